@@ -1,0 +1,11 @@
+"""What a VFIO program needs from its own process, not from the host: memory and eventfds.
+
+These are real on every backend.  Only this package and ``backends/kernel`` make system calls.
+"""
+
+from pyvfio.process.descriptor import Reservation
+from pyvfio.process.eventfd import EventFd, EventFdReference
+from pyvfio.process.memory import AnonymousMemory, ProcessMemory, populate
+from pyvfio.process.pin import Pin
+
+__all__ = ["AnonymousMemory", "EventFd", "EventFdReference", "Pin", "ProcessMemory", "Reservation", "populate"]

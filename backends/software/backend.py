@@ -1,0 +1,212 @@
+"""The software backend: the verbs of the seam, answered by a machine in this process."""
+
+from __future__ import annotations
+
+import errno
+import mmap as _mmap
+import os
+from collections.abc import Sequence
+from typing import Any, Self, overload
+
+import psutil
+
+from pyvfio.backend import Holder
+from pyvfio.process import ProcessMemory
+from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.uaccess import AddressArgument, BufferArgument
+from pyvfio_backends.software.linux.uevents import UeventQueue
+from pyvfio_backends.software.linux.vfs import fail
+from pyvfio_backends.software.machine import Machine
+
+__all__ = ["SoftwareBackend"]
+
+
+class SoftwareBackend:
+    """A `pyvfio.backend.Backend` over `machine`.
+
+    Every verb runs under the machine's lock and ends with `Clock.settle`, so that the work it caused is done when it
+    returns (unless the machine is paced).
+    """
+
+    name = "software"
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.faults = machine.faults
+        self._lock = machine.lock
+        self._clock = machine.clock
+        self._vfs = machine.kernel.vfs
+        self._table = machine.kernel.fds
+        self._memory = ProcessMemory()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<SoftwareBackend {self.machine.name}>"
+
+    def _check(self, verb: str, path: str) -> None:
+        if self._closed:
+            raise fail(errno.EBADF, path)
+        if self.faults.active:
+            self.faults.check(verb, path)
+
+    def _file(self, verb: str, fd: int) -> File:
+        file = self._table.get(fd)
+        if self.faults.active:
+            self.faults.check(verb, self._table.path(fd))
+        return file
+
+    # files
+
+    def open(self, path: str, flags: int, mode: int = 0o777) -> int:
+        """See `Backend.open`."""
+        path = os.fspath(path)
+        with self._lock:
+            self._check("open", path)
+            self._table.reap()
+            node, canonical = self._vfs.resolve(path, follow=not flags & os.O_NOFOLLOW)
+            file = node.open(path, flags)
+            fd = self._table.install(file, canonical)
+            self._clock.settle()
+            return fd
+
+    def close(self, fd: int | None = None) -> None:
+        """See `Backend.close`."""
+        with self._lock:
+            if fd is None:
+                self._close_all()
+                return
+            if self.faults.active:
+                self.faults.check("close", self._table.path(fd))
+            self._table.close(fd)
+            self._clock.settle()
+
+    def _close_all(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._table.close_all()
+            self.machine.close()
+
+    def read(self, fd: int, n: int) -> bytes:
+        """See `Backend.read`."""
+        with self._lock:
+            data = self._file("read", fd).read(n)
+            self._clock.settle()
+            return data
+
+    def write(self, fd: int, data: bytes) -> int:
+        """See `Backend.write`."""
+        with self._lock:
+            taken = self._file("write", fd).write(bytes(data))
+            self._clock.settle()
+            return taken
+
+    def pread(self, fd: int, n: int, offset: int) -> bytes:
+        """See `Backend.pread`."""
+        with self._lock:
+            if n < 0 or offset < 0:
+                raise fail(errno.EINVAL)
+            data = self._file("pread", fd).pread(n, offset)
+            self._clock.settle()
+            return data
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        """See `Backend.pwrite`."""
+        with self._lock:
+            if offset < 0:
+                raise fail(errno.EINVAL)
+            taken = self._file("pwrite", fd).pwrite(bytes(data), offset)
+            self._clock.settle()
+            return taken
+
+    @overload
+    def ioctl(self, fd: int, request: int, arg: int | Any = 0, mutate_flag: bool = True) -> int: ...
+    @overload
+    def ioctl(self, fd: int, request: int, arg: bytes, mutate_flag: bool = True) -> bytes: ...
+    def ioctl(self, fd: int, request: int, arg: Any = 0, mutate_flag: bool = True) -> int | bytes:
+        """See `Backend.ioctl`."""
+        if isinstance(arg, int):
+            with self._lock:
+                result = self._file("ioctl", fd).ioctl(request & 0xFFFFFFFF, AddressArgument(self._memory, arg))
+                self._clock.settle()
+                return result
+        view = memoryview(arg).cast("B")
+        if not view.readonly and mutate_flag:
+            with self._lock:
+                result = self._file("ioctl", fd).ioctl(request & 0xFFFFFFFF, BufferArgument(self._memory, view))
+                self._clock.settle()
+                return result
+        copy = bytearray(view)
+        if len(copy) > 1024:
+            raise ValueError("ioctl string arg too long")  # as `fcntl.ioctl`
+        self.ioctl(fd, request, copy)
+        return bytes(copy)
+
+    def mmap(
+        self,
+        fd: int,
+        length: int,
+        flags: int = _mmap.MAP_SHARED,
+        prot: int = _mmap.PROT_READ | _mmap.PROT_WRITE,
+        offset: int = 0,
+    ) -> _mmap.mmap:
+        """See `Backend.mmap`."""
+        with self._lock:
+            if length <= 0 or offset % self.machine.page_size:
+                raise fail(errno.EINVAL)
+            return self._file("mmap", fd).mmap(length, flags, prot, offset)
+
+    # names
+
+    def listdir(self, path: str) -> list[str]:
+        """See `Backend.listdir`."""
+        with self._lock:
+            self._check("listdir", path)
+            return self._vfs.listdir(path)
+
+    def readlink(self, path: str) -> str:
+        """See `Backend.readlink`."""
+        with self._lock:
+            self._check("readlink", path)
+            return self._vfs.readlink(path)
+
+    def stat(self, path: str) -> os.stat_result:
+        """See `Backend.stat`."""
+        with self._lock:
+            self._check("stat", path)
+            return self._vfs.stat(path, follow=True)
+
+    def lstat(self, path: str) -> os.stat_result:
+        """See `Backend.lstat`."""
+        with self._lock:
+            self._check("lstat", path)
+            return self._vfs.stat(path, follow=False)
+
+    # the rest
+
+    def uevents(self, subsystems: Sequence[str] = ()) -> UeventQueue:
+        """See `Backend.uevents`."""
+        with self._lock:
+            self._check("uevents", "")
+            return self.machine.kernel.uevents.listen(subsystems)
+
+    def holders(self, path: str) -> list[Holder]:
+        """See `Backend.holders`."""
+        with self._lock:
+            self._check("holders", path)
+            _, canonical = self._vfs.resolve(path)
+            name = psutil.Process().name()
+            return [Holder(os.getpid(), name, fd) for fd in self._table.holders(canonical)]
+
+    def sysconf(self, name: str) -> int:
+        """See `Backend.sysconf`: the machine's page size and locked-memory limit, else this process's values."""
+        if name in ("SC_PAGE_SIZE", "SC_PAGESIZE"):
+            return self.machine.page_size
+        if name == "RLIMIT_MEMLOCK":
+            return self.machine.kernel.memlock
+        return os.sysconf(name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

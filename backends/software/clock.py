@@ -1,0 +1,98 @@
+"""The machine's time: a queue of deferred work.
+
+By default time is virtual and the machine runs to quiescence: whatever is due is done before the call that caused it
+returns, and work put further in the future waits until somebody advances the clock (`Clock.advance`) or waits for
+it.  With ``paced=True`` a background thread does the work when its moment in real time has come.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable
+
+__all__ = ["Clock"]
+
+Work = Callable[[], None]
+
+
+class Clock:
+    """Deferred work under the machine's lock `lock`.  `pace` is None (virtual time) or a factor on real delays."""
+
+    def __init__(self, lock: threading.RLock, *, paced: bool = False) -> None:
+        self.condition = threading.Condition(lock)
+        self.paced = paced
+        self._now = 0.0
+        self._queue: list[tuple[float, int, Work]] = []
+        self._serial = itertools.count()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._running = False
+
+    @property
+    def now(self) -> float:
+        """Seconds since the machine was started (virtual unless paced)."""
+        return time.monotonic() if self.paced else self._now
+
+    def schedule(self, delay: float, work: Work) -> None:
+        """Queue `work` for `delay` seconds from now.  It never runs inside this call."""
+        heapq.heappush(self._queue, (self.now + delay, next(self._serial), work))
+        if self.paced:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._pace, name="pyvfio-machine", daemon=True)
+                self._thread.start()
+            self.condition.notify_all()
+
+    def settle(self) -> None:
+        """Do all work that is due now, in order (virtual time; a paced machine does it on its thread)."""
+        if self.paced or self._running or not self._queue:
+            return
+        self._running = True
+        try:
+            while self._queue and self._queue[0][0] <= self._now:
+                heapq.heappop(self._queue)[2]()
+        finally:
+            self._running = False
+
+    def advance(self, seconds: float) -> None:
+        """Move virtual time on and do the work that comes due, each at its moment."""
+        with self.condition:
+            if self.paced:
+                return
+            end = self._now + seconds
+            while self._queue and self._queue[0][0] <= end:
+                self._now = max(self._now, self._queue[0][0])
+                self.settle()
+            self._now = end
+
+    def wait(self, ready: Callable[[], bool]) -> None:
+        """Block the calling thread, without the machine's lock, until `ready()`; others change the state meanwhile."""
+        while not ready():
+            self.condition.wait()
+
+    def notify(self) -> None:
+        """Wake those who `wait`."""
+        self.condition.notify_all()
+
+    def close(self) -> None:
+        """Drop the queue and end the thread."""
+        with self.condition:
+            self._closed = True
+            self._queue.clear()
+            self.condition.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _pace(self) -> None:
+        with self.condition:
+            while not self._closed:
+                if not self._queue:
+                    self.condition.wait()
+                    continue
+                left = self._queue[0][0] - self.now
+                if left > 0:
+                    self.condition.wait(left)
+                    continue
+                heapq.heappop(self._queue)[2]()

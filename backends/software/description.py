@@ -1,0 +1,82 @@
+"""The description of a machine: what a machine file says, as plain values.
+
+A machine file is TOML (``fixtures/machines/*.toml``, format in ``docs/machines.md``).  Each table here names its keys;
+an unknown key, a value of a wrong type or out of range is a `BadMachine` that names the file, the key and the line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["ChannelPathSpec", "FunctionSpec", "MachineSpec", "SubchannelSpec"]
+
+
+@dataclass(slots=True)
+class ChannelPathSpec:
+    """``[[css.path]]``: `chpid` (css 0), `type` as sysfs prints it (hexadecimal byte), online or not."""
+
+    chpid: int
+    type: int = 0x1B
+    online: bool = True
+
+
+@dataclass(slots=True)
+class SubchannelSpec:
+    """``[[css.subchannel]]``.
+
+    `schid` and `device` are ``c.s.nnnn``; `unit` names the control unit model (``virtio-blk``, ``dasd-3390``, ``echo``,
+    ``osa``, ``fcp``, ``3270``, ...), `options` its parameters; `count` makes a run of consecutive subchannels.
+    `driver` is the ccw driver that holds the device at boot (empty: none) and `online` its state.
+    """
+
+    schid: str
+    device: str
+    unit: str
+    chpids: tuple[int, ...] = (0,)
+    pim: int = 0x80
+    pam: int = 0x80
+    pom: int = 0xFF
+    driver: str = ""
+    online: bool = False
+    count: int = 1
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class FunctionSpec:
+    """``[[zpci.function]]``: `uid`, `fid` and the `model` (``virtio-net``, ``virtio-blk``, ``virtio-rng``,
+    ``virtio-bell``) with its `options`; `driver` holds it at boot; `state` is configured, standby or reserved.
+    """
+
+    uid: int
+    fid: int
+    model: str
+    driver: str = ""
+    state: str = "configured"
+    pchid: int = 0
+    pft: int = 0
+    pfgid: int = 0xFF
+    vfn: int = 0
+    port: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class MachineSpec:
+    """A whole machine.  `architecture` is ``s390x``; `page_size` in bytes; `memlock` in bytes or -1; `seqnum` the last
+    uevent number at boot; `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
+    """
+
+    name: str
+    description: str = ""
+    architecture: str = "s390x"
+    page_size: int = 4096
+    memlock: int = -1
+    seqnum: int = 0
+    iommufd: bool = True
+    uid_checking: bool = True
+    modules: tuple[str, ...] = ("vfio", "vfio_iommu_type1", "iommufd", "vfio_pci", "mdev", "vfio_ccw")
+    paths: list[ChannelPathSpec] = field(default_factory=list)
+    subchannels: list[SubchannelSpec] = field(default_factory=list)
+    functions: list[FunctionSpec] = field(default_factory=list)

@@ -1,0 +1,99 @@
+"""The descriptor table of the software machine: real numbers for open files."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pyvfio.process import Reservation
+from pyvfio.process.descriptor import identity
+from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.vfs import fail
+
+__all__ = ["Description", "DescriptorTable"]
+
+
+@dataclass(slots=True)
+class Description:
+    """An open file description: the file, its path, and the descriptor the machine reserved for it."""
+
+    file: File
+    path: str
+    reservation: Reservation
+
+
+class DescriptorTable:
+    """Maps descriptor numbers to open files.
+
+    A number made with `os.dup` is recognised by its inode.  A number closed with `os.close` behind the machine's back
+    is noticed when it is used, reused, or at the next `reap`.
+    """
+
+    def __init__(self) -> None:
+        self._by_fd: dict[int, Description] = {}
+        self._by_identity: dict[tuple[int, int], Description] = {}
+
+    def install(self, file: File, path: str) -> int:
+        """Give a file a real descriptor."""
+        self.reap()
+        reservation = Reservation(path)
+        description = Description(file, path, reservation)
+        self._by_identity[reservation.identity] = description
+        self._by_fd[reservation.fd] = description
+        return reservation.fd
+
+    def get(self, fd: int) -> File:
+        """The open file of a number.  Raise OSError EBADF."""
+        description = self._by_fd.get(fd)
+        if description is None:
+            description = self._duplicate(fd)
+        return description.file
+
+    def path(self, fd: int) -> str:
+        """The path by which a number's file was opened, or an empty string."""
+        description = self._by_fd.get(fd)
+        return "" if description is None else description.path
+
+    def _duplicate(self, fd: int) -> Description:
+        key = identity(fd)
+        description = None if key is None else self._by_identity.get(key)
+        if description is None:
+            raise fail(errno.EBADF)
+        self._by_fd[fd] = description
+        return description
+
+    def close(self, fd: int) -> None:
+        """Close a number; the file is released with the last one.  Raise OSError EBADF."""
+        description = self._by_fd.get(fd) or self._duplicate(fd)
+        del self._by_fd[fd]
+        if identity(fd) == description.reservation.identity:
+            os.close(fd)
+        self._drop_if_last(description)
+
+    def reap(self) -> None:
+        """Forget the numbers that were closed or reused without telling the machine."""
+        for fd, description in list(self._by_fd.items()):
+            if identity(fd) != description.reservation.identity:
+                self._by_fd.pop(fd, None)
+                self._drop_if_last(description)
+
+    def _drop_if_last(self, description: Description) -> None:
+        if any(other is description for other in self._by_fd.values()):
+            return
+        if self._by_identity.pop(description.reservation.identity, None) is not None:
+            description.file.release()
+
+    def holders(self, path: str) -> Iterator[int]:
+        """The numbers whose file was opened by this path."""
+        self.reap()
+        for fd, description in list(self._by_fd.items()):
+            if description.path == path:
+                yield fd
+
+    def close_all(self) -> None:
+        """Close every number, last opened first."""
+        for fd in reversed(list(self._by_fd)):
+            if fd in self._by_fd:
+                self.close(fd)

@@ -1,0 +1,54 @@
+"""An open file description: what a descriptor of the machine stands for."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.uaccess import Argument
+
+__all__ = ["File"]
+
+
+def _refuse(code: int) -> OSError:
+    return OSError(code, os.strerror(code))
+
+
+class File:
+    """One open file; state lives here and not in the number, so duplicates share it.
+
+    Subclasses override what their node can do.  The defaults are the kernel's answers for a file without the
+    operation: EINVAL for read and write, ENOTTY for ioctl, ENODEV for mmap.
+    """
+
+    __slots__ = ()
+
+    def read(self, n: int) -> bytes:
+        """Read at the position."""
+        raise _refuse(errno.EINVAL)
+
+    def write(self, data: bytes) -> int:
+        """Write at the position."""
+        raise _refuse(errno.EINVAL)
+
+    def pread(self, n: int, offset: int) -> bytes:
+        """Read at an offset."""
+        raise _refuse(errno.EINVAL)
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        """Write at an offset."""
+        raise _refuse(errno.EINVAL)
+
+    def ioctl(self, request: int, argument: Argument) -> int:
+        """Answer a request; the result is not negative, errors are raised."""
+        raise _refuse(errno.ENOTTY)
+
+    def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
+        """Map the file."""
+        raise _refuse(errno.ENODEV)
+
+    def release(self) -> None:
+        """The last descriptor was closed."""

@@ -1,0 +1,146 @@
+"""The kernel of the software machine: the trees ``/sys`` and ``/dev``, and what all subsystems share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from pyvfio_backends.software.clock import Clock
+from pyvfio_backends.software.linux.descriptors import DescriptorTable
+from pyvfio_backends.software.linux.driver_core import Bus, Device, DeviceClass
+from pyvfio_backends.software.linux.iommu_group import IommuGroups
+from pyvfio_backends.software.linux.module import Modules
+from pyvfio_backends.software.linux.uevents import UeventSource
+from pyvfio_backends.software.linux.vfs import CharacterDevice, Directory, Node, StaticDirectory, Vfs
+from pyvfio_backends.software.memory import HostMemory
+
+__all__ = ["Kernel"]
+
+
+class Kernel:
+    """Shared state of the kernel's half; subsystems add their buses, classes and nodes to it.
+
+    `memlock` is the limit of locked memory in bytes (-1: none); `page_size` that of the machine.
+    """
+
+    def __init__(
+        self, lock: threading.RLock, clock: Clock, memory: HostMemory, *, seqnum: int = 0, memlock: int = -1
+    ) -> None:
+        self.lock = lock
+        self.clock = clock
+        self.memory = memory
+        self.page_size = memory.page_size
+        self.memlock = memlock
+        self.uevents = UeventSource(seqnum)
+        self.fds = DescriptorTable()
+        self.groups = IommuGroups()
+        self.modules = Modules()
+        self.buses: dict[str, Bus] = {}
+        self.classes: dict[str, DeviceClass] = {}
+        self.roots: dict[str, Device] = {}
+        self.dev = StaticDirectory()
+        self.sys = StaticDirectory(
+            {
+                "bus": _Table(lambda: {name: bus.directory for name, bus in self.buses.items()}),
+                "class": _Table(lambda: {name: cls.directory for name, cls in self.classes.items()}),
+                "devices": _Table(self._devices),
+                "kernel": StaticDirectory({"iommu_groups": self.groups}),
+                "module": self.modules,
+            }
+        )
+        self.vfs = Vfs(StaticDirectory({"sys": self.sys, "dev": self.dev}))
+
+    def _devices(self) -> dict[str, Callable[[], Node]]:
+        table: dict[str, Callable[[], Node]] = {name: device.node for name, device in self.roots.items()}
+        table["virtual"] = lambda: _Table(self._virtual)
+        return table
+
+    def _virtual(self) -> dict[str, Callable[[], Node]]:
+        table: dict[str, Callable[[], Node]] = {}
+        for name, cls in self.classes.items():
+            members = {device.name: device.node for device in cls.devices.values() if device.parent is None}
+            if members:
+                table[name] = lambda members=members: StaticDirectory(dict(members))  # type: ignore[misc]
+        return table
+
+    def add_bus(self, bus: Bus) -> None:
+        """Register a bus."""
+        self.buses[bus.name] = bus
+
+    def class_(self, name: str) -> DeviceClass:
+        """The class called `name`, made when it is first asked for."""
+        if name not in self.classes:
+            self.classes[name] = DeviceClass(self, name)
+        return self.classes[name]
+
+    def add_root(self, device: Device) -> None:
+        """Put a device directly below ``/sys/devices``."""
+        self.roots[device.name] = device
+
+    def remove_root(self, device: Device) -> None:
+        """Take it away again."""
+        self.roots.pop(device.name, None)
+
+    def add_class_device(self, device: Device, *, quiet: bool = False) -> None:
+        """Add a device of a class, below its parent or ``/sys/devices/virtual``; event "add" unless `quiet`."""
+        if device.cls is not None:
+            device.cls.devices[device.name] = device
+        if device.parent is not None:
+            device.parent.children[device.name] = device
+        if not quiet:
+            device.uevent("add")
+
+    def remove_class_device(self, device: Device) -> None:
+        """Remove a device of a class, its children first; event "remove"."""
+        for child in reversed(list(device.child_devices())):
+            if child.bus is not None:
+                child.bus.remove(child)
+            else:
+                self.remove_class_device(child)
+        device.dead = True
+        if device.cls is not None:
+            device.cls.devices.pop(device.name, None)
+        if device.parent is not None:
+            device.parent.children.pop(device.name, None)
+        device.uevent("remove")
+
+    def add_node(self, path: str, node: CharacterDevice) -> None:
+        """Make ``/dev/PATH``, with the directories above it."""
+        *folders, name = path.split("/")
+        at = self.dev
+        for folder in folders:
+            below = at.entries.setdefault(folder, StaticDirectory())
+            if not isinstance(below, StaticDirectory):
+                raise TypeError(f"/dev/{path}: {folder} is not a directory")
+            at = below
+        at.entries[name] = node
+
+    def remove_node(self, path: str) -> None:
+        """Remove ``/dev/PATH`` and the directories that are empty then."""
+        *folders, name = path.split("/")
+        trail = [self.dev]
+        for folder in folders:
+            below = trail[-1].entries.get(folder)
+            if not isinstance(below, StaticDirectory):
+                return
+            trail.append(below)
+        trail[-1].entries.pop(name, None)
+        for depth in range(len(folders), 0, -1):
+            if not trail[depth].entries:
+                trail[depth - 1].entries.pop(folders[depth - 1], None)
+
+
+class _Table(Directory):
+    """A directory over a dictionary that is made at each look."""
+
+    __slots__ = ("_table",)
+
+    def __init__(self, table: Callable[[], dict[str, Callable[[], Node]]]) -> None:
+        self._table = table
+
+    def lookup(self, name: str) -> Node | None:
+        make = self._table().get(name)
+        return None if make is None else make()
+
+    def names(self) -> list[str]:
+        return list(self._table())

@@ -1,0 +1,101 @@
+"""The absolute storage of the machine: what a host physical address means.
+
+====================  ======================================================================
+bits 63-56            bits 55-0
+====================  ======================================================================
+0                     kernel memory: blocks given out by `HostMemory.allocate`
+n > 0                 virtual address in the memory of caller number n (a "pinned page")
+====================  ======================================================================
+
+Channel programs need their CCWs below 2 GiB, so kernel blocks come from there; pinned pages are only named by 64-bit
+indirect addresses, so they may lie anywhere.
+"""
+
+from __future__ import annotations
+
+import bisect
+
+from pyvfio.css.instructions import StorageError
+from pyvfio.process import ProcessMemory
+
+__all__ = ["HostMemory"]
+
+_SPACE_SHIFT = 56
+_OFFSET_MASK = (1 << _SPACE_SHIFT) - 1
+_FIRST = 0x10000
+_LIMIT = 1 << 31
+
+
+class HostMemory:
+    """Storage by absolute address; `page_size` is the machine's."""
+
+    def __init__(self, page_size: int) -> None:
+        self.page_size = page_size
+        self._starts: list[int] = []
+        self._blocks: dict[int, bytearray] = {}
+        self._callers: list[ProcessMemory] = []
+        self._caller_index: dict[int, int] = {}
+
+    def allocate(self, size: int) -> int:
+        """A zeroed block of kernel memory below 2 GiB, page-aligned.  Raise MemoryError when there is no room."""
+        room = -(-max(size, 1) // self.page_size) * self.page_size
+        at = _FIRST
+        for start in self._starts:
+            if start - at >= room:
+                break
+            at = start + -(-len(self._blocks[start]) // self.page_size) * self.page_size
+        if at + room > _LIMIT:
+            raise MemoryError("no storage below 2 GiB")
+        bisect.insort(self._starts, at)
+        self._blocks[at] = bytearray(size)
+        return at
+
+    def free(self, address: int) -> None:
+        """Give a block back."""
+        if self._blocks.pop(address, None) is not None:
+            self._starts.remove(address)
+
+    def pinned_address(self, caller: ProcessMemory, virtual: int) -> int:
+        """The absolute address of a byte in a caller's memory."""
+        index = self._caller_index.get(caller.pid)
+        if index is None:
+            self._callers.append(caller)
+            index = self._caller_index[caller.pid] = len(self._callers)
+        return index << _SPACE_SHIFT | virtual
+
+    def read(self, address: int, count: int) -> bytes:
+        """Copy out of storage.  Raise `StorageError` for an address that does not exist."""
+        space = address >> _SPACE_SHIFT
+        if space == 0:
+            block, offset = self._locate(address, count)
+            return bytes(block[offset : offset + count])
+        try:
+            return self._caller(space).read(address & _OFFSET_MASK, count)
+        except OSError as error:
+            raise StorageError(str(error)) from error
+
+    def write(self, address: int, data: bytes) -> None:
+        """Copy into storage.  Raise `StorageError` for an address that does not exist."""
+        space = address >> _SPACE_SHIFT
+        if space == 0:
+            block, offset = self._locate(address, len(data))
+            block[offset : offset + len(data)] = data
+            return
+        try:
+            self._caller(space).write(address & _OFFSET_MASK, data)
+        except OSError as error:
+            raise StorageError(str(error)) from error
+
+    def _caller(self, space: int) -> ProcessMemory:
+        if not 0 < space <= len(self._callers):
+            raise StorageError(f"no storage in space {space}")
+        return self._callers[space - 1]
+
+    def _locate(self, address: int, count: int) -> tuple[bytearray, int]:
+        index = bisect.bisect_right(self._starts, address) - 1
+        if index >= 0:
+            start = self._starts[index]
+            block = self._blocks[start]
+            if address + count <= start + len(block):
+                return block, address - start
+        raise StorageError(f"no storage at {address:#x}, {count} bytes")

@@ -1,0 +1,94 @@
+"""Eventfds: a counter that an interrupt adds to and a program reads (``eventfd(2)``)."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import time
+from typing import Self
+
+from pyvfio.errors import Timeout
+
+__all__ = ["EventFd", "EventFdReference"]
+
+
+class EventFd:
+    """An eventfd of this program, for a VFIO interrupt.  Non-blocking and close-on-exec; a context manager."""
+
+    def __init__(self, initial: int = 0) -> None:
+        self._fd = os.eventfd(initial, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def fileno(self) -> int:
+        """The descriptor (-1 after `close`), for `select`, `selectors` and `asyncio`."""
+        return self._fd
+
+    def read(self) -> int:
+        """Take the count since the last read, 0 when nothing came.  Never blocks."""
+        try:
+            return os.eventfd_read(self._fd)
+        except BlockingIOError:
+            return 0
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait up to `timeout` seconds (None: for ever) and take the count.  Raise `Timeout`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            poller.poll(None if left is None else left * 1000)
+            count = self.read()
+            if count:
+                return count
+            if deadline is not None and time.monotonic() >= deadline:
+                raise Timeout("wait for interrupt", f"eventfd {self._fd}", cause=f"nothing came within {timeout} s")
+
+    def signal(self, count: int = 1) -> None:
+        """Add to the counter, as a device would."""
+        os.eventfd_write(self._fd, count)
+
+    def close(self) -> None:
+        """Free the descriptor; a second call does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class EventFdReference:
+    """A second reference to somebody's eventfd, as the kernel takes with ``eventfd_ctx_fdget``.
+
+    The errors are the kernel's: EBADF for a closed number, EINVAL for a descriptor that is no eventfd.
+    """
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = -1
+        if fd < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        try:
+            link = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
+        if link != "anon_inode:[eventfd]":
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+    def signal(self) -> None:
+        """Add one; a counter that is full stays full, as in the kernel."""
+        if select.select([], [self._fd], [], 0)[1]:
+            os.eventfd_write(self._fd, 1)
+
+    def close(self) -> None:
+        """Drop the reference; a second call does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)

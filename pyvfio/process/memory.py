@@ -1,0 +1,178 @@
+"""Memory of processes, named by address, such that a bad address is an error and not a crash.
+
+``process_vm_readv(2)`` and ``process_vm_writev(2)`` copy between two processes, or within one, and answer EFAULT for a
+page that is not mapped or not permitted.  A kernel pins the pages of a DMA mapping when it is made; here
+``madvise(MADV_POPULATE_READ or _WRITE)`` asks the same question of the whole range in one call (Linux 5.14).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+from typing import Self
+
+__all__ = ["AnonymousMemory", "ProcessMemory", "populate"]
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_MADV_POPULATE_READ = 22
+_MADV_POPULATE_WRITE = 23
+_ADDRESS_LIMIT = 1 << 64
+
+
+def _prototype(name: str) -> ctypes._CFuncPtr:  # type: ignore[name-defined, no-any-unimported, unused-ignore]
+    function = getattr(_LIBC, name)
+    function.restype = ctypes.c_ssize_t
+    function.argtypes = [
+        ctypes.c_int,
+        ctypes.POINTER(_Iovec),
+        ctypes.c_ulong,
+        ctypes.POINTER(_Iovec),
+        ctypes.c_ulong,
+        ctypes.c_ulong,
+    ]
+    return function
+
+
+_READV = _prototype("process_vm_readv")
+_WRITEV = _prototype("process_vm_writev")
+_MADVISE = _LIBC.madvise
+_MADVISE.restype = ctypes.c_int
+_MADVISE.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+def _fault() -> OSError:
+    return OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+
+
+def populate(address: int, length: int, *, write: bool) -> None:
+    """Ask the kernel for every page of a range of this process, as a pin does.  Raise OSError EFAULT."""
+    if address < 0 or address + length > _ADDRESS_LIMIT:
+        raise _fault()
+    if _MADVISE(address, length, _MADV_POPULATE_WRITE if write else _MADV_POPULATE_READ) == 0:
+        return
+    if ctypes.get_errno() != errno.EINVAL:
+        raise _fault()
+    # A kernel before 5.14, or a mapping of device memory: touch one byte of each page instead.
+    memory = ProcessMemory()
+    page = mmap.PAGESIZE
+    for at in range(address, address + length, page):
+        byte = memory.read(at, 1)
+        if write:
+            memory.write(at, byte)
+
+
+class ProcessMemory:
+    """The memory of process `pid` (default: this one)."""
+
+    __slots__ = ("pid",)
+
+    def __init__(self, pid: int | None = None) -> None:
+        self.pid = os.getpid() if pid is None else pid
+
+    def read(self, address: int, count: int) -> bytes:
+        """Copy `count` bytes from `address`.  Raise OSError EFAULT when any of them cannot be read."""
+        if count == 0:
+            return b""
+        if address < 0 or address + count > _ADDRESS_LIMIT or count < 0:
+            raise _fault()
+        if count > _PROBE and not self._readable(address, count):
+            raise _fault()  # before a buffer is made for a wild length
+        buffer = ctypes.create_string_buffer(count)
+        self._copy(_READV, ctypes.addressof(buffer), address, count)
+        return buffer.raw
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy `data` to `address`.  Raise OSError EFAULT; bytes before the bad page may have been written."""
+        count = len(data)
+        if count == 0:
+            return
+        if address < 0 or address + count > _ADDRESS_LIMIT:
+            raise _fault()
+        source = bytes(data)
+        self._copy(_WRITEV, ctypes.cast(ctypes.c_char_p(source), ctypes.c_void_p).value or 0, address, count)
+
+    def copy_within(self, target: int, source: int, count: int) -> None:
+        """Copy `count` bytes between two places of this very process in one call.  Raise OSError EFAULT."""
+        if count:
+            if min(target, source) < 0 or max(target, source) + count > _ADDRESS_LIMIT:
+                raise _fault()
+            self._copy(_READV, target, source, count)
+
+    def _readable(self, address: int, count: int) -> bool:
+        last = ctypes.create_string_buffer(1)
+        remote = _Iovec(address + count - 1, 1)
+        return (
+            int(_READV(self.pid, ctypes.byref(_Iovec(ctypes.addressof(last), 1)), 1, ctypes.byref(remote), 1, 0)) == 1
+        )
+
+    def _copy(self, call: object, local: int, remote: int, count: int) -> None:
+        done = 0
+        while done < count:
+            step = call(  # type: ignore[operator]
+                self.pid,
+                ctypes.byref(_Iovec(local + done, count - done)),
+                1,
+                ctypes.byref(_Iovec(remote + done, count - done)),
+                1,
+                0,
+            )
+            if step <= 0:
+                code = ctypes.get_errno() if step < 0 else errno.EFAULT
+                raise OSError(code, os.strerror(code))
+            done += step
+
+    def string(self, address: int, limit: int) -> bytes:
+        """Read a zero-ended string of at most `limit` bytes, as ``strndup_user``.  Raise OSError EFAULT or EINVAL."""
+        text = bytearray()
+        page = mmap.PAGESIZE
+        while len(text) <= limit:
+            chunk = self.read(address + len(text), min(page - (address + len(text)) % page, limit + 1 - len(text)))
+            end = chunk.find(b"\0")
+            if end >= 0:
+                return bytes(text + chunk[:end])
+            text += chunk
+            if len(text) > limit:
+                break
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+_PROBE = 1 << 20
+
+
+class AnonymousMemory:
+    """Page-aligned zeroed memory of this process, for DMA.  A context manager; `address` is valid until `close`."""
+
+    def __init__(self, length: int) -> None:
+        self._map = mmap.mmap(-1, length, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+        self.length = length
+        anchor = ctypes.c_char.from_buffer(self._map)
+        self.address = ctypes.addressof(anchor)
+        del anchor  # the export would keep the mapping from being closed
+        self._view: memoryview | None = memoryview(self._map)
+
+    @property
+    def view(self) -> memoryview:
+        """The bytes, writable.  Raise `ValueError` after `close`."""
+        if self._view is None:
+            raise ValueError("the memory was closed")
+        return self._view
+
+    def close(self) -> None:
+        """Unmap; a second call does nothing.  Raise `BufferError` while a slice of `view` is alive."""
+        if self._view is not None:
+            self._view.release()
+            self._view = None
+            self._map.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
