@@ -70,9 +70,9 @@ class HostMemory:
             block, offset = self._locate(address, count)
             return bytes(block[offset : offset + count])
         try:
-            return self._caller(space).read(address & _OFFSET_MASK, count)
+            return self._caller(space, address, count).read(address & _OFFSET_MASK, count)
         except OSError as error:
-            raise StorageError(str(error)) from error
+            raise StorageError(address, count, "read") from error
 
     def write(self, address: int, data: bytes) -> None:
         """Copy into storage.  Raise `StorageError` for an address that does not exist."""
@@ -82,13 +82,13 @@ class HostMemory:
             block[offset : offset + len(data)] = data
             return
         try:
-            self._caller(space).write(address & _OFFSET_MASK, data)
+            self._caller(space, address, len(data)).write(address & _OFFSET_MASK, data)
         except OSError as error:
-            raise StorageError(str(error)) from error
+            raise StorageError(address, len(data), "write") from error
 
-    def _caller(self, space: int) -> ProcessMemory:
+    def _caller(self, space: int, address: int, count: int) -> ProcessMemory:
         if not 0 < space <= len(self._callers):
-            raise StorageError(f"no storage in space {space}")
+            raise StorageError(address, count)
         return self._callers[space - 1]
 
     def _locate(self, address: int, count: int) -> tuple[bytearray, int]:
@@ -98,4 +98,4 @@ class HostMemory:
             block = self._blocks[start]
             if address + count <= start + len(block):
                 return block, address - start
-        raise StorageError(f"no storage at {address:#x}, {count} bytes")
+        raise StorageError(address, count)

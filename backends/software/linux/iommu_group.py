@@ -12,11 +12,12 @@ __all__ = ["IommuGroup", "IommuGroups"]
 
 
 class IommuGroup:
-    """A group: `number`, an optional `name` (``vfio-noiommu``), the `type` of its domain and its reserved regions.
+    """A group of devices.
 
-    `aperture` is the first and last usable IOVA and `page_sizes` the bitmap of IOMMU page sizes, both None for a group
-    without an IOMMU of its own (mediated devices).  `owner` is who owns DMA for user space (a VFIO container or an iommufd context), or None while kernel drivers do;
-    claiming a group with an owner is EBUSY.
+    `number`, an optional `name` (``vfio-noiommu``), the `type` of its domain and its reserved regions.  `aperture` is
+    the first and last usable IOVA and `page_sizes` the bitmap of IOMMU page sizes, both None for a group without an
+    IOMMU of its own (mediated devices).  `owner` is who owns DMA for user space (a VFIO container or an iommufd
+    context), or None while kernel drivers do; claiming a group with an owner is EBUSY.
     """
 
     def __init__(

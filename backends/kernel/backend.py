@@ -1,0 +1,128 @@
+"""The verbs of the seam as system calls; nothing is added and nothing is hidden."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap as _mmap
+import os
+import resource
+from collections.abc import Sequence
+from typing import Any, Self, overload
+
+from pyvfio.backend import Holder
+from pyvfio.errors import Misuse
+from pyvfio.uevent import UeventStream
+from pyvfio_backends.kernel.holders import holders
+from pyvfio_backends.kernel.uevents import open_stream
+
+__all__ = ["KernelBackend"]
+
+
+class KernelBackend:
+    """A `pyvfio.backend.Backend` for the running kernel.
+
+    Descriptors that the caller has not closed are closed with the backend.
+    """
+
+    name = "kernel"
+
+    # The hot verbs are Python's own functions: not even a frame is added.
+    read = staticmethod(os.read)
+    write = staticmethod(os.write)
+    pread = staticmethod(os.pread)
+    pwrite = staticmethod(os.pwrite)
+
+    def __init__(self, *, sysfs: str = "/sys", devfs: str = "/dev", uevents: str = "auto") -> None:
+        if uevents not in ("auto", "udev", "netlink"):
+            raise Misuse("open backend", "kernel", cause=f"uevents={uevents!r}: it is auto, udev or netlink")
+        self._roots = [
+            (virtual, real.rstrip("/")) for virtual, real in (("/sys", sysfs), ("/dev", devfs)) if virtual != real
+        ]
+        self._uevents = uevents
+        self._streams: list[UeventStream] = []
+        self._fds: set[int] = set()
+
+    def __repr__(self) -> str:
+        return f"<KernelBackend {os.uname().release} {os.uname().machine}>"
+
+    def _path(self, path: str) -> str:
+        for virtual, real in self._roots:
+            if path == virtual or path.startswith(virtual + "/"):
+                return real + path[len(virtual) :]
+        return path
+
+    def open(self, path: str, flags: int, mode: int = 0o777) -> int:
+        """See `Backend.open`."""
+        fd = os.open(self._path(path), flags, mode)
+        self._fds.add(fd)
+        return fd
+
+    def close(self, fd: int | None = None) -> None:
+        """See `Backend.close`."""
+        if fd is not None:
+            self._fds.discard(fd)
+            os.close(fd)
+            return
+        for stream in self._streams:
+            stream.close()
+        self._streams.clear()
+        self._fds.clear()
+
+    @overload
+    def ioctl(self, fd: int, request: int, arg: int | Any = 0, mutate_flag: bool = True) -> int: ...
+    @overload
+    def ioctl(self, fd: int, request: int, arg: bytes, mutate_flag: bool = True) -> bytes: ...
+    def ioctl(self, fd: int, request: int, arg: Any = 0, mutate_flag: bool = True) -> int | bytes:
+        """See `Backend.ioctl`."""
+        result: int | bytes = fcntl.ioctl(fd, request, arg, mutate_flag)
+        return result
+
+    def mmap(
+        self,
+        fd: int,
+        length: int,
+        flags: int = _mmap.MAP_SHARED,
+        prot: int = _mmap.PROT_READ | _mmap.PROT_WRITE,
+        offset: int = 0,
+    ) -> _mmap.mmap:
+        """See `Backend.mmap`."""
+        return _mmap.mmap(fd, length, flags, prot, offset=offset)
+
+    def listdir(self, path: str) -> list[str]:
+        """See `Backend.listdir`."""
+        return os.listdir(self._path(path))
+
+    def readlink(self, path: str) -> str:
+        """See `Backend.readlink`."""
+        return os.readlink(self._path(path))
+
+    def stat(self, path: str) -> os.stat_result:
+        """See `Backend.stat`."""
+        return os.stat(self._path(path))
+
+    def lstat(self, path: str) -> os.stat_result:
+        """See `Backend.lstat`."""
+        return os.lstat(self._path(path))
+
+    def uevents(self, subsystems: Sequence[str] = ()) -> UeventStream:
+        """See `Backend.uevents`."""
+        stream = open_stream(self._uevents, subsystems)
+        self._streams.append(stream)
+        return stream
+
+    def holders(self, path: str) -> list[Holder]:
+        """See `Backend.holders`."""
+        return holders(self._path(path))
+
+    def sysconf(self, name: str) -> int:
+        """See `Backend.sysconf`."""
+        if name == "RLIMIT_MEMLOCK":
+            soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+            return -1 if soft == resource.RLIM_INFINITY else soft
+        return os.sysconf(name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

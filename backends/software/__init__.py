@@ -1,0 +1,30 @@
+"""The software backend: a whole machine in this process, with the Linux kernel's half on top.
+
+`open_backend` is what ``pyvfio.open_backend("software", ...)`` calls.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyvfio_backends.software.backend import SoftwareBackend
+from pyvfio_backends.software.description import MachineSpec
+from pyvfio_backends.software.loader import find_machine, load_machine
+from pyvfio_backends.software.machine import Machine
+
+__all__ = ["Machine", "MachineSpec", "SoftwareBackend", "open_backend"]
+
+
+def open_backend(
+    *, machine: str | os.PathLike[str] | MachineSpec = "z15-lpar", seed: int = 0, paced: bool = False
+) -> SoftwareBackend:
+    """Boot a machine and answer for it.
+
+    `machine` is the name of a fixture machine (``z15-lpar``, ``lab-s390x``), a path to a machine file, or a
+    `MachineSpec`.  `seed` decides every free choice of the machine.  With ``paced=True`` devices answer after their
+    latency, on a thread; otherwise all work is done inside the call that caused it.
+
+    Raise `BadMachine` for a machine that cannot be read.
+    """
+    spec = machine if isinstance(machine, MachineSpec) else load_machine(find_machine(os.fspath(machine)))
+    return SoftwareBackend(Machine(spec, seed=seed, paced=paced))

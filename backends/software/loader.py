@@ -1,0 +1,207 @@
+"""Reads machine files: TOML to `MachineSpec`, with errors that name the file, the key and the line."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+import typing
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from pyvfio.address import DeviceNumber, SubchannelId
+from pyvfio.errors import BadAddress, BadMachine
+from pyvfio_backends.software.description import ChannelPathSpec, FunctionSpec, MachineSpec, SubchannelSpec
+from pyvfio_backends.software.units import UNITS
+from pyvfio_backends.software.zpci_models import MODELS
+
+__all__ = ["find_machine", "load_machine", "machine_files"]
+
+_TABLES: dict[str, dict[str, tuple[str, type]]] = {
+    "css": {"path": ("paths", ChannelPathSpec), "subchannel": ("subchannels", SubchannelSpec)},
+    "zpci": {"function": ("functions", FunctionSpec)},
+}
+
+
+def machine_files() -> dict[str, Path]:
+    """The machines that installed packages offer (entry points of group ``pyvfio.machines``): name -> file."""
+    files: dict[str, Path] = {}
+    for point in entry_points(group="pyvfio.machines"):
+        provide: Callable[[], Mapping[str, Path]] = point.load()
+        files.update(provide())
+    return dict(sorted(files.items()))
+
+
+def find_machine(name: str) -> Path:
+    """The file of a machine, by its name or as a path.  Raise `BadMachine`."""
+    if "/" in name or name.endswith(".toml"):
+        return Path(name)
+    files = machine_files()
+    if name not in files:
+        raise BadMachine(
+            name, "", None, "no machine of this name", f"one of: {', '.join(files)}; or a path to a .toml file"
+        )
+    return files[name]
+
+
+def load_machine(path: Path) -> MachineSpec:
+    """Read and check a machine file.  Raise `BadMachine`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadMachine(str(path), "", None, f"the file cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadMachine(str(path), "", None, f"the file is not UTF-8 text: {error.reason}") from error
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"line (\d+)", str(error))
+        raise BadMachine(str(path), "", int(found[1]) if found else None, f"not TOML: {error}") from error
+    return _Reader(str(path), text).machine(document)
+
+
+class _Reader:
+    def __init__(self, path: str, text: str) -> None:
+        self.path = path
+        self.lines = text.splitlines()
+
+    def machine(self, document: dict[str, Any]) -> MachineSpec:
+        known = {"machine", *_TABLES}
+        for key in document:
+            if key not in known:
+                raise self.error((key,), f"unknown table; a machine has {_listing(known)}")
+        head = document.get("machine")
+        if not isinstance(head, dict):
+            raise self.error(("machine",), "the table [machine] is missing")
+        scalars = {f.name for f in dataclasses.fields(MachineSpec)} - {"paths", "subchannels", "functions"}
+        spec: MachineSpec = self.fill(MachineSpec, head, ("machine",), scalars)
+        for table, parts in _TABLES.items():
+            content = document.get(table, {})
+            if not isinstance(content, dict):
+                raise self.error((table,), "must be a table")
+            for key, rows in content.items():
+                if key not in parts:
+                    raise self.error((table, key), f"unknown key; it has {_listing(parts)}")
+                field, kind = parts[key]
+                if not isinstance(rows, list):
+                    raise self.error((table, key), f"must be written [[{table}.{key}]]")
+                names = {f.name for f in dataclasses.fields(kind)}
+                setattr(spec, field, [self.fill(kind, row, (table, key), names, n) for n, row in enumerate(rows)])
+        self.check(spec)
+        return spec
+
+    def fill(self, kind: type, row: Any, where: tuple[str, ...], names: set[str], index: int | None = None) -> Any:
+        if not isinstance(row, dict):
+            raise self.error(where, "must be a table", index)
+        types_ = typing.get_type_hints(kind)
+        values: dict[str, Any] = {}
+        for key, value in row.items():
+            if key not in names:
+                raise self.error((*where, key), f"unknown key; it has {_listing(names)}", index)
+            values[key] = self.convert(value, types_[key], (*where, key), index)
+        try:
+            return kind(**values)
+        except TypeError:
+            needed = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
+            missing = ", ".join(sorted(set(needed) - set(values)))
+            raise self.error(where, f"missing: {missing}", index) from None
+
+    def convert(self, value: Any, hint: Any, where: tuple[str, ...], index: int | None) -> Any:
+        origin = typing.get_origin(hint)
+        if hint is bool and isinstance(value, bool):
+            return value
+        if hint is int and isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if hint is str and isinstance(value, str):
+            return value
+        if origin is tuple and isinstance(value, list):
+            inner = typing.get_args(hint)[0]
+            return tuple(self.convert(item, inner, where, index) for item in value)
+        if origin is dict and isinstance(value, dict):
+            return value
+        wanted = {int: "a number", str: "a string", bool: "true or false"}.get(hint) or (
+            "a list" if origin is tuple else "a table"
+        )
+        raise self.error(where, f"must be {wanted}, not {_kind(value)}", index)
+
+    def check(self, spec: MachineSpec) -> None:
+        """Rules between values."""
+        if spec.page_size not in (1 << 12, 1 << 14, 1 << 16):
+            raise self.error(("machine", "page_size"), "must be 4096, 16384 or 65536")
+        chpids = {path.chpid for path in spec.paths}
+        for n, path in enumerate(spec.paths):
+            self.range(path.chpid, 0, 255, ("css", "path", "chpid"), n)
+        taken: set[object] = set()
+        for n, row in enumerate(spec.subchannels):
+            where = ("css", "subchannel")
+            try:
+                identities: tuple[object, ...] = (SubchannelId.parse(row.schid), DeviceNumber.parse(row.device))
+            except BadAddress as error:
+                raise self.error(where, f"{error.text!r}: {error.cause}", n) from error
+            for key, identity in zip(("schid", "device"), identities, strict=True):
+                if (key, identity) in taken:
+                    raise self.error((*where, key), f"{identity} is there twice", n)
+                taken.add((key, identity))
+            if row.unit not in UNITS:
+                raise self.error((*where, "unit"), f"no control unit {row.unit!r}; there is {_listing(UNITS)}", n)
+            if len(row.chpids) > 8:
+                raise self.error((*where, "chpids"), "a subchannel has at most eight channel paths", n)
+            for chpid in row.chpids:
+                if chpid not in chpids:
+                    raise self.error(
+                        (*where, "chpids"), f"channel path {chpid:02x} is not described by [[css.path]]", n
+                    )
+            for key in ("pim", "pam", "pom"):
+                self.range(getattr(row, key), 0, 255, (*where, key), n)
+            self.range(row.count, 1, 65536, (*where, "count"), n)
+        for n, function in enumerate(spec.functions):
+            where = ("zpci", "function")
+            self.range(function.uid, 0, 0xFFFF, (*where, "uid"), n)
+            self.range(function.fid, 0, 0xFFFFFFFF, (*where, "fid"), n)
+            for key in ("uid", "fid"):
+                value = getattr(function, key)
+                if (key, value) in taken:
+                    raise self.error((*where, key), f"{value:#x} is there twice", n)
+                taken.add((key, value))
+            if function.model not in MODELS:
+                raise self.error((*where, "model"), f"no model {function.model!r}; there is {_listing(MODELS)}", n)
+            if function.state not in ("configured", "standby", "reserved"):
+                raise self.error((*where, "state"), "must be configured, standby or reserved", n)
+
+    def range(self, value: int, low: int, high: int, where: tuple[str, ...], index: int | None) -> None:
+        if not low <= value <= high:
+            raise self.error(where, f"must be between {low:#x} and {high:#x}, not {value:#x}", index)
+
+    def error(self, where: tuple[str, ...], cause: str, index: int | None = None) -> BadMachine:
+        return BadMachine(self.path, ".".join(where), self.line(where, index), cause)
+
+    def line(self, where: tuple[str, ...], index: int | None) -> int | None:
+        """The line of a key: the `index`-th header of its table, then the key below it."""
+        depth = 1 if where[0] == "machine" else 2
+        header = ".".join(where[:depth])
+        key = where[depth] if len(where) > depth else None
+        seen = -1
+        for number, line in enumerate(self.lines, 1):
+            text = line.split("#")[0].strip()
+            if text.strip("[] ") == header and text.startswith("["):
+                seen += 1
+                if index is None or seen == index:
+                    if key is None:
+                        return number
+                    for below, other in enumerate(self.lines[number:], number + 1):
+                        if other.lstrip().startswith("["):
+                            break
+                        if re.match(rf"\s*{re.escape(key)}\s*=", other):
+                            return below
+                    return number
+        return None
+
+
+def _listing(names: Any) -> str:
+    return ", ".join(sorted(names))
+
+
+def _kind(value: object) -> str:
+    return {dict: "a table", list: "a list", str: "a string", bool: "true or false"}.get(type(value), "a number")

@@ -1,0 +1,89 @@
+"""The pytest plugin: a machine in a fixture, and the choice of the backend by option.
+
+Options::
+
+    --pyvfio-backend NAME     the backend of the fixture `backend` (default: software)
+    --pyvfio-machine NAME     the machine of the software backend (default: lab-s390x)
+    --pyvfio-ccw DEVNO        the channel device the suite may take (default: 0.0.1001)
+    --pyvfio-pci ADDRESS      the PCI function the suite may take (default: 0020:00:00.0)
+    --pyvfio-pci2 ADDRESS     a second one (default: 0030:00:00.0)
+
+A host that has no such device makes the tests skip with that reason; a run on a host which names a device and then
+tests nothing is for the caller to refuse (``make hil`` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from pyvfio.backend import Backend, open_backend
+
+__all__ = ["backend", "lab", "machine", "software_machine"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options above."""
+    group = parser.getgroup("pyvfio", "backends and devices of pyvfio")
+    group.addoption("--pyvfio-backend", default="software", help="backend to test: software or kernel")
+    group.addoption("--pyvfio-machine", default="lab-s390x", help="machine of the software backend")
+    group.addoption("--pyvfio-ccw", default="0.0.1001", help="channel device the suite may take")
+    group.addoption("--pyvfio-pci", default="0020:00:00.0", help="PCI function the suite may take")
+    group.addoption("--pyvfio-pci2", default="0030:00:00.0", help="second PCI function the suite may take")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which backend is tested."""
+    name = config.getoption("--pyvfio-backend")
+    return f"pyvfio: backend {name}" + (
+        f", machine {config.getoption('--pyvfio-machine')}" if name == "software" else ""
+    )
+
+
+class Lab:
+    """What the run was told about its host: `backend_name`, `machine`, and the devices it may take."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.backend_name: str = config.getoption("--pyvfio-backend")
+        self.machine: str = config.getoption("--pyvfio-machine")
+        self.ccw: str = config.getoption("--pyvfio-ccw")
+        self.pci: str = config.getoption("--pyvfio-pci")
+        self.pci2: str = config.getoption("--pyvfio-pci2")
+
+    def open(self) -> Backend:
+        """A new backend as the options say."""
+        options: dict[str, Any] = {"machine": self.machine} if self.backend_name == "software" else {}
+        return open_backend(self.backend_name, **options)
+
+
+@pytest.fixture(scope="session")
+def lab(pytestconfig: pytest.Config) -> Lab:
+    """The options of this run."""
+    return Lab(pytestconfig)
+
+
+@pytest.fixture(scope="module")
+def backend(lab: Lab) -> Iterator[Backend]:
+    """The backend under test, one for each module."""
+    with lab.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def software_machine() -> Iterator[Callable[..., Backend]]:
+    """A function that boots software machines, ``software_machine("z15-lpar", paced=True)``; all are closed after."""
+    with ExitStack() as stack:
+
+        def boot(machine: object = "z15-lpar", **options: Any) -> Backend:
+            return stack.enter_context(open_backend("software", machine=machine, **options))
+
+        yield boot
+
+
+@pytest.fixture
+def machine(software_machine: Callable[..., Backend]) -> Backend:
+    """A fresh ``z15-lpar``, the software machine with DASD, OSA, FCP and PCI functions."""
+    return software_machine("z15-lpar")
