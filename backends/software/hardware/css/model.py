@@ -1,0 +1,51 @@
+"""What differs between channel subsystems: choices of the model, and facts of virtual ones.
+
+The Principles of Operation leave some answers to the model, and the virtual channel subsystem of a hypervisor leaves
+some facilities out.  A machine names the model it has; the engine asks it at these points and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["MAINFRAME", "VIRTUAL", "CssModel"]
+
+
+@dataclass(frozen=True, slots=True)
+class CssModel:
+    """One model of channel subsystem.
+
+    ``reports_prefetch``            the SCSW repeats the ORB's prefetch control
+    ``no_path_is_cc3``              SSCH with a path mask without an available path gives condition code 3 at once;
+                                    otherwise 0, and an alert status with deferred condition code 3 follows
+    ``start_replaces_lpm``          the ORB's path mask becomes the one of the SCHIB
+    ``pci_interruptions``           the PCI flag of a CCW makes an intermediate status
+    ``suspended_interruptions``     suspending makes an intermediate status unless the ORB suppresses it
+    ``clear_keeps_start_fields``    the clear function leaves the SCSW fields valid for start functions as they were
+    """
+
+    name: str
+    reports_prefetch: bool = True
+    no_path_is_cc3: bool = False
+    start_replaces_lpm: bool = True
+    pci_interruptions: bool = True
+    suspended_interruptions: bool = True
+    clear_keeps_start_fields: bool = False
+
+    def __str__(self) -> str:
+        return f"channel subsystem model {self.name}"
+
+
+#: Follows the architecture wherever it is definite; what a 3390 answered (golden dasd-3390.jsonl) where it is not.
+MAINFRAME: Final = CssModel("mainframe", no_path_is_cc3=True)
+
+#: A hypervisor's virtual channel subsystem (CSS image fe), from QEMU's answers (golden ccw-blk.json).
+VIRTUAL: Final = CssModel(
+    "virtual",
+    reports_prefetch=False,
+    start_replaces_lpm=False,
+    pci_interruptions=False,
+    suspended_interruptions=False,
+    clear_keeps_start_fields=True,
+)

@@ -1,0 +1,283 @@
+"""One subchannel: its path-management control, its status, and the functions under way.
+
+The status is kept as plain integers and becomes an `Scsw` when somebody stores it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from pyvfio.address import SubchannelId
+from pyvfio.css.instructions import OperandException
+from pyvfio.css.irb import ESW_SIZE, Irb, erw_concurrent_sense
+from pyvfio.css.orb import Orb
+from pyvfio.css.schib import Pmcw, Schib, SubchannelType
+from pyvfio.css.scsw import Actl, Cstat, Dstat, Fctl, Scsw, Stctl
+from pyvfio_backends.software.hardware.css.config import SubchannelConfig
+from pyvfio_backends.software.hardware.css.controlunit import SENSE_SIZE
+from pyvfio_backends.software.hardware.css.engine import ChannelProgram, ProgramStatus
+from pyvfio_backends.software.hardware.css.model import CssModel
+
+__all__ = ["Subchannel"]
+
+_PENDING: Final = int(Stctl.PENDING)
+_INTERMEDIATE_PENDING: Final = int(Stctl.INTERMEDIATE | Stctl.PENDING)
+_ENDING: Final = int(Stctl.PRIMARY | Stctl.SECONDARY | Stctl.PENDING)
+_ALERT: Final = int(Stctl.ALERT)
+_USUAL: Final = int(Dstat.CHANNEL_END | Dstat.DEVICE_END | Dstat.STATUS_MODIFIER)
+_ACTIVE: Final = int(Actl.SUBCHANNEL_ACTIVE | Actl.DEVICE_ACTIVE)
+_SUSPENDED: Final = int(Actl.SUSPENDED)
+_UNIT_CHECK: Final = int(Dstat.UNIT_CHECK)
+_PCI: Final = int(Cstat.PCI)
+_START: Final = int(Fctl.START)
+_HALT: Final = int(Fctl.HALT)
+_RESUME_PENDING: Final = int(Actl.RESUME_PENDING)
+
+
+class Subchannel:
+    """The state of one subchannel.  `turn` counts functions, so that work scheduled for an old one is recognised."""
+
+    __slots__ = (
+        "actl",
+        "attention",
+        "cc",
+        "config",
+        "count",
+        "cpa",
+        "cstat",
+        "dstat",
+        "ecw",
+        "erw",
+        "fctl",
+        "last_path",
+        "mba",
+        "model",
+        "orb",
+        "pmcw",
+        "pno",
+        "program",
+        "schid",
+        "stctl",
+        "turn",
+    )
+
+    def __init__(self, config: SubchannelConfig, model: CssModel) -> None:
+        self.config = config
+        self.model = model
+        self.schid: SubchannelId = config.schid
+        self.pmcw = Pmcw(
+            qf=config.qdio,
+            dnv=config.type == SubchannelType.IO,
+            devno=config.devno if config.type == SubchannelType.IO else 0,
+            lpm=config.pim,
+            pim=config.pim,
+            pom=config.pom,
+            pam=config.pam,
+            chpid=bytes(config.chpids),
+            st=int(config.type),
+        )
+        self.mba = 0
+        self.orb: Orb | None = None
+        self.program: ChannelProgram | None = None
+        self.fctl = self.actl = self.stctl = 0
+        self.cc = self.cpa = self.dstat = self.cstat = self.count = 0
+        self.pno = False
+        self.erw = 0
+        self.ecw = bytes(SENSE_SIZE)
+        self.last_path = 0
+        self.turn = 0
+        self.attention: list[int] = []
+
+    @property
+    def operational(self) -> bool:
+        """Whether functions are accepted: enabled, and with a device number that is valid."""
+        return self.pmcw.ena and (self.pmcw.dnv or self.pmcw.st != SubchannelType.IO)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a status is pending."""
+        return bool(self.stctl & _PENDING)
+
+    def scsw(self) -> Scsw:
+        """The status word as it is now."""
+        orb = self.orb
+        if orb is None:
+            return Scsw(
+                fctl=Fctl(self.fctl), actl=Actl(self.actl), stctl=Stctl(self.stctl), cpa=self.cpa, cc=self.cc,
+                dstat=Dstat(self.dstat), cstat=Cstat(self.cstat), count=self.count,
+            )  # fmt: skip
+        return Scsw(
+            key=orb.key,
+            sctl=orb.spnd,
+            cc=self.cc,
+            fmt=orb.fmt,
+            pfch=orb.pfch and self.model.reports_prefetch,
+            isic=orb.isic,
+            alcc=orb.alcc,
+            ssi=orb.ssic,
+            ectl=bool(self.erw),
+            pno=self.pno,
+            fctl=Fctl(self.fctl),
+            actl=Actl(self.actl),
+            stctl=Stctl(self.stctl),
+            cpa=self.cpa,
+            dstat=Dstat(self.dstat),
+            cstat=Cstat(self.cstat),
+            count=self.count,
+        )
+
+    def schib(self) -> Schib:
+        """The block that STSCH stores."""
+        return Schib(self.pmcw, self.scsw(), self.mba)
+
+    def modify(self, schib: Schib) -> None:
+        """Take over what MSCH may change.  Raise `OperandException` on bits that must be zero."""
+        new = schib.pmcw
+        if new.res5 or new.res_hi or new.res_lo or new.lm == 3:
+            raise OperandException(
+                "modify subchannel", str(self.schid), cause="the SCHIB has a bit on that must be zero"
+            )
+        if not self.pmcw.dnv and self.pmcw.st == SubchannelType.IO:
+            return
+        disabled = self.pmcw.ena and not new.ena
+        self.pmcw = replace(
+            self.pmcw,
+            intparm=new.intparm,
+            isc=new.isc,
+            ena=new.ena,
+            lm=new.lm,
+            mme=new.mme,
+            mp=new.mp,
+            lpm=new.lpm,
+            mbi=new.mbi,
+            mbfc=new.mbfc,
+            xmwme=new.xmwme,
+            csense=new.csense,
+        )
+        self.mba = schib.mba if new.mbfc else 0
+        if disabled and self.config.device is not None:
+            self.config.device.subchannel_disabled()
+
+    def accept_start(self, orb: Orb) -> None:
+        """Become start pending for `orb`."""
+        self.turn += 1
+        self.orb = orb
+        self.program = None
+        self.fctl, self.actl, self.stctl = _START, int(Actl.START_PENDING), 0
+        self.cc = self.dstat = self.cstat = self.count = 0
+        self.pno = False
+        self._no_sense()
+        lpm = orb.lpm if self.model.start_replaces_lpm else self.pmcw.lpm
+        if orb.intparm != self.pmcw.intparm or lpm != self.pmcw.lpm:
+            self.pmcw = replace(self.pmcw, intparm=orb.intparm, lpm=lpm)
+
+    def activate(self, program: ChannelProgram, path: int) -> None:
+        """Begin to perform the start function on the path of the one-bit mask `path`."""
+        self.program = program
+        self.actl = _ACTIVE | self.actl & _RESUME_PENDING
+        self.last_path = path
+        if self.pmcw.lpum != path:
+            self.pmcw = replace(self.pmcw, lpum=path)
+
+    def path_not_operational(self, path: int) -> None:
+        """End the start function with deferred condition code 3; `path` is the mask of dead paths that were tried."""
+        self.cc = 3
+        self.stctl = _ALERT | _PENDING
+        if path:
+            self.pno = True
+            self.pmcw = replace(self.pmcw, pnom=self.pmcw.pnom | path, pom=self.pmcw.pom & ~path)
+
+    def program_status(self, status: ProgramStatus) -> None:
+        """Make the ending status of the program pending."""
+        self.cpa = status.cpa
+        self.dstat = status.dstat
+        self.cstat = status.cstat | (self.cstat & _PCI if self.pending else 0)
+        self.count = status.count
+        self.actl = 0
+        alert = _ALERT if status.cstat or status.dstat & ~_USUAL else 0
+        self.stctl |= _ENDING | alert
+        self.program = None
+        device = self.config.device
+        if status.dstat & _UNIT_CHECK and device is not None:
+            if self.pmcw.csense and device.concurrent_sense:
+                self.ecw = device.full_sense(status.sense)
+                self.erw = erw_concurrent_sense(len(self.ecw))
+            else:
+                device.pending_sense = status.sense
+
+    def intermediate(self, status: ProgramStatus, *, suspended: bool, interrupt: bool) -> bool:
+        """Note a suspension or a program-controlled interruption; return whether a status is now pending."""
+        self.cpa = status.cpa
+        self.count = status.count
+        if suspended:
+            self.actl = _SUSPENDED | self.actl & _RESUME_PENDING
+        else:
+            self.cstat |= _PCI
+        if interrupt:
+            self.stctl |= _INTERMEDIATE_PENDING
+        return interrupt
+
+    def end_halt(self) -> None:
+        """Finish the halt function."""
+        if self.actl & _ACTIVE:
+            self.stctl = _ENDING
+            self.dstat = int(Dstat.CHANNEL_END | Dstat.DEVICE_END)
+        else:
+            # With no program active there was nothing to halt at the device; it only reported device end.
+            self.stctl = _PENDING
+            self.dstat = 0 if self.fctl & _START else int(Dstat.DEVICE_END)
+        self.cstat = 0
+        self.actl = 0
+        self.program = None
+        self._no_sense()
+
+    def end_clear(self) -> None:
+        """Finish the clear function: everything but the function itself is forgotten."""
+        self.actl = 0
+        self.stctl = _PENDING
+        self.pmcw = replace(self.pmcw, lpum=0, pnom=0)
+        self.pno = False
+        self.dstat = self.cstat = 0
+        self._no_sense()
+        if self.model.clear_keeps_start_fields:
+            return
+        self.cpa = self.count = self.cc = 0
+        self.orb = None
+
+    def alert(self, dstat: int) -> None:
+        """Make an unsolicited device status pending."""
+        self.stctl = _ALERT | _PENDING
+        self.dstat, self.cstat, self.cc = dstat, 0, 0
+
+    def test(self) -> Irb:
+        """The IRB as TSCH stores it; a pending status is then cleared as the architecture says."""
+        esw = bytes(ESW_SIZE)
+        if self.pending or self.last_path:
+            path = self.last_path or self.pmcw.pim & -self.pmcw.pim
+            esw = path.to_bytes(2, "big") + bytes(2) + self.erw.to_bytes(4, "big") + bytes(12)
+        irb = Irb(self.scsw(), esw, self.ecw)
+        if not self.pending:
+            return irb
+        intermediate = self.stctl == _INTERMEDIATE_PENDING
+        self.stctl = 0
+        self.pno = False
+        if not intermediate:
+            self.fctl = 0
+            self.actl &= int(Actl.DEVICE_ACTIVE)
+        elif self.actl & _SUSPENDED:
+            self.actl &= ~_RESUME_PENDING
+            if self.fctl & _HALT:
+                self.fctl = self.actl = 0
+        if intermediate:
+            self.cstat = 0
+        self._no_sense()
+        return irb
+
+    def _no_sense(self) -> None:
+        if self.erw:
+            self.erw = 0
+            self.ecw = bytes(SENSE_SIZE)
+
+    def __str__(self) -> str:
+        return f"{self.config}; {self.scsw()}"

@@ -1,0 +1,309 @@
+"""Virtio devices behind a virtual channel subsystem: control unit 3832, model = virtio device type.
+
+====  =================  ======  ===============================================================
+code  command            length  data
+====  =================  ======  ===============================================================
+11    WRITE_FEAT         5       features (32 bits, little-endian), index (8 bits)
+12    READ_FEAT          5       the same; the program gives the index, the device the features
+13    SET_VQ             32      desc, reserved, index, num, avail, used (16 in revision 0)
+21    WRITE_CONF         any     configuration space from its beginning
+22    READ_CONF          any     the same
+31    WRITE_STATUS       1       device status; 0 resets
+32    READ_VQ_CONF       4       queue index in, largest size out (16 bits each, big-endian)
+33    VDEV_RESET         0       back to the initial state, but for the revision
+43    SET_IND            8       address of the 64 classic indicators
+53    SET_CONF_IND       8       address of the configuration indicator
+72    READ_STATUS        1       device status
+73    SET_IND_ADAPTER    25      addresses of adapter indicators
+83    SET_VIRTIO_REV     4+n     revision, length (16 bits each, big-endian)
+====  =================  ======  ===============================================================
+
+A wrong length is a "check condition" of the specification, which the virtual channel subsystem shows as a program
+check; an unknown command, or one in the wrong state, is a command reject.  Whatever command comes first, if it is not
+SET_VIRTIO_REV, fixes revision 0 until the subchannel is disabled.
+
+Multi-byte configuration fields have the guest's (big) endianness until the driver has accepted VERSION_1, and are
+little-endian after that.  Queues are configured but never served: there is no virtqueue engine behind them.
+
+Source: Virtual I/O Device specification 1.1, "Virtio Over Channel I/O"; the answers of QEMU 7.2 in the golden file
+ccw-blk.json, section "virtio-ccw commands".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pyvfio.css.scsw import Cstat, Dstat
+from pyvfio.css.senseid import SenseId
+from pyvfio_backends.software.hardware.css.controlunit import (
+    COMMAND_REJECT,
+    DONE,
+    Channel,
+    ControlUnit,
+    Ending,
+    unit_check,
+)
+
+__all__ = ["VirtioCcw", "virtio_9p", "virtio_blk", "virtio_console", "virtio_rng"]
+
+_CU_TYPE: Final = 0x3832
+_SENSE_ID_SIZE: Final = 256
+_REVISION_MAX: Final = 2
+_DRIVER_OK: Final = 0x04
+_VERSION_1: Final = 1 << 32
+#: Offered by every device: indirect descriptors, event index, version 1, ring reset.
+_TRANSPORT_FEATURES: Final = 1 << 28 | 1 << 29 | _VERSION_1 | 1 << 40
+_QUEUES_MAX: Final = 64
+
+_CHECK: Final = Ending(Dstat(0), cstat=Cstat.PROGRAM_CHECK)
+_REJECT: Final = unit_check(COMMAND_REJECT, dstat=Dstat(0))
+
+
+@dataclass(slots=True)
+class _Queue:
+    desc: int = 0
+    avail: int = 0
+    used: int = 0
+    size: int = 0
+
+
+class VirtioCcw(ControlUnit):
+    """A virtio device; `config` are ``struct`` codes with their values, laid out without padding.
+
+    `queues` are the largest sizes of the virtqueues.  `model` is the virtio device type.
+    """
+
+    def __init__(
+        self,
+        model: int,
+        features: int = 0,
+        config: tuple[tuple[str, int | bytes], ...] = (),
+        queues: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(SenseId(_CU_TYPE, model))
+        self.sense_id_data = self.sense_id_data.ljust(_SENSE_ID_SIZE, b"\0")
+        self.features = features | _TRANSPORT_FEATURES
+        self._codes = "".join(code for code, _ in config)
+        self._values: tuple[int | bytes, ...] = tuple(value for _, value in config)
+        self._limits = queues
+        self.revision: int | None = None
+        self._reset()
+        self._handlers: dict[int, Callable[[Channel], Ending]] = {
+            0x11: self._write_feat,
+            0x12: self._read_feat,
+            0x13: self._set_vq,
+            0x21: self._write_conf,
+            0x22: self._read_conf,
+            0x31: self._write_status,
+            0x32: self._read_vq_conf,
+            0x33: self._vdev_reset,
+            0x43: self._set_ind,
+            0x53: self._set_conf_ind,
+            0x72: self._read_status,
+            0x73: self._set_ind_adapter,
+        }
+
+    def _reset(self) -> None:
+        self.status = 0
+        self.accepted = 0
+        self.indicators: dict[str, bytes] = {}
+        self.queues = [_Queue(size=limit) for limit in self._limits]
+
+    @property
+    def config(self) -> bytes:
+        """The configuration space as the driver sees it now (see the module's text on endianness)."""
+        return struct.pack(("<" if self.accepted & _VERSION_1 else ">") + self._codes, *self._values)
+
+    def no_operation(self, channel: Channel) -> Ending:
+        """NOP: takes the bytes of the program without looking at them, so that nothing is left over."""
+        channel.ignore_data()
+        return DONE
+
+    def subchannel_disabled(self) -> None:
+        """Open the choice of the revision again."""
+        self.revision = None
+
+    def command(self, code: int, channel: Channel) -> Ending:
+        """Do a virtio-ccw command."""
+        if code == 0x83:
+            return self._set_virtio_rev(channel)
+        if self.revision is None:
+            self.revision = 0
+        handler = self._handlers.get(code)
+        return _REJECT if handler is None else handler(channel)
+
+    @staticmethod
+    def _bad_length(channel: Channel, size: int) -> bool:
+        return channel.left < size or (channel.exact_length and channel.left != size)
+
+    def _set_virtio_rev(self, channel: Channel) -> Ending:
+        if channel.left < 4:
+            return _CHECK
+        revision, length = struct.unpack(">HH", channel.read_from_memory(4))
+        if channel.left < length or (channel.exact_length and channel.left != length):
+            return _CHECK
+        if length:
+            channel.read_from_memory(length)
+        # The revision is chosen once; a revision the device has not, and data, are refused.
+        if self.revision is not None or revision > _REVISION_MAX or length:
+            return _REJECT
+        self.revision = revision
+        return DONE
+
+    def _read_feat(self, channel: Channel) -> Ending:
+        if self._bad_length(channel, 5):
+            return _CHECK
+        # The program gives the index in byte 4 of the area that the features are stored into.
+        return self._exchange(channel, 5, self._features_at)
+
+    def _features_at(self, raw: bytes) -> bytes:
+        index = raw[4]
+        offered = self.features if self.revision else self.features & ~_VERSION_1
+        part = offered >> 32 * index & 0xFFFFFFFF if index < 2 and (index == 0 or self.revision) else 0
+        return part.to_bytes(4, "little") + raw[4:]
+
+    @staticmethod
+    def _exchange(channel: Channel, size: int, answer: Callable[[bytes], bytes]) -> Ending:
+        """Read `size` bytes of the area and store the answer over them."""
+        channel.write_to_memory(answer(channel.peek_memory(size)))
+        return DONE
+
+    def _write_feat(self, channel: Channel) -> Ending:
+        if self._bad_length(channel, 5):
+            return _CHECK
+        raw = channel.read_from_memory(5)
+        value, index = int.from_bytes(raw[:4], "little"), raw[4]
+        if index < 2:
+            shift = 32 * index
+            self.accepted = (self.accepted & ~(0xFFFFFFFF << shift) | value << shift) & self.features
+        return DONE if index < 2 or not value else _REJECT
+
+    def _read_conf(self, channel: Channel) -> Ending:
+        config = self.config
+        if channel.exact_length and channel.left > len(config):
+            return _CHECK
+        channel.write_to_memory(config[: channel.left])
+        return DONE
+
+    def _write_conf(self, channel: Channel) -> Ending:
+        config = self.config
+        if channel.exact_length and channel.left > len(config):
+            return _CHECK
+        written = channel.read_from_memory(min(channel.left, len(config)))
+        codes = ("<" if self.accepted & _VERSION_1 else ">") + self._codes
+        self._values = struct.unpack(codes, written + config[len(written) :])
+        return DONE
+
+    def _read_status(self, channel: Channel) -> Ending:
+        if self._bad_length(channel, 1):
+            return _CHECK
+        channel.write_to_memory(bytes([self.status]))
+        return DONE
+
+    def _write_status(self, channel: Channel) -> Ending:
+        if self._bad_length(channel, 1):
+            return _CHECK
+        status = channel.read_from_memory(1)[0]
+        if status:
+            self.status = status
+        else:
+            self._reset()
+        return DONE
+
+    def _read_vq_conf(self, channel: Channel) -> Ending:
+        if self._bad_length(channel, 4):
+            return _CHECK
+        return self._exchange(channel, 4, self._queue_at)
+
+    def _queue_at(self, raw: bytes) -> bytes:
+        index = int.from_bytes(raw[:2], "big")
+        return raw[:2] + (self._limits[index] if index < len(self._limits) else 0).to_bytes(2, "big")
+
+    def _set_vq(self, channel: Channel) -> Ending:
+        legacy = not self.revision
+        size = 16 if legacy else 32
+        if self._bad_length(channel, size):
+            return _CHECK
+        raw = channel.read_from_memory(size)
+        if legacy:
+            desc, _align, index, num = struct.unpack(">QIHH", raw)
+            avail = used = 0
+        else:
+            desc, _reserved, index, num, avail, used = struct.unpack(">QIHHQQ", raw)
+        if index >= len(self.queues) or num > self._limits[index]:
+            return _CHECK if index < _QUEUES_MAX else _REJECT
+        self.queues[index] = _Queue(desc, avail, used, num)
+        return DONE
+
+    def _vdev_reset(self, channel: Channel) -> Ending:
+        self._reset()
+        return DONE
+
+    def _set_ind(self, channel: Channel) -> Ending:
+        return self._indicator(channel, "classic", 8)
+
+    def _set_conf_ind(self, channel: Channel) -> Ending:
+        return self._indicator(channel, "configuration", 8)
+
+    def _set_ind_adapter(self, channel: Channel) -> Ending:
+        return self._indicator(channel, "adapter", 25)
+
+    def _indicator(self, channel: Channel, kind: str, size: int) -> Ending:
+        if self._bad_length(channel, size):
+            return _CHECK
+        self.indicators[kind] = channel.read_from_memory(size)
+        return DONE
+
+    def __str__(self) -> str:
+        revision = "revision open" if self.revision is None else f"revision {self.revision}"
+        return f"virtio-ccw {self.sense_id}, {revision}, status {self.status:02x}"
+
+
+def virtio_blk(sectors: int = 2048) -> VirtioCcw:
+    """A virtio disk of `sectors` 512-byte sectors, as QEMU 7.2 presents one."""
+    features = sum(1 << bit for bit in (2, 4, 6, 9, 10, 11, 13, 14))
+    sixteen_heads_63_sectors = 16 * 63
+    config: tuple[tuple[str, int | bytes], ...] = (
+        ("Q", sectors),
+        ("I", 0),  # largest segment: not offered
+        ("I", 254),  # most segments
+        ("H", sectors // sixteen_heads_63_sectors),
+        ("B", 16),
+        ("B", 63),
+        ("I", 512),  # block size
+        ("B", 0),  # physical block exponent
+        ("B", 0),  # alignment offset
+        ("H", 0),  # smallest I/O
+        ("I", 0),  # best I/O
+        ("B", 1),  # write-back cache
+        ("B", 0),
+        ("H", 1),  # queues
+        ("I", 0x3FFFFF),  # most sectors discarded at once
+        ("I", 1),
+        ("I", 1),
+        ("I", 0x3FFFFF),  # most sectors zeroed at once
+        ("I", 1),
+        ("B", 1),
+        ("3s", bytes(3)),
+    )
+    return VirtioCcw(2, features, config, (256,))
+
+
+def virtio_console() -> VirtioCcw:
+    """A virtio console with multiple ports, as QEMU 7.2 presents one."""
+    config: tuple[tuple[str, int | bytes], ...] = (("H", 0), ("H", 0), ("I", 31), ("I", 0))
+    return VirtioCcw(3, 1 << 1 | 1 << 2, config, (128,) * 4)
+
+
+def virtio_rng() -> VirtioCcw:
+    """A virtio entropy source."""
+    return VirtioCcw(4, 0, (), (8,))
+
+
+def virtio_9p(tag: str) -> VirtioCcw:
+    """A virtio 9p file system with the mount tag `tag`."""
+    name = tag.encode()
+    return VirtioCcw(9, 1, (("H", len(name)), (f"{len(name)}s", name)), (128,))
