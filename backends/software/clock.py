@@ -30,6 +30,7 @@ class Clock:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._running = False
+        self._blocked: set[int] = set()
 
     @property
     def now(self) -> float:
@@ -67,9 +68,54 @@ class Clock:
                 self.settle()
             self._now = end
 
+    def run_until(self, ready: Callable[[], bool]) -> bool:
+        """Do queued work, each at its moment, until `ready()`; False when the queue ends before that.
+
+        For a wait inside the kernel that only the machine itself can end.  A paced machine sleeps until work is due.
+        """
+        while not ready():
+            if not self._queue:
+                return False
+            due = self._queue[0][0]
+            if self.paced:
+                left = due - self.now
+                if left > 0:
+                    self.condition.wait(left)
+                    continue
+            else:
+                self._now = max(self._now, due)
+            heapq.heappop(self._queue)[2]()
+        return True
+
     def wait(self, ready: Callable[[], bool]) -> None:
         """Block the calling thread, without the machine's lock, until `ready()`; others change the state meanwhile."""
-        while not ready():
+        me = threading.get_ident()
+        while not ready() and not self._closed:
+            if me not in self._blocked:
+                self._blocked.add(me)
+                self.condition.notify_all()
+            self.condition.wait()
+        self._blocked.discard(me)
+
+    def run_apart(self, work: Work, name: str) -> None:
+        """Do `work` that may block, on a thread of its own; return when it is done or blocks in `wait`.
+
+        The caller has the machine's lock.  This is a kernel worker: whoever caused the work need not wait for it.
+        """
+        done = threading.Event()
+
+        def body() -> None:
+            with self.condition:
+                try:
+                    work()
+                finally:
+                    done.set()
+                    self._blocked.discard(threading.get_ident())
+                    self.condition.notify_all()
+
+        thread = threading.Thread(target=body, name=name, daemon=True)
+        thread.start()
+        while not done.is_set() and thread.ident not in self._blocked:
             self.condition.wait()
 
     def notify(self) -> None:

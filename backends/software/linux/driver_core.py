@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, Symlink, fail
@@ -217,8 +217,8 @@ class _LinkDirectory(Directory):
         self._table = table
         self._extra = extra or {}
 
-    def _devices(self) -> dict[str, Device]:
-        table: dict[str, Device] = self._table()  # type: ignore[operator]
+    def _devices(self) -> Mapping[str, Device]:
+        table: Mapping[str, Device] = self._table()  # type: ignore[operator]
         return table
 
     def lookup(self, name: str) -> Node | None:
@@ -327,7 +327,7 @@ class Bus:
             seen.update(dict.fromkeys(source.names()))
         return list(seen)
 
-    def bound_to(self, driver: Driver) -> dict[str, Device]:
+    def bound_to(self, driver: Driver) -> Mapping[str, Device]:
         """The devices of a driver, those of the sources included."""
         return driver.devices
 
@@ -357,10 +357,11 @@ class Bus:
                 child.bus.remove(child)
             elif child.cls is not None:
                 self.kernel.remove_class_device(child)
+        # Nobody finds it by the bus any more, even while its driver still waits for users (bus_remove_device).
+        self.devices.pop(device.name, None)
         if device.driver is not None:
             self.detach(device)
         device.dead = True
-        self.devices.pop(device.name, None)
         if device.parent is not None:
             device.parent.children.pop(device.name, None)
         device.uevent("remove")
