@@ -38,6 +38,8 @@ class Kernel:
         self.buses: dict[str, Bus] = {}
         self.classes: dict[str, DeviceClass] = {}
         self.roots: dict[str, Device] = {}
+        self.subsystems: dict[str, object] = {}
+        """What a subsystem keeps for the whole kernel, by its module's name."""
         self.dev = StaticDirectory()
         self.sys = StaticDirectory(
             {

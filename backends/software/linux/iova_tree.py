@@ -1,0 +1,76 @@
+"""Ranges of I/O virtual addresses that do not overlap, sorted: what VFIO and iommufd keep their mappings in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+from sortedcontainers import SortedDict
+
+__all__ = ["IovaTree", "Range"]
+
+
+class Range(Protocol):
+    """Anything with a first and a last address, both included."""
+
+    iova: int
+    last: int
+
+
+_R = TypeVar("_R", bound=Range)
+
+
+class IovaTree(Generic[_R]):
+    """A sorted set of ranges.  All searches cost O(log n); `len` is the number of ranges."""
+
+    __slots__ = ("_by_start", "_irange")
+
+    def __init__(self) -> None:
+        self._by_start: SortedDict[int, _R] = SortedDict()
+        self._irange = self._by_start.irange
+
+    def __len__(self) -> int:
+        return len(self._by_start)
+
+    def __iter__(self) -> Iterator[_R]:
+        return iter(self._by_start.values())
+
+    def add(self, item: _R) -> None:
+        """Put a range in that overlaps none."""
+        self._by_start[item.iova] = item
+
+    def remove(self, item: _R) -> None:
+        """Take a range out."""
+        del self._by_start[item.iova]
+
+    def at(self, iova: int) -> _R | None:
+        """The range that begins at `iova`."""
+        return self._by_start.get(iova)
+
+    def overlap(self, start: int, last: int) -> _R | None:
+        """The last range with an address from `start` to `last`, or None."""
+        for key in self._irange(None, last, reverse=True):
+            item = self._by_start[key]
+            return item if item.last >= start else None
+        return None
+
+    def find(self, iova: int) -> _R | None:
+        """The range that has the address `iova`."""
+        item = self._by_start.get(iova)  # most DMA begins where a mapping begins
+        return item if item is not None else self.overlap(iova, iova)
+
+    def first(self, start: int, last: int) -> _R | None:
+        """The first range with an address from `start` to `last`, or None."""
+        item = self.find(start)
+        if item is not None:
+            return item
+        for key in self._irange(start, last):
+            return self._by_start[key]
+        return None
+
+    def between(self, start: int, last: int) -> list[_R]:
+        """All ranges with an address from `start` to `last`, in order."""
+        head = self.overlap(start, start)
+        found = [] if head is None or head.iova == start else [head]
+        found.extend(self._by_start[key] for key in self._irange(start, last))
+        return found
