@@ -1,0 +1,209 @@
+"""`make bench`: speed, as ratios within one run.
+
+Each line compares a figure with a peer or a target measured or stated beside it; nothing here is a test.  Best of
+several rounds is taken, so that a busy machine disturbs less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import mmap
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyvfio
+from pyvfio.abi import vfio as abi
+from pyvfio.backend import Backend, open_backend
+from pyvfio.binding import bind
+
+PCI = "0020:00:00.0"
+BELL = "0060:00:00.0"
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row: a figure, what it is held against, and their ratio (above 1 is better than the target)."""
+
+    what: str
+    figure: str
+    against: str
+    ratio: float
+
+
+def best(work: Callable[[], object], count: int, rounds: int = 5) -> float:
+    """Seconds for one `work`, in the best of `rounds` rounds of `count`."""
+    work()
+    fastest = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for _ in range(count):
+            work()
+        fastest = min(fastest, (time.perf_counter() - start) / count)
+    return fastest
+
+
+def seam_overhead() -> Line:
+    """Kernel-backend pread of a sysfs attribute against os.pread."""
+    path = "/sys/kernel/mm/transparent_hugepage/enabled"
+    if not os.path.exists(path):
+        path = "/sys/kernel/uevent_seqnum"
+    with open_backend("kernel") as host:
+        fd = host.open(path, os.O_RDONLY)
+        plain = best(lambda: os.pread(fd, 64, 0), 20_000)
+        ours = best(lambda: host.pread(fd, 64, 0), 20_000)
+        host.close(fd)
+    return Line("kernel backend pread / os.pread", f"{ours / plain:.2f}x", "at most 1.3x", 1.3 / (ours / plain))
+
+
+def config_reads() -> Line:
+    """Configuration-space reads through the vfio device of the software machine."""
+    with pyvfio.Host("software", machine="lab-s390x") as host:
+        bind(host.device(PCI))
+        with pyvfio.open_device(host, PCI) as device:
+            read, fd, offset = host.backend.pread, device.fileno(), device.config.offset
+            rate = 1 / best(lambda: read(fd, 4, offset), 20_000)
+    return Line("configuration-space reads", f"{rate:,.0f}/s", "100,000/s", rate / 100_000)
+
+
+def _container(host: pyvfio.Host) -> tuple[Backend, pyvfio.Device]:
+    bind(host.device(PCI))
+    return host.backend, pyvfio.open_device(host, PCI, way="group")
+
+
+def map_pairs() -> list[Line]:
+    """MAP_DMA and UNMAP_DMA pairs with few and with many live mappings."""
+    with pyvfio.Host("software", machine="lab-s390x") as host:
+        backend, device = _container(host)
+        with device, pyvfio.AnonymousMemory(mmap.PAGESIZE) as memory:
+            container = device.space.fileno()
+            page = host.page_size
+            first = device.space.ranges()[0].start
+
+            def request(live: int) -> tuple[bytearray, bytearray]:
+                at = first + live * 2 * page
+                put = abi.Type1DmaMap(argsz=32, flags=3, vaddr=memory.address, iova=at, size=page)
+                take = abi.Type1DmaUnmap(argsz=24, flags=0, iova=at, size=page)
+                return bytearray(put), bytearray(take)
+
+            def pair(live: int) -> Callable[[], None]:
+                put, take = request(live)
+
+                def work() -> None:
+                    backend.ioctl(container, abi.VFIO_IOMMU_MAP_DMA, put)
+                    backend.ioctl(container, abi.VFIO_IOMMU_UNMAP_DMA, take)
+
+                return work
+
+            def fill(start: int, end: int) -> None:
+                for n in range(start, end):
+                    backend.ioctl(container, abi.VFIO_IOMMU_MAP_DMA, request(n)[0])
+
+            fill(0, 100)
+            few = best(pair(65_000), 2_000)
+            fill(100, 60_000)
+            many = best(pair(65_000), 2_000)
+    return [
+        Line("map + unmap pairs, 100 live", f"{1 / few:,.0f}/s", "20,000/s", 1 / few / 20_000),
+        Line("map + unmap cost, 60,000 live / 100 live", f"{many / few:.2f}x", "at most 1.5x", 1.5 / (many / few)),
+    ]
+
+
+def dma_copy() -> Line:
+    """The bell function copies 1 MiB, against a plain copy between two memoryviews."""
+    from pyvfio_backends.software.hardware.devices import bell
+
+    with pyvfio.Host("software", machine="z15-lpar") as host:
+        bind(host.device(BELL))
+        with pyvfio.open_device(host, BELL) as device:
+            with device.space.buffer(MIB) as source, device.space.buffer(MIB) as target:
+                plain = best(lambda: target.view.__setitem__(slice(None), source.view), 50)
+                config = device.config
+                config.write_u16(4, config.read_u16(4) | 0x6)
+                bar = device.bar(bell.BAR)
+                bar.write_u64(bell.SOURCE, source.iova)
+                bar.write_u64(bell.TARGET, target.iova)
+                bar.write_u32(bell.COUNT, MIB)
+                source.view[:4] = b"bell"
+                ours = best(lambda: bar.write_u32(bell.COMMAND, bell.COPY), 50)
+                if bytes(target.view[:4]) != b"bell":
+                    raise RuntimeError("the copy did not happen")
+    return Line(
+        "DMA copy of 1 MiB / memoryview copy (speed)", f"{plain / ours:.0%}", "at least 50%", plain / ours / 0.5
+    )
+
+
+def boot() -> Line:
+    """Building z15-lpar."""
+    seconds = best(lambda: open_backend("software", machine="z15-lpar").close(), 5)
+    return Line("z15-lpar builds in", f"{seconds * 1000:.1f} ms", "50 ms", 0.05 / seconds)
+
+
+_MANY = """
+import json, resource, time
+from pyvfio_backends.software.description import ChannelPathSpec, MachineSpec, SubchannelSpec
+from pyvfio import open_backend
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = time.perf_counter()
+spec = MachineSpec("many", paths=[ChannelPathSpec(0)], subchannels=[
+    SubchannelSpec(schid="0.0.0000", device="0.0.0000", unit="echo", count=65536)])
+with open_backend("software", machine=spec) as host:
+    names = host.listdir("/sys/bus/css/devices")
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"n": len(names), "seconds": seconds, "mib": (peak - base) / 1024}))
+"""
+
+
+def many_subchannels() -> list[Line]:
+    """65,536 subchannels: time to build and list, memory."""
+    answer = json.loads(subprocess.run([sys.executable, "-c", _MANY], check=True, capture_output=True).stdout)
+    if answer["n"] != 65536:
+        raise RuntimeError(f"{answer['n']} subchannels")
+    return [
+        Line("65,536 subchannels, build and list", f"{answer['seconds']:.2f} s", "2 s", 2 / answer["seconds"]),
+        Line("65,536 subchannels, memory", f"{answer['mib']:.0f} MiB", "200 MB", 190.7 / max(answer["mib"], 0.1)),
+    ]
+
+
+def list_command() -> Line:
+    """`pyvfio list` on a small machine, as a process."""
+    command = [str(Path(sys.executable).parent / "pyvfio"), "list", "--machine", "lab-s390x"]
+    seconds = best(lambda: subprocess.run(command, check=True, capture_output=True), 3, rounds=5)
+    python = best(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True), 3)
+    return Line(
+        "pyvfio list, whole process",
+        f"{seconds * 1000:.0f} ms ({seconds / python:.1f}x python)",
+        "150 ms",
+        0.15 / seconds,
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args()
+    lines: list[Line] = []
+    parts = (seam_overhead, config_reads, map_pairs, dma_copy, boot, many_subchannels, list_command)
+    for number, part in enumerate(parts, 1):
+        print(f"[{number}/{len(parts)}] {(part.__doc__ or '').splitlines()[0]}", file=sys.stderr)
+        result = part()
+        lines += result if isinstance(result, list) else [result]
+    if options.json:
+        print(json.dumps([asdict(line) for line in lines], indent=2))
+        return
+    print(f"{'what':<46} {'figure':>24}  {'target':<14} {'ratio':>7}")
+    for line in lines:
+        print(f"{line.what:<46} {line.figure:>24}  {line.against:<14} {line.ratio:>6.2f}x")
+    print("ratio: how many times better than the target (1.00x just meets it)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The command ``pyvfio``: its subcommands, what they share, and the exit codes.
+
+Subcommands are imported when they are used, so that ``pyvfio list`` starts fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from pyvfio.errors import PyvfioError
+
+__all__ = ["COMMANDS", "EXIT_CODES", "main"]
+
+COMMANDS = {
+    "bind": "pyvfio_tools.bind:bind",
+    "ccw": "pyvfio_tools.channel:ccw",
+    "completion": "pyvfio_tools.completion:completion",
+    "demo": "pyvfio_tools.demo:demo",
+    "doctor": "pyvfio_tools.doctor:doctor",
+    "list": "pyvfio_tools.listing:list_",
+    "lscss": "pyvfio_tools.lscss:lscss",
+    "machines": "pyvfio_tools.machines:machines",
+    "mdev": "pyvfio_tools.mdev:mdev",
+    "monitor": "pyvfio_tools.monitor:monitor",
+    "release": "pyvfio_tools.bind:release",
+    "show": "pyvfio_tools.show:show",
+    "unbind": "pyvfio_tools.bind:unbind",
+}
+"""Subcommand -> where its function lives."""
+
+SHORT = {
+    "bind": "give devices to a VFIO driver",
+    "ccw": "take a channel device for a guest, or give it back",
+    "completion": "print a completion script for bash, zsh or fish",
+    "demo": "the main job on the software machine, step by step",
+    "doctor": "is this host ready for VFIO, and what to do if not",
+    "list": "devices that VFIO can take, with drivers and groups",
+    "lscss": "subchannels, in the table format of s390-tools",
+    "machines": "the software machines that --machine takes",
+    "mdev": "mediated devices: types, create, remove, list",
+    "monitor": "uevents as they happen",
+    "release": "give devices back to the kernel's own drivers",
+    "show": "all facts of one device",
+    "unbind": "take devices away from their driver",
+}
+
+EXIT_CODES = {
+    0: "success",
+    1: "an internal error (please report it)",
+    2: "bad usage: a malformed address, option or machine file",
+    3: "no such device, or it is on another bus",
+    4: "permission denied",
+    5: "the device is busy",
+    6: "something the operation needs is missing on this host (no /dev/vfio, a module)",
+    7: "the kernel refused",
+    8: "a channel program ended with an error status",
+    9: "an awaited event did not come in time",
+    10: "a step failed; the host is as it was before",
+    11: "a step failed and could not be undone; the message says what is left",
+    12: "the software machine does not model this",
+    13: "doctor found a problem",
+    130: "interrupted",
+}
+"""The documented exit codes."""
+
+
+class _Lazy(click.Group):
+    """A group whose subcommands are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SHORT[name]) for name in self.list_commands(ctx)])
+
+
+_EPILOG = """\b
+Examples:
+  pyvfio list --machine z15-lpar
+  pyvfio show 0.0.013f --machine z15-lpar
+  pyvfio bind 0011:00:00.0
+  pyvfio ccw take 0.0.1234
+
+\b
+Exit codes:
+""" + "\n".join(f"  {code:<4} {text}" for code, text in EXIT_CODES.items())
+
+
+@click.group(cls=_Lazy, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pyvfio", prog_name="pyvfio")
+def cli() -> None:
+    """Take a device away from the kernel and give it to a program or a guest, and give it back.
+
+    Every command works on this host (--backend kernel, the default) or on a software machine (--machine NAME).
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command and end the process with a documented exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command and return its exit code."""
+    try:
+        result: Any = cli.main(args=arguments, prog_name="pyvfio", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except PyvfioError as error:
+        return _tell(error, "--json" in arguments)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _tell(error: PyvfioError, as_json: bool) -> int:
+    if as_json:
+        import json
+
+        print(json.dumps(error.as_dict()), file=sys.stderr)
+    else:
+        print(f"pyvfio: {error}", file=sys.stderr)
+    return error.exit_code

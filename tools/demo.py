@@ -1,0 +1,239 @@
+"""``pyvfio demo``: the main job on the software machine, shown as it happens, every step verified."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+import click
+from rich.console import Console
+
+from pyvfio.address import DeviceNumber, MdevUuid, PciAddress
+from pyvfio.backend import Backend
+from pyvfio.binding import Event, Phase, Plan, bind, ccw_give_back, ccw_take, release
+from pyvfio.ccw import CcwDevice, Control, Read, Write
+from pyvfio.css.ccw import CcwFlag, Command
+from pyvfio.css.trace import Step
+from pyvfio.errors import Misuse
+from pyvfio.host import Host
+from pyvfio.vfio import PciIrq, open_device
+from pyvfio_tools.lscss import HEADING, RULE, line, row
+from pyvfio_tools.summary import summary
+
+__all__ = ["demo"]
+
+DASD = DeviceNumber(0, 0, 0x013F)
+BELL = PciAddress(0x60, 0, 0, 0)
+UUID = MdevUuid("6dfd3ec5-e8b3-4e18-a6fe-57bc9eceb920")
+_EBCDIC = "cp037"
+_MESSAGE = b"data through the IOMMU, " * 40
+
+
+class Demo:
+    """One run: prints what happens and counts what was verified."""
+
+    def __init__(self, console: Console, host: Host) -> None:
+        self.console = console
+        self.host = host
+        self.verified = 0
+        self.failed: list[str] = []
+
+    def title(self, text: str) -> None:
+        """A heading."""
+        self.console.print()
+        self.console.rule(text, align="left", style="bold")
+
+    def say(self, text: str, style: str = "") -> None:
+        """A line of text as it stands (no markup)."""
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    def verify(self, what: str, good: bool) -> None:
+        """Say whether something expected is so, and remember it."""
+        if good:
+            self.verified += 1
+            self.say(f"  verified: {what}", "green")
+        else:
+            self.failed.append(what)
+            self.say(f"  NOT SO: {what}", "bold red")
+
+    def progress(self, event: Event) -> None:
+        """Print the steps of a plan as they are done."""
+        if event.phase is Phase.DONE:
+            self.say(f"  [{event.index + 1}/{event.total}] {event.step.text}")
+        elif event.phase is not Phase.START:
+            self.say(f"  [{event.index + 1}/{event.total}] {event.phase.name}: {event.step.text}", "red")
+
+    def step(self, step: Step) -> None:
+        """Print a step of the vfio-ccw flow, the user's side to the left, the kernel's indented."""
+        kernel = step.name.startswith("K")
+        indent = "      " if kernel else "  "
+        self.say(f"{indent}{step.name}  {step.text}", "cyan" if kernel else "bold")
+        for name, data in step.data.items():
+            for number, text in enumerate(_decoded(name, data)):
+                self.say(f"{indent}    {name + ':' if number == 0 else '':<9} {text}", "dim")
+
+
+def _decoded(name: str, data: bytes) -> list[str]:
+    """Channel blocks as an engineer reads them; anything else in hexadecimal."""
+    from pyvfio.css.irb import Irb
+    from pyvfio.css.orb import Orb
+    from pyvfio.css.program import disassemble
+
+    if name == "orb":
+        return str(Orb.from_bytes(data)).splitlines()
+    if name == "irb":
+        return str(Irb.from_bytes(data)).splitlines()
+    if name.startswith("ccws"):
+        return list(disassemble(data))
+    return [data.hex()]
+
+
+def snapshot(backend: Backend, root: str = "/sys") -> dict[str, str]:
+    """Every name below `root` with its kind, link target or text: the state of the host as people see it."""
+    found: dict[str, str] = {}
+    waiting = [root, "/dev"]
+    while waiting:
+        folder = waiting.pop()
+        for name in backend.listdir(folder):
+            path = f"{folder}/{name}"
+            mode = backend.lstat(path).st_mode
+            if stat.S_ISLNK(mode):
+                found[path] = f"-> {backend.readlink(path)}"
+            elif stat.S_ISDIR(mode):
+                found[path] = "directory"
+                waiting.append(path)
+            elif stat.S_ISREG(mode) and mode & 0o444:
+                found[path] = _text(backend, path)
+            else:
+                found[path] = oct(mode)
+    return found
+
+
+def _text(backend: Backend, path: str) -> str:
+    try:
+        fd = backend.open(path, os.O_RDONLY)
+        try:
+            return backend.read(fd, 1 << 16).hex()
+        finally:
+            backend.close(fd)
+    except OSError as error:
+        return f"errno {error.errno}"
+
+
+def _list(show: Demo) -> None:
+    show.title("1. The devices of this host")
+    for function in show.host.functions():
+        show.say(f"  {function.address}  {summary(function)}  driver {function.driver or 'none'}")
+    show.say("")
+    show.say("  " + HEADING)
+    show.say("  " + RULE)
+    rows = [row(subchannel) for subchannel in show.host.subchannels()]
+    for facts in rows:
+        show.say("  " + line(facts))
+    show.verify(f"{DASD} is there, online, in the hands of the kernel's DASD driver", show.host.ccw_device(DASD).online)
+
+
+def _channel(show: Demo) -> None:
+    host = show.host
+    show.title(f"2. Take {DASD} from its driver and make a mediated device of it")
+    taken = ccw_take(host, DASD, uuid=UUID, progress=show.progress)
+    show.verify(f"{taken.subchannel.address} is driven by vfio_ccw", taken.subchannel.driver == "vfio_ccw")
+    with open_device(host, taken.mdev) as device, CcwDevice(device, trace=show.step) as channel:
+        show.say(f"  opened by {device.way}: {device.why}")
+        show.title("3. SENSE ID, step by step (Q: this program, K: the kernel)")
+        sense = channel.sense_id()
+        show.say(f"  {sense}")
+        show.verify("the control unit is a 3990/e9", (sense.cu_type, sense.cu_model) == (0x3990, 0xE9))
+        show.verify("the device is a 3390/0c", (sense.dev_type, sense.dev_model) == (0x3390, 0x0C))
+        show.title("4. Read the volume label: cylinder 0, head 0, record 3")
+        result = channel.run(
+            [
+                Write(Command.SEEK, bytes(6)),
+                Write(Command.SEARCH_ID_EQUAL, bytes([0, 0, 0, 0, 3])),
+                Control.tic(back=1),
+                Read(Command.READ_DATA, 80, flags=CcwFlag.SLI),
+            ]
+        )
+        label = result.data.decode(_EBCDIC)
+        show.say(f"  {label!r}")
+        show.verify("the label begins VOL1", label[:4] == "VOL1")
+        show.verify("the volume serial is 0X3F3F", label[4:10] == "0X3F3F")
+    show.title(f"5. Give {DASD} back")
+    ccw_give_back(host, DASD, online=taken.was_online, progress=show.progress)
+    show.verify(f"{DASD} is online with its own driver again", host.ccw_device(DASD).online)
+
+
+def _function(show: Demo) -> None:
+    from pyvfio_backends.software.hardware.devices import bell
+
+    host = show.host
+    function = host.function(BELL)
+    show.title(f"6. Give PCI function {BELL} to vfio-pci and drive it")
+    plan: Plan = bind(function, progress=show.progress)
+    show.verify(f"{len(plan.steps)} steps done, the driver is vfio-pci", function.driver == "vfio-pci")
+    with open_device(host, function) as device:
+        show.say(f"  opened by {device.way}: {device.why}")
+        facts: Any = device.zpci
+        show.say(f"  zPCI: {facts.base}")
+        identity = device.config.read_u32(0)
+        show.say(f"  configuration space: vendor {identity & 0xFFFF:04x} device {identity >> 16:04x}")
+        show.verify("sysfs says the same", identity == function.device_id << 16 | function.vendor_id)
+        device.config.write_u16(4, device.config.read_u16(4) | 0x6)  # memory space and bus master
+        irq = device.irq(PciIrq.MSIX)
+        irq.enable()
+        with device.space.buffer(host.page_size) as source, device.space.buffer(host.page_size) as target:
+            show.say(f"  mapped two pages for DMA at {source.iova:#x} and {target.iova:#x}")
+            source.view[: len(_MESSAGE)] = _MESSAGE
+            bar = device.bar(bell.BAR)
+            bar.write_u64(bell.SOURCE, source.iova)
+            bar.write_u64(bell.TARGET, target.iova)
+            bar.write_u32(bell.COUNT, len(_MESSAGE))
+            show.say("  ring the doorbell")
+            bar.write_u32(bell.COMMAND, bell.COPY)
+            count = irq.wait(5.0)
+            show.verify(f"an MSI-X interrupt arrived on the eventfd ({count})", count == 1)
+            show.verify("the device moved the data", bytes(target.view[: len(_MESSAGE)]) == _MESSAGE)
+        irq.disable()
+    show.title(f"7. Give {BELL} back")
+    release(function, progress=show.progress)
+    show.verify("it has no driver, as before", function.driver is None)
+
+
+@click.command()
+@click.option("--machine", default="z15-lpar", show_default=True, help="The software machine.")
+@click.option("--seed", default=0, show_default=True, help="The seed of the machine's choices.")
+def demo(machine: str, seed: int) -> int:
+    """Run the main job on a software machine: take, drive and give back a subchannel and a PCI function.
+
+    Exit code 0 only if every step was verified.
+
+    \b
+    Examples:
+      pyvfio demo
+    """
+    console = Console(highlight=False)
+    with Host("software", machine=machine, seed=seed, paced=True) as host:
+        traces: list[Any] | None = getattr(getattr(host.backend, "machine", None), "ccw_trace", None)
+        if traces is None:
+            raise Misuse(
+                "run demo", machine, cause="the demo needs the software backend, which shows the kernel's steps"
+            )
+        show = Demo(console, host)
+        traces.append(show.step)
+        before = snapshot(host.backend)
+        _list(show)
+        _channel(show)
+        _function(show)
+        show.title("8. Is the host as it was?")
+        after = snapshot(host.backend)
+        changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+        for path in changed[:10]:
+            show.say(f"  differs: {path}: {before.get(path)} is now {after.get(path)}", "red")
+        show.verify(f"all {len(before)} names below /sys and /dev are the same as before", not changed)
+    console.print()
+    if show.failed:
+        show.say(f"{len(show.failed)} of {show.verified + len(show.failed)} checks failed", "bold red")
+        return 1
+    show.say(f"all {show.verified} checks verified", "bold green")
+    return 0

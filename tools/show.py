@@ -1,0 +1,99 @@
+"""``pyvfio show``: all facts of one device."""
+
+from __future__ import annotations
+
+import click
+
+from pyvfio.binding import facts
+from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel
+from pyvfio.host import Host
+from pyvfio.sysfs import SysfsDevice
+from pyvfio_tools.options import device_argument, host_options
+from pyvfio_tools.output import print_json, print_pairs
+
+__all__ = ["show"]
+
+
+def _hex(value: int | None, digits: int = 4) -> str | None:
+    return None if value is None else f"0x{value:0{digits}x}"
+
+
+def _specific(device: SysfsDevice) -> list[tuple[str, object]]:
+    if isinstance(device, PciFunction):
+        return [
+            ("vendor", _hex(device.vendor_id)),
+            ("device", _hex(device.device_id)),
+            ("subsystem", f"{device.subsystem_vendor:04x}:{device.subsystem_device:04x}"),
+            ("class", _hex(device.class_code, 6)),
+            ("uid", _hex(device.uid)),
+            ("fid", _hex(device.fid, 8)),
+            ("function handle", _hex(device.fh, 8)),
+            ("pchid", _hex(device.pchid)),
+            ("function group", _hex(device.pfgid, 2)),
+            ("capabilities", ", ".join(str(capability) for capability in device.config.capabilities())),
+        ]
+    if isinstance(device, Subchannel):
+        return [
+            ("type", device.type),
+            ("device number", device.device_number),
+            ("paths", f"pim {device.pim:02x} pam {device.pam:02x} pom {device.pom:02x}"),
+            ("chpids", " ".join(f"{chpid:02x}" for chpid in device.chpids)),
+            ("mediated devices", ", ".join(str(mdev.address) for mdev in device.mdevs)),
+        ]
+    if isinstance(device, ChannelDevice):
+        return [
+            ("control unit", device.cutype),
+            ("device type", device.devtype),
+            ("online", "yes" if device.online else "no"),
+            ("availability", device.availability),
+            ("subchannel", device.subchannel.address),
+        ]
+    if isinstance(device, MediatedDevice):
+        return [("type", device.type.id), ("parent", device.parent.address), ("name", device.type.name)]
+    return []
+
+
+@click.command()
+@device_argument()
+@host_options
+def show(host: Host, as_json: bool, device: str) -> None:
+    """Show all facts of one device: what it is, who drives it, its group, and who blocks it.
+
+    \b
+    Examples:
+      pyvfio show 0011:00:00.0
+      pyvfio show 0.0.013f --machine z15-lpar --json
+    """
+    found = host.device(device)
+    known = facts(found)
+    group = None if known.group is None else known.group.number
+    pairs: list[tuple[str, object]] = [
+        ("device", found.address),
+        ("bus", found.bus),
+        ("path", found.path),
+        ("driver", known.driver or "none"),
+        ("override", known.override),
+        *_specific(found),
+        ("IOMMU group", group),
+        ("VFIO node", known.vfio_node),
+    ]
+    members = [
+        {"address": str(m.address), "driver": m.driver, "blocks": m.blocks, "reason": m.reason} for m in known.members
+    ]
+    holders = [str(holder) for holder in known.holders]
+    if as_json:
+        document: dict[str, object] = {name.replace(" ", "_"): _plain(value) for name, value in pairs}
+        print_json({**document, "group_members": members, "held_by": holders})
+        return
+    if members:
+        lines = [
+            f"{m['address']} driver {m['driver'] or 'none'}: {'blocks' if m['blocks'] else 'harmless'}, {m['reason']}"
+            for m in members
+        ]
+        pairs.append(("group members", "\n".join(lines)))
+    pairs.append(("held by", "\n".join(holders)))
+    print_pairs(pairs)
+
+
+def _plain(value: object) -> object:
+    return value if value is None or isinstance(value, int | bool) else str(value)
