@@ -1,0 +1,113 @@
+"""The runner's command line: `python -m tests.hil [COMMAND]`, by default `test`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from . import guest, packages, suite
+from .cache import Cache, default_root
+from .devices import PROFILES
+from .progress import Progress, StepFailed
+from .store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ("test", "build", "boot", "packages", "clean")
+ARCHITECTURES = ("s390x",)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m tests.hil",
+        description="Build (once) and boot a real s390x Linux kernel under QEMU, and run the contract tests on it.",
+    )
+    top.add_argument("--arch", default="s390x", help="the guest's architecture (default: %(default)s)")
+    top.add_argument("--mirror", default=os.environ.get("HIL_MIRROR", ""), help="Debian archive; default: apt's own")
+    commands = top.add_subparsers(dest="command", required=True)
+    test = commands.add_parser("test", help="run the contract tests in the guest and compare (default)")
+    suite.add_arguments(test)
+    build = commands.add_parser("build", help="build kernel and root disk into the cache")
+    build.add_argument("--refresh", action="store_true", help="look for a newer kernel source now")
+    boot = commands.add_parser("boot", help="run one shell command in the guest: boot -- COMMAND...")
+    boot.add_argument("--src", type=Path, default=ROOT, help="the host's tree at /src (default: the project)")
+    boot.add_argument("--timeout", type=float, default=300)
+    boot.add_argument("words", nargs="+", metavar="COMMAND")
+    for command in (test, boot):
+        command.add_argument("--profile", default="all", choices=sorted(PROFILES), help="the guest's devices")
+        command.add_argument("--out", type=Path, default=ROOT / "build/hil", help="results, /out in the guest")
+    pack = commands.add_parser("packages", help="check the host's packages")
+    pack.add_argument("--install", action="store_true", help="install the missing ones with apt-get, as root")
+    commands.add_parser("clean", help="remove what was built from the cache")
+    return top
+
+
+def main(words: list[str]) -> int:
+    """Run one command and give its exit status: 0, 1 (tests differ or failed), 2 (the runner could not do it)."""
+    positions = [index for index, word in enumerate(words) if word in COMMANDS]
+    if not positions and not {"-h", "--help"} & set(words):
+        words = [*words, "test"]
+    arguments = parser().parse_args(words)
+    progress = Progress()
+    began = time.monotonic()
+    try:
+        return _run(arguments, progress)
+    except (StepFailed, guest.GuestDied) as error:
+        print(f"\nhil: {error}", file=sys.stderr, flush=True)
+        return 2
+    except KeyboardInterrupt:
+        print("\nhil: interrupted; what was being built is gone, what was complete is kept", file=sys.stderr)
+        return 130
+    finally:
+        if arguments.command == "test":
+            progress.say(f"hil: {time.monotonic() - began:.0f} s in all")
+
+
+def _run(arguments: argparse.Namespace, progress: Progress) -> int:
+    if arguments.arch not in ARCHITECTURES:
+        raise StepFailed(
+            f"not modelled: a guest of architecture {arguments.arch}; ARCH can be: {', '.join(ARCHITECTURES)}"
+        )
+    cache = Cache(default_root())
+    needed = packages.needed(packages.os_release())
+    if arguments.command == "clean":
+        with cache.lock(progress.say):
+            cache.clean()
+        return 0
+    if arguments.command == "packages":
+        if arguments.install:
+            packages.install(packages.missing(needed))
+        packages.require(needed)
+        print("every package that the runner needs is there")
+        return 0
+    packages.require(needed)
+    _require_privileges()
+    store = Store(cache, progress, arguments.mirror)
+    if arguments.command == "build":
+        store.get(refresh=arguments.refresh)
+        return 0
+    machine, python = store.get(arguments.profile)
+    if arguments.command == "boot":
+        command = arguments.words[0] if len(arguments.words) == 1 else shlex.join(arguments.words)
+        return guest.run(machine, arguments.src, arguments.out, command, _echo, arguments.timeout)
+    return suite.test(arguments, machine, python, ROOT, progress)
+
+
+def _echo(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _require_privileges() -> None:
+    """Raise StepFailed unless mmdebstrap can unpack: as root, or in a user namespace with subordinate ids."""
+    if os.geteuid() != 0 and shutil.which("newuidmap") is None:
+        raise StepFailed("unpacking the guest's packages needs root, or the package uidmap; run as root, or install it")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

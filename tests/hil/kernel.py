@@ -1,0 +1,135 @@
+"""Build the guest's kernel and modules from Debian's source package."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+from . import cache
+from .debian import Suite
+from .progress import Progress, StepFailed, run
+
+SOURCE = "linux-source-6.12"
+FRAGMENT = Path(__file__).with_name("kernel.config")
+# Lines that make prints for one build with the fragment; only for the percentage shown.
+STEPS = 1563
+# Space for the source without what is left out, and for the objects.
+NEED = 1500 << 20
+
+# Kconfig and make read every directory's Kconfig and Makefile; the code of these is never looked at.
+_UNREAD = (
+    *("accel", "gpu", "iio", "infiniband", "media", "net/ethernet", "net/wireless", "hid", "hwmon", "mtd", "phy"),
+    *("pinctrl", "scsi", "staging", "usb", "video"),
+)
+_OTHER = (
+    *("alpha", "arc", "arm", "arm64", "csky", "hexagon", "loongarch", "m68k", "microblaze", "mips", "nios2"),
+    *("openrisc", "parisc", "powerpc", "riscv", "sh", "sparc", "um", "xtensa"),
+)
+_LEFT_OUT = (
+    *(f"{SOURCE}/drivers/{name}/*.[chS]" for name in _UNREAD),
+    *(f"{SOURCE}/arch/{name}/*.[chS]" for name in _OTHER),
+    *(f"{SOURCE}/arch/*/{name}" for name in ("*.dts", "*.dtsi", "*_defconfig")),
+    *(f"{SOURCE}/{name}/*.[chS]" for name in ("sound", "fs/xfs", "fs/btrfs", "fs/ocfs2", "fs/bcachefs")),
+    *(f"{SOURCE}/Documentation/*.{ending}" for ending in ("rst", "yaml", "txt", "svg")),
+    *(f"{SOURCE}/tools/{name}" for name in ("perf", "testing")),
+)
+
+
+def key(version: str) -> str:
+    """Name the kernel made from this version of the source by this recipe."""
+    return cache.key("s390x", version.replace("/", "_"), files=(FRAGMENT, Path(__file__)))
+
+
+def recipe() -> str:
+    """Give the end of every key that this recipe makes, whatever the source's version."""
+    return key("").removeprefix("s390x--")
+
+
+def build(suite: Suite, version: str, work: Path, result: Path, progress: Progress, log: Path) -> None:
+    """Download, unpack, configure and build in `work`; leave `bzImage` and `usr/lib/modules` in `result`."""
+    with progress.stage(f"kernel: download {SOURCE} {version}"):
+        package = suite.download(SOURCE, version, work)
+    with progress.stage("kernel: unpack") as update:
+        _unpack(package, work, update)
+        package.unlink()
+    source, objects = work / SOURCE, work / "objects"
+    objects.mkdir()
+    # ccache or flags of the user's environment have no place in a build that is cached by content.
+    env = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR", "LANG")}
+    make = ["nice", "make", f"O={objects}", "ARCH=s390", "CROSS_COMPILE=s390x-linux-gnu-", "KBUILD_BUILD_HOST=pyvfio"]
+    with progress.stage("kernel: configure"):
+        run(
+            [*make, "allnoconfig", f"KCONFIG_ALLCONFIG={FRAGMENT}"],
+            log,
+            "configuring the kernel",
+            cwd=source,
+            env=env,
+        )
+        lost = dropped(FRAGMENT.read_text(), (objects / ".config").read_text())
+        if lost:
+            raise StepFailed("the kernel's Kconfig did not accept: " + ", ".join(lost))
+    with progress.stage("kernel: build") as update:
+        steps = 0
+
+        def count(line: str) -> None:
+            nonlocal steps
+            steps += 1
+            update(f"{steps} files; {line.strip()}", min(steps / STEPS, 0.99))
+
+        jobs = f"-j{os.cpu_count() or 1}"
+        run([*make, jobs, "bzImage", "modules"], log, "building the kernel", count, cwd=source, env=env)
+        progress.say(f"        {steps} steps")
+    with progress.stage("kernel: install modules"):
+        target = [f"INSTALL_MOD_PATH={result / 'usr'}", "INSTALL_MOD_STRIP=1", "modules_install"]
+        run([*make, *target], log, "installing the modules", cwd=source, env=env)
+        for link in result.glob("usr/lib/modules/*/build"):
+            link.unlink()
+        shutil.copy2(objects / "arch/s390/boot/bzImage", result / "bzImage")
+        shutil.copy2(objects / ".config", result / "config")
+
+
+def dropped(fragment: str, config: str) -> list[str]:
+    """List the fragment's options that the finished configuration does not have as asked."""
+    have = set(config.splitlines())
+    asked = [line for line in fragment.splitlines() if re.match(r"CONFIG_\w+=|# CONFIG_\w+ is not set$", line)]
+    return [line for line in asked if line not in have and not (line.startswith("#") and _absent(line, have))]
+
+
+def _absent(line: str, have: set[str]) -> bool:
+    name = line.split()[1]
+    return not any(entry.startswith(f"{name}=") for entry in have)
+
+
+def _unpack(package: Path, folder: Path, update: Callable[[str, float | None], None]) -> None:
+    """Stream the source archive out of the package into tar, which leaves out what the build does not read."""
+    excludes = [f"--exclude={pattern}" for pattern in _LEFT_OUT]
+    with (
+        subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as outer,
+        tarfile.open(fileobj=outer.stdout, mode="r|") as members,
+    ):
+        for member in members:
+            if not member.name.endswith(f"/{SOURCE}.tar.xz"):
+                continue
+            archive = members.extractfile(member)
+            if archive is None:
+                break
+            with (
+                subprocess.Popen(["xz", "-dc", "-T0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as xz,
+                subprocess.Popen(["tar", "-x", "-C", folder, *excludes], stdin=xz.stdout) as tar,
+            ):
+                assert xz.stdin is not None
+                done = 0
+                while chunk := archive.read(1 << 20):
+                    xz.stdin.write(chunk)
+                    done += len(chunk)
+                    update(f"{done >> 20} of {member.size >> 20} MiB", done / member.size)
+                xz.stdin.close()
+                if xz.wait() or tar.wait():
+                    raise StepFailed(f"unpacking {member.name} failed; tar's message is above")
+            return
+    raise StepFailed(f"{package.name} holds no {SOURCE}.tar.xz")

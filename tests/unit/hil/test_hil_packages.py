@@ -1,0 +1,83 @@
+"""What the runner says when the host lacks something."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.hil import __main__ as runner
+from tests.hil import debian, kernel, packages
+from tests.hil.progress import StepFailed
+
+BOOKWORM = {"ID": "debian", "VERSION_ID": "12"}
+
+
+def test_each_missing_package_is_named_with_one_command() -> None:
+    absent = packages.missing(packages.needed(BOOKWORM), lambda package: package.name not in ("bc", "flex"))
+    text = packages.message(absent)
+    assert text.splitlines()[0] == "2 package(s) of this host are missing:"
+    assert "flex " in text
+    assert "to configure the kernel" in text
+    assert text.splitlines()[-1].strip() == "apt-get install --no-install-recommends flex bc"
+
+
+def test_require_raises_with_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(StepFailed, match=r"gcc-s390x-linux-gnu +to cross-build the kernel"):
+        packages.require(packages.needed(BOOKWORM))
+
+
+def test_install_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(packages.os, "geteuid", lambda: 1000)
+    with pytest.raises(StepFailed, match=r"needs root; run as root:\n +apt-get install --no-install-recommends make"):
+        packages.install(packages.needed(BOOKWORM))
+
+
+def test_install_without_apt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages.shutil, "which", lambda name: None)
+    with pytest.raises(StepFailed, match="has no apt-get; packages to find elsewhere: make "):
+        packages.install(packages.needed(BOOKWORM))
+
+
+def test_install_of_nothing_runs_nothing() -> None:
+    packages.install([])
+
+
+@pytest.mark.parametrize(
+    ("release", "name"),
+    [
+        (BOOKWORM, "qemu-system-misc"),
+        ({"ID": "debian", "VERSION_ID": "13"}, "qemu-system-s390x"),
+        ({"ID": "debian"}, "qemu-system-s390x"),
+        ({"ID": "ubuntu", "VERSION_ID": "24.04"}, "qemu-system-s390x"),
+        ({}, "qemu-system-s390x"),
+    ],
+)
+def test_qemu_package(release: dict[str, str], name: str) -> None:
+    assert packages.qemu_package(release) == name
+
+
+def test_os_release(tmp_path: Path) -> None:
+    path = tmp_path / "os-release"
+    path.write_text('ID=debian\nVERSION_ID="12"\n\n')
+    assert packages.os_release(path) == BOOKWORM
+    assert packages.os_release(tmp_path / "absent") == {}
+
+
+def test_another_architecture_is_not_modelled(capsys: pytest.CaptureFixture[str]) -> None:
+    assert runner.main(["--arch", "ppc64le"]) == 2
+    assert "not modelled: a guest of architecture ppc64le; ARCH can be: s390x" in capsys.readouterr().err
+
+
+def test_mirror_is_the_main_archive() -> None:
+    lines = ["http://mirror.example/debian-security/", "http://mirror.example/debian/", "http://other.example/debian/"]
+    assert debian.pick_mirror(lines) == "http://mirror.example/debian/"
+    assert debian.pick_mirror(lines[:1]) is None
+
+
+def test_an_option_that_kconfig_dropped_is_named() -> None:
+    fragment = 'CONFIG_A=y\n# a comment\nCONFIG_B=m\nCONFIG_S="x"\n# CONFIG_C is not set\n# CONFIG_D is not set\n'
+    config = 'CONFIG_A=y\nCONFIG_B=y\nCONFIG_S="x"\n# CONFIG_C is not set\nCONFIG_D=y\n'
+    assert kernel.dropped(fragment, config) == ["CONFIG_B=m", "# CONFIG_D is not set"]

@@ -1,0 +1,100 @@
+"""The table of `make hil`: what counts as a difference, and when a run is bad."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.hil.table import Outcome, compare, read
+
+PASSED = Outcome("passed")
+SKIPPED = Outcome("skipped", "no DASD")
+FAILED = Outcome("failed", "assert 1 == 2")
+
+JUNIT = """<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite name="pytest">
+<testcase classname="pyvfio.testing.contract.test_group.TestOpen" name="test_busy[v1]" time="0.1"/>
+<testcase classname="pyvfio.testing.contract.test_group" name="test_skip">
+  <skipped type="pytest.skip" message="no
+    DASD">/x/test_group.py:3: no DASD</skipped></testcase>
+<testcase classname="pyvfio.testing.contract.test_group" name="test_bad">
+  <failure message="AssertionError: at 0x00007f1234567890">trace</failure></testcase>
+<testcase classname="pyvfio.testing.contract.test_group" name="test_leaks"/>
+<testcase classname="pyvfio.testing.contract.test_group" name="test_leaks"><error message="teardown"/></testcase>
+<testcase classname="" name="pyvfio.testing.contract.test_broken"><error message="collection failure"/></testcase>
+</testsuite></testsuites>
+"""
+
+
+def test_nothing_on_the_kernel_is_a_problem() -> None:
+    report = compare({"t::a": PASSED}, {}, at_least=1)
+    assert "nothing ran on the kernel" in report.problems
+    assert report.closing_line() == "hil: 0 passed, 1 failed, 0 skipped"
+
+
+def test_only_skips_on_the_kernel_is_a_problem() -> None:
+    assert compare({"t::a": SKIPPED}, {"t::a": SKIPPED}, at_least=0).problems == ["nothing ran on the kernel"]
+
+
+def test_fewer_than_asked_is_a_problem() -> None:
+    (problem,) = compare({"t::a": PASSED}, {"t::a": PASSED}, at_least=2).problems
+    assert problem == "only 1 test(s) ran on the kernel, at least 2 must"
+
+
+@pytest.mark.parametrize(
+    ("software", "kernel"),
+    [
+        (PASSED, FAILED),
+        (FAILED, PASSED),
+        (PASSED, SKIPPED),
+        (PASSED, None),
+        (None, PASSED),
+        (SKIPPED, Outcome("skipped", "no zPCI")),
+        (FAILED, Outcome("error", "setup")),
+    ],
+)
+def test_difference(software: Outcome | None, kernel: Outcome | None) -> None:
+    sides = [{"t::same": PASSED} | ({"t::a": side} if side else {}) for side in (software, kernel)]
+    report = compare(sides[0], sides[1], at_least=1)
+    assert "1 test(s) differ between the software machine and the kernel" in report.problems
+    assert [row.verdict.partition(":")[0] for row in report.rows] == ["same", "DIFFERS"]
+
+
+def test_the_same_failure_is_no_difference_but_a_problem() -> None:
+    report = compare({"t::a": FAILED}, {"t::a": FAILED}, at_least=1)
+    assert report.problems == ["1 test(s) failed"]
+    assert report.rows[0].verdict == "FAILED: assert 1 == 2"
+
+
+def test_agreement() -> None:
+    sides = {"t::a": PASSED, "t::b": SKIPPED}
+    report = compare(sides, dict(sides), at_least=1)
+    assert not report.problems
+    assert report.ran == 1
+    assert report.closing_line() == "hil: 1 passed, 0 failed, 1 skipped"
+    assert report.lines() == [
+        "test  software  kernel    verdict",
+        "----  --------  --------  -------",
+        "t::a  passed    passed    same",
+        "t::b  skipped   skipped   same: no DASD",
+        "",
+        "software  1 passed, 1 skipped",
+        "kernel    1 passed, 1 skipped",
+        "same      2 of 2",
+    ]
+
+
+def test_read_junit(tmp_path: Path) -> None:
+    path = tmp_path / "junit.xml"
+    path.write_text(JUNIT)
+    assert read(path) == {
+        "test_group.TestOpen::test_busy[v1]": PASSED,
+        "test_group::test_skip": SKIPPED,
+        "test_group::test_bad": Outcome("failed", "AssertionError: at 0x..."),
+        "test_group::test_leaks": Outcome("error", "teardown"),
+        "test_broken": Outcome("error", "collection failure"),
+    }
+
+
+def test_an_absent_file_holds_no_tests(tmp_path: Path) -> None:
+    assert read(tmp_path / "junit.xml") == {}
