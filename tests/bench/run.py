@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyvfio
-from pyvfio.abi import vfio as abi
+from pyvfio.abi import vfio_type1 as abi
 from pyvfio.backend import Backend, open_backend
 from pyvfio.binding import bind
 
@@ -88,8 +88,8 @@ def map_pairs() -> list[Line]:
 
             def request(live: int) -> tuple[bytearray, bytearray]:
                 at = first + live * 2 * page
-                put = abi.Type1DmaMap(argsz=32, flags=3, vaddr=memory.address, iova=at, size=page)
-                take = abi.Type1DmaUnmap(argsz=24, flags=0, iova=at, size=page)
+                put = abi.IommuType1DmaMap(argsz=32, flags=3, vaddr=memory.address, iova=at, size=page)
+                take = abi.IommuType1DmaUnmap(argsz=24, flags=0, iova=at, size=page)
                 return bytearray(put), bytearray(take)
 
             def pair(live: int) -> Callable[[], None]:

@@ -108,7 +108,7 @@ def test_no_fixed_page_size_and_no_fixed_domain() -> None:
     for folder in ("pyvfio", "backends", "tools"):
         for path in modules(folder):
             name = str(path.relative_to(ROOT))
-            if name.startswith("pyvfio/abi/") or name.startswith("pyvfio/testing/contract/"):
+            if name.startswith(("pyvfio/abi/", "pyvfio/testing/contract/")):
                 continue
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Constant) and (
