@@ -15,7 +15,7 @@ from css_rig import SCHID, Bench
 
 from pyvfio.css import Irb, Orb
 from pyvfio_backends.software.hardware.css import VIRTUAL
-from pyvfio_backends.software.hardware.devices.virtio_ccw import virtio_blk
+from pyvfio_backends.software.hardware.devices.virtio_models import virtio_blk
 
 _FACTS = json.loads((files("pyvfio_fixtures") / "golden/s390x/ccw-blk.json").read_text())["facts"]
 

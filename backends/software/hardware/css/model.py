@@ -20,6 +20,8 @@ class CssModel:
     ``no_path_is_cc3``              SSCH with a path mask without an available path gives condition code 3 at once;
                                     otherwise 0, and an alert status with deferred condition code 3 follows
     ``start_replaces_lpm``          the ORB's path mask becomes the one of the SCHIB
+    ``start_notes_path``            a start notes its path as last used in the SCHIB and the clear function forgets it;
+                                    otherwise only halt and clear note theirs
     ``pci_interruptions``           the PCI flag of a CCW makes an intermediate status
     ``suspended_interruptions``     suspending makes an intermediate status unless the ORB suppresses it
     ``clear_keeps_start_fields``    the clear function leaves the SCSW fields valid for start functions as they were
@@ -29,6 +31,7 @@ class CssModel:
     reports_prefetch: bool = True
     no_path_is_cc3: bool = False
     start_replaces_lpm: bool = True
+    start_notes_path: bool = True
     pci_interruptions: bool = True
     suspended_interruptions: bool = True
     clear_keeps_start_fields: bool = False
@@ -45,6 +48,7 @@ VIRTUAL: Final = CssModel(
     "virtual",
     reports_prefetch=False,
     start_replaces_lpm=False,
+    start_notes_path=False,
     pci_interruptions=False,
     suspended_interruptions=False,
     clear_keeps_start_fields=True,

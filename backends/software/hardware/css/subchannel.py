@@ -177,8 +177,8 @@ class Subchannel:
         self.program = program
         self.actl = _ACTIVE | self.actl & _RESUME_PENDING
         self.last_path = path
-        if self.pmcw.lpum != path:
-            self.pmcw = replace(self.pmcw, lpum=path)
+        if self.model.start_notes_path:
+            self._note_path(path)
 
     def path_not_operational(self, path: int) -> None:
         """End the start function with deferred condition code 3; `path` is the mask of dead paths that were tried."""
@@ -230,13 +230,15 @@ class Subchannel:
         self.cstat = 0
         self.actl = 0
         self.program = None
+        self._note_path(self._signal_path())
         self._no_sense()
 
     def end_clear(self) -> None:
         """Finish the clear function: everything but the function itself is forgotten."""
         self.actl = 0
         self.stctl = _PENDING
-        self.pmcw = replace(self.pmcw, lpum=0, pnom=0)
+        self.pmcw = replace(self.pmcw, pnom=0)
+        self._note_path(0 if self.model.start_notes_path else self._signal_path())
         self.pno = False
         self.dstat = self.cstat = 0
         self._no_sense()
@@ -254,7 +256,7 @@ class Subchannel:
         """The IRB as TSCH stores it; a pending status is then cleared as the architecture says."""
         esw = bytes(ESW_SIZE)
         if self.pending or self.last_path:
-            path = self.last_path or self.pmcw.pim & -self.pmcw.pim
+            path = self._signal_path()
             esw = path.to_bytes(2, "big") + bytes(2) + self.erw.to_bytes(4, "big") + bytes(12)
         irb = Irb(self.scsw(), esw, self.ecw)
         if not self.pending:
@@ -273,6 +275,15 @@ class Subchannel:
             self.cstat = 0
         self._no_sense()
         return irb
+
+    def _signal_path(self) -> int:
+        """The path that a halt or clear signal goes over: the last one used, else the first installed."""
+        installed = self.pmcw.pim
+        return self.last_path or (1 << installed.bit_length() - 1 if installed else 0)
+
+    def _note_path(self, path: int) -> None:
+        if self.pmcw.lpum != path:
+            self.pmcw = replace(self.pmcw, lpum=path)
 
     def _no_sense(self) -> None:
         if self.erw:

@@ -1,4 +1,4 @@
-"""The channel subsystem: subchannels, channel paths, and the instructions on them.
+"""The channel subsystem: the instructions and the functions they start.
 
 All work that an instruction starts is queued with `schedule`, never done inside the instruction, so whoever calls
 decides when time passes.  Nothing here uses threads or looks at a clock.
@@ -6,21 +6,19 @@ decides when time passes.  Nothing here uses threads or looks at a clock.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Final
 
 from pyvfio.address import SubchannelId
-from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
+from pyvfio.css.crw import Crw
 from pyvfio.css.instructions import OperandException, Storage
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 from pyvfio.css.schib import Schib, SubchannelType
 from pyvfio.css.scsw import Actl, Fctl, Stctl
-from pyvfio.errors import Misuse, NotModelled
-from pyvfio_backends.software.hardware.css.config import ChannelPath, SubchannelConfig
+from pyvfio.errors import NotModelled
 from pyvfio_backends.software.hardware.css.engine import ChannelProgram, Outcome
+from pyvfio_backends.software.hardware.css.inventory import Inventory
 from pyvfio_backends.software.hardware.css.model import MAINFRAME, CssModel
 from pyvfio_backends.software.hardware.css.subchannel import Subchannel
 
@@ -37,10 +35,8 @@ _NOT_YET_ACTIVE: Final = int(Actl.START_PENDING | Actl.RESUME_PENDING | Actl.SUS
 _ENDED: Final = int(Stctl.PRIMARY | Stctl.SECONDARY | Stctl.ALERT)
 _PENDING: Final = int(Stctl.PENDING)
 
-Factory = Callable[[SubchannelId], SubchannelConfig]
 
-
-class ChannelSubsystemHardware:
+class ChannelSubsystemHardware(Inventory):
     """A channel subsystem (implements `pyvfio.css.ChannelSubsystem`).
 
     `on_io_interrupt` is called when a status becomes pending on an enabled subchannel, `on_crw` when a channel report
@@ -56,99 +52,11 @@ class ChannelSubsystemHardware:
         schedule: Callable[[float, Callable[[], None]], None],
         model: CssModel = MAINFRAME,
     ) -> None:
-        self.model = model
+        super().__init__(model, on_crw)
         self._storage = storage
         self._on_io_interrupt = on_io_interrupt
-        self._on_crw = on_crw
         self._schedule = schedule
-        self._subchannels: dict[SubchannelId, Subchannel] = {}
-        self._ranges: list[tuple[SubchannelId, int, Factory]] = []
-        self._removed: set[SubchannelId] = set()
-        self._paths: dict[tuple[int, int], ChannelPath] = {}
         self._requests: dict[SubchannelId, int] = {}
-        self._reports: deque[Crw] = deque()
-
-    # -- configuration -------------------------------------------------------------------------------------------
-
-    def add_subchannel(self, config: SubchannelConfig, *, report: bool = False) -> None:
-        """Provide a subchannel; with `report`, a channel report says so.  Raise `Misuse` when the id is taken."""
-        if self._find(config.schid) is not None:
-            raise Misuse("add subchannel", str(config.schid), cause="there is one with this id already")
-        self._removed.discard(config.schid)
-        self._subchannels[config.schid] = Subchannel(config, self.model)
-        if report:
-            self._report_subchannel(config.schid)
-
-    def add_range(self, first: SubchannelId, count: int, factory: Factory) -> None:
-        """Provide `count` subchannels from `first` on; `factory` is called for each on its first use only."""
-        if count < 1 or first.number + count > 1 << 16:
-            raise Misuse("add subchannels", str(first), cause=f"{count} of them do not fit into the set")
-        for other, length, _ in self._ranges:
-            same_set = (other.cssid, other.ssid) == (first.cssid, first.ssid)
-            if same_set and first.number < other.number + length and other.number < first.number + count:
-                raise Misuse("add subchannels", str(first), cause=f"they overlap those from {other} on")
-        self._ranges.append((first, count, factory))
-
-    def remove_subchannel(self, schid: SubchannelId) -> None:
-        """Take a subchannel away, as when its device is unplugged: not operational from now on, a CRW is queued.
-
-        Raise `Misuse` when there is none.
-        """
-        subchannel = self._find(schid)
-        if subchannel is None:
-            raise Misuse("remove subchannel", str(schid), cause="there is no such subchannel")
-        subchannel.turn += 1
-        self._subchannels.pop(schid, None)
-        self._removed.add(schid)
-        self._requests.pop(schid, None)
-        self._report_subchannel(schid)
-
-    def schids(self) -> Iterator[SubchannelId]:
-        """All subchannels that are provided, in order; building none of them."""
-        ids = set(self._subchannels)
-        for first, count, _ in self._ranges:
-            ids.update(
-                SubchannelId(first.cssid, first.ssid, number) for number in range(first.number, first.number + count)
-            )
-        return iter(sorted(ids - self._removed))
-
-    def config(self, schid: SubchannelId) -> SubchannelConfig:
-        """The configuration of a subchannel.  Raise `Misuse` when there is none."""
-        subchannel = self._find(schid)
-        if subchannel is None:
-            raise Misuse("look up subchannel", str(schid), cause="there is no such subchannel")
-        return subchannel.config
-
-    def add_path(self, path: ChannelPath) -> None:
-        """Describe a channel path."""
-        self._paths[path.cssid, path.chpid] = path
-
-    def paths(self) -> list[ChannelPath]:
-        """All described channel paths, in order of css image and CHPID."""
-        return [self._paths[key] for key in sorted(self._paths)]
-
-    def set_path_online(self, cssid: int, chpid: int, online: bool) -> None:
-        """Configure a channel path on or off: its path-available bits follow, a CRW is queued.  Raise `Misuse`."""
-        path = self._paths.get((cssid, chpid))
-        if path is None:
-            raise Misuse("set channel path", f"{cssid:x}.{chpid:02x}", cause="there is no such channel path")
-        if path.online == online:
-            return
-        path.online = online
-        for schid, subchannel in self._subchannels.items():
-            if schid.cssid == cssid:
-                mask = self._path_mask(subchannel, chpid)
-                pam = subchannel.pmcw.pam | mask if online else subchannel.pmcw.pam & ~mask
-                subchannel.pmcw = replace(subchannel.pmcw, pam=pam)
-        erc = ErrorRecovery.INITIALIZED if online else ErrorRecovery.PERMANENT_ERROR
-        self._report(Crw(rsc=ReportingSource.CHANNEL_PATH, erc=erc, rsid=chpid))
-
-    def present_status(self, schid: SubchannelId, dstat: int) -> None:
-        """Present an unsolicited device status (attention); it waits while the subchannel is busy."""
-        subchannel = self._find(schid)
-        if subchannel is not None and subchannel.operational:
-            subchannel.attention.append(dstat)
-            self._schedule(0.0, lambda: self._present(subchannel))
 
     # -- instructions --------------------------------------------------------------------------------------------
 
@@ -270,6 +178,13 @@ class ChannelSubsystemHardware:
         """STORE CHANNEL REPORT WORD."""
         return self._reports.popleft() if self._reports else None
 
+    def present_status(self, schid: SubchannelId, dstat: int) -> None:
+        """Present an unsolicited device status (attention); it waits while the subchannel is busy."""
+        subchannel = self._find(schid)
+        if subchannel is not None and subchannel.operational:
+            subchannel.attention.append(dstat)
+            self._schedule(0.0, lambda: self._present(subchannel))
+
     # -- the functions -------------------------------------------------------------------------------------------
 
     def _start(self, subchannel: Subchannel) -> None:
@@ -343,32 +258,9 @@ class ChannelSubsystemHardware:
 
         self._schedule(delay, work)
 
-    def _find(self, schid: SubchannelId) -> Subchannel | None:
-        found = self._subchannels.get(schid)
-        if found is None and self._ranges and schid not in self._removed:
-            for first, count, factory in self._ranges:
-                inside = first.number <= schid.number < first.number + count
-                if inside and (first.cssid, first.ssid) == (schid.cssid, schid.ssid):
-                    found = self._subchannels[schid] = Subchannel(factory(schid), self.model)
-                    self._match_paths(found)
-                    break
-        return found
-
-    def _match_paths(self, subchannel: Subchannel) -> None:
-        """Take the paths that are offline out of a subchannel that is built late."""
-        for (cssid, chpid), path in self._paths.items():
-            if not path.online and cssid == subchannel.schid.cssid:
-                mask = self._path_mask(subchannel, chpid)
-                subchannel.pmcw = replace(subchannel.pmcw, pam=subchannel.pmcw.pam & ~mask)
-
-    @staticmethod
-    def _path_mask(subchannel: Subchannel, chpid: int) -> int:
-        """The path-mask bits of a CHPID, as far as the paths are installed."""
-        mask = 0
-        for position, number in enumerate(subchannel.config.chpids):
-            if number == chpid:
-                mask |= 0x80 >> position
-        return mask & subchannel.pmcw.pim
+    def forget_interruption(self, schid: SubchannelId) -> None:
+        """Take the interruption request of a removed subchannel back."""
+        self._requests.pop(schid, None)
 
     def _operational(self, schid: SubchannelId) -> Subchannel | None:
         subchannel = self._find(schid)
@@ -378,25 +270,6 @@ class ChannelSubsystemHardware:
         if subchannel.pmcw.ena:
             self._requests[subchannel.schid] = subchannel.pmcw.isc
             self._on_io_interrupt(subchannel.schid)
-
-    def _report(self, *words: Crw) -> None:
-        self._reports.extend(words)
-        self._on_crw()
-
-    def _report_subchannel(self, schid: SubchannelId) -> None:
-        """Queue the CRW of a subchannel; outside css 0 and set 0 a second, chained one carries image and set."""
-        chained = bool(schid.cssid or schid.ssid)
-        first = Crw(
-            rsc=ReportingSource.SUBCHANNEL,
-            erc=ErrorRecovery.PARAMETERS_INITIALIZED,
-            rsid=schid.number,
-            chn=chained,
-        )
-        if chained:
-            rsid = schid.cssid << 8 | schid.ssid << 4
-            self._report(first, replace(first, chn=False, rsid=rsid))
-        else:
-            self._report(first)
 
     def __str__(self) -> str:
         return f"{self.model} with {sum(1 for _ in self.schids())} subchannels, {len(self._paths)} channel paths"

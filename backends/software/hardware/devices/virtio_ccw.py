@@ -34,7 +34,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from pyvfio.css.scsw import Cstat, Dstat
 from pyvfio.css.senseid import SenseId
@@ -47,7 +47,10 @@ from pyvfio_backends.software.hardware.css.controlunit import (
     unit_check,
 )
 
-__all__ = ["VirtioCcw", "virtio_9p", "virtio_blk", "virtio_console", "virtio_rng"]
+__all__ = ["ConfigSpace", "VirtioCcw"]
+
+#: A configuration space: ``struct`` codes with their values, in order, without padding.
+ConfigSpace: TypeAlias = tuple[tuple[str, int | bytes], ...]
 
 _CU_TYPE: Final = 0x3832
 _SENSE_ID_SIZE: Final = 256
@@ -71,16 +74,13 @@ class _Queue:
 
 
 class VirtioCcw(ControlUnit):
-    """A virtio device; `config` are ``struct`` codes with their values, laid out without padding.
-
-    `queues` are the largest sizes of the virtqueues.  `model` is the virtio device type.
-    """
+    """A virtio device of type `model`; `queues` are the largest sizes of its virtqueues, in order."""
 
     def __init__(
         self,
         model: int,
         features: int = 0,
-        config: tuple[tuple[str, int | bytes], ...] = (),
+        config: ConfigSpace = (),
         queues: tuple[int, ...] = (),
     ) -> None:
         super().__init__(SenseId(_CU_TYPE, model))
@@ -260,50 +260,3 @@ class VirtioCcw(ControlUnit):
     def __str__(self) -> str:
         revision = "revision open" if self.revision is None else f"revision {self.revision}"
         return f"virtio-ccw {self.sense_id}, {revision}, status {self.status:02x}"
-
-
-def virtio_blk(sectors: int = 2048) -> VirtioCcw:
-    """A virtio disk of `sectors` 512-byte sectors, as QEMU 7.2 presents one."""
-    features = sum(1 << bit for bit in (2, 4, 6, 9, 10, 11, 13, 14))
-    sixteen_heads_63_sectors = 16 * 63
-    config: tuple[tuple[str, int | bytes], ...] = (
-        ("Q", sectors),
-        ("I", 0),  # largest segment: not offered
-        ("I", 254),  # most segments
-        ("H", sectors // sixteen_heads_63_sectors),
-        ("B", 16),
-        ("B", 63),
-        ("I", 512),  # block size
-        ("B", 0),  # physical block exponent
-        ("B", 0),  # alignment offset
-        ("H", 0),  # smallest I/O
-        ("I", 0),  # best I/O
-        ("B", 1),  # write-back cache
-        ("B", 0),
-        ("H", 1),  # queues
-        ("I", 0x3FFFFF),  # most sectors discarded at once
-        ("I", 1),
-        ("I", 1),
-        ("I", 0x3FFFFF),  # most sectors zeroed at once
-        ("I", 1),
-        ("B", 1),
-        ("3s", bytes(3)),
-    )
-    return VirtioCcw(2, features, config, (256,))
-
-
-def virtio_console() -> VirtioCcw:
-    """A virtio console with multiple ports, as QEMU 7.2 presents one."""
-    config: tuple[tuple[str, int | bytes], ...] = (("H", 0), ("H", 0), ("I", 31), ("I", 0))
-    return VirtioCcw(3, 1 << 1 | 1 << 2, config, (128,) * 4)
-
-
-def virtio_rng() -> VirtioCcw:
-    """A virtio entropy source."""
-    return VirtioCcw(4, 0, (), (8,))
-
-
-def virtio_9p(tag: str) -> VirtioCcw:
-    """A virtio 9p file system with the mount tag `tag`."""
-    name = tag.encode()
-    return VirtioCcw(9, 1, (("H", len(name)), (f"{len(name)}s", name)), (128,))
