@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from typing import Any
 
 from pyvfio.address import SubchannelId
 from pyvfio.css import Irb, Orb, Schib, StorageError
@@ -73,7 +74,7 @@ class Clock:
 class Bench:
     """A channel subsystem with one enabled subchannel at `SCHID`."""
 
-    def __init__(self, device: ControlUnit | None = None, model: CssModel = MAINFRAME, **config: object) -> None:
+    def __init__(self, device: ControlUnit | None = None, model: CssModel = MAINFRAME, **config: Any) -> None:
         self.memory = Memory()
         self.clock = Clock()
         self.interrupts: list[SubchannelId] = []
@@ -86,7 +87,8 @@ class Bench:
             model=model,
         )
         self.device = device
-        self.css.add_subchannel(SubchannelConfig(SCHID, 0x1001, device=device, **config))  # type: ignore[arg-type]
+        settings: dict[str, Any] = {"devno": 0x1001, "device": device, **config}
+        self.css.add_subchannel(SubchannelConfig(SCHID, **settings))
         assert self.enable() == 0
 
     def _on_crw(self) -> None:

@@ -88,3 +88,35 @@ def test_asynchronous_functions() -> None:
     assert bench.css.hsch(SCHID) == 0
     bench.clock.settle()
     assert bench.irb().to_bytes()[2:4].hex() == "2001"
+
+
+def test_schibs() -> None:
+    """The recorded SCHIBs, but for the kernel's addresses (interruption parameter and CCW address)."""
+    golden = {fact["when"]: fact["schib"] for fact in map(json.loads, _LINES) if fact["what"] == "schib"}
+    bench = Bench(Dasd3390(), chpids=(0x0A, 0, 0, 0, 0, 0, 0, 0), devno=0x0A00)
+
+    def same(when: str) -> None:
+        ours, theirs = bytearray(bench.schib().to_bytes()), bytearray(bytes.fromhex(golden[when]))
+        for block in (ours, theirs):
+            block[0:4] = block[32:36] = bytes(4)
+        assert ours.hex() == theirs.hex()
+
+    orb = "0000000000c0ff0000011000"
+    bench.start("e420000c00020000", orb)
+    same("end")
+    assert bench.css.csch(SCHID) == 0
+    bench.clock.settle()
+    bench.irb()
+    same("after all")
+    bench.put(0x11000, "0360000100020000 0362000100020000")
+    bench.ssch("0000000008c0ff0000011000")
+    bench.clock.settle()
+    bench.irb()
+    same("suspended")
+    bench.css.csch(SCHID)
+    bench.clock.settle()
+    bench.irb()
+    bench.put(0x11000, "0360000000020000 0800000000011000")
+    bench.ssch(orb)
+    bench.clock.settle()
+    same("while it runs")

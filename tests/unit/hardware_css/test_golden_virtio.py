@@ -137,3 +137,30 @@ def test_the_odd_ones_differ(number: int, answers: dict[int, tuple[Irb | None, d
     golden = bytearray(bytes.fromhex(fact["result"]["irb"]))
     golden[0] &= 0xFC
     assert irb.to_bytes() != bytes(golden) or stored != fact["result"].get("data", {})
+
+
+def test_schibs_and_asynchronous_functions() -> None:
+    """The recorded SCHIBs and the IRBs of HSCH and CSCH, but for the kernel's addresses and the kept cc."""
+    facts = {(fact["section"], fact["what"]): fact["result"] for fact in _FACTS}
+    bench = Bench(virtio_blk(), VIRTUAL)
+    program = "e420004000020000", "0000000000c0ff0000011000"
+
+    def same(ours: bytes, text: str, addresses: tuple[int, ...], status: int) -> None:
+        left, right = bytearray(ours), bytearray(bytes.fromhex(text))
+        right[status] &= 0xFC
+        for block in (left, right):
+            for address in addresses:
+                block[address : address + 4] = bytes(4)
+        assert left.hex() == right.hex()
+
+    bench.start(*program)
+    same(bench.schib().to_bytes(), facts["region reads and writes", "pread schib"]["value"], (0, 32), 28)
+    for what, function in (("HSCH when idle", bench.css.hsch), ("CSCH when idle", bench.css.csch)):
+        assert function(SCHID) == 0
+        bench.clock.settle()
+        same(bench.irb().to_bytes(), facts["halt, clear, busy", what]["irb"], (4,), 0)
+    bench.start(*program)
+    same(bench.schib().to_bytes(), facts["schib and reset", "schib"]["value"], (0, 32), 28)
+    bench.enable(False)
+    bench.enable()
+    same(bench.schib().to_bytes(), facts["schib and reset", "schib after reset"]["value"], (0, 32), 28)
