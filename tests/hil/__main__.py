@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -27,32 +28,35 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m tests.hil",
         description="Build (once) and boot a real s390x Linux kernel under QEMU, and run the contract tests on it.",
     )
-    top.add_argument("--arch", default="s390x", help="the guest's architecture (default: %(default)s)")
-    top.add_argument("--mirror", default=os.environ.get("HIL_MIRROR", ""), help="Debian archive; default: apt's own")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--arch", default="s390x", help="the guest's architecture (default: %(default)s)")
+    common.add_argument(
+        "--mirror", default=os.environ.get("HIL_MIRROR", ""), help="Debian archive (default: the one of apt's sources)"
+    )
     commands = top.add_subparsers(dest="command", required=True)
-    test = commands.add_parser("test", help="run the contract tests in the guest and compare (default)")
+    test = commands.add_parser("test", parents=[common], help="run the contract tests in the guest and compare")
     suite.add_arguments(test)
-    build = commands.add_parser("build", help="build kernel and root disk into the cache")
+    build = commands.add_parser("build", parents=[common], help="build kernel and root disk into the cache")
     build.add_argument("--refresh", action="store_true", help="look for a newer kernel source now")
-    boot = commands.add_parser("boot", help="run one shell command in the guest: boot -- COMMAND...")
+    boot = commands.add_parser("boot", parents=[common], help="run one shell command in the guest: boot -- COMMAND...")
     boot.add_argument("--src", type=Path, default=ROOT, help="the host's tree at /src (default: the project)")
     boot.add_argument("--timeout", type=float, default=300)
     boot.add_argument("words", nargs="+", metavar="COMMAND")
     for command in (test, boot):
         command.add_argument("--profile", default="all", choices=sorted(PROFILES), help="the guest's devices")
         command.add_argument("--out", type=Path, default=ROOT / "build/hil", help="results, /out in the guest")
-    pack = commands.add_parser("packages", help="check the host's packages")
+    pack = commands.add_parser("packages", parents=[common], help="check the host's packages")
     pack.add_argument("--install", action="store_true", help="install the missing ones with apt-get, as root")
-    commands.add_parser("clean", help="remove what was built from the cache")
+    commands.add_parser("clean", parents=[common], help="remove what was built from the cache")
     return top
 
 
 def main(words: list[str]) -> int:
     """Run one command and give its exit status: 0, 1 (tests differ or failed), 2 (the runner could not do it)."""
-    positions = [index for index, word in enumerate(words) if word in COMMANDS]
-    if not positions and not {"-h", "--help"} & set(words):
-        words = [*words, "test"]
+    if not words or (words[0] not in COMMANDS and words[0] not in ("-h", "--help")):
+        words = ["test", *words]
     arguments = parser().parse_args(words)
+    signal.signal(signal.SIGTERM, _stop)
     progress = Progress()
     began = time.monotonic()
     try:
@@ -96,6 +100,11 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
         command = arguments.words[0] if len(arguments.words) == 1 else shlex.join(arguments.words)
         return guest.run(machine, arguments.src, arguments.out, command, _echo, arguments.timeout)
     return suite.test(arguments, machine, python, ROOT, progress)
+
+
+def _stop(number: int, frame: object) -> None:
+    """Make a polite kill end like an interrupt, so that the guest and the builders end too."""
+    raise KeyboardInterrupt
 
 
 def _echo(text: str) -> None:

@@ -25,20 +25,21 @@ def host_mirror() -> str:
     Raise StepFailed if apt's sources name none (mirrors of other archives, such as -security, do not count).
     """
     answer = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
+        ["apt-get", "--print-uris", "update"],  # unlike indextargets, works before the first update
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
-    mirror = pick_mirror(answer.stdout.splitlines())
+    mirror = pick_mirror(answer.stdout)
     if mirror is None:
         raise StepFailed("apt's sources name no Debian archive; name one: --mirror ADDRESS, or HIL_MIRROR=ADDRESS")
     return mirror
 
 
-def pick_mirror(addresses: list[str]) -> str | None:
-    """Choose the first address whose path ends in /debian: the main archive, not security's or a backport's."""
-    return next((line.strip() for line in addresses if re.search(r"/debian/?$", line.strip())), None)
+def pick_mirror(uris: str) -> str | None:
+    """Choose the first archive whose path ends in /debian: the main one, not security's or another project's."""
+    found = re.search(r"^'(\S+?/debian/)dists/", uris, re.MULTILINE)
+    return found[1] if found else None
 
 
 class Suite:

@@ -111,8 +111,17 @@ def test(arguments: argparse.Namespace, machine: guest.Machine, python: Path, ro
     progress.say("\n" + "\n".join(lines))
     for side in (software / "job.log", kernel / "job.log"):
         progress.say(f"log       {side}")
+        for line in failures(side.read_text(errors="replace")):
+            progress.say(f"    {line}")
     progress.say(report.closing_line())
     return 1 if report.problems else 0
+
+
+def failures(log: str, limit: int = 300) -> list[str]:
+    """Cut pytest's account of what failed out of its output; no more than the last `limit` lines."""
+    lines = log.splitlines()
+    heads = [index for index, line in enumerate(lines) if re.match(r"=+ (ERRORS|FAILURES) =+$", line)]
+    return lines[heads[0] :][-limit:] if heads else []
 
 
 def _pytest(backend: str, tree: Path, junit: Path) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.hil import devices, guest, tn3270
 from tests.hil.progress import Progress
-from tests.hil.suite import Watch
+from tests.hil.suite import Watch, failures
 
 
 def command(profile: str) -> list[str]:
@@ -100,3 +100,10 @@ def test_terminal_answers() -> None:
     assert tn3270.answer(b"\xff\xfa\x18\x01") == (b"", b"\xff\xfa\x18\x01")
     assert tn3270.answer(b"\xff\xfa\x18\x01\xff\xf0") == (b"\xff\xfa\x18\x00IBM-3278-2\xff\xf0", b"")
     assert tn3270.answer(b"data\xff\xefmore") == (b"", b"more")
+
+
+def test_failures_are_cut_out_of_the_log() -> None:
+    log = "a PASSED\n==== FAILURES ====\n__ test_a __\nE boom\n= 1 failed, 1 passed in 1s ="
+    assert failures(log) == log.splitlines()[1:]
+    assert failures(log, 2) == log.splitlines()[-2:]
+    assert failures("a PASSED\n= 1 passed in 1s =") == []

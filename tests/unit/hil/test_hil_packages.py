@@ -72,9 +72,12 @@ def test_another_architecture_is_not_modelled(capsys: pytest.CaptureFixture[str]
 
 
 def test_mirror_is_the_main_archive() -> None:
-    lines = ["http://mirror.example/debian-security/", "http://mirror.example/debian/", "http://other.example/debian/"]
-    assert debian.pick_mirror(lines) == "http://mirror.example/debian/"
-    assert debian.pick_mirror(lines[:1]) is None
+    lines = [
+        f"'http://mirror.example/{name}/dists/{suite}/InRelease' {name}_InRelease 0 "
+        for name, suite in (("debian-security", "x-security"), ("debian", "x"), ("other/debian", "y"))
+    ]
+    assert debian.pick_mirror("\n".join(lines)) == "http://mirror.example/debian/"
+    assert debian.pick_mirror(lines[0]) is None
 
 
 def test_an_option_that_kconfig_dropped_is_named() -> None:
