@@ -1,0 +1,80 @@
+"""`make docs`: writes the pages that come from the code.
+
+* ``docs/man/*.1``: the manual pages, from the commands themselves (click-man)
+* ``docs/commands.md``: the same help texts for reading on the web
+* ``docs/not-modelled.md``: everything that raises "not modelled"
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import click
+from click_man.core import write_man_pages
+
+from pyvfio_tools.cli import EXIT_CODES, cli
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+def man() -> None:
+    """One page for the command and one for each subcommand."""
+    target = DOCS / "man"
+    target.mkdir(exist_ok=True)
+    for old in target.glob("*.1"):
+        old.unlink()
+    write_man_pages("pyvfio", cli, version="0.1.0", target_dir=str(target), date="2026-11-21")
+
+
+def commands() -> None:
+    """All help texts."""
+    text = ["# Commands", "", "Written by `make docs` from the commands themselves.", ""]
+
+    def walk(command: click.Command, path: list[str], parent: click.Context | None) -> None:
+        context = click.Context(command, info_name=path[-1], parent=parent, terminal_width=100)
+        text.extend([f"## `{' '.join(path)}`", "", "```", command.get_help(context), "```", ""])
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                child = command.get_command(context, name)
+                if child is not None:
+                    walk(child, [*path, name], context)
+
+    walk(cli, ["pyvfio"], None)
+    text += ["## Exit codes", "", "| code | meaning |", "|---|---|"]
+    text += [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
+    (DOCS / "commands.md").write_text("\n".join(text) + "\n")
+
+
+def raises() -> list[tuple[str, str]]:
+    """(module, what) of every `NotModelled` in the tree."""
+    found = []
+    for folder in ("pyvfio", "backends", "tools"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "NotModelled" and node.args:
+                    found.append((str(path.relative_to(ROOT)), _text(node.args[0])))
+    return found
+
+
+def _text(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return ast.unparse(node)
+
+
+def not_modelled() -> None:
+    """The list of what the software machine leaves out."""
+    preface = (DOCS / "not-modelled.in.md").read_text()
+    rows = [f"| {what} | `{module}` |" for module, what in raises()]
+    table = ["| not modelled | raised in |", "|---|---|", *rows]
+    (DOCS / "not-modelled.md").write_text(preface + "\n" + "\n".join(table) + "\n")
+
+
+if __name__ == "__main__":
+    man()
+    commands()
+    not_modelled()
