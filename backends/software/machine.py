@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import random
 import threading
+from typing import TYPE_CHECKING
 
+from pyvfio.css.trace import StepListener
 from pyvfio_backends.software.clock import Clock
 from pyvfio_backends.software.description import MachineSpec
 from pyvfio_backends.software.faults import Faults
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.memory import HostMemory
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
 
 __all__ = ["Machine"]
 
@@ -18,8 +23,11 @@ class Machine:
     """The machine that `spec` describes, booted.
 
     `seed` decides every free choice; with ``paced=True`` devices answer later, on a thread.  `faults` plans failures of
-    the seam; `clock` moves time; `kernel` is the upper storey, `css` and `zpci` the hardware below it.
+    the seam; `clock` moves time; `kernel` is the upper storey, `css` and `zpci` the hardware below it.  Functions in
+    `ccw_trace` are called with each step of a START SUBCHANNEL through vfio_ccw (`pyvfio.css.trace`).
     """
+
+    css: ChannelSubsystemHardware
 
     def __init__(self, spec: MachineSpec, *, seed: int = 0, paced: bool = False) -> None:
         self.spec = spec
@@ -29,6 +37,7 @@ class Machine:
         self.lock = threading.RLock()
         self.clock = Clock(self.lock, paced=paced)
         self.faults = Faults()
+        self.ccw_trace: list[StepListener] = []
         self.memory = HostMemory(spec.page_size)
         self.kernel = Kernel(self.lock, self.clock, self.memory, seqnum=spec.seqnum, memlock=spec.memlock)
 

@@ -142,7 +142,9 @@ class DeviceDirectory(Directory):
         self.device = device
 
     def _link(self, target: str) -> Symlink:
-        return Symlink(os.path.relpath(target, self.device.devpath))
+        # A kernfs link goes up to the parent of its target at least, even if the target is above it.
+        folder, name = os.path.split(target)
+        return Symlink(os.path.normpath(f"{os.path.relpath(folder, self.device.devpath)}/{name}"))
 
     def _fixed(self) -> dict[str, Node]:
         device = self.device

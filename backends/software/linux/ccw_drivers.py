@@ -1,0 +1,195 @@
+"""The ccw drivers that hold channel devices before VFIO: what they put into sysfs and when they let go.
+
+=============  ====================================  =====================================================
+driver         takes (CU type, device type)          an online device has
+=============  ====================================  =====================================================
+virtio_ccw     3832                                  ``virtioN`` with its children; online from the start
+3270           3270 to 3279 and local controllers    a tty and a full-screen node, three attributes
+dasd-eckd      3990, 2105, 2107, 1750 with 33xx      a disk
+zfcp           1731/03 with 1732/03 or /04           nothing here
+qeth           1731/01, /02, /05 with 1732           nothing: only groups of three go online
+=============  ====================================  =====================================================
+
+Sources: ``drivers/s390/virtio/virtio_ccw.c``, ``drivers/s390/char/raw3270.c``, ``drivers/s390/block/dasd_eckd.c``,
+``drivers/s390/scsi/zfcp_ccw.c``, ``drivers/s390/net/qeth_core_main.c``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyvfio.css.ccw import NO_FLAGS, Ccw
+from pyvfio_backends.software.linux.block import Disk, add_disk, remove_disk
+from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver
+from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.io_subchannel import run_program
+from pyvfio_backends.software.linux.vfs import Attribute
+from pyvfio_backends.software.linux.virtio import VirtioDevice, virtio_bus
+
+__all__ = ["ALWAYS", "DRIVERS"]
+
+_VIRTIO = 0x3832
+_VDEV_RESET = 0x33
+_TRANSPORT_FEATURES = (28, 29, 32)
+_SENSED_FEATURES: dict[int, tuple[int, ...]] = {2: (2, 4, 6, 9, 10, 11, 13, 14), 3: (1, 2), 9: (0,)}
+_READ_ONLY = 5
+_TTY_MAJOR, _FULL_SCREEN_MAJOR = 227, 228
+_DASD_MAJOR = 94
+_DASD_BLOCK = 4 * 1024
+_SECTOR = 512
+
+
+class VirtioCcwDriver(CcwDriver):
+    """``virtio_ccw``: sets its devices online by itself, a moment after it took them."""
+
+    ids = ((_VIRTIO, None, None, None),)
+
+    def __init__(self, bus: CcwBus) -> None:
+        super().__init__(bus, "virtio_ccw")
+
+    def probe(self, device: Device) -> None:
+        """See `Driver.probe`."""
+        if isinstance(device, CcwDevice):
+            self.kernel.clock.schedule(0.0, lambda: self._online(device))
+
+    def _online(self, device: CcwDevice) -> None:
+        if device.driver is self and not device.dead and not device.online:
+            try:
+                device.set_online()
+            except OSError:
+                return  # the kernel logs a line and leaves the device offline
+
+    def show(self, device: CcwDevice, *, quiet: bool) -> None:
+        """See `CcwDriver.show`."""
+        model = device.identity.cu_model
+        offered = {*_TRANSPORT_FEATURES, *_SENSED_FEATURES.get(model, ())}
+        if device.options.get("readonly"):
+            offered.add(_READ_ONLY)
+        bus = virtio_bus(self.kernel)
+        child = VirtioDevice(bus, device, model, _VIRTIO, offered, options=dict(device.options))
+        if quiet:
+            bus.add_boot(child)
+        else:
+            bus.add(child)
+
+    def hide(self, device: CcwDevice) -> None:
+        """See `CcwDriver.hide`; the device is reset through its subchannel."""
+        for child in tuple(device.child_devices()):
+            if isinstance(child, VirtioDevice) and child.bus is not None:
+                child.bus.remove(child)
+        sch = device.subchannel
+        if sch is not None and not sch.update_schib() and sch.schib.pmcw.ena:
+            run_program(sch, Ccw(_VDEV_RESET, NO_FLAGS, 0, 0))
+
+
+class _Terminal(Device):
+    pass
+
+
+class Terminal3270Driver(CcwDriver):
+    """``3270``: an online terminal has a tty and a full-screen device."""
+
+    ids = (
+        *((cu, None, None, None) for cu in (0x3270, 0x3271, 0x3272, 0x3273, 0x3274, 0x3275, 0x3276, 0x3277)),
+        *((cu, None, None, None) for cu in (0x3278, 0x3279, 0x3174)),
+    )
+
+    def __init__(self, bus: CcwBus) -> None:
+        super().__init__(bus, "3270")
+
+    def show(self, device: CcwDevice, *, quiet: bool) -> None:
+        """See `CcwDriver.show`."""
+        kernel = self.kernel
+        minor = 1
+        while f"3270!tty{minor}" in kernel.class_("tty").devices:
+            minor += 1
+        for cls, word, major in (("tty", "tty", _TTY_MAJOR), ("3270", "tub", _FULL_SCREEN_MAJOR)):
+            node = _Terminal(kernel, f"3270!{word}{minor}", None, cls=kernel.class_(cls))
+            node.devnode = (major, minor, f"3270/{word}{minor}")
+            kernel.add_class_device(node, quiet=quiet)
+        for name, text in (("columns", "80"), ("model", "2"), ("rows", "24")):
+            device.extra[name] = Attribute(lambda text=text: f"{text}\n")  # type: ignore[misc]
+        device.options = {**device.options, "minor": minor}
+
+    def hide(self, device: CcwDevice) -> None:
+        """See `CcwDriver.hide`."""
+        minor = device.options.get("minor")
+        for cls, word in (("tty", "tty"), ("3270", "tub")):
+            node = self.kernel.class_(cls).devices.get(f"3270!{word}{minor}")
+            if node is not None:
+                self.kernel.remove_class_device(node)
+        device.extra.clear()
+
+
+class DasdEckdDriver(CcwDriver):
+    """``dasd-eckd``: an online volume is a disk of 4 KiB blocks, twelve on a track."""
+
+    ids = tuple(
+        (cu, None, device, None)
+        for cu, device in (
+            (0x3990, 0x3390),
+            (0x2105, 0x3390),
+            (0x3880, 0x3380),
+            (0x3990, 0x3380),
+            (0x2105, 0x3380),
+            (0x9343, 0x9345),
+            (0x2107, 0x3390),
+            (0x2107, 0x3380),
+            (0x1750, 0x3390),
+            (0x1750, 0x3380),
+        )
+    )
+    keeps_lost = True
+
+    def __init__(self, bus: CcwBus) -> None:
+        super().__init__(bus, "dasd-eckd")
+
+    def show(self, device: CcwDevice, *, quiet: bool) -> None:
+        """See `CcwDriver.show`."""
+        cylinders, heads, blocks = 30051, 15, 12
+        add_disk(
+            device,
+            "dasd",
+            _DASD_MAJOR,
+            sectors=cylinders * heads * blocks * _DASD_BLOCK // _SECTOR,
+            readonly=True,
+            quiet=quiet,
+        )
+
+    def hide(self, device: CcwDevice) -> None:
+        """See `CcwDriver.hide`."""
+        for child in tuple(device.child_devices()):
+            if isinstance(child, Disk):
+                remove_disk(child)
+
+
+class ZfcpDriver(CcwDriver):
+    """``zfcp``: FCP adapters; the SCSI host behind an online one is not shown."""
+
+    ids = ((0x1731, 0x03, 0x1732, 0x03), (0x1731, 0x03, 0x1732, 0x04))
+    keeps_lost = True
+
+    def __init__(self, bus: CcwBus) -> None:
+        super().__init__(bus, "zfcp")
+
+
+class QethDriver(CcwDriver):
+    """``qeth``: holds OSA subchannels; only a ccwgroup of three of them could go online."""
+
+    ids = ((0x1731, 0x01, 0x1732, 0x01), (0x1731, 0x05, 0x1732, 0x05), (0x1731, 0x02, 0x1732, 0x03))
+    switchable = False
+
+    def __init__(self, bus: CcwBus) -> None:
+        super().__init__(bus, "qeth")
+
+
+ALWAYS = ("3270", "virtio_ccw")
+"""The drivers of every kernel here; the others are loaded when a machine's description names them."""
+
+DRIVERS: dict[str, Callable[[CcwBus], CcwDriver]] = {
+    "3270": Terminal3270Driver,
+    "virtio_ccw": VirtioCcwDriver,
+    "dasd-eckd": DasdEckdDriver,
+    "zfcp": ZfcpDriver,
+    "qeth": QethDriver,
+}

@@ -1,0 +1,231 @@
+"""Builds the channel subsystem of a machine and the state that the boot leaves: all bound, some online, quiet."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyvfio.address import DeviceNumber, SubchannelId
+from pyvfio.css.senseid import SenseId
+from pyvfio.errors import Misuse
+from pyvfio_backends.software.description import SubchannelSpec
+from pyvfio_backends.software.hardware.css import (
+    MAINFRAME,
+    VIRTUAL,
+    ChannelPath,
+    ChannelSubsystemHardware,
+    SubchannelConfig,
+)
+from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver
+from pyvfio_backends.software.linux.ccw_drivers import ALWAYS, DRIVERS
+from pyvfio_backends.software.linux.chp import ChannelPathDevice
+from pyvfio_backends.software.linux.css import Css
+from pyvfio_backends.software.linux.driver_core import Bus, Device
+from pyvfio_backends.software.linux.io_subchannel import ChscSubchannelDriver, IoSubchannelDriver
+from pyvfio_backends.software.linux.subchannel import SubchannelDevice
+from pyvfio_backends.software.units import UNITS, Unit
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.machine import Machine
+
+__all__ = ["boot"]
+
+_NAME = re.compile(r"0\.([0-3])\.([0-9a-f]{4})\Z")
+_PATHS = 8
+_BUILT_AT_BOOT = 64
+"""Virtio devices are numbered as they are found; runs up to this length are built at boot, so that it is in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Consecutive subchannels with the same kind of device and consecutive device numbers."""
+
+    first: SubchannelId
+    devno: int
+    spec: SubchannelSpec
+    unit: Unit
+    identity: SenseId
+
+    def names(self, first: int) -> Iterator[str]:
+        """The bus ids that count from `first`."""
+        prefix = f"0.{self.first.ssid:x}."
+        return (f"{prefix}{number:04x}" for number in range(first, first + self.spec.count))
+
+    def config(self, schid: SubchannelId) -> SubchannelConfig:
+        """The hardware's description of one of them."""
+        spec = self.spec
+        return SubchannelConfig(
+            schid,
+            self.devno + schid.number - self.first.number,
+            chpids=(*spec.chpids, *[0] * (_PATHS - len(spec.chpids))),
+            pim=spec.pim,
+            pam=spec.pam,
+            pom=spec.pom,
+            device=self.unit.make(spec.options),
+            qdio=self.unit.qdio,
+        )
+
+
+class _Subchannels:
+    """The subchannels that nobody has looked at yet, as a source of the css bus.  `taken` are those that were built."""
+
+    def __init__(self, css: Css, runs: list[_Run]) -> None:
+        self.css = css
+        self.taken: set[str] = set()
+        self.runs = sorted(runs, key=lambda run: run.first)
+        self._starts = [(run.first.ssid, run.first.number) for run in self.runs]
+
+    def run_of(self, ssid: int, number: int) -> _Run | None:
+        """The run that has this subchannel."""
+        at = bisect_right(self._starts, (ssid, number)) - 1
+        if at < 0:
+            return None
+        run = self.runs[at]
+        inside = run.first.ssid == ssid and number < run.first.number + run.spec.count
+        return run if inside else None
+
+    def names(self) -> Iterator[str]:
+        """See `DeviceSource.names`."""
+        for run in self.runs:
+            yield from (name for name in run.names(run.first.number) if name not in self.taken)
+
+    def bound_names(self, driver: str) -> Iterator[str]:
+        """The names of those that this driver holds."""
+        return self.names() if driver == "io_subchannel" else iter(())
+
+    def make(self, name: str) -> SubchannelDevice | None:
+        """See `DeviceSource.make`."""
+        match = _NAME.match(name)
+        if match is None or name in self.taken:
+            return None
+        ssid, number = int(match[1]), int(match[2], 16)
+        run = self.run_of(ssid, number)
+        if run is None:
+            return None
+        self.taken.add(name)
+        css = self.css
+        sch = SubchannelDevice(css, SubchannelId(0, ssid, number))
+        sch.update_schib()
+        css.bus.add(sch, quiet=True)
+        driver = css.bus.drivers["io_subchannel"]
+        if isinstance(driver, IoSubchannelDriver):
+            sch.driver = driver
+            driver.devices[name] = sch
+            driver.adopt(sch)
+        sch.init_config()
+        sch.init_paths()
+        self._make_device(sch, run)
+        return sch
+
+    def _make_device(self, sch: SubchannelDevice, run: _Run) -> None:
+        css, spec = self.css, run.spec
+        device = CcwDevice(css.ccw, sch, run.identity)
+        device.options = spec.options
+        css.ccw.add(device, quiet=True)
+        driver = css.ccw.drivers.get(spec.driver)
+        if isinstance(driver, CcwDriver):
+            driver.boot(device, online=spec.online)
+        if spec.online:
+            sch.enable()
+            sch.vpm = sch.lpm
+
+    def describe(self, schid: SubchannelId) -> Mapping[str, object]:
+        """What a driver shows of the device behind a subchannel."""
+        run = self.run_of(schid.ssid, schid.number)
+        return {} if run is None else run.spec.options
+
+
+class _CcwDevices:
+    """The ccw devices below them, as a source of the ccw bus."""
+
+    def __init__(self, subchannels: _Subchannels) -> None:
+        self._subchannels = subchannels
+        self._runs = sorted(subchannels.runs, key=lambda run: (run.first.ssid, run.devno))
+        self._starts = [(run.first.ssid, run.devno) for run in self._runs]
+
+    def _unbuilt(self, run: _Run) -> Iterator[str]:
+        taken = self._subchannels.taken
+        pairs = zip(run.names(run.first.number), run.names(run.devno), strict=True)
+        return (name for below, name in pairs if below not in taken)
+
+    def names(self) -> Iterator[str]:
+        """See `DeviceSource.names`."""
+        for run in self._runs:
+            yield from self._unbuilt(run)
+
+    def bound_names(self, driver: str) -> Iterator[str]:
+        """The names of those that this driver holds."""
+        for run in self._runs:
+            if run.spec.driver == driver:
+                yield from self._unbuilt(run)
+
+    def make(self, name: str) -> Device | None:
+        """See `DeviceSource.make`."""
+        match = _NAME.match(name)
+        if match is None:
+            return None
+        ssid, devno = int(match[1]), int(match[2], 16)
+        at = bisect_right(self._starts, (ssid, devno)) - 1
+        if at < 0:
+            return None
+        run = self._runs[at]
+        if run.first.ssid != ssid or devno >= run.devno + run.spec.count:
+            return None
+        self._subchannels.make(f"0.{ssid:x}.{run.first.number + devno - run.devno:04x}")
+        return self._subchannels.css.ccw.devices.get(name)
+
+
+def boot(machine: Machine) -> None:
+    """Make the hardware (``machine.css``) and Linux's side of it, from the machine's description.
+
+    Raise `Misuse` for a unit or a driver that does not exist.
+    """
+    kernel = machine.kernel
+    css = Css(kernel)
+    css.listeners = machine.ccw_trace
+    runs = [_run(spec) for spec in machine.spec.subchannels]
+    hardware = ChannelSubsystemHardware(
+        machine.memory,
+        on_io_interrupt=css.io_interrupt,
+        on_crw=css.channel_report_pending,
+        schedule=machine.clock.schedule,
+        model=VIRTUAL if any(run.unit.virtual for run in runs) else MAINFRAME,
+    )
+    machine.css = css.hardware = hardware
+    for path in machine.spec.paths:
+        hardware.add_path(ChannelPath(path.chpid, path.type, path.online))
+        if path.online:
+            device = ChannelPathDevice(css, path.chpid, path.type)
+            css.paths[path.chpid] = device
+            css.root.children[device.name] = device
+    for run in runs:
+        hardware.add_range(run.first, run.spec.count, run.config)
+    css.ccw = CcwBus(kernel)
+    kernel.add_bus(css.ccw)
+    kernel.add_bus(Bus(kernel, "scm"))
+    for css_driver in (IoSubchannelDriver(css.bus), ChscSubchannelDriver(css.bus)):
+        css.bus.drivers[css_driver.name] = css_driver
+    wanted = dict.fromkeys([*ALWAYS, *(run.spec.driver for run in runs if run.spec.driver)])
+    for name in wanted:
+        if name not in DRIVERS:
+            raise Misuse("boot the machine", name, cause=f"no such ccw driver; there is {', '.join(sorted(DRIVERS))}")
+    css.ccw.boot_drivers(DRIVERS[name](css.ccw) for name in wanted)
+    subchannels = _Subchannels(css, runs)
+    css.describe = subchannels.describe
+    css.bus.sources.append(subchannels)
+    css.ccw.sources.append(_CcwDevices(subchannels))
+    for run in subchannels.runs:
+        if run.unit.virtual and run.spec.count <= _BUILT_AT_BOOT:
+            for name in run.names(run.first.number):
+                subchannels.make(name)
+
+
+def _run(spec: SubchannelSpec) -> _Run:
+    unit = UNITS.get(spec.unit)
+    if unit is None:
+        raise Misuse("boot the machine", spec.unit, cause=f"no such control unit; there is {', '.join(sorted(UNITS))}")
+    identity = unit.make(spec.options).sense_id
+    return _Run(SubchannelId.parse(spec.schid), DeviceNumber.parse(spec.device).devno, spec, unit, identity)

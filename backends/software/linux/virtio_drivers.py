@@ -1,0 +1,83 @@
+"""The drivers of the virtio bus which hold the host's devices: what they put into sysfs, not what they do.
+
+Feature numbers are those of the Virtual I/O Device specification; each driver lists the ones it accepts.
+"""
+
+from __future__ import annotations
+
+from pyvfio_backends.software.linux.block import Disk, add_disk, remove_disk
+from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.vfs import Attribute
+from pyvfio_backends.software.linux.virtio import VirtioBus, VirtioDevice, VirtioDriver
+
+__all__ = ["VIRTIO_BLK", "VIRTIO_CONSOLE", "VIRTIO_NET", "VIRTIO_P9", "VIRTIO_RNG", "register_drivers"]
+
+VIRTIO_NET, VIRTIO_BLK, VIRTIO_CONSOLE, VIRTIO_RNG, VIRTIO_P9 = 1, 2, 3, 4, 9
+_BALLOON, _RPROC_SERIAL, _FS = 5, 11, 26
+_NET_FEATURES = {0, 1, 2, 3, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23}
+_BLK_FEATURES = {1, 2, 4, 5, 6, 9, 10, 11, 12, 13, 14, 16}
+_CONSOLE_FEATURES = {0, 1}
+_P9_FEATURES = {0}
+_PORT_MAJOR = 254
+_DISK_MAJOR = 254
+_SECTOR = 512
+
+
+class _BlockDriver(VirtioDriver):
+    def populate(self, device: VirtioDevice, *, quiet: bool) -> None:
+        size = device.options.get("size", 0)
+        serial = device.options.get("serial", "")
+        add_disk(
+            device,
+            "vd",
+            _DISK_MAJOR,
+            sectors=size // _SECTOR if isinstance(size, int) else 0,
+            readonly=bool(device.options.get("readonly")),
+            serial=serial if isinstance(serial, str) else "",
+            quiet=quiet,
+        )
+
+    def clear(self, device: VirtioDevice) -> None:
+        for child in tuple(device.child_devices()):
+            if isinstance(child, Disk):
+                remove_disk(child)
+
+
+class _Port(Device):
+    def __init__(self, parent: VirtioDevice, number: int, label: str) -> None:
+        kernel = parent.kernel
+        name = f"vport{parent.number}p{number}"
+        super().__init__(kernel, name, parent, cls=kernel.class_("virtio-ports"))
+        self.devnode = (_PORT_MAJOR, number, name)
+        self.label = label
+
+    def attributes(self) -> dict[str, Attribute]:  # type: ignore[override]
+        return {"name": Attribute(lambda: f"{self.label}\n")}
+
+
+class _ConsoleDriver(VirtioDriver):
+    def populate(self, device: VirtioDevice, *, quiet: bool) -> None:
+        label = device.options.get("port")
+        if isinstance(label, str):
+            self.kernel.add_class_device(_Port(device, 1, label), quiet=quiet)
+
+
+class _P9Driver(VirtioDriver):
+    def populate(self, device: VirtioDevice, *, quiet: bool) -> None:
+        tag = str(device.options.get("mount_tag", ""))
+        device.extra["mount_tag"] = Attribute(lambda: f"{tag}\0")
+
+
+def register_drivers(bus: VirtioBus) -> None:
+    """Put the drivers of this kernel on a bus."""
+    for driver in (
+        _P9Driver(bus, "9pnet_virtio", VIRTIO_P9, _P9_FEATURES),
+        VirtioDriver(bus, "virtio_balloon", _BALLOON),
+        _BlockDriver(bus, "virtio_blk", VIRTIO_BLK, _BLK_FEATURES),
+        _ConsoleDriver(bus, "virtio_console", VIRTIO_CONSOLE, _CONSOLE_FEATURES),
+        VirtioDriver(bus, "virtio_net", VIRTIO_NET, _NET_FEATURES),
+        VirtioDriver(bus, "virtio_rng", VIRTIO_RNG),
+        VirtioDriver(bus, "virtio_rproc_serial", _RPROC_SERIAL),
+        VirtioDriver(bus, "virtiofs", _FS),
+    ):
+        bus.drivers[driver.name] = driver
