@@ -34,6 +34,7 @@ __all__ = [
     "UserPointer",
     "build_capability_chain",
     "native_struct",
+    "offset_of",
     "parse_capability_chain",
     "read_trailer",
     "structure",
@@ -103,6 +104,15 @@ def structure(c_name: str) -> Callable[[type[_S]], type[_S]]:
 def _ctype(annotation: Any) -> Any:
     """The ctypes type of a field: the class itself for a nested structure or union, else what is annotated."""
     return annotation if isinstance(annotation, type) else annotation.__metadata__[0]
+
+
+def offset_of(cls: type[AbiStructure], field: str) -> int:
+    """The offset of a field in bytes (``offsetof``); for ``offsetofend`` ask for the field behind it.
+
+    >>> offset_of(InfoCapHeader, "next")
+    4
+    """
+    return int(getattr(cls, field).offset)
 
 
 # ---- fast packing ------------------------------------------------------------------------------------------------

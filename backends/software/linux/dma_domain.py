@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pyvfio.process import Pin, ProcessMemory
 from pyvfio_backends.software.hardware.dma import DmaFault
-from pyvfio_backends.software.linux.iova_tree import IovaTree
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -87,12 +86,19 @@ class LockedMemory:
         self._pages[account] = max(0, self._pages.get(account, 0) - pages)
 
 
+class Mappings(Protocol):
+    """An `IovaTree` of mappings of whatever kind."""
+
+    def find(self, iova: int) -> Mapping | None:
+        """The mapping that has this address."""
+
+
 class DmaDomain:
     """A `hardware.dma.DmaSpace` over the mappings of `tree`: what an IOMMU's page table is to a device."""
 
     __slots__ = ("_tree",)
 
-    def __init__(self, tree: IovaTree[Mapping]) -> None:
+    def __init__(self, tree: Mappings) -> None:
         self._tree = tree
 
     def _pieces(self, iova: int, count: int, write: bool) -> list[tuple[Pin, int, int]]:

@@ -45,18 +45,19 @@ class IovaTree(Generic[_R]):
 
     def at(self, iova: int) -> _R | None:
         """The range that begins at `iova`."""
-        return self._by_start.get(iova)
+        found: _R | None = self._by_start.get(iova)
+        return found
 
     def overlap(self, start: int, last: int) -> _R | None:
         """The last range with an address from `start` to `last`, or None."""
         for key in self._irange(None, last, reverse=True):
-            item = self._by_start[key]
+            item: _R = self._by_start[key]
             return item if item.last >= start else None
         return None
 
     def find(self, iova: int) -> _R | None:
         """The range that has the address `iova`."""
-        item = self._by_start.get(iova)  # most DMA begins where a mapping begins
+        item: _R | None = self._by_start.get(iova)  # most DMA begins where a mapping begins
         return item if item is not None else self.overlap(iova, iova)
 
     def first(self, start: int, last: int) -> _R | None:
@@ -65,7 +66,8 @@ class IovaTree(Generic[_R]):
         if item is not None:
             return item
         for key in self._irange(start, last):
-            return self._by_start[key]
+            following: _R = self._by_start[key]
+            return following
         return None
 
     def between(self, start: int, last: int) -> list[_R]:

@@ -11,65 +11,32 @@ import mmap
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import vfio as abi
+from pyvfio.abi.layout import offset_of
 from pyvfio_backends.software.hardware.dma import DmaSpace
-from pyvfio_backends.software.linux.dma_domain import LockedMemory
 from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.iommufd import IommufdFile
+from pyvfio_backends.software.linux.iommufd_device import Access
 from pyvfio_backends.software.linux.kernel import Kernel
+from pyvfio_backends.software.linux.kstrtox import kstrtoul
+from pyvfio_backends.software.linux.module import Module
+from pyvfio_backends.software.linux.type1_pages import Type1Pages
 from pyvfio_backends.software.linux.uaccess import Argument
-from pyvfio_backends.software.linux.vfs import fail
+from pyvfio_backends.software.linux.vfio_container import ContainerFile
+from pyvfio_backends.software.linux.vfio_file import DeviceFile
+from pyvfio_backends.software.linux.vfio_group import VfioGroup
+from pyvfio_backends.software.linux.vfio_state import VfioCore, lowest_free, vfio_core
+from pyvfio_backends.software.linux.vfs import Attribute, CharacterDevice, Opener, fail
 
 if TYPE_CHECKING:
-    from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.iommufd_device import Binding
-    from pyvfio_backends.software.linux.vfio_group import VfioGroup
+    from pyvfio_backends.software.machine import Machine
 
-__all__ = ["VfioCore", "VfioDevice", "check_feature", "vfio_core"]
+__all__ = ["FEATURE_DATA", "VfioCore", "VfioDevice", "boot", "check_feature", "vfio_core"]
 
-GROUP_MAJOR = 253
 DEVICE_MAJOR = 252
 REQUEST_INTERVAL = 10.0
 """Seconds of machine time between two requests to give a device back (``HZ * 10``)."""
-
-
-class VfioCore:
-    """What VFIO keeps for a kernel: groups, numbers, the pages its users have locked and the modules' parameters.
-
-    `cdev` says whether devices get a node of their own (``CONFIG_VFIO_DEVICE_CDEV``), `type1` whether the module
-    vfio_iommu_type1 is loaded, `dma_entry_limit` is its parameter.
-    """
-
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-        self.cdev = True
-        self.type1 = True
-        self.dma_entry_limit = 65535
-        self.groups: dict[IommuGroup, VfioGroup] = {}
-        self.minors: set[int] = set()
-        self.indexes: set[int] = set()
-        self.locked = LockedMemory(kernel)
-
-    def hold(self, module: str, change: int = 1) -> None:
-        """Count a user of a module, if it is loaded (``try_module_get``, ``module_put``)."""
-        loaded = self.kernel.modules.table.get(module)
-        if loaded is not None:
-            loaded.refcnt += change
-
-
-def vfio_core(kernel: Kernel) -> VfioCore:
-    """The core of this kernel, made when it is first asked for."""
-    core = kernel.subsystems.get("vfio")
-    if not isinstance(core, VfioCore):
-        core = kernel.subsystems["vfio"] = VfioCore(kernel)
-    return core
-
-
-def lowest_free(numbers: set[int], first: int = 0) -> int:
-    """Take the lowest number from `first` on that is not in the set (an ida)."""
-    number = first
-    while number in numbers:
-        number += 1
-    numbers.add(number)
-    return number
 
 
 def check_feature(flags: int, size: int, supported: int, minimum: int) -> bool:
@@ -113,6 +80,7 @@ class VfioDevice:
         self.node: Device | None = None
         self._references = 0
         self._released = False
+        self._module = ""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} vfio{self.index} {self.device.name}>"
@@ -168,37 +136,236 @@ class VfioDevice:
         """Whether the driver can pin pages at all (it has a `dma_unmap`)."""
         return type(self).dma_unmap is not VfioDevice.dma_unmap
 
+    def _memory(self) -> Access | Type1Pages:
+        """What gives access to the program's memory.  Raise OSError EINVAL without a container or iommufd."""
+        if not self.open_count:
+            raise fail(errno.EINVAL)
+        if self.group is not None and self.group.container is not None:
+            if self.group.container.driver is None:
+                raise fail(errno.ENOTTY)
+            return self.group.container.driver.pages
+        if isinstance(self.iommufd, Access):
+            return self.iommufd
+        raise fail(errno.EINVAL)
+
     def dma_read(self, iova: int, count: int) -> bytes:
         """Copy `count` bytes out of the program's memory (``vfio_dma_rw``).
 
         Errors: by type 1 EINVAL (not mapped), EPERM, EFAULT; by iommufd ENOENT (not mapped or not attached), EPERM,
         EFAULT; EINVAL without either.
         """
-        raise fail(errno.EINVAL)
+        if count <= 0:
+            raise fail(errno.EINVAL)
+        return self._memory().read(iova, count)
 
     def dma_write(self, iova: int, data: bytes) -> None:
         """Copy into the program's memory; errors as `dma_read`.  Type 1 also wants the mapping to be readable."""
-        raise fail(errno.EINVAL)
+        if not data:
+            raise fail(errno.EINVAL)
+        self._memory().write(iova, data)
 
     def pin_pages(self, iova: int, npages: int, write: bool) -> list[int]:
         """Hold the `npages` pages from the page of `iova` on; their absolute host addresses (``vfio_pin_pages``).
 
-        Errors: EINVAL, E2BIG (type 1: more pages than fit in a page of pointers), EACCES (type 1 version 1), EPERM,
-        EFAULT, ENOMEM, EBUSY; by iommufd ENOENT for an address not mapped.  Nothing stays pinned then.
+        `write` asks for pages that the device may read and write, as vfio_ccw always does.  Errors: EINVAL, E2BIG
+        (type 1: more pages than fit in a page of pointers), EACCES (type 1 version 1), EPERM, EFAULT, ENOMEM, EBUSY;
+        by iommufd ENOENT for an address not mapped.  Nothing stays pinned then.
         """
-        raise fail(errno.EINVAL)
+        if not npages or not self.pins:
+            raise fail(errno.EINVAL)
+        memory = self._memory()
+        return memory.pin(self, iova, npages, write)
 
     def unpin_pages(self, iova: int, npages: int) -> None:
         """Let pages go that `pin_pages` gave."""
+        if self.open_count and self.pins:
+            self._memory().unpin(iova, npages)
+
+    # references: open files, and the registration itself
+
+    def get(self) -> None:
+        """One more file refers to the device."""
+        self._references += 1
+
+    def put(self) -> None:
+        """One file less; an unregistration may be waiting for it."""
+        self._references -= 1
+        if not self._references:
+            self.kernel.clock.notify()
+
+    def hold_driver(self) -> None:
+        """Count the driver's module as used while the device is open."""
+        driver = self.device.driver
+        self._module = driver.module if driver is not None else ""
+        self.core.hold(self._module)
+
+    def release_driver(self) -> None:
+        """Undo `hold_driver`."""
+        self.core.hold(self._module, -1)
 
     # life
 
-    def register(self) -> None:
-        """Offer the device: nodes and events.  Raise OSError (EINVAL: the device has no IOMMU group)."""
+    def register(self, *, quiet: bool = False) -> None:
+        """Offer the device: make the nodes and send the events (none if `quiet`, for the state at boot).
+
+        An emulated device gets an IOMMU group of its own.  Raise OSError EINVAL for another without one.
+        """
+        kernel, core = self.kernel, self.core
+        if self.emulated:
+            iommu_group = kernel.groups.create(name="vfio-noiommu", type_="unknown")
+            kernel.groups.join(iommu_group, self.device)
+        elif self.device.iommu_group is None:
+            raise fail(errno.EINVAL)
+        else:
+            iommu_group = self.device.iommu_group
+        group = core.groups.get(iommu_group)
+        if group is None:
+            group = core.groups[iommu_group] = VfioGroup(core, iommu_group, emulated=self.emulated)
+            group.appear(quiet=quiet)
+        group.drivers += 1
+        self.group = group
+        node = self.node = Device(kernel, f"vfio{self.index}", self.device, cls=kernel.class_("vfio-dev"))
+        if core.cdev:
+            path = f"vfio/devices/{node.name}"
+            node.devnode = (DEVICE_MAJOR, self.index, path)
+            kernel.add_node(path, CharacterDevice(DEVICE_MAJOR, self.index, self._open_cdev))
+        kernel.add_class_device(node, quiet=quiet)
+        self._references = 1
+        group.devices.insert(0, self)
+        if group.dma is not None:
+            self.set_dma(group.dma)
+
+    def _open_cdev(self, path: str, flags: int) -> File:
+        if not self._references:
+            raise fail(errno.ENODEV, path)
+        self.get()
+        self.core.hold("vfio", 2)
+        return DeviceFile(self)
 
     def unregister(self) -> None:
-        """Take the device back: block until no descriptor refers to it."""
+        """Take the device back.
+
+        It can no longer be opened at once; then the user is asked (`request`) until no descriptor is left, every
+        `REQUEST_INTERVAL`; the call blocks that long.  Then the group goes with its last device.
+        """
+        group = self.group
+        if group is None:
+            return
+        clock = self.kernel.clock
+        group.devices.remove(self)
+        if self.node is not None:
+            if self.node.devnode is not None:
+                self.kernel.remove_node(self.node.devnode[2])
+            self.kernel.remove_class_device(self.node)
+            self.node = None
+        self.put()
+        asked = 0
+
+        def ask() -> None:
+            nonlocal asked
+            if self._references:
+                self.request(asked)
+                asked += 1
+                clock.schedule(REQUEST_INTERVAL, ask)
+
+        ask()
+        clock.wait(lambda: not self._references)
+        if self._references:
+            return  # the machine was switched off meanwhile
+        if self.emulated:
+            self.kernel.groups.leave(self.device)
+        group.drivers -= 1
+        if not group.drivers:
+            self.core.groups.pop(group.iommu_group, None)
+            group.disappear()
+        self.group = None
+        self.release()
+
+    def release(self) -> None:
+        """Give the device's number back; also for a driver whose probe failed before `register`."""
+        if not self._released:
+            self._released = True
+            self.core.indexes.discard(self.index)
+            if not self.core.indexes:
+                self.core.hold("vfio", -1)
 
 
-FEATURE_DATA = abi.DeviceFeature.data.offset
+FEATURE_DATA = offset_of(abi.DeviceFeature, "data")
 """Offset of the data of VFIO_DEVICE_FEATURE."""
+
+_MISC_MAJOR = 10
+_VFIO_MINOR = 196
+_IOMMU_MINOR = 259  # what a dynamic minor came out as on the machines of ``fixtures/golden``
+
+
+class _MiscDevice(Device):
+    """A device of class ``misc``; its events say the mode of the node."""
+
+    __slots__ = ("mode",)
+
+    def __init__(self, kernel: Kernel, name: str, minor: int, path: str, mode: int) -> None:
+        super().__init__(kernel, name, None, cls=kernel.class_("misc"))
+        self.devnode = (_MISC_MAJOR, minor, path)
+        self.mode = mode
+
+    def uevent_vars(self) -> list[tuple[str, str]]:
+        return [("DEVMODE", f"{self.mode:#05o}".replace("0o", "0"))]
+
+
+def _misc(kernel: Kernel, name: str, minor: int, path: str, mode: int, opener: Opener) -> None:
+    device = _MiscDevice(kernel, name, minor, path, mode)
+    kernel.add_class_device(device, quiet=True)
+    kernel.add_node(path, CharacterDevice(_MISC_MAJOR, minor, opener, mode))
+
+
+def boot(machine: Machine) -> None:
+    """Load the modules vfio, vfio_iommu_type1 and iommufd as far as the machine's description names them.
+
+    Without iommufd there is no ``/dev/iommu``, and devices have no node of their own.
+    """
+    kernel, core = machine.kernel, vfio_core(machine.kernel)
+    names = {name.replace("-", "_") for name in machine.spec.modules}
+    core.cdev = machine.spec.iommufd and "iommufd" in names
+    core.type1 = "vfio_iommu_type1" in names
+    if core.cdev:
+        kernel.modules.load(Module("iommufd", parameters={"allow_unsafe_interrupts": _switch()}))
+        _misc(kernel, "iommu", _IOMMU_MINOR, "iommu", 0o660, lambda path, flags: IommufdFile(core))
+    if "vfio" in names or core.type1:
+        module = Module("vfio", version="0.3")
+        kernel.modules.load(module, needs=("iommufd",))
+        kernel.class_("vfio")
+        kernel.class_("vfio-dev")
+        _misc(kernel, "vfio", _VFIO_MINOR, "vfio/vfio", 0o666, lambda path, flags: ContainerFile(core))
+        if core.indexes:
+            core.hold("vfio")  # devices that were registered before
+    if core.type1:
+        parameters = {
+            "allow_unsafe_interrupts": _switch(),
+            "disable_hugepages": _switch(),
+            "dma_entry_limit": Attribute(lambda: f"{core.dma_entry_limit}\n", lambda data: _set_limit(core, data)),
+        }
+        kernel.modules.load(Module("vfio_iommu_type1", version="0.2", parameters=parameters), needs=("vfio",))
+
+
+def _set_limit(core: VfioCore, data: bytes) -> None:
+    limit = kstrtoul(data, 0)
+    if limit >= 1 << 32:
+        raise fail(errno.ERANGE)
+    core.dma_entry_limit = limit
+
+
+def _switch() -> Attribute:
+    """A parameter of type bool; nothing in the machine depends on these."""
+    value = "N"
+
+    def store(data: bytes) -> None:
+        nonlocal value
+        word = data[:2].lower()
+        if word[:1] in (b"y", b"t", b"1") or word == b"on":
+            value = "Y"
+        elif word[:1] in (b"n", b"f", b"0") or word == b"of":
+            value = "N"
+        else:
+            raise fail(errno.EINVAL)  # kstrtobool
+
+    return Attribute(lambda: f"{value}\n", store)

@@ -1,0 +1,334 @@
+"""``/dev/iommu``: contexts, their objects, and the grammar of the requests (``drivers/iommu/iommufd/main.c``).
+
+Every argument begins with its size.  A shorter one than the first version of the request is EINVAL, a longer one is
+E2BIG unless what the kernel does not know is zero, and what is reserved must be zero (EOPNOTSUPP).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from pyvfio.abi import iommufd as abi
+from pyvfio.abi.layout import AbiStructure, offset_of
+from pyvfio.errors import NotModelled
+from pyvfio_backends.software.linux import iommufd_compat, iommufd_ioas
+from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.iommufd_device import (
+    Access,
+    BoundDevice,
+    BoundGroup,
+    HwPageTable,
+    Ioas,
+    IommufdObject,
+)
+from pyvfio_backends.software.linux.uaccess import Argument
+from pyvfio_backends.software.linux.vfs import fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.iommu_group import IommuGroup
+    from pyvfio_backends.software.linux.iommufd_device import Binding
+    from pyvfio_backends.software.linux.vfio_core import VfioCore, VfioDevice
+
+__all__ = ["Command", "IommufdContext", "IommufdFile"]
+
+_SIZE = struct.Struct("=I")
+_CHUNK = 1 << 16
+_O = TypeVar("_O", bound=IommufdObject)
+_S = TypeVar("_S", bound=AbiStructure)
+
+
+class Command(NamedTuple):
+    """One request as it came: the context, where the argument is and how long the caller said it is."""
+
+    context: IommufdContext
+    argument: Argument
+    size: int
+
+    def respond(self, answer: AbiStructure) -> None:
+        """Copy the answer back, as much as the caller's argument has room for.  Raise OSError EFAULT."""
+        self.argument.write(0, bytes(answer)[: self.size])
+
+
+class IommufdContext:
+    """What an open ``/dev/iommu`` holds: objects by number, and the groups of its devices.
+
+    It lives as long as the file or a device that was bound to it.  `compat` is the address space of the VFIO
+    container requests, `by_process` says how locked pages are accounted.
+    """
+
+    def __init__(self, core: VfioCore) -> None:
+        self.core = core
+        self.objects: dict[int, IommufdObject] = {}
+        self.groups: dict[IommuGroup, BoundGroup] = {}
+        self.compat: Ioas | None = None
+        self.by_process = False
+        self._references = 1
+        core.hold("iommufd")
+
+    def hold(self) -> None:
+        """One more user of the file."""
+        self._references += 1
+
+    def release(self) -> None:
+        """One user less; with the last one all objects go, those first that no other needs."""
+        self._references -= 1
+        if self._references:
+            return
+        while free := [item for item in self.objects.values() if item.users == 1]:
+            for item in free:
+                if item.users == 1 and self.objects.pop(item.id, None) is item:
+                    item.destroy()
+        self.core.hold("iommufd", -1)
+
+    # objects
+
+    def add(self, item: IommufdObject) -> int:
+        """Give an object the lowest free number, from 1 on."""
+        number = 1
+        while number in self.objects:
+            number += 1
+        self.objects[number] = item
+        return number
+
+    def get(self, number: int) -> IommufdObject:
+        """The object of a number.  Raise OSError ENOENT."""
+        found = self.objects.get(number)
+        if found is None:
+            raise fail(errno.ENOENT)
+        return found
+
+    def of(self, kind: type[_O], number: int) -> _O:
+        """The object of a number if it is of this kind.  Raise OSError ENOENT."""
+        found = self.objects.get(number)
+        if not isinstance(found, kind):
+            raise fail(errno.ENOENT)
+        return found
+
+    def ioas(self, number: int) -> Ioas:
+        """The address space of a number.  Raise OSError ENOENT."""
+        return self.of(Ioas, number)
+
+    def remove(self, item: IommufdObject) -> None:
+        """Destroy an object.  Raise OSError EBUSY when it has users."""
+        if item.users != 1:
+            raise fail(errno.EBUSY)
+        del self.objects[item.id]
+        if self.compat is item:
+            self.compat = None
+        item.destroy()
+
+    # for VFIO
+
+    def bind(self, device: VfioDevice) -> int:
+        """Bind a device; its number.  Raise OSError EPERM when its DMA has another owner."""
+        binding: Binding = Access(self, device) if device.emulated else BoundDevice(self, device)
+        device.iommufd = binding
+        return binding.id
+
+    def make_compat_ioas(self) -> None:
+        """A group was put into this file: it needs an address space for the container requests."""
+        if self.compat is None:
+            self.compat = Ioas(self)
+
+    def compat_ioas(self) -> Ioas:
+        """That address space.  Raise OSError ENODEV."""
+        if self.compat is None:
+            raise fail(errno.ENODEV)
+        return self.compat
+
+
+class IommufdFile(File):
+    """An open ``/dev/iommu``."""
+
+    __slots__ = ("context",)
+
+    def __init__(self, core: VfioCore) -> None:
+        self.context = IommufdContext(core)
+
+    def release(self) -> None:
+        self.context.release()
+
+    def ioctl(self, request: int, argument: Argument) -> int:
+        operation = _OPERATIONS.get(request)
+        if operation is None:
+            # A number of iommufd with another type or direction, or a request of a VFIO container.
+            if (request & 0xFF) - abi.IOMMUFD_CMD_BASE in range(len(_OPERATIONS)):
+                raise fail(errno.ENOTTY)
+            return iommufd_compat.ioctl(self.context, request, argument)
+        structure, minimum, execute = operation
+        (size,) = _SIZE.unpack(argument.read(0, _SIZE.size))
+        if size < minimum:
+            raise fail(errno.EINVAL)
+        known = ctypes.sizeof(structure)
+        data = argument.read(0, min(size, known)).ljust(known, b"\0")
+        for at in range(known, size, _CHUNK):
+            if any(argument.read(at, min(_CHUNK, size - at))):
+                raise fail(errno.E2BIG)
+        execute(Command(self.context, argument, size), structure.from_buffer_copy(data))
+        return 0
+
+
+# ---- requests that are not about an address space ----------------------------------------------------------------
+
+
+def _destroy(command: Command, given: abi.Destroy) -> None:
+    command.context.remove(command.context.get(given.id))
+
+
+def _option(command: Command, given: abi.Option) -> None:
+    context = command.context
+    if reserved(given):
+        raise fail(errno.EOPNOTSUPP)
+    if given.option_id == abi.IOMMU_OPTION_HUGE_PAGES:
+        iommufd_ioas.huge_pages(command, given)
+    elif given.option_id != abi.IOMMU_OPTION_RLIMIT_MODE or given.object_id:
+        raise fail(errno.EOPNOTSUPP)
+    elif given.op == abi.IOMMU_OPTION_OP_GET:
+        given.val64 = int(context.by_process)
+    elif given.op == abi.IOMMU_OPTION_OP_SET:
+        if context.objects:
+            raise fail(errno.EBUSY)
+        if given.val64 not in (0, 1):
+            raise fail(errno.EINVAL)
+        context.by_process = bool(given.val64)
+    else:
+        raise fail(errno.EOPNOTSUPP)
+    at = offset_of(abi.Option, "val64")
+    command.argument.write(at, bytes(given)[at:])
+
+
+def _vfio_ioas(command: Command, given: abi.VfioIoas) -> None:
+    context = command.context
+    if reserved(given):
+        raise fail(errno.EOPNOTSUPP)
+    if given.op == abi.IOMMU_VFIO_IOAS_GET:
+        given.ioas_id = context.compat_ioas().id
+        command.respond(given)
+    elif given.op == abi.IOMMU_VFIO_IOAS_SET:
+        context.compat = context.ioas(given.ioas_id)
+    elif given.op == abi.IOMMU_VFIO_IOAS_CLEAR:
+        context.compat = None
+    else:
+        raise fail(errno.EOPNOTSUPP)
+
+
+def _hwpt_alloc(command: Command, given: abi.HwptAlloc) -> None:
+    context = command.context
+    if reserved(given):
+        raise fail(errno.EOPNOTSUPP)
+    if (given.data_type == abi.IOMMU_HWPT_DATA_NONE) == bool(given.data_len):
+        raise fail(errno.EINVAL)
+    device = context.of(BoundDevice, given.dev_id)
+    parent = context.objects.get(given.pt_id)
+    if isinstance(parent, HwPageTable):
+        raise fail(errno.EOPNOTSUPP)  # nesting needs an IOMMU driver with domain_alloc_user
+    if not isinstance(parent, Ioas):
+        raise fail(errno.EINVAL)
+    if given.flags or given.data_len:
+        raise fail(errno.EOPNOTSUPP)  # so do all flags
+    table = HwPageTable(context, parent, automatic=False)
+    try:
+        table.fill(device.group.group)
+        given.out_hwpt_id = table.id
+        command.respond(given)
+    except OSError:
+        context.remove(table)
+        raise
+
+
+def _get_hw_info(command: Command, given: abi.HwInfo) -> None:
+    if given.flags or any(reserved_bytes(given)):
+        raise fail(errno.EOPNOTSUPP)
+    command.context.of(BoundDevice, given.dev_id)
+    if given.data_len:
+        command.argument.caller.write(given.data_uptr, bytes(given.data_len))
+    given.out_data_type = abi.IOMMU_HW_INFO_TYPE_NONE
+    given.data_len = given.out_capabilities = given.out_max_pasid_log2 = 0
+    command.respond(given)
+
+
+def _set_dirty_tracking(command: Command, given: abi.HwptSetDirtyTracking) -> None:
+    if not given.flags & ~abi.IOMMU_HWPT_DIRTY_TRACKING_ENABLE:
+        command.context.of(HwPageTable, given.hwpt_id)
+    raise fail(errno.EOPNOTSUPP)  # no IOMMU of the machine can
+
+
+def _get_dirty_bitmap(command: Command, given: abi.HwptGetDirtyBitmap) -> None:
+    if given.flags & ~abi.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR or reserved(given):
+        raise fail(errno.EOPNOTSUPP)
+    table = command.context.of(HwPageTable, given.hwpt_id).ioas.table
+    end = given.iova + given.length
+    if given.length and end > 1 << 64:
+        raise fail(errno.EOVERFLOW)
+    if (given.iova | end) & (table.alignment - 1) or not given.page_size or (given.iova | end) & (given.page_size - 1):
+        raise fail(errno.EINVAL)
+    raise fail(errno.EOPNOTSUPP)
+
+
+def _hwpt_invalidate(command: Command, given: abi.HwptInvalidate) -> None:
+    code = errno.ENOENT  # there are no nested tables
+    if reserved(given):
+        code = errno.EOPNOTSUPP
+    elif given.entry_num and (
+        not given.data_uptr
+        or not given.entry_len
+        or given.entry_len > command.context.core.kernel.page_size
+        or given.entry_num > _MOST_ENTRIES
+    ):
+        code = errno.EINVAL
+    given.entry_num = 0
+    command.respond(given)
+    raise fail(code)
+
+
+_MOST_ENTRIES = 1 << 19
+
+
+def _fault_alloc(command: Command, given: abi.FaultAlloc) -> None:
+    if given.flags:
+        raise fail(errno.EOPNOTSUPP)
+    raise NotModelled("page faults of devices (IOMMU_FAULT_QUEUE_ALLOC)")
+
+
+def reserved(given: AbiStructure) -> int:
+    """The value of the field ``__reserved``."""
+    value: int = getattr(given, "__reserved")
+    return value
+
+
+def reserved_bytes(given: AbiStructure) -> bytes:
+    """The same where it is an array of bytes."""
+    return bytes(getattr(given, "__reserved"))
+
+
+def _through(structure: type[_S], last: str) -> int:
+    """The size of the first version of a structure: up to the end of the field `last`."""
+    field = getattr(structure, last)
+    return int(field.offset + field.size)
+
+
+Execute = Callable[[Command, Any], None]
+_OPERATIONS: dict[int, tuple[type[AbiStructure], int, Execute]] = {
+    request: (structure, _through(structure, last), execute)
+    for request, structure, last, execute in (
+        (abi.IOMMU_DESTROY, abi.Destroy, "id", _destroy),
+        (abi.IOMMU_FAULT_QUEUE_ALLOC, abi.FaultAlloc, "out_fault_fd", _fault_alloc),
+        (abi.IOMMU_GET_HW_INFO, abi.HwInfo, "__reserved", _get_hw_info),
+        (abi.IOMMU_HWPT_ALLOC, abi.HwptAlloc, "__reserved", _hwpt_alloc),
+        (abi.IOMMU_HWPT_GET_DIRTY_BITMAP, abi.HwptGetDirtyBitmap, "data", _get_dirty_bitmap),
+        (abi.IOMMU_HWPT_INVALIDATE, abi.HwptInvalidate, "__reserved", _hwpt_invalidate),
+        (abi.IOMMU_HWPT_SET_DIRTY_TRACKING, abi.HwptSetDirtyTracking, "__reserved", _set_dirty_tracking),
+        (abi.IOMMU_IOAS_ALLOC, abi.IoasAlloc, "out_ioas_id", iommufd_ioas.alloc),
+        (abi.IOMMU_IOAS_ALLOW_IOVAS, abi.IoasAllowIovas, "allowed_iovas", iommufd_ioas.allow_iovas),
+        (abi.IOMMU_IOAS_COPY, abi.IoasCopy, "src_iova", iommufd_ioas.copy),
+        (abi.IOMMU_IOAS_IOVA_RANGES, abi.IoasIovaRanges, "out_iova_alignment", iommufd_ioas.iova_ranges),
+        (abi.IOMMU_IOAS_MAP, abi.IoasMap, "iova", iommufd_ioas.map_),
+        (abi.IOMMU_IOAS_UNMAP, abi.IoasUnmap, "length", iommufd_ioas.unmap),
+        (abi.IOMMU_OPTION, abi.Option, "val64", _option),
+        (abi.IOMMU_VFIO_IOAS, abi.VfioIoas, "__reserved", _vfio_ioas),
+    )
+}

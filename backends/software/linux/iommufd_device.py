@@ -1,0 +1,341 @@
+"""Devices in iommufd: physical ones with a hardware page table, mediated ones with an access.
+
+Source: ``drivers/iommu/iommufd/device.c`` and ``hw_pagetable.c``, ``drivers/vfio/iommufd.c``.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pyvfio_backends.software.linux.ioas import IoPageTable
+from pyvfio_backends.software.linux.iommufd_pages import Area
+from pyvfio_backends.software.linux.iova_ranges import ADDRESS_LAST
+from pyvfio_backends.software.linux.vfs import fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.iommu_group import IommuGroup
+    from pyvfio_backends.software.linux.iommufd import IommufdContext
+    from pyvfio_backends.software.linux.vfio_core import VfioDevice
+
+__all__ = ["Access", "Binding", "BoundDevice", "BoundGroup", "HwPageTable", "Ioas", "IommufdObject"]
+
+
+class IommufdObject:
+    """Anything with a number in a context; `users` is 1 when nobody but the context refers to it."""
+
+    def __init__(self, context: IommufdContext) -> None:
+        self.context = context
+        self.users = 1
+        self.id = context.add(self)
+
+    def destroy(self) -> None:
+        """It was removed from the context."""
+
+
+class Ioas(IommufdObject):
+    """An address space and the hardware page tables that follow it."""
+
+    def __init__(self, context: IommufdContext) -> None:
+        super().__init__(context)
+        self.table = IoPageTable(context.core)
+        self.tables: list[HwPageTable] = []
+
+    def destroy(self) -> None:
+        self.table.unmap_range(0, ADDRESS_LAST)
+
+
+class HwPageTable(IommufdObject):
+    """A page table of an IOMMU that follows `ioas`; `automatic` ones go with their last device."""
+
+    def __init__(self, context: IommufdContext, ioas: Ioas, *, automatic: bool) -> None:
+        super().__init__(context)
+        self.ioas = ioas
+        self.automatic = automatic
+        self.filled = False
+        ioas.users += 1
+        ioas.tables.append(self)
+
+    def fill(self, group: IommuGroup) -> None:
+        """Connect it to the address space.  Raise OSError EADDRINUSE, EINVAL, EFAULT or ENOMEM."""
+        self.ioas.table.add_domain(self, group)
+        self.filled = True
+
+    def destroy(self) -> None:
+        self.ioas.tables.remove(self)
+        if self.filled:
+            self.ioas.table.remove_domain(self)
+        self.ioas.users -= 1
+
+    def put(self) -> None:
+        """A device has left it."""
+        self.users -= 1
+        if self.automatic and self.users == 1:
+            self.context.remove(self)
+
+
+class BoundGroup:
+    """An IOMMU group in a context: its devices that are attached, all to the same page table."""
+
+    def __init__(self, group: IommuGroup) -> None:
+        self.group = group
+        self.bound = 0
+        self.attached: list[BoundDevice] = []
+        self.table: HwPageTable | None = None
+
+
+class Binding(IommufdObject):
+    """What a VFIO device has in a context: a `BoundDevice` or an `Access`."""
+
+    def __init__(self, context: IommufdContext, device: VfioDevice) -> None:
+        super().__init__(context)
+        self.users += 1  # the driver
+        self.device = device
+        context.hold()
+
+    def attach(self, id_: int) -> int:
+        """Attach, or move, to the object with this number; the number of what it is attached to then."""
+        raise fail(errno.EINVAL)
+
+    def detach(self) -> None:
+        """Detach; nothing happens if it is not attached."""
+
+    def unbind(self) -> None:
+        """Detach and leave the context."""
+        self.detach()
+        self.device.iommufd = None
+        self.users -= 1
+        self.context.remove(self)
+
+
+class BoundDevice(Binding):
+    """A physical device, whose DMA its context owns.  Raise OSError EPERM when somebody else does."""
+
+    def __init__(self, context: IommufdContext, device: VfioDevice) -> None:
+        group = device.group
+        if group is None:
+            raise fail(errno.ENODEV)
+        if group.iommu_group.owner is not context and group.claimed:
+            raise fail(errno.EPERM)
+        super().__init__(context, device)
+        self.vfio_group = group
+        self.group = context.groups.setdefault(group.iommu_group, BoundGroup(group.iommu_group))
+        self.group.bound += 1
+        group.iommu_group.owner = context
+
+    def destroy(self) -> None:
+        self.group.bound -= 1
+        if not self.group.bound:
+            self.group.group.owner = None
+            del self.context.groups[self.group.group]
+        self.context.release()
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether this device was attached (others of its group may be)."""
+        return self in self.group.attached
+
+    def attach(self, id_: int) -> int:
+        target = self.context.get(id_)
+        if isinstance(target, HwPageTable):
+            self._enter(target)
+            return target.id
+        if not isinstance(target, Ioas):
+            raise fail(errno.EINVAL)
+        for table in target.tables:
+            if not table.automatic:
+                continue
+            try:
+                self._enter(table)
+            except OSError as error:
+                if error.errno == errno.EINVAL:
+                    continue  # this table does not suit the device; another may
+                raise
+            return table.id
+        return self._enter_new(target)
+
+    def _enter_new(self, ioas: Ioas) -> int:
+        table = HwPageTable(self.context, ioas, automatic=True)
+        try:
+            if self.is_attached:
+                table.fill(self.group.group)
+                self._enter(table)
+            else:
+                self._enter(table)
+                try:
+                    table.fill(self.group.group)
+                except OSError:
+                    self._leave()
+                    table.users -= 1
+                    raise
+        except OSError:
+            self.context.remove(table)
+            raise
+        return table.id
+
+    def _enter(self, table: HwPageTable) -> None:
+        if self.is_attached:
+            self._replace(table)
+            return
+        group = self.group
+        if group.table is not None and group.table is not table:
+            raise fail(errno.EINVAL)
+        self._reserve(table, [self])
+        if group.table is None:
+            group.table = table
+            self.vfio_group.set_dma(table.ioas.table.space)
+        table.users += 1
+        self.users += 1
+        group.attached.append(self)
+
+    def _replace(self, table: HwPageTable) -> None:
+        group, old = self.group, self.group.table
+        if old is None or table is old:
+            return
+        if table.ioas is not old.ioas:
+            self._reserve(table, group.attached)
+            for device in group.attached:
+                old.ioas.table.unreserve(device)
+        group.table = table
+        self.vfio_group.set_dma(table.ioas.table.space)
+        table.users += len(group.attached)
+        for _ in group.attached:
+            old.put()
+
+    def _reserve(self, table: HwPageTable, devices: list[BoundDevice]) -> None:
+        space = table.ioas.table
+        try:
+            for device in devices:
+                for start, last in self.group.group.reserved:
+                    space.reserve(start, last, device)
+        except OSError:
+            for device in devices:
+                space.unreserve(device)
+            raise
+
+    def _leave(self) -> HwPageTable | None:
+        """Detach without dropping the table; the table, or None when it was not attached."""
+        group, table = self.group, self.group.table
+        if table is None or not self.is_attached:
+            return None
+        group.attached.remove(self)
+        if not group.attached:
+            group.table = None
+            self.vfio_group.set_dma(None)
+        table.ioas.table.unreserve(self)
+        self.users -= 1
+        return table
+
+    def detach(self) -> None:
+        table = self._leave()
+        if table is not None:
+            table.put()
+
+
+class Access(Binding):
+    """A mediated device: it copies and pins by the address space itself (``struct iommufd_access``)."""
+
+    def __init__(self, context: IommufdContext, device: VfioDevice) -> None:
+        super().__init__(context, device)
+        self.ioas: Ioas | None = None
+        self._unpinning: Ioas | None = None
+
+    def destroy(self) -> None:
+        self._change(None)
+        self.context.release()
+
+    def attach(self, id_: int) -> int:
+        self._change(self.context.ioas(id_))
+        return id_
+
+    def detach(self) -> None:
+        self._change(None)
+
+    def _change(self, ioas: Ioas | None) -> None:
+        old = self.ioas
+        if ioas is old:
+            return
+        self.ioas = None
+        if ioas is not None:
+            try:
+                ioas.table.add_access(self)
+            except OSError:
+                self.ioas = old
+                raise
+            ioas.users += 1
+        if old is not None:
+            # The driver may unpin, but not pin, while it is told that all is going.
+            self._unpinning = old
+            self.notify(0, ADDRESS_LAST)
+            old.table.remove_access(self)
+            old.users -= 1
+        self.ioas = self._unpinning = ioas
+
+    def notify(self, iova: int, length: int) -> None:
+        """A range goes: the driver must unpin."""
+        self.device.dma_unmap(iova, length)
+
+    def _areas(self, iova: int, count: int, write: bool) -> Iterator[tuple[Area, int, int]]:
+        """The areas under a range: (area, first address, bytes).  ENOENT comes when the hole is reached."""
+        if not count:
+            raise fail(errno.EINVAL)
+        last = iova + count - 1
+        if last > ADDRESS_LAST:
+            raise fail(errno.EOVERFLOW)
+        if self.ioas is None:
+            raise fail(errno.ENOENT)
+        while iova <= last:
+            area = self.ioas.table.areas.find(iova)
+            if area is None:
+                raise fail(errno.ENOENT)
+            if area.prevented:
+                raise fail(errno.EINVAL)
+            if not (area.write if write else area.read):
+                raise fail(errno.EPERM)
+            end = min(last, area.last)
+            yield area, iova, end - iova + 1
+            iova = end + 1
+
+    def read(self, iova: int, count: int) -> bytes:
+        """See `VfioDevice.dma_read`."""
+        return b"".join(
+            area.caller.read(area.pages.base + area.byte(at), length)
+            for area, at, length in self._areas(iova, count, False)
+        )
+
+    def write(self, iova: int, data: bytes) -> None:
+        """See `VfioDevice.dma_write`."""
+        for area, at, length in self._areas(iova, len(data), True):
+            area.caller.write(area.pages.base + area.byte(at), data[at - iova : at - iova + length])
+
+    def pin(self, device: VfioDevice, iova: int, npages: int, write: bool) -> list[int]:
+        """See `VfioDevice.pin_pages`."""
+        kernel = self.context.core.kernel
+        page = kernel.page_size
+        iova -= iova % page
+        addresses: list[int] = []
+        try:
+            for area, at, length in self._areas(iova, npages * page, write):
+                if area.byte(at) % page or length % page:
+                    raise fail(errno.EINVAL)
+                for number in range(area.byte(at) // page, (area.byte(at) + length) // page):
+                    addresses.append(kernel.memory.pinned_address(area.caller, area.pin_page(number, write)))
+        except OSError:
+            self._unpinning = self.ioas
+            self.unpin(iova, len(addresses))
+            raise
+        return addresses
+
+    def unpin(self, iova: int, npages: int) -> None:
+        """See `VfioDevice.unpin_pages`."""
+        ioas = self._unpinning
+        if ioas is None:
+            return
+        page = self.context.core.kernel.page_size
+        iova -= iova % page
+        for at in range(iova, iova + npages * page, page):
+            area = ioas.table.areas.find(at)
+            if area is None:
+                return
+            area.unpin_page(area.byte(at) // page)

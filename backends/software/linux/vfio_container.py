@@ -1,0 +1,106 @@
+"""VFIO containers, ``/dev/vfio/vfio`` (``drivers/vfio/container.c``)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import vfio as abi
+from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.type1 import Type1
+from pyvfio_backends.software.linux.uaccess import Argument
+from pyvfio_backends.software.linux.vfs import fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.vfio_core import VfioCore
+    from pyvfio_backends.software.linux.vfio_group import VfioGroup
+
+__all__ = ["ContainerFile"]
+
+_TYPE1 = "vfio_iommu_type1"
+
+
+class ContainerFile(File):
+    """An open container: `groups`, newest first, and `driver`, their IOMMU once VFIO_SET_IOMMU was called.
+
+    A group that is in it keeps it alive although the descriptor is closed; when the last group leaves, the IOMMU and
+    all mappings go.
+    """
+
+    __slots__ = ("core", "driver", "groups")
+
+    def __init__(self, core: VfioCore) -> None:
+        self.core = core
+        self.groups: list[VfioGroup] = []
+        self.driver: Type1 | None = None
+        core.hold("vfio")
+
+    def release(self) -> None:
+        self.core.hold("vfio", -1)
+
+    def ioctl(self, request: int, argument: Argument) -> int:
+        if request == abi.VFIO_GET_API_VERSION:
+            return abi.VFIO_API_VERSION
+        if request == abi.VFIO_CHECK_EXTENSION:
+            return self._check_extension(argument.value)
+        if request == abi.VFIO_SET_IOMMU:
+            return self._set_iommu(argument.value)
+        if self.driver is None:
+            raise fail(errno.EINVAL)
+        return self.driver.ioctl(request, argument)
+
+    def _check_extension(self, extension: int) -> int:
+        if self.driver is not None:
+            return self.driver.check_extension(extension)
+        return Type1.offers(extension) if self.core.type1 else 0
+
+    def _set_iommu(self, kind: int) -> int:
+        if not self.groups or self.driver is not None:
+            raise fail(errno.EINVAL)
+        if not self.core.type1 or not Type1.offers(kind):
+            raise fail(errno.ENODEV)
+        driver = Type1(self.core, kind)
+        for number, group in enumerate(self.groups):
+            try:
+                driver.attach_group(group)
+            except OSError:
+                for attached in reversed(self.groups[:number]):
+                    driver.detach_group(attached)
+                raise
+        self.driver = driver
+        self.core.hold(_TYPE1)
+        return 0
+
+    def attach(self, group: VfioGroup) -> None:
+        """Put a group in (``vfio_container_attach_group``).
+
+        Raise OSError EPERM when the group's DMA has an owner, or what the IOMMU answers.
+        """
+        if not group.emulated:
+            if group.claimed:
+                raise fail(errno.EPERM)
+            group.iommu_group.owner = group
+        if self.driver is not None:
+            try:
+                self.driver.attach_group(group)
+            except OSError:
+                if not group.emulated:
+                    group.iommu_group.owner = None
+                raise
+        group.container = self
+        group.container_users = 1
+        self.groups.insert(0, group)
+
+    def detach(self, group: VfioGroup) -> None:
+        """Take a group out; without groups the container is as new."""
+        if self.driver is not None:
+            self.driver.detach_group(group)
+        if not group.emulated:
+            group.iommu_group.owner = None
+        group.container = None
+        group.container_users = 0
+        self.groups.remove(group)
+        if self.driver is not None and not self.groups:
+            self.driver.close()
+            self.driver = None
+            self.core.hold(_TYPE1, -1)
