@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shlex
 import shutil
@@ -90,7 +91,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
         print("every package that the runner needs is there")
         return 0
     packages.require(needed)
-    _require_privileges()
+    _require_means()
     store = Store(cache, progress, arguments.mirror)
     if arguments.command == "build":
         store.get(refresh=arguments.refresh)
@@ -112,10 +113,12 @@ def _echo(text: str) -> None:
     sys.stdout.flush()
 
 
-def _require_privileges() -> None:
-    """Raise StepFailed unless mmdebstrap can unpack: as root, or in a user namespace with subordinate ids."""
+def _require_means() -> None:
+    """Raise StepFailed unless mmdebstrap can unpack (root, or a namespace with subordinate ids) and pip is there."""
     if os.geteuid() != 0 and shutil.which("newuidmap") is None:
         raise StepFailed("unpacking the guest's packages needs root, or the package uidmap; run as root, or install it")
+    if importlib.util.find_spec("pip") is None:
+        raise StepFailed(f"{sys.executable} has no pip; `make hil` uses a virtual environment that has it")
 
 
 if __name__ == "__main__":

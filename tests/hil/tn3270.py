@@ -38,11 +38,10 @@ def answer(buffer: bytes) -> tuple[bytes, bytes]:
 
 def serve(path: Path, stop: threading.Event) -> None:
     """Connect to QEMU's socket when it appears and answer until `stop` is set or QEMU closes it."""
-    while not path.exists():
-        if stop.wait(0.05):
-            return
     with socket.socket(socket.AF_UNIX) as terminal:
-        terminal.connect(str(path))
+        while terminal.connect_ex(str(path)):  # not there yet, or QEMU ended before it listened
+            if stop.wait(0.05):
+                return
         terminal.settimeout(0.2)
         buffer = b""
         while not stop.is_set():
