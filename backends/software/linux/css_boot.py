@@ -19,12 +19,14 @@ from pyvfio_backends.software.hardware.css import (
     ChannelSubsystemHardware,
     SubchannelConfig,
 )
+from pyvfio_backends.software.linux import vfio_ccw
 from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver
 from pyvfio_backends.software.linux.ccw_drivers import ALWAYS, DRIVERS
 from pyvfio_backends.software.linux.chp import ChannelPathDevice
 from pyvfio_backends.software.linux.css import Css
 from pyvfio_backends.software.linux.driver_core import Bus, Device
 from pyvfio_backends.software.linux.io_subchannel import ChscSubchannelDriver, IoSubchannelDriver
+from pyvfio_backends.software.linux.mdev import mdev_bus
 from pyvfio_backends.software.linux.subchannel import SubchannelDevice
 from pyvfio_backends.software.units import UNITS, Unit
 
@@ -213,6 +215,10 @@ def boot(machine: Machine) -> None:
         if name not in DRIVERS:
             raise Misuse("boot the machine", name, cause=f"no such ccw driver; there is {', '.join(sorted(DRIVERS))}")
     css.ccw.boot_drivers(DRIVERS[name](css.ccw) for name in wanted)
+    if "mdev" in machine.spec.modules:
+        mdev_bus(kernel)
+    if "vfio_ccw" in machine.spec.modules:
+        vfio_ccw.load(kernel)
     subchannels = _Subchannels(css, runs)
     css.describe = subchannels.describe
     css.bus.sources.append(subchannels)

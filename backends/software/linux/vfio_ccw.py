@@ -1,0 +1,146 @@
+"""The module vfio_ccw: its driver on the css bus and its driver of mediated devices.
+
+The first makes a subchannel a parent of mediated devices of one type, ``vfio_ccw-io``, of which there can be one at a
+time; the second makes that a VFIO device.  Source: ``drivers/s390/cio/vfio_ccw_drv.c``, ``vfio_ccw_ops.c``.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import vfio as abi
+from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
+from pyvfio.css.irb import Irb
+from pyvfio_backends.software.linux.css import Css, CssBus
+from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.mdev import (
+    MdevBus,
+    MdevDevice,
+    MdevDriver,
+    MdevParent,
+    MdevType,
+    MdevTypes,
+    mdev_bus,
+)
+from pyvfio_backends.software.linux.module import Module
+from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
+from pyvfio_backends.software.linux.vfio_ccw_device import VfioCcwDevice
+from pyvfio_backends.software.linux.vfs import fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.kernel import Kernel
+
+__all__ = ["VfioCcwDriver", "VfioCcwMdevDriver", "load"]
+
+_MODULE = "vfio_ccw"
+_CANCEL_TRIES = 255
+
+
+class VfioCcwMdevDriver(MdevDriver):
+    """``vfio_ccw_mdev``; `open_devices` are the VFIO devices by the subchannel they use."""
+
+    def __init__(self, bus: MdevBus) -> None:
+        super().__init__(bus, "vfio_ccw_mdev", module=_MODULE, api=abi.VFIO_DEVICE_API_CCW_STRING, most=1)
+        self.vfio_devices: dict[str, VfioCcwDevice] = {}
+
+    def probe(self, device: Device) -> None:
+        """See `Driver.probe`."""
+        if not isinstance(device, MdevDevice) or not isinstance(device.parent, SubchannelDevice):
+            raise fail(errno.ENODEV)
+        vfio = VfioCcwDevice(device, device.parent)
+        self.vfio_devices[device.parent.name] = vfio
+        try:
+            vfio.register()
+        except OSError:
+            del self.vfio_devices[device.parent.name]
+            vfio.release()
+            raise
+
+    def remove(self, device: Device) -> None:
+        """See `Driver.remove`; blocks until the VFIO device is closed."""
+        if device.parent is not None:
+            vfio = self.vfio_devices.get(device.parent.name)
+            if vfio is not None:
+                vfio.unregister()
+                self.vfio_devices.pop(device.parent.name, None)
+
+
+class VfioCcwDriver(CssDriver):
+    """``vfio_ccw`` on the css bus: takes I/O subchannels without QDIO."""
+
+    def __init__(self, bus: CssBus, mdev: VfioCcwMdevDriver) -> None:
+        super().__init__(bus, "vfio_ccw", module=_MODULE)
+        self.mdev = mdev
+        self.parents: dict[str, MdevParent] = {}
+
+    def _vfio(self, sch: SubchannelDevice) -> VfioCcwDevice | None:
+        return self.mdev.vfio_devices.get(sch.name)
+
+    def probe(self, device: Device) -> None:
+        """See `Driver.probe`.  Raise OSError ENODEV for a QDIO subchannel."""
+        if not isinstance(device, SubchannelDevice) or device.schib.pmcw.qf:
+            raise fail(errno.ENODEV)
+        device.children["parent"] = Device(self.kernel, "parent", device)
+        parent = MdevParent(device, self.mdev, (MdevType("io", "I/O subchannel (Non-QDIO)"),))
+        self.parents[device.name] = parent
+        device.extra["mdev_supported_types"] = MdevTypes(parent)
+        parent.register()
+
+    def remove(self, device: Device) -> None:
+        """See `Driver.remove`; blocks until the VFIO device is closed."""
+        parent = self.parents.pop(device.name, None)
+        if parent is not None and isinstance(device, SubchannelDevice):
+            parent.unregister()
+            device.extra.clear()
+            device.children.pop("parent", None)
+
+    def irq(self, sch: SubchannelDevice, irb: Irb) -> None:
+        """See `CssDriver.irq`."""
+        vfio = self._vfio(sch)
+        if vfio is None:
+            sch.disable()
+        else:
+            vfio.machine.interrupt(irb)
+
+    def sch_event(self, sch: SubchannelDevice) -> None:
+        """See `CssDriver.sch_event`."""
+        vfio = self._vfio(sch)
+        if sch.update_schib() and vfio is not None:
+            vfio.machine.not_operational()
+
+    def chp_event(self, sch: SubchannelDevice, chpid: int, event: str) -> None:
+        """See `CssDriver.chp_event`; a path that came or went is reported to the guest, a varied one is not."""
+        vfio, mask = self._vfio(sch), sch.path_mask(chpid)
+        if vfio is None or not mask or sch.update_schib():
+            return
+        if event == "vary-off":
+            sch.opm &= ~mask
+            sch.lpm &= ~mask
+        elif event == "vary-on":
+            sch.opm |= mask
+            sch.lpm |= mask
+        elif event == "online":
+            sch.lpm |= mask & sch.opm
+        if event in ("vary-off", "offline") and sch.schib.pmcw.lpum & mask:
+            sch.cancel_halt_clear([_CANCEL_TRIES])
+        if event in ("offline", "online"):
+            erc = ErrorRecovery.INITIALIZED if event == "online" else ErrorRecovery.PERMANENT_ERROR
+            vfio.report(Crw(rsc=ReportingSource.CHANNEL_PATH, erc=erc, rsid=chpid))
+
+
+def load(kernel: Kernel) -> None:
+    """Load the module (``modprobe vfio_ccw``): both drivers, without offering devices to them.
+
+    Raise OSError ENODEV on a machine without a channel subsystem.
+    """
+    css = kernel.subsystems.get("css")
+    if not isinstance(css, Css):
+        raise fail(errno.ENODEV)
+    bus = mdev_bus(kernel)
+    mdev = VfioCcwMdevDriver(bus)
+    driver = VfioCcwDriver(css.bus, mdev)
+    bus.drivers[mdev.name] = mdev
+    css.bus.drivers[driver.name] = driver
+    module = kernel.modules.load(Module(_MODULE), needs=("vfio",))
+    module.drivers |= {f"css:{driver.name}": driver.sysfs_path, f"mdev:{mdev.name}": mdev.sysfs_path}
