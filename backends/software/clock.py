@@ -30,16 +30,23 @@ class Clock:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._running = False
-        self._blocked: set[int] = set()
+        self._blocked: dict[int, Callable[[], bool]] = {}
+        self._background: set[int] = set()
 
     @property
     def now(self) -> float:
         """Seconds since the machine was started (virtual unless paced)."""
         return time.monotonic() if self.paced else self._now
 
-    def schedule(self, delay: float, work: Work) -> None:
-        """Queue `work` for `delay` seconds from now.  It never runs inside this call."""
-        heapq.heappush(self._queue, (self.now + delay, next(self._serial), work))
+    def schedule(self, delay: float, work: Work, *, background: bool = False) -> None:
+        """Queue `work` for `delay` seconds from now.  It never runs inside this call.
+
+        `background` work, such as a reminder that repeats itself, is nothing that `run_until` would wait for.
+        """
+        serial = next(self._serial)
+        heapq.heappush(self._queue, (self.now + delay, serial, work))
+        if background:
+            self._background.add(serial)
         if self.paced:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._pace, name="pyvfio-machine", daemon=True)
@@ -48,14 +55,28 @@ class Clock:
 
     def settle(self) -> None:
         """Do all work that is due now, in order (virtual time; a paced machine does it on its thread)."""
-        if self.paced or self._running or not self._queue:
+        if self.paced or self._running or not (self._queue or self._blocked):
             return
         self._running = True
         try:
             while self._queue and self._queue[0][0] <= self._now:
-                heapq.heappop(self._queue)[2]()
+                self._next()
         finally:
             self._running = False
+        if self._blocked:
+            self._hand_over()
+
+    def _next(self) -> None:
+        _, serial, work = heapq.heappop(self._queue)
+        self._background.discard(serial)
+        work()
+
+    def _hand_over(self) -> None:
+        """Let those go on whose `wait` is over, so that what the caller did has had all its effects."""
+        me = threading.get_ident()
+        while any(thread != me and ready() for thread, ready in self._blocked.items()):
+            self.condition.notify_all()
+            self.condition.wait()
 
     def advance(self, seconds: float) -> None:
         """Move virtual time on and do the work that comes due, each at its moment."""
@@ -74,7 +95,7 @@ class Clock:
         For a wait inside the kernel that only the machine itself can end.  A paced machine sleeps until work is due.
         """
         while not ready():
-            if not self._queue:
+            if len(self._queue) == len(self._background):
                 return False
             due = self._queue[0][0]
             if self.paced:
@@ -84,18 +105,22 @@ class Clock:
                     continue
             else:
                 self._now = max(self._now, due)
-            heapq.heappop(self._queue)[2]()
+            self._next()
         return True
 
     def wait(self, ready: Callable[[], bool]) -> None:
         """Block the calling thread, without the machine's lock, until `ready()`; others change the state meanwhile."""
+        if ready():
+            return
         me = threading.get_ident()
-        while not ready() and not self._closed:
-            if me not in self._blocked:
-                self._blocked.add(me)
-                self.condition.notify_all()
-            self.condition.wait()
-        self._blocked.discard(me)
+        self._blocked[me] = ready
+        self.condition.notify_all()
+        try:
+            while not ready() and not self._closed:
+                self.condition.wait()
+        finally:
+            del self._blocked[me]
+            self.condition.notify_all()
 
     def run_apart(self, work: Work, name: str) -> None:
         """Do `work` that may block, on a thread of its own; return when it is done or blocks in `wait`.
@@ -110,7 +135,6 @@ class Clock:
                     work()
                 finally:
                     done.set()
-                    self._blocked.discard(threading.get_ident())
                     self.condition.notify_all()
 
         thread = threading.Thread(target=body, name=name, daemon=True)
@@ -127,6 +151,7 @@ class Clock:
         with self.condition:
             self._closed = True
             self._queue.clear()
+            self._background.clear()
             self.condition.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
@@ -141,4 +166,4 @@ class Clock:
                 if left > 0:
                     self.condition.wait(left)
                     continue
-                heapq.heappop(self._queue)[2]()
+                self._next()

@@ -266,7 +266,7 @@ class VfioDevice:
             if self._references:
                 self.request(asked)
                 asked += 1
-                clock.schedule(REQUEST_INTERVAL, ask)
+                clock.schedule(REQUEST_INTERVAL, ask, background=True)
 
         ask()
         clock.wait(lambda: not self._references)

@@ -81,3 +81,42 @@ def test_waiters_let_others_work() -> None:
         clock.wait(lambda: ready)
     thread.join()
     assert ready
+
+
+def test_who_ends_a_wait_lets_the_other_finish_first() -> None:
+    lock = threading.RLock()
+    clock = Clock(lock)
+    state = {"open": True}
+    done: list[str] = []
+
+    def remover() -> None:
+        with lock:
+            clock.wait(lambda: not state["open"])
+            done.append("removed")
+
+    thread = threading.Thread(target=remover)
+    with lock:
+        clock.settle()
+    thread.start()
+    deadline = time.monotonic() + 5
+    while not clock._blocked and time.monotonic() < deadline:
+        time.sleep(0.001)
+    with lock:
+        state["open"] = False
+        clock.settle()
+        assert done == ["removed"]
+    thread.join(5)
+
+
+def test_background_work_is_not_waited_for() -> None:
+    clock = Clock(threading.RLock())
+    reminders: list[float] = []
+
+    def remind() -> None:
+        reminders.append(clock.now)
+        clock.schedule(10, remind, background=True)
+
+    remind()
+    assert not clock.run_until(lambda: False)
+    clock.advance(25)
+    assert reminders == [0, 10, 20]

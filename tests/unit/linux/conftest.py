@@ -1,0 +1,23 @@
+"""A machine with fake VFIO devices, and memory for their DMA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from vfio_fixture import PAGE, Lab
+
+from pyvfio.process import AnonymousMemory
+
+
+@pytest.fixture
+def vfio_lab() -> Iterator[Lab]:
+    lab = Lab()
+    with lab.host:
+        yield lab
+
+
+@pytest.fixture
+def dma_memory() -> Iterator[AnonymousMemory]:
+    with AnonymousMemory(64 * PAGE) as memory:
+        yield memory
