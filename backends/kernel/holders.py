@@ -35,14 +35,19 @@ def holders(path: str) -> list[Holder]:
         try:
             numbers = list(_descriptors(process.pid, wanted))
             found += [Holder(process.pid, name, number) for number in numbers]
-            if not numbers and any(
-                os.path.realpath(region.path) == os.path.realpath(path) for region in _maps(process)
-            ):
+            if not numbers and _maps(process.pid, wanted):
                 found.append(Holder(process.pid, name, -1))
         except (psutil.Error, OSError):
             continue  # it ended meanwhile, or is another user's
     return found
 
 
-def _maps(process: psutil.Process) -> list[psutil._pslinux.pmmap_grouped]:  # type: ignore[name-defined, unused-ignore]
-    return list(process.memory_maps(grouped=True))
+def _maps(pid: int, wanted: os.stat_result) -> bool:
+    """Whether the process maps the node.  psutil would read smaps, which not every kernel has."""
+    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            _, _, _, device, inode, *_ = line.split(None, 5)
+            major, minor = (int(part, 16) for part in device.split(":"))
+            if int(inode) == wanted.st_ino and os.makedev(major, minor) == wanted.st_dev:
+                return True
+    return False

@@ -1,0 +1,108 @@
+"""What the contract's tests share: devices taken for a module, files and memory of one test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from pyvfio.backend import Backend
+from pyvfio.process import AnonymousMemory
+from pyvfio.testing.attributes import Attributes, OpenFiles
+from pyvfio.testing.devices import BoundFunction, BoundMdev, BoundSubchannel
+from pyvfio.testing.modes import MODES, OpenDevice, open_device
+from pyvfio.testing.plugin import Lab
+
+
+@pytest.fixture(scope="module")
+def sysfs(backend: Backend) -> Attributes:
+    """Sysfs attributes of the backend under test."""
+    return Attributes(backend)
+
+
+@pytest.fixture(scope="module")
+def page(backend: Backend) -> int:
+    """The page size."""
+    return backend.sysconf("SC_PAGESIZE")
+
+
+@pytest.fixture
+def wild(page: int) -> int:
+    """An address at which no process has memory: the second page of its address space."""
+    return page
+
+
+@pytest.fixture
+def files(backend: Backend) -> Iterator[OpenFiles]:
+    """Descriptors that are closed after the test."""
+    with OpenFiles(backend) as opened:
+        yield opened
+
+
+@pytest.fixture
+def memory(page: int) -> Iterator[Callable[[int], AnonymousMemory]]:
+    """A function that gives so many pages of memory, freed after the test."""
+    with ExitStack() as stack:
+        yield lambda pages: stack.enter_context(AnonymousMemory(pages * page))
+
+
+def _require(sysfs: Attributes, bus: str, address: str) -> None:
+    if not sysfs.exists(f"/sys/bus/{bus}/devices/{address}"):
+        pytest.skip(f"this host has no {bus} device {address}")
+
+
+@pytest.fixture(scope="module")
+def pci_path(sysfs: Attributes, lab: Lab) -> str:
+    """The sysfs path of the PCI function that the suite may take, with its own driver."""
+    _require(sysfs, "pci", lab.pci)
+    return f"/sys/bus/pci/devices/{lab.pci}"
+
+
+@pytest.fixture(scope="module")
+def function(backend: Backend, pci_path: str, lab: Lab) -> Iterator[BoundFunction]:
+    """A PCI function bound to vfio-pci."""
+    with BoundFunction(backend, lab.pci) as bound:
+        yield bound
+
+
+@pytest.fixture(scope="module")
+def function2(backend: Backend, sysfs: Attributes, lab: Lab) -> Iterator[BoundFunction]:
+    """A second PCI function bound to vfio-pci, in a group of its own."""
+    _require(sysfs, "pci", lab.pci2)
+    with BoundFunction(backend, lab.pci2) as bound:
+        yield bound
+
+
+@pytest.fixture(scope="module")
+def subchannel(backend: Backend, sysfs: Attributes, lab: Lab) -> Iterator[BoundSubchannel]:
+    """A subchannel bound to vfio_ccw."""
+    _require(sysfs, "ccw", lab.ccw)
+    with BoundSubchannel(backend, lab.ccw) as bound:
+        yield bound
+
+
+@pytest.fixture(scope="module")
+def mdev(subchannel: BoundSubchannel) -> Iterator[BoundMdev]:
+    """The mediated device of `subchannel`."""
+    with subchannel.create() as made:
+        yield made
+
+
+@pytest.fixture
+def opened(backend: Backend, files: OpenFiles, function: BoundFunction) -> OpenDevice:
+    """The PCI function, open by its group with the type 1 IOMMU, version 2."""
+    return open_device(backend, files, function, "type1v2")
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    """Each of the five ways of `pyvfio.testing.modes`."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def space(backend: Backend, files: OpenFiles, function: BoundFunction, mode: str) -> OpenDevice:
+    """The PCI function, open in each mode."""
+    return open_device(backend, files, function, mode)

@@ -1,0 +1,103 @@
+"""The five ways to give a device an address space: one test runs over all of them.
+
+==================  ==========================================================================
+mode                how
+==================  ==========================================================================
+type1               ``/dev/vfio/vfio``, group, ``VFIO_TYPE1_IOMMU``
+type1v2             ``/dev/vfio/vfio``, group, ``VFIO_TYPE1v2_IOMMU``
+compat-type1        ``/dev/iommu`` in the container's place, group, ``VFIO_TYPE1_IOMMU``
+compat-type1v2      ``/dev/iommu`` in the container's place, group, ``VFIO_TYPE1v2_IOMMU``
+iommufd             ``/dev/vfio/devices/vfioN`` bound to ``/dev/iommu`` and attached to an IOAS
+==================  ==========================================================================
+
+These are the variants of the kernel's own VFIO selftests.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pyvfio.abi import vfio
+from pyvfio.backend import Backend
+from pyvfio.testing import requests
+from pyvfio.testing.attributes import OpenFiles
+
+__all__ = ["CONTAINER", "IOMMU", "MODES", "DeviceNodes", "OpenDevice", "open_device"]
+
+CONTAINER = "/dev/vfio/vfio"
+IOMMU = "/dev/iommu"
+MODES = ("type1", "type1v2", "compat-type1", "compat-type1v2", "iommufd")
+
+
+class DeviceNodes(Protocol):
+    """What `open_device` needs of a bound device."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def cdev(self) -> str: ...
+
+
+class OpenDevice:
+    """An open device with its address space: `fd`, `container` (or iommufd), `group` and `ioas` where there are."""
+
+    def __init__(self, backend: Backend, files: OpenFiles, mode: str) -> None:
+        self.backend = backend
+        self.files = files
+        self.mode = mode
+        self.container = self.group = self.fd = -1
+        self.ioas = self.devid = 0
+
+    @property
+    def version(self) -> int:
+        """The number of the type 1 IOMMU for ``VFIO_SET_IOMMU``."""
+        return vfio.VFIO_TYPE1v2_IOMMU if self.mode.endswith("v2") else vfio.VFIO_TYPE1_IOMMU
+
+    @property
+    def splits(self) -> bool:
+        """Whether an unmap may begin or end inside a mapping without an error."""
+        return self.version == vfio.VFIO_TYPE1_IOMMU and self.mode != "iommufd"
+
+    def map(self, iova: int, vaddr: int, size: int, *, read: bool = True, write: bool = True) -> None:
+        """Map `size` bytes at `vaddr` for the device at `iova`."""
+        if self.mode == "iommufd":
+            flags = requests.ioas_flags(read=read, write=write)
+            requests.ioas_map(self.backend, self.container, self.ioas, vaddr, size, iova, flags)
+        else:
+            requests.map_dma(self.backend, self.container, iova, vaddr, size, requests.map_flags(read, write))
+
+    def unmap(self, iova: int, size: int) -> int:
+        """Unmap; the bytes that were unmapped."""
+        if self.mode == "iommufd":
+            return requests.ioas_unmap(self.backend, self.container, self.ioas, iova, size)
+        return requests.unmap_dma(self.backend, self.container, iova, size)
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """The IOVA ranges, (first, last) of each; one that covers all where the kernel names none."""
+        if self.mode == "iommufd":
+            return requests.ioas_ranges(self.backend, self.container, self.ioas)[0]
+        return requests.iova_ranges(self.backend, self.container)
+
+    @property
+    def base(self) -> int:
+        """The first IOVA that may be mapped."""
+        return self.ranges()[0][0]
+
+
+def open_device(backend: Backend, files: OpenFiles, device: DeviceNodes, mode: str) -> OpenDevice:
+    """Open `device` in `mode`; all descriptors go to `files`, in the order in which they may be closed backwards."""
+    opened = OpenDevice(backend, files, mode)
+    opened.container = files.open(CONTAINER if mode in ("type1", "type1v2") else IOMMU)
+    if mode == "iommufd":
+        opened.fd = files.open(device.cdev)
+        opened.devid = requests.bind_iommufd(backend, opened.fd, opened.container)
+        opened.ioas = requests.ioas_alloc(backend, opened.container)
+        requests.attach_iommufd(backend, opened.fd, opened.ioas)
+        return opened
+    opened.group = files.open(device.group)
+    requests.set_container(backend, opened.group, opened.container)
+    backend.ioctl(opened.container, vfio.VFIO_SET_IOMMU, opened.version)
+    opened.fd = files.adopt(requests.device_fd(backend, opened.group, device.address))
+    return opened
