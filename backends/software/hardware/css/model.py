@@ -16,7 +16,7 @@ __all__ = ["MAINFRAME", "VIRTUAL", "CssModel"]
 class CssModel:
     """One model of channel subsystem.
 
-    ``reports_prefetch``            the SCSW repeats the ORB's prefetch control
+    ``reports_controls``            the SCSW repeats the ORB's prefetch and suspend controls
     ``no_path_is_cc3``              SSCH with a path mask without an available path gives condition code 3 at once;
                                     otherwise 0, and an alert status with deferred condition code 3 follows
     ``start_replaces_lpm``          the ORB's path mask becomes the one of the SCHIB
@@ -28,7 +28,7 @@ class CssModel:
     """
 
     name: str
-    reports_prefetch: bool = True
+    reports_controls: bool = True
     no_path_is_cc3: bool = False
     start_replaces_lpm: bool = True
     start_notes_path: bool = True
@@ -46,7 +46,7 @@ MAINFRAME: Final = CssModel("mainframe", no_path_is_cc3=True)
 #: A hypervisor's virtual channel subsystem (CSS image fe), from QEMU's answers (golden ccw-blk.json).
 VIRTUAL: Final = CssModel(
     "virtual",
-    reports_prefetch=False,
+    reports_controls=False,
     start_replaces_lpm=False,
     start_notes_path=False,
     pci_interruptions=False,

@@ -109,10 +109,10 @@ class Subchannel:
             )  # fmt: skip
         return Scsw(
             key=orb.key,
-            sctl=orb.spnd,
+            sctl=orb.spnd and self.model.reports_controls,
             cc=self.cc,
             fmt=orb.fmt,
-            pfch=orb.pfch and self.model.reports_prefetch,
+            pfch=orb.pfch and self.model.reports_controls,
             isic=orb.isic,
             alcc=orb.alcc,
             ssi=orb.ssic,
