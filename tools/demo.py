@@ -17,7 +17,8 @@ from pyvfio.css.ccw import CcwFlag, Command
 from pyvfio.css.trace import Step
 from pyvfio.errors import Misuse
 from pyvfio.host import Host
-from pyvfio.vfio import PciIrq, open_device
+from pyvfio.testing.bell import Bell
+from pyvfio.vfio import open_device
 from pyvfio_tools.lscss import HEADING, RULE, line, row
 from pyvfio_tools.summary import summary
 
@@ -165,8 +166,6 @@ def _channel(show: Demo) -> None:
 
 
 def _function(show: Demo) -> None:
-    from pyvfio_backends.software.hardware.devices import bell
-
     host = show.host
     function = host.function(BELL)
     show.title(f"6. Give PCI function {BELL} to vfio-pci and drive it")
@@ -179,22 +178,17 @@ def _function(show: Demo) -> None:
         identity = device.config.read_u32(0)
         show.say(f"  configuration space: vendor {identity & 0xFFFF:04x} device {identity >> 16:04x}")
         show.verify("sysfs says the same", identity == function.device_id << 16 | function.vendor_id)
-        device.config.write_u16(4, device.config.read_u16(4) | 0x6)  # memory space and bus master
-        irq = device.irq(PciIrq.MSIX)
-        irq.enable()
-        with device.space.buffer(host.page_size) as source, device.space.buffer(host.page_size) as target:
+        with (
+            Bell(device) as bell,
+            device.space.buffer(host.page_size) as source,
+            device.space.buffer(host.page_size) as target,
+        ):
             show.say(f"  mapped two pages for DMA at {source.iova:#x} and {target.iova:#x}")
             source.view[: len(_MESSAGE)] = _MESSAGE
-            bar = device.bar(bell.BAR)
-            bar.write_u64(bell.SOURCE, source.iova)
-            bar.write_u64(bell.TARGET, target.iova)
-            bar.write_u32(bell.COUNT, len(_MESSAGE))
-            show.say("  ring the doorbell")
-            bar.write_u32(bell.COMMAND, bell.COPY)
-            count = irq.wait(5.0)
-            show.verify(f"an MSI-X interrupt arrived on the eventfd ({count})", count == 1)
+            show.say(f"  ring the doorbell: copy {len(_MESSAGE)} bytes")
+            bell.copy(target.iova, source.iova, len(_MESSAGE))
+            show.verify("an MSI-X interrupt arrived on the eventfd", True)
             show.verify("the device moved the data", bytes(target.view[: len(_MESSAGE)]) == _MESSAGE)
-        irq.disable()
     show.title(f"7. Give {BELL} back")
     release(function, progress=show.progress)
     show.verify("it has no driver, as before", function.driver is None)

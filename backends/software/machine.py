@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import random
 import threading
-from typing import TYPE_CHECKING
 
 from pyvfio.css.trace import StepListener
 from pyvfio_backends.software.clock import Clock
 from pyvfio_backends.software.description import MachineSpec
 from pyvfio_backends.software.faults import Faults
+from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
+from pyvfio_backends.software.linux import css, pci, vfio_core
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.memory import HostMemory
-
-if TYPE_CHECKING:
-    from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
 
 __all__ = ["Machine"]
 
@@ -40,6 +38,9 @@ class Machine:
         self.ccw_trace: list[StepListener] = []
         self.memory = HostMemory(spec.page_size)
         self.kernel = Kernel(self.lock, self.clock, self.memory, seqnum=spec.seqnum, memlock=spec.memlock)
+        with self.lock:
+            for subsystem in (vfio_core, pci, css):
+                subsystem.boot(self)
 
     def close(self) -> None:
         """End the machine: no thread, no listener, no descriptor stays."""

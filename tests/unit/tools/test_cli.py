@@ -1,0 +1,197 @@
+"""The command: what it prints, its exit codes, and that a mistake changes nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+import pyvfio.errors
+from pyvfio_tools.cli import COMMANDS, EXIT_CODES, SHORT, cli, run
+
+Z15 = ["--machine", "z15-lpar"]
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert run([*arguments, *Z15]) == 0
+    return capsys.readouterr().out
+
+
+MISTAKES = [
+    (["show", "0011:00:00.9"], 2, "BadAddress"),
+    (["show", "xyz"], 2, "BadAddress"),
+    (["show", "0.0.4711"], 3, "NoSuchDevice"),
+    (["show", "0099:00:00.0"], 3, "NoSuchDevice"),
+    (["show", "66826a94-72c4-557f-beca-d135a70628e9"], 3, "NoSuchDevice"),
+    (["bind", "0.0.4711"], 3, "NoSuchDevice"),
+    (["bind", "0011:00:00.0", "--driver", "no-such-driver"], None, None),
+    (["release", "0099:00:00.0"], 3, "NoSuchDevice"),
+    (["ccw", "take", "0011:00:00.0"], None, None),
+    (["ccw", "take", "0.0.013f", "--uuid", "not-a-uuid"], 2, "BadAddress"),
+    (["ccw", "give-back", "0.0.4711"], 3, "NoSuchDevice"),
+    (["mdev", "create", "0.0.0000", "vfio_ccw-io"], 3, "NoSuchDevice"),
+    (["mdev", "remove", "66826a94-72c4-557f-beca-d135a70628e9"], 3, "NoSuchDevice"),
+    (["mdev", "remove", "66826a94"], 2, "BadAddress"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"), MISTAKES, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
+def test_mistakes_have_their_exit_code_and_say_what_to_do(
+    arguments: list[str], code: int | None, kind: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    got = run([*arguments, *Z15])
+    assert got in EXIT_CODES
+    assert got not in (0, 1)
+    assert code is None or got == code
+    text = capsys.readouterr().err
+    assert text.startswith("pyvfio: ")
+    assert "cause:" in text
+    assert run([*arguments, *Z15, "--json"]) == got
+    document = json.loads(capsys.readouterr().err)
+    assert document["exit_code"] == got
+    assert document["cause"]
+    assert kind is None or document["error"] == kind
+
+
+def test_usage_errors() -> None:
+    assert run(["list", "--bus", "isa"]) == 2
+    assert run(["no-such-command"]) == 2
+    assert run(["list", "--backend", "kernel", "--machine", "z15-lpar"]) == 2
+    assert run(["list", "--backend", "hardware"]) == 2
+
+
+def test_a_wrong_machine_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m.toml").write_text('[machine]\nname = "m"\nspeed = 3\n')
+    assert run(["list", "--machine", str(tmp_path / "m.toml")]) == 2
+    assert "m.toml:3" in capsys.readouterr().err
+
+
+def test_every_error_class_has_a_documented_exit_code() -> None:
+    classes = [
+        value
+        for value in vars(pyvfio.errors).values()
+        if isinstance(value, type) and issubclass(value, pyvfio.errors.PyvfioError)
+    ]
+    assert len(classes) > 10
+    for kind in classes:
+        assert kind.exit_code in EXIT_CODES
+
+
+def _walk(command: click.Command, path: list[str]) -> list[list[str]]:
+    found = [path]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            found += _walk(child, [*path, name])
+    return found
+
+
+@pytest.mark.parametrize("path", _walk(cli, []), ids=lambda path: " ".join(path) or "pyvfio")
+def test_every_command_has_help_with_an_example(path: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*path, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Usage:" in text
+    if path != ["ccw"] and path != ["mdev"]:
+        assert re.search(r"^\s+pyvfio ", text, re.MULTILINE), "an example"
+
+
+def test_the_list_of_commands_is_complete() -> None:
+    assert set(COMMANDS) == set(SHORT)
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "list")
+    assert re.search(r"^pci\s+0011:00:00\.0\s+virtio-pci\s+0\s", text, re.MULTILINE)
+    assert re.search(r"^ccw\s+0\.0\.013f\s+dasd-eckd\s+-\s+3390/0c behind 3990/e9, online", text, re.MULTILINE)
+    assert "css" not in text
+    rows = json.loads(output(capsys, "list", "--json", "--bus", "css"))
+    assert {row["bus"] for row in rows} == {"css"}
+    assert rows[0]["driver"] == "io_subchannel"
+
+
+def test_show(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = json.loads(output(capsys, "show", "0011:00:00.0", "--json"))
+    assert facts["uid"] == "0x0011"
+    assert facts["driver"] == "virtio-pci"
+    assert facts["group_members"][0]["blocks"] is True
+    text = output(capsys, "show", "0.0.013f")
+    assert "3990/e9" in text
+
+
+def test_lscss_is_the_listing_that_people_know(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = output(capsys, "lscss").splitlines()
+    assert lines[0].split() == ["Device", "Subchan.", "DevType", "CU", "Type", "Use", "PIM", "PAM", "POM", "CHPIDs"]
+    by_device = {line.split()[0]: line for line in lines[2:]}
+    assert " ".join(by_device["0.0.1220"].split()) == "0.0.1220 0.0.000a 1732/01 1731/01 80 80 ff 85000000 00000000"
+    assert " ".join(by_device["0.0.1800"].split()) == "0.0.1800 0.0.0014 1732/03 1731/03 80 80 ff 58000000 00000000"
+    assert " ".join(by_device["0.0.013f"].split()) == "0.0.013f 0.0.0000 3390/0c 3990/e9 yes f0 f0 ff 42434445 00000000"
+    assert len(by_device) == 13
+
+
+def test_bind_shows_its_plan_and_its_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "bind", "0011:00:00.0", "0060:00:00.0")
+    assert "undo:" in text
+    assert "ok:" in text
+    document = json.loads(output(capsys, "bind", "0011:00:00.0", "--dry-run", "--json"))
+    assert document[0]["done"] is False
+    assert document[0]["steps"]
+
+
+def test_ccw_take(capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads(output(capsys, "ccw", "take", "013f", "--json"))
+    assert document["done"] is True
+    assert len(document["mdev"]) == 36
+
+
+def test_mdev_lists_of_a_machine_without_any(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output(capsys, "mdev", "list") == "no mediated devices\n"
+    assert json.loads(output(capsys, "mdev", "list", "--json")) == []
+
+
+def test_monitor_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output(capsys, "monitor", "--seconds", "0.01") == ""
+
+
+def test_doctor_of_a_good_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    findings = json.loads(output(capsys, "doctor", "--json"))
+    assert {finding["status"] for finding in findings} <= {"OK", "warning"}
+    assert any(finding["check"] == "iommufd" for finding in findings)
+
+
+def test_doctor_of_a_machine_without_vfio(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bare.toml").write_text(
+        '[machine]\nname = "bare"\nmodules = []\n[[zpci.function]]\nuid = 1\nfid = 1\nmodel = "virtio-rng"\n'
+    )
+    assert run(["doctor", "--machine", str(tmp_path / "bare.toml")]) == 13
+    text = capsys.readouterr().out
+    assert "modprobe vfio" in text
+
+
+def test_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["machines", "--json"]) == 0
+    names = {row["name"] for row in json.loads(capsys.readouterr().out)}
+    assert {"z15-lpar", "lab-s390x"} <= names
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["completion", shell]) == 0
+    assert "_PYVFIO_COMPLETE" in capsys.readouterr().out
+
+
+def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["demo"]) == 0
+    text = capsys.readouterr().out
+    for name in ("Q1", "Q2", "Q3", "Q4", "Q5", "Q6", "Q7", "K1", "K2", "K3", "K4", "K5", "K6", "K7"):
+        assert re.search(rf"^\s+{name}\s", text, re.MULTILINE), name
+    assert "VOL1" in text
+    assert "0X3F3F" in text
+    assert "NOT SO" not in text
+    assert re.search(r"all \d+ checks verified", text)
