@@ -21,6 +21,8 @@ import pyvfio
 from pyvfio.abi import vfio_type1 as abi
 from pyvfio.backend import Backend, open_backend
 from pyvfio.binding import bind
+from pyvfio.pci import bell as regs
+from pyvfio.testing.bell import Bell
 
 PCI = "0020:00:00.0"
 BELL = "0060:00:00.0"
@@ -117,23 +119,17 @@ def map_pairs() -> list[Line]:
 
 def dma_copy() -> Line:
     """The bell function copies 1 MiB, against a plain copy between two memoryviews."""
-    from pyvfio_backends.software.hardware.devices import bell
-
     with pyvfio.Host("software", machine="z15-lpar") as host:
         bind(host.device(BELL))
-        with pyvfio.open_device(host, BELL) as device:
+        with pyvfio.open_device(host, BELL) as device, Bell(device) as bell:
             with device.space.buffer(MIB) as source, device.space.buffer(MIB) as target:
                 plain = best(lambda: target.view.__setitem__(slice(None), source.view), 50)
-                config = device.config
-                config.write_u16(4, config.read_u16(4) | 0x6)
-                bar = device.bar(bell.BAR)
-                bar.write_u64(bell.SOURCE, source.iova)
-                bar.write_u64(bell.TARGET, target.iova)
-                bar.write_u32(bell.COUNT, MIB)
                 source.view[:4] = b"bell"
-                ours = best(lambda: bar.write_u32(bell.COMMAND, bell.COPY), 50)
+                bell.copy(target.iova, source.iova, MIB)
                 if bytes(target.view[:4]) != b"bell":
                     raise RuntimeError("the copy did not happen")
+                # the doorbell alone: the copy and the interrupt happen inside this store
+                ours = best(lambda: bell.bar.write_u32(regs.COMMAND, regs.BellCommand.COPY), 50)
     return Line(
         "DMA copy of 1 MiB / memoryview copy (speed)", f"{plain / ours:.0%}", "at least 50%", plain / ours / 0.5
     )
