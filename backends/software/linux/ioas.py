@@ -14,7 +14,7 @@ from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
-    from pyvfio_backends.software.linux.iommufd_device import Access
+    from pyvfio_backends.software.linux.iommufd_access import Access
     from pyvfio_backends.software.linux.vfio_core import VfioCore
 
 __all__ = ["IoPageTable"]

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pyvfio.abi import iommufd as abi
 from pyvfio.abi.layout import AbiStructure, offset_of
-from pyvfio.errors import NotModelled
-from pyvfio_backends.software.linux import iommufd_compat, iommufd_ioas
+from pyvfio_backends.software.linux import iommufd_compat, iommufd_hwpt, iommufd_ioas
 from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.iommufd_access import Access
 from pyvfio_backends.software.linux.iommufd_device import (
-    Access,
     BoundDevice,
     BoundGroup,
-    HwPageTable,
     Ioas,
     IommufdObject,
 )
@@ -181,7 +179,7 @@ def _destroy(command: Command, given: abi.Destroy) -> None:
 
 def _option(command: Command, given: abi.Option) -> None:
     context = command.context
-    if reserved(given):
+    if _reserved(given):
         raise fail(errno.EOPNOTSUPP)
     if given.option_id == abi.IOMMU_OPTION_HUGE_PAGES:
         iommufd_ioas.huge_pages(command, given)
@@ -203,7 +201,7 @@ def _option(command: Command, given: abi.Option) -> None:
 
 def _vfio_ioas(command: Command, given: abi.VfioIoas) -> None:
     context = command.context
-    if reserved(given):
+    if _reserved(given):
         raise fail(errno.EOPNOTSUPP)
     if given.op == abi.IOMMU_VFIO_IOAS_GET:
         given.ioas_id = context.compat_ioas().id
@@ -216,93 +214,9 @@ def _vfio_ioas(command: Command, given: abi.VfioIoas) -> None:
         raise fail(errno.EOPNOTSUPP)
 
 
-def _hwpt_alloc(command: Command, given: abi.HwptAlloc) -> None:
-    context = command.context
-    if reserved(given):
-        raise fail(errno.EOPNOTSUPP)
-    if (given.data_type == abi.IOMMU_HWPT_DATA_NONE) == bool(given.data_len):
-        raise fail(errno.EINVAL)
-    device = context.of(BoundDevice, given.dev_id)
-    parent = context.objects.get(given.pt_id)
-    if isinstance(parent, HwPageTable):
-        raise fail(errno.EOPNOTSUPP)  # nesting needs an IOMMU driver with domain_alloc_user
-    if not isinstance(parent, Ioas):
-        raise fail(errno.EINVAL)
-    if given.flags or given.data_len:
-        raise fail(errno.EOPNOTSUPP)  # so do all flags
-    table = HwPageTable(context, parent, automatic=False)
-    try:
-        table.fill(device.group.group)
-        given.out_hwpt_id = table.id
-        command.respond(given)
-    except OSError:
-        context.remove(table)
-        raise
-
-
-def _get_hw_info(command: Command, given: abi.HwInfo) -> None:
-    if given.flags or any(reserved_bytes(given)):
-        raise fail(errno.EOPNOTSUPP)
-    command.context.of(BoundDevice, given.dev_id)
-    if given.data_len:
-        command.argument.caller.write(given.data_uptr, bytes(given.data_len))
-    given.out_data_type = abi.IOMMU_HW_INFO_TYPE_NONE
-    given.data_len = given.out_capabilities = given.out_max_pasid_log2 = 0
-    command.respond(given)
-
-
-def _set_dirty_tracking(command: Command, given: abi.HwptSetDirtyTracking) -> None:
-    if not given.flags & ~abi.IOMMU_HWPT_DIRTY_TRACKING_ENABLE:
-        command.context.of(HwPageTable, given.hwpt_id)
-    raise fail(errno.EOPNOTSUPP)  # no IOMMU of the machine can
-
-
-def _get_dirty_bitmap(command: Command, given: abi.HwptGetDirtyBitmap) -> None:
-    if given.flags & ~abi.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR or reserved(given):
-        raise fail(errno.EOPNOTSUPP)
-    table = command.context.of(HwPageTable, given.hwpt_id).ioas.table
-    end = given.iova + given.length
-    if given.length and end > 1 << 64:
-        raise fail(errno.EOVERFLOW)
-    if (given.iova | end) & (table.alignment - 1) or not given.page_size or (given.iova | end) & (given.page_size - 1):
-        raise fail(errno.EINVAL)
-    raise fail(errno.EOPNOTSUPP)
-
-
-def _hwpt_invalidate(command: Command, given: abi.HwptInvalidate) -> None:
-    code = errno.ENOENT  # there are no nested tables
-    if reserved(given):
-        code = errno.EOPNOTSUPP
-    elif given.entry_num and (
-        not given.data_uptr
-        or not given.entry_len
-        or given.entry_len > command.context.core.kernel.page_size
-        or given.entry_num > _MOST_ENTRIES
-    ):
-        code = errno.EINVAL
-    given.entry_num = 0
-    command.respond(given)
-    raise fail(code)
-
-
-_MOST_ENTRIES = 1 << 19
-
-
-def _fault_alloc(command: Command, given: abi.FaultAlloc) -> None:
-    if given.flags:
-        raise fail(errno.EOPNOTSUPP)
-    raise NotModelled("page faults of devices (IOMMU_FAULT_QUEUE_ALLOC)")
-
-
-def reserved(given: AbiStructure) -> int:
-    """The value of the field ``__reserved``."""
+def _reserved(given: AbiStructure) -> int:
     value: int = getattr(given, "__reserved")
     return value
-
-
-def reserved_bytes(given: AbiStructure) -> bytes:
-    """The same where it is an array of bytes."""
-    return bytes(getattr(given, "__reserved"))
 
 
 def _through(structure: type[_S], last: str) -> int:
@@ -316,12 +230,12 @@ _OPERATIONS: dict[int, tuple[type[AbiStructure], int, Execute]] = {
     request: (structure, _through(structure, last), execute)
     for request, structure, last, execute in (
         (abi.IOMMU_DESTROY, abi.Destroy, "id", _destroy),
-        (abi.IOMMU_FAULT_QUEUE_ALLOC, abi.FaultAlloc, "out_fault_fd", _fault_alloc),
-        (abi.IOMMU_GET_HW_INFO, abi.HwInfo, "__reserved", _get_hw_info),
-        (abi.IOMMU_HWPT_ALLOC, abi.HwptAlloc, "__reserved", _hwpt_alloc),
-        (abi.IOMMU_HWPT_GET_DIRTY_BITMAP, abi.HwptGetDirtyBitmap, "data", _get_dirty_bitmap),
-        (abi.IOMMU_HWPT_INVALIDATE, abi.HwptInvalidate, "__reserved", _hwpt_invalidate),
-        (abi.IOMMU_HWPT_SET_DIRTY_TRACKING, abi.HwptSetDirtyTracking, "__reserved", _set_dirty_tracking),
+        (abi.IOMMU_FAULT_QUEUE_ALLOC, abi.FaultAlloc, "out_fault_fd", iommufd_hwpt.fault_alloc),
+        (abi.IOMMU_GET_HW_INFO, abi.HwInfo, "__reserved", iommufd_hwpt.get_hw_info),
+        (abi.IOMMU_HWPT_ALLOC, abi.HwptAlloc, "__reserved", iommufd_hwpt.hwpt_alloc),
+        (abi.IOMMU_HWPT_GET_DIRTY_BITMAP, abi.HwptGetDirtyBitmap, "data", iommufd_hwpt.get_dirty_bitmap),
+        (abi.IOMMU_HWPT_INVALIDATE, abi.HwptInvalidate, "__reserved", iommufd_hwpt.hwpt_invalidate),
+        (abi.IOMMU_HWPT_SET_DIRTY_TRACKING, abi.HwptSetDirtyTracking, "__reserved", iommufd_hwpt.set_dirty_tracking),
         (abi.IOMMU_IOAS_ALLOC, abi.IoasAlloc, "out_ioas_id", iommufd_ioas.alloc),
         (abi.IOMMU_IOAS_ALLOW_IOVAS, abi.IoasAllowIovas, "allowed_iovas", iommufd_ioas.allow_iovas),
         (abi.IOMMU_IOAS_COPY, abi.IoasCopy, "src_iova", iommufd_ioas.copy),

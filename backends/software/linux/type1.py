@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_type1 as type1
-from pyvfio.abi.layout import Capability, InfoCapHeader, build_capability_chain, native_struct, offset_of
+from pyvfio.abi.layout import native_struct
 from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.dma_domain import DmaDomain
 from pyvfio_backends.software.linux.iova_ranges import ADDRESS_LAST, Ranges, exclude, intersect
 from pyvfio_backends.software.linux.iova_tree import IovaTree
 from pyvfio_backends.software.linux.type1_dirty import DirtyPages
+from pyvfio_backends.software.linux.type1_info import answer_info
 from pyvfio_backends.software.linux.type1_pages import Type1Mapping, Type1Pages
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfs import fail
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Type1"]
 
 _MAP, _UNMAP = type1.PACK_DMA_MAP, type1.PACK_DMA_UNMAP
-_INFO = native_struct(type1.IommuType1Info)
 _BITMAP = native_struct(type1.Bitmap)
-_HEADER_SIZE = native_struct(InfoCapHeader).size
 _READ, _WRITE = type1.VFIO_DMA_MAP_FLAG_READ, type1.VFIO_DMA_MAP_FLAG_WRITE
 _VADDR = type1.VFIO_DMA_MAP_FLAG_VADDR
 _MAP_FLAGS = _READ | _WRITE | _VADDR
@@ -189,42 +188,10 @@ class Type1:
         if request == type1.VFIO_IOMMU_UNMAP_DMA:
             return self._unmap(argument)
         if request == type1.VFIO_IOMMU_GET_INFO:
-            return self._get_info(argument)
+            return answer_info(self, argument)
         if request == type1.VFIO_IOMMU_DIRTY_PAGES:
             return self.dirty.ioctl(argument)
         raise fail(errno.ENOTTY)
-
-    def _get_info(self, argument: Argument) -> int:
-        minimum = offset_of(type1.IommuType1Info, "cap_offset")
-        argsz = _INFO.unpack(argument.read(0, minimum).ljust(_INFO.size, b"\0"))[0]
-        if argsz < minimum:
-            raise fail(errno.EINVAL)
-        visible = min(argsz, _INFO.size)
-        chain = build_capability_chain(self._capabilities(), _INFO.size)
-        offset = 0
-        if argsz < _INFO.size + len(chain):
-            argsz = _INFO.size + len(chain)
-        else:
-            argument.write(_INFO.size, chain)
-            offset = _INFO.size
-        flags = type1.VFIO_IOMMU_INFO_PGSIZES | type1.VFIO_IOMMU_INFO_CAPS
-        argument.write(0, _INFO.pack(argsz, flags, self.page_sizes, offset, 0)[:visible])
-        return 0
-
-    def _capabilities(self) -> list[Capability]:
-        migration = type1.IommuType1InfoCapMigration(
-            pgsize_bitmap=self.page_size, max_dirty_bitmap_size=DirtyPages.MOST_BYTES
-        )
-        available = type1.IommuType1InfoDmaAvail(avail=self.available)
-        found = [
-            Capability(type1.VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, 1, bytes(migration)[_HEADER_SIZE:]),
-            Capability(type1.VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, 1, bytes(available)[_HEADER_SIZE:]),
-        ]
-        if self.ranges:
-            head = bytes(type1.IommuType1InfoCapIovaRange(nr_iovas=len(self.ranges)))[_HEADER_SIZE:]
-            tail = b"".join(bytes(type1.IovaRange(start=start, end=last)) for start, last in self.ranges)
-            found.append(Capability(type1.VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, 1, head + tail))
-        return found
 
     def _map(self, argument: Argument) -> int:
         argsz, flags, vaddr, iova, size = _MAP.unpack(argument.read(0, _MAP.size))

@@ -42,6 +42,7 @@ class VfioCore:
 
     def file_of(self, fd: int) -> File | None:
         """The open file behind a number a program gave; None for one that is not the machine's.  Raise EBADF."""
+        self.kernel.fds.reap()  # a number that was closed and reused elsewhere is another file now
         try:
             return self.kernel.fds.get(fd)
         except OSError:

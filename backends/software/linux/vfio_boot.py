@@ -1,0 +1,97 @@
+"""VFIO's modules at boot: their parameters, classes and the two nodes that are always there."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.iommufd import IommufdFile
+from pyvfio_backends.software.linux.kernel import Kernel
+from pyvfio_backends.software.linux.kstrtox import kstrtoul
+from pyvfio_backends.software.linux.module import Module
+from pyvfio_backends.software.linux.vfio_container import ContainerFile
+from pyvfio_backends.software.linux.vfio_state import VfioCore, vfio_core
+from pyvfio_backends.software.linux.vfs import Attribute, CharacterDevice, Opener, fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.machine import Machine
+
+__all__ = ["boot"]
+
+_MISC_MAJOR = 10
+_VFIO_MINOR = 196
+_IOMMU_MINOR = 259  # what a dynamic minor came out as on the machines of ``fixtures/golden``
+
+
+class _MiscDevice(Device):
+    """A device of class ``misc``; its events say the mode of the node."""
+
+    __slots__ = ("mode",)
+
+    def __init__(self, kernel: Kernel, name: str, minor: int, path: str, mode: int) -> None:
+        super().__init__(kernel, name, None, cls=kernel.class_("misc"))
+        self.devnode = (_MISC_MAJOR, minor, path)
+        self.mode = mode
+
+    def uevent_vars(self) -> list[tuple[str, str]]:
+        return [("DEVMODE", f"{self.mode:#05o}".replace("0o", "0"))]
+
+
+def _misc(kernel: Kernel, name: str, minor: int, path: str, mode: int, opener: Opener) -> None:
+    device = _MiscDevice(kernel, name, minor, path, mode)
+    kernel.add_class_device(device, quiet=True)
+    kernel.add_node(path, CharacterDevice(_MISC_MAJOR, minor, opener, mode))
+
+
+def boot(machine: Machine) -> None:
+    """Load the modules vfio, vfio_iommu_type1 and iommufd as far as the machine's description names them.
+
+    Without iommufd there is no ``/dev/iommu``, and devices have no node of their own.
+    """
+    kernel, core = machine.kernel, vfio_core(machine.kernel)
+    names = {name.replace("-", "_") for name in machine.spec.modules}
+    core.cdev = machine.spec.iommufd and "iommufd" in names
+    core.type1 = "vfio_iommu_type1" in names
+    if core.cdev:
+        kernel.modules.load(Module("iommufd", parameters={"allow_unsafe_interrupts": _switch()}))
+        _misc(kernel, "iommu", _IOMMU_MINOR, "iommu", 0o660, lambda path, flags: IommufdFile(core))
+    if "vfio" in names or core.type1:
+        module = Module("vfio", version="0.3")
+        kernel.modules.load(module, needs=("iommufd",))
+        kernel.class_("vfio")
+        kernel.class_("vfio-dev")
+        _misc(kernel, "vfio", _VFIO_MINOR, "vfio/vfio", 0o666, lambda path, flags: ContainerFile(core))
+        if core.indexes:
+            core.hold("vfio")  # devices that were registered before
+    if core.type1:
+        parameters = {
+            "allow_unsafe_interrupts": _switch(),
+            "disable_hugepages": _switch(),
+            "dma_entry_limit": Attribute(lambda: f"{core.dma_entry_limit}\n", lambda data: _set_limit(core, data)),
+        }
+        kernel.modules.load(Module("vfio_iommu_type1", version="0.2", parameters=parameters), needs=("vfio",))
+
+
+def _set_limit(core: VfioCore, data: bytes) -> None:
+    limit = kstrtoul(data, 0)
+    if limit >= 1 << 32:
+        raise fail(errno.ERANGE)
+    core.dma_entry_limit = limit
+
+
+def _switch() -> Attribute:
+    """A parameter of type bool; nothing in the machine depends on these."""
+    value = "N"
+
+    def store(data: bytes) -> None:
+        nonlocal value
+        word = data[:2].lower()
+        if word[:1] in (b"y", b"t", b"1") or word == b"on":
+            value = "Y"
+        elif word[:1] in (b"n", b"f", b"0") or word == b"of":
+            value = "N"
+        else:
+            raise fail(errno.EINVAL)  # kstrtobool
+
+    return Attribute(lambda: f"{value}\n", store)
