@@ -12,6 +12,7 @@ from .facts import Fact, Question
 
 __all__ = ["RULES", "Rule", "Verdict", "normalise", "verdict"]
 
+_CC = 3
 _ODD_CC_FROM = "SENSE ID, orb.lpm=0x40 (no such path)"
 _SETS = {"children", "files", "dev_vfio", "vfio_dev", "nodes", "names", "group_files", "group_devices"}
 
@@ -86,14 +87,15 @@ def _schib(result: Any) -> Any:
 
 
 def _clear_cc(result: Any) -> Any:
-    """Condition code 0 in byte 0 of the IRB's SCSW, or in that of a SCHIB (offset 28)."""
+    """Condition code 3 becomes 0 in byte 0 of the IRB's SCSW, or in that of a SCHIB (offset 28)."""
     if isinstance(result, dict):
         for key, at in (("irb", 0), ("value", 28)):
             text = result.get(key)
             if isinstance(text, str) and len(text) > 2 * at + 2:
-                byte = int(text[2 * at : 2 * at + 2], 16) & 0xFC
+                byte = int(text[2 * at : 2 * at + 2], 16)
+                byte &= ~_CC if byte & _CC == _CC else ~0
                 result[key] = f"{text[: 2 * at]}{byte:02x}{text[2 * at + 2 :]}"
-        if "scsw" in result:
+        if "scsw" in result and result["scsw"]["cc"] == _CC:
             result["scsw"]["cc"] = 0
     return result
 
