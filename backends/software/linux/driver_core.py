@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Bus", "Device", "DeviceClass", "DeviceSource", "Driver", "override_attribute"]
 
-_SYNTHETIC = ("add", "remove", "change", "move", "online", "offline", "bind", "unbind")
+_SYNTHETIC = re.compile(
+    rb"(add|remove|change|move|online|offline|bind|unbind)"
+    rb"(?: ([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})((?: [0-9A-Za-z]+=[0-9A-Za-z]+)*))?[\n\0]?\Z"
+)
 
 
 class Device:
@@ -124,10 +128,16 @@ class Device:
         self.kernel.uevents.send(action, self.devpath, pairs)
 
     def _store_uevent(self, data: bytes) -> None:
-        action = data.split(b"\0")[0].strip().split(b" ")[0].decode(errors="replace")
-        if action not in _SYNTHETIC:
+        # kobject_synth_uevent: ACTION [UUID [KEY=VALUE ...]]
+        match = _SYNTHETIC.match(data)
+        if match is None:
             raise fail(errno.EINVAL)
-        self.uevent(action, [("SYNTH_UUID", "0")])
+        action, uuid, arguments = (part.decode() if part is not None else "" for part in match.groups())
+        pairs = [("SYNTH_UUID", uuid or "0")]
+        for argument in arguments.split():
+            key, _, value = argument.partition("=")
+            pairs.append((f"SYNTH_ARG_{key}", value))
+        self.uevent(action, pairs)
 
     def _show_uevent(self) -> str:
         return "".join(f"{key}={value}\n" for key, value in self.variables())

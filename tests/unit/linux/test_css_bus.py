@@ -71,6 +71,9 @@ def test_offline_twice_is_refused(host: CcwHost) -> None:
         ("chp0.01/configure", "2", errno.EINVAL),
         ("chp0.01/configure", "1 2", errno.EINVAL),
         (f"{RNG}/uevent", "nonsense", errno.EINVAL),
+        (f"{RNG}/uevent", "add ", errno.EINVAL),
+        (f"{RNG}/uevent", "add fe4d7c9d", errno.EINVAL),
+        (f"{RNG}/uevent", "add fe4d7c9d-b8c6-4a70-9ef1-3d8a58d18eed A", errno.EINVAL),
     ],
 )
 def test_refused_writes(host: CcwHost, path: str, text: str, code: int) -> None:
@@ -263,6 +266,11 @@ def test_a_synthetic_event(host: CcwHost) -> None:
     (event,) = host.events
     assert list(event.properties.items())[2:-1] == [
         ("SUBSYSTEM", "css"), ("SYNTH_UUID", "0"), ("DRIVER", "io_subchannel"), ("ST", "0"), ("MODALIAS", "css:t0"),
+    ]  # fmt: skip
+    host.write("0.0.0006/uevent", "change fe4d7c9d-b8c6-4a70-9ef1-3d8a58d18eed A=1 B=abc\n")
+    (event,) = host.events
+    assert list(event.properties.items())[3:6] == [
+        ("SYNTH_UUID", "fe4d7c9d-b8c6-4a70-9ef1-3d8a58d18eed"), ("SYNTH_ARG_A", "1"), ("SYNTH_ARG_B", "abc"),
     ]  # fmt: skip
     for path in ("uevent", "defunct/uevent", "chp0.00/uevent"):
         host.write(path, "add")
