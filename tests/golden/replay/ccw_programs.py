@@ -21,8 +21,9 @@ SENSE_ID = {"orb": "0000000000c0ff0000011000", "fctl": 4, "memory": {"0x11000": 
 _DATA = 0x20000
 _FILL = 0xEE
 _IO_SIZE = ctypes.sizeof(vfio_ccw.CcwIoRegion)
-_IRB_AT = vfio_ccw.CcwIoRegion.irb_area.offset
-_RETURN_AT = vfio_ccw.CcwIoRegion.ret_code.offset
+_IRB_AT = vfio_ccw.ORB_AREA_SIZE + vfio_ccw.SCSW_AREA_SIZE
+_RETURN_AT = _IRB_AT + vfio_ccw.IRB_AREA_SIZE
+_COMMAND_RETURN_AT = 4
 
 
 def _scsw(irb: bytes) -> dict[str, Any]:
@@ -139,6 +140,6 @@ class ChannelDevice:
         """HALT or CLEAR SUBCHANNEL, and what came of it."""
         self.io.read()
         answer: dict[str, Any] = {"pwrite": self.command(command)}
-        answer["ret_code"] = self.return_code(1, vfio_ccw.CcwCmdRegion.ret_code.offset)
+        answer["ret_code"] = self.return_code(1, _COMMAND_RETURN_AT)
         self._status(answer)
         return answer

@@ -11,7 +11,7 @@ import struct
 from typing import Any
 
 from pyvfio.abi import iommufd, vfio, vfio_type1, vfio_zdev
-from pyvfio.abi.layout import AbiStructure, native_struct, parse_capability_chain
+from pyvfio.abi.layout import AbiStructure, InfoCapHeader, native_struct, parse_capability_chain
 
 __all__ = ["big_endian", "device_info", "hot_reset_info", "iommu_info", "irq_info", "region_info"]
 
@@ -27,7 +27,7 @@ _IOMMU_CAPS: dict[int, type[AbiStructure]] = {
     vfio_type1.VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION: vfio_type1.IommuType1InfoCapMigration,
     vfio_type1.VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL: vfio_type1.IommuType1InfoDmaAvail,
 }
-_HEADER = ctypes.sizeof(vfio.InfoCapHeader)
+_HEADER = ctypes.sizeof(InfoCapHeader)
 
 
 def big_endian(raw: bytes, cls: type[AbiStructure], trailer: str = "") -> bytes:

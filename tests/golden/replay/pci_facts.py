@@ -53,7 +53,12 @@ _SLOT_ATTRIBUTES = ("adapter", "address", "cur_bus_speed", "max_bus_speed", "pow
 def function(seam: Seam, bdf: str) -> dict[str, Any]:
     """The attributes of a function (None: there is no such file), its driver, its group and its files."""
     path = f"{DEVICES}/{bdf}"
-    found: dict[str, Any] = {name: seam.quiet(lambda at=f"{path}/{name}": seam.text(at)) for name in _ATTRIBUTES}
+    found: dict[str, Any] = {}
+    for name in _ATTRIBUTES:
+        try:
+            found[name] = seam.text(f"{path}/{name}")
+        except OSError:
+            found[name] = None
     found["util_string"] = seam.read(f"{path}/util_string").hex()
     found["driver"] = seam.link(f"{path}/driver")
     found["iommu_group"] = seam.link(f"{path}/iommu_group")

@@ -148,7 +148,8 @@ class ZpciDevice(ZpciDma):
     @on("config space", "capabilities")
     def capabilities(self, question: Question) -> Any:
         space = self.config(0, _CONFIG_SIZE)
-        found, at = [], space[pci_regs.PCI_CAPABILITY_LIST]
+        found: list[dict[str, str]] = []
+        at = space[pci_regs.PCI_CAPABILITY_LIST]
         while at and len(found) < _CONFIG_SIZE:
             content = space[at : at + _CAP_BYTES].hex()
             found.append({"offset": hex(at), "id": hex(space[at]), "bytes": content})
