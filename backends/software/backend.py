@@ -71,20 +71,23 @@ class SoftwareBackend:
 
     def close(self, fd: int | None = None) -> None:
         """See `Backend.close`."""
+        if fd is None:
+            self._close_all()
+            return
         with self._lock:
-            if fd is None:
-                self._close_all()
-                return
             if self.faults.active:
                 self.faults.check("close", self._table.path(fd))
             self._table.close(fd)
             self._clock.settle()
 
     def _close_all(self) -> None:
-        if not self._closed:
+        with self._lock:
+            if self._closed:
+                return
             self._closed = True
             self._table.close_all()
-            self.machine.close()
+        # Not under the lock: the machine's thread needs it to come to its end.
+        self.machine.close()
 
     def read(self, fd: int, n: int) -> bytes:
         """See `Backend.read`."""

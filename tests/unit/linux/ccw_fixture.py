@@ -64,8 +64,8 @@ def refused(code: int) -> Iterator[None]:
 class CcwHost:
     """A booted machine; paths without a leading slash are below ``/sys/devices/css0``."""
 
-    def __init__(self, spec: MachineSpec | None = None) -> None:
-        self.host = SoftwareBackend(Machine(spec if spec is not None else lab_spec()))
+    def __init__(self, spec: MachineSpec | None = None, *, paced: bool = False) -> None:
+        self.host = SoftwareBackend(Machine(spec if spec is not None else lab_spec(), paced=paced))
         self.machine = self.host.machine
         self.events = self.host.uevents()
 

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -449,3 +450,16 @@ def test_reading_a_whole_region_shows_the_answer(channel: Channel) -> None:
     region = channel.host.pread(channel.fd, IO_SIZE, IO)
     assert region[12:24] == START
     assert Irb.from_bytes(region[24:120]).scsw.ok
+
+
+def test_on_a_paced_machine_the_answer_comes_from_a_thread_that_ends_with_it() -> None:
+    with CcwHost(paced=True) as host:
+        channel = host.open_channel()
+        for _ in range(3):
+            channel.start(SENSE_ID)
+            assert channel.io.wait(10) == 1
+            assert channel.irb().scsw.ok
+        channel.start(SUSPENDED, orb=Orb(cpa=PROGRAM, pfch=True, spnd=True))
+        channel.close_device()
+        channel.close()
+    assert "pyvfio-machine" not in [thread.name for thread in threading.enumerate()]
