@@ -55,11 +55,6 @@ class OpenDevice:
         """The number of the type 1 IOMMU for ``VFIO_SET_IOMMU``."""
         return vfio.VFIO_TYPE1v2_IOMMU if self.mode.endswith("v2") else vfio.VFIO_TYPE1_IOMMU
 
-    @property
-    def splits(self) -> bool:
-        """Whether an unmap may begin or end inside a mapping without an error."""
-        return self.version == vfio.VFIO_TYPE1_IOMMU and self.mode != "iommufd"
-
     def map(self, iova: int, vaddr: int, size: int, *, read: bool = True, write: bool = True) -> None:
         """Map `size` bytes at `vaddr` for the device at `iova`."""
         if self.mode == "iommufd":
@@ -73,6 +68,13 @@ class OpenDevice:
         if self.mode == "iommufd":
             return requests.ioas_unmap(self.backend, self.container, self.ioas, iova, size)
         return requests.unmap_dma(self.backend, self.container, iova, size)
+
+    def unmap_nothing(self, iova: int, size: int) -> bool:
+        """Whether an unmap finds nothing: 0 bytes, or ENOENT of an IOAS."""
+        try:
+            return self.unmap(iova, size) == 0
+        except FileNotFoundError:
+            return True
 
     def ranges(self) -> list[tuple[int, int]]:
         """The IOVA ranges, (first, last) of each; one that covers all where the kernel names none."""
