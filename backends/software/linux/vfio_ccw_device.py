@@ -42,6 +42,8 @@ _DATA_AT = native_struct(abi.IrqSet).size
 class VfioCcwDevice(VfioDevice):
     """The VFIO device of a mediated device below the subchannel `sch`."""
 
+    moves_position = False
+
     def __init__(self, mdev: MdevDevice, sch: SubchannelDevice) -> None:
         super().__init__(mdev.kernel, mdev, emulated=True)
         self.machine = CcwMachine(self, sch)

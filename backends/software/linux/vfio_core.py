@@ -61,6 +61,9 @@ class VfioDevice:
     All methods are called under the machine's lock and raise OSError.
     """
 
+    moves_position = True
+    """Whether ``read`` and ``write`` move the file's position, which is the driver's business."""
+
     def __init__(self, kernel: Kernel, device: Device, *, emulated: bool = False) -> None:
         self.kernel = kernel
         self.device = device

@@ -123,14 +123,16 @@ class DeviceFile(File):
         if not self.granted:
             raise fail(errno.EINVAL)
         data = self.device.read(n, self.position)
-        self.position += len(data)
+        if self.device.moves_position:
+            self.position += len(data)
         return data
 
     def write(self, data: bytes) -> int:
         if not self.granted:
             raise fail(errno.EINVAL)
         taken = self.device.write(data, self.position)
-        self.position += taken
+        if self.device.moves_position:
+            self.position += taken
         return taken
 
     def pread(self, n: int, offset: int) -> bytes:

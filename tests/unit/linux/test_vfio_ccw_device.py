@@ -463,3 +463,12 @@ def test_on_a_paced_machine_the_answer_comes_from_a_thread_that_ends_with_it() -
         channel.close_device()
         channel.close()
     assert "pyvfio-machine" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_the_position_of_the_file_stays(channel: Channel) -> None:
+    channel.start(SENSE_ID)
+    first = channel.host.read(channel.fd, 12)
+    assert first == channel.host.read(channel.fd, 12) == channel.host.pread(channel.fd, 12, IO)
+    assert channel.host.write(channel.fd, first) == 12
+    assert channel.host.write(channel.fd, first) == 12
+    assert channel.io.read() == 3
