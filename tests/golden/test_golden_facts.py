@@ -15,6 +15,7 @@ def check(one: Verdict) -> None:
     reason = _EXCLUDED.get(one.id) or _DISAGREEING.get(one.id)
     if reason is None:
         assert one.actual == one.expected
+        assert one.agrees, "values of different types (true is not 1)"
     elif one.agrees:
         pytest.fail(f"{one.id} agrees: take it out of the list ({reason})")
     elif one.id in _EXCLUDED:

@@ -52,7 +52,7 @@ class ContainerFile(File):
     def _check_extension(self, extension: int) -> int:
         if self.driver is not None:
             return self.driver.check_extension(extension)
-        return Type1.offers(extension) if self.core.type1 else 0
+        return int(Type1.offers(extension)) if self.core.type1 else 0
 
     def _set_iommu(self, kind: int) -> int:
         if not self.groups or self.driver is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -210,4 +211,6 @@ def verdict(fact: Fact, answer: Any) -> Verdict:
     """Compare a machine's answer with a recorded one."""
     expected = normalise(fact.question, fact.result, golden=True)
     actual = normalise(fact.question, answer, golden=False)
-    return Verdict(fact.id, expected == actual, expected, actual)
+    # as JSON, where true is not 1
+    agrees = json.dumps(expected, sort_keys=True) == json.dumps(actual, sort_keys=True)
+    return Verdict(fact.id, agrees, expected, actual)

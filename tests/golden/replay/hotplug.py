@@ -23,6 +23,7 @@ _NET, _RNG = "0011:00:00.0", "0030:00:00.0"
 _NET_SLOT = "/sys/bus/pci/slots/00000010"
 _PLUG = "device_add and device_del over QMP"
 _CONFIG_AT = vfio.VFIO_PCI_CONFIG_REGION_INDEX << 40
+_ROOT_DISK_SIZE = 258048 * 512  # bytes
 _HOT_UID, _HOT_FID = 0x77, 0x88
 _REPORT = struct.pack(">BBHI56x", 1, 0, 0, 0)  # version 1, action 0
 
@@ -33,8 +34,9 @@ class HotplugReplay(Replay):
     file = "zpci-hotplug"
 
     def restrict(self, spec: Any) -> None:
-        """See `only_guest_subchannels`."""
+        """See `only_guest_subchannels`; this guest's root disk was smaller."""
         only_guest_subchannels(spec)
+        spec.subchannels[-1].options["size"] = _ROOT_DISK_SIZE
 
     def after(self, question: Question, work: Callable[[], Any]) -> dict[str, Any]:
         """Do it, and look around as the recorder did."""
@@ -73,7 +75,7 @@ class HotplugReplay(Replay):
 
     @on("recover.*", "report_error <- (short|64 bytes, version 1, action 0)")
     def report(self, question: Question, what: str) -> Any:
-        data = _REPORT[:8] if what == "short" else _REPORT
+        data = _REPORT[:2] if what == "short" else _REPORT
         return self.after(question, lambda: self.seam.write(f"{DEVICES}/{_NET}/report_error", data))
 
     @on("recover.*", "bus rescan <- 1")

@@ -47,14 +47,14 @@ def leaving(section: str) -> Callable[[_F], _F]:
 class Script:
     """Base of the replays.  The handlers are methods marked with `on`; the first that matches is taken."""
 
-    _handlers: ClassVar[list[tuple[str, str, re.Pattern[str] | None, str]]] = []
+    _handlers: ClassVar[list[tuple[str, str, re.Pattern[str] | None, Handler]]] = []
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls._handlers = [
-            (kind, section, pattern, name)
+            (kind, section, pattern, member)
             for klass in cls.__mro__
-            for name, member in vars(klass).items()
+            for member in vars(klass).values()
             for kind, section, pattern in getattr(member, "golden_rules", ())
         ]
 
@@ -72,22 +72,22 @@ class Script:
         return answers
 
     def _hooks(self, kind: str, section: str) -> None:
-        for rule, at, _, name in self._handlers:
+        for rule, at, _, handler in self._handlers:
             if rule == kind and re.fullmatch(at, section):
                 try:
-                    getattr(self, name)()
+                    handler(self)
                 except Exception as error:
                     self.problems.append(f"{kind} {section!r}: {type(error).__name__}: {error}")
 
     def _answer(self, question: Question) -> Any:
-        for rule, at, pattern, name in self._handlers:
+        for rule, at, pattern, handler in self._handlers:
             if rule != "on" or pattern is None or not re.fullmatch(at, question.section):
                 continue
             match = pattern.fullmatch(question.what)
             if match is None:
                 continue
             try:
-                return getattr(self, name)(question, *match.groups())
+                return handler(self, question, *match.groups())
             except Exception as error:
                 return {"exception": f"{type(error).__name__}: {error}"}
         try:

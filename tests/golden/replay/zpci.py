@@ -14,7 +14,7 @@ from . import infos
 from .facts import Question
 from .iommufd import Iommufd
 from .pci_facts import DEVICES
-from .script import entering, on
+from .script import entering, leaving, on
 from .seam import INFO_SIZE, Blocked, unmapped_address
 from .zpci_binding import DRIVERS, FIRST
 from .zpci_device import ZpciDevice
@@ -143,7 +143,7 @@ class ZpciReplay(ZpciDevice):
     # removal while open
 
     @on(_UNBIND, "request eventfd")
-    def unbind(self, question: Question) -> Any:
+    def unbind_open(self, question: Question) -> Any:
         for signal in self.signals:
             signal.read()
         self.remover = Blocked(lambda: self.seam.write(f"{DRIVERS}/vfio-pci/unbind", FIRST))
@@ -262,3 +262,8 @@ class ZpciReplay(ZpciDevice):
     @on(_CDEV, "device info by cdev")
     def info_cdev(self, question: Question) -> Any:
         return infos.device_info(self.raw_info(self.device, INFO_SIZE))
+
+    @leaving(_CDEV)
+    def close_everything(self) -> None:
+        fds = [self.device, self.second_device, self.second, self.container, self.other, self.ioas.fd]
+        self.seam.close_all(fds)

@@ -23,6 +23,7 @@ _CONFIG = vfio.VFIO_PCI_CONFIG_REGION_INDEX
 _CONFIG_SIZE = 256
 _CAP_BYTES = 16
 _REGION_ARGSZ = 512
+_COMMAND_ON = pci_regs.PCI_COMMAND_MEMORY | pci_regs.PCI_COMMAND_MASTER
 
 
 class ZpciDevice(ZpciDma):
@@ -191,11 +192,10 @@ class ZpciDevice(ZpciDma):
     @on("BARs", r"BAR(\d) read with memory decode off")
     def read_bar_off(self, question: Question, index: str) -> Any:
         command = (_CONFIG << _REGION_SHIFT) + pci_regs.PCI_COMMAND
-        before = self.config(pci_regs.PCI_COMMAND, 2)
-        off = int.from_bytes(before, "little") & ~pci_regs.PCI_COMMAND_MEMORY
-        self.seam.host.pwrite(self.device, off.to_bytes(2, "little"), command)
+        # Off is command 0, on again memory and bus master: what the recording's next look at it shows.
+        self.seam.host.pwrite(self.device, bytes(2), command)
         answer = self.bar(int(index), 0, 4)
-        self.seam.host.pwrite(self.device, before, command)
+        self.seam.host.pwrite(self.device, _COMMAND_ON.to_bytes(2, "little"), command)
         return answer
 
     @on("BARs", "VGA region")
