@@ -10,6 +10,7 @@ from pyvfio_backends.software.clock import Clock
 from pyvfio_backends.software.description import MachineSpec
 from pyvfio_backends.software.faults import Faults
 from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
+from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 from pyvfio_backends.software.linux import css, pci, vfio_core
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.memory import HostMemory
@@ -26,6 +27,7 @@ class Machine:
     """
 
     css: ChannelSubsystemHardware
+    zpci: ZpciFacility
 
     def __init__(self, spec: MachineSpec, *, seed: int = 0, paced: bool = False) -> None:
         self.spec = spec

@@ -1,0 +1,219 @@
+"""The bell: a PCI function that does what its doorbell says, really, by DMA and MSI-X.
+
+Vendor 0x1af4, device 0x10f0 (the range virtio leaves to experiments), class 0xff0000.  BAR 1 is the MSI-X table with
+four vectors.  The registers are in BAR 0 (memory, 4096 bytes); they are little-endian, and each is accessed whole and
+aligned, the 64-bit ones also by halves::
+
+    00   SOURCE    rw 64   IOVA to read from
+    08   TARGET    rw 64   IOVA to write to
+    10   COUNT     rw 32   bytes, at most 16 MiB (CHECK: of the source)
+    14   COMMAND   wo 32   the doorbell: 1 COPY, 2 FILL, 3 CHECK, 4 INTERRUPT; reads as the last command
+    18   STATUS    rw 32   bits as below; a 1 that is written clears DONE or ERROR
+    1c   VECTOR    rw 32   the MSI-X vector signalled when a command ends, 0 to 3; ffffffff: none
+    20   PATTERN   rw 32   FILL: its low byte; after CHECK: the CRC-32 of the bytes read
+    24   SERIAL    ro 32   commands done since reset
+    28   FAULT     ro 64   the IOVA at which the last DMA failed
+    3c   MAGIC     ro 32   4c 4c 45 42 ("BELL" as a little-endian number)
+
+    STATUS   | reserved ... | master off 4 | bad vector 3 | bad command 2 | error 1 | done 0 |
+
+A command ends at once: DONE is set, with ERROR when it failed (an address that is not mapped, a count that is too
+large, a command that does not exist, the function not being bus master), and VECTOR is signalled in either case.
+Nothing is written to the target of a COPY or a FILL that fails.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Callable
+from enum import IntEnum, IntFlag
+from typing import Final
+
+from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.hardware.dma import DmaFault
+from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
+from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
+from pyvfio_backends.software.hardware.zpci.msix import MsixTable
+
+__all__ = [
+    "BAR",
+    "CHECK",
+    "COMMAND",
+    "COPY",
+    "COUNT",
+    "FAULT",
+    "FILL",
+    "INTERRUPT",
+    "MAGIC",
+    "MAGIC_VALUE",
+    "NO_VECTOR",
+    "PATTERN",
+    "SERIAL",
+    "SOURCE",
+    "STATUS",
+    "TARGET",
+    "VECTOR",
+    "VECTORS",
+    "Bell",
+    "BellCommand",
+    "BellStatus",
+]
+
+BAR: Final = 0
+SOURCE: Final = 0x00
+TARGET: Final = 0x08
+COUNT: Final = 0x10
+COMMAND: Final = 0x14
+STATUS: Final = 0x18
+VECTOR: Final = 0x1C
+PATTERN: Final = 0x20
+SERIAL: Final = 0x24
+FAULT: Final = 0x28
+MAGIC: Final = 0x3C
+MAGIC_VALUE: Final = 0x42454C4C
+NO_VECTOR: Final = 0xFFFFFFFF
+VECTORS: Final = 4
+COUNT_LIMIT: Final = 16 << 20
+
+
+class BellCommand(IntEnum):
+    """What the doorbell can be told."""
+
+    COPY = 1
+    FILL = 2
+    CHECK = 3
+    INTERRUPT = 4
+
+
+class BellStatus(IntFlag):
+    """Bits of STATUS."""
+
+    DONE = 1 << 0
+    ERROR = 1 << 1
+    BAD_COMMAND = 1 << 2
+    BAD_VECTOR = 1 << 3
+    MASTER_OFF = 1 << 4
+
+
+COPY: Final = BellCommand.COPY
+FILL: Final = BellCommand.FILL
+CHECK: Final = BellCommand.CHECK
+INTERRUPT: Final = BellCommand.INTERRUPT
+
+_SIZE = 0x1000
+_TABLE_BAR = 1
+_MSIX_CAPABILITY = 0x40
+_PENDING_OFFSET = 0x800
+_WIDE = (SOURCE, TARGET, FAULT)
+_REGISTERS = (SOURCE, TARGET, COUNT, COMMAND, STATUS, VECTOR, PATTERN, SERIAL, FAULT, MAGIC)
+_READ_ONLY = (SERIAL, FAULT, MAGIC)
+_DWORD = 0xFFFFFFFF
+
+
+class Bell:
+    """The device: the registers of BAR 0, its configuration space, BARs and MSI-X table.
+
+    `schedule` puts the work of a command off (a delay in seconds, and the work); without it a command is done inside
+    the store that rings the bell.  `attach` tells it the function whose DMA and interrupts it uses.
+    """
+
+    def __init__(
+        self, *, delay: float = 0.0, schedule: Callable[[float, Callable[[], None]], None] | None = None
+    ) -> None:
+        self.config = ConfigSpace(Identity(0x1AF4, 0x10F0, 0x1AF4, 0x0001, 0xFF0000, 1), interrupt_pin=0)
+        self.msix = MsixTable(self.config, _MSIX_CAPABILITY, _TABLE_BAR, VECTORS, _PENDING_OFFSET)
+        memory32 = regs.PCI_BASE_ADDRESS_SPACE_MEMORY
+        self.bars = [Bar(BAR, _SIZE, memory32, self), Bar(_TABLE_BAR, _SIZE, memory32, self.msix)]
+        for bar in self.bars:
+            self.config.set_bar(bar.index, bar.size, bar.flags)
+        self._delay = delay
+        self._schedule = schedule
+        self._function: ZpciFunction | None = None
+        self._values: dict[int, int] = {}
+        self._epoch = 0
+        self.reset()
+
+    def attach(self, function: ZpciFunction) -> None:
+        """Belong to a function."""
+        self._function = function
+
+    # registers
+
+    def reset(self) -> None:
+        """See `Registers.reset`: all zero, no vector; a command under way is lost."""
+        self._values = dict.fromkeys(_REGISTERS, 0)
+        self._values[VECTOR] = NO_VECTOR
+        self._values[MAGIC] = MAGIC_VALUE
+        self._epoch += 1
+
+    def _locate(self, offset: int, length: int) -> tuple[int, int]:
+        """The register of an access, and the bits to shift its value by."""
+        for register in _WIDE:
+            if (offset, length) in ((register, 8), (register, 4), (register + 4, 4)):
+                return register, 8 * (offset - register)
+        if length == 4 and offset in _REGISTERS:
+            return offset, 0
+        raise Unmapped
+
+    def read(self, offset: int, length: int) -> int:
+        """See `Registers.read`."""
+        register, shift = self._locate(offset, length)
+        return self._values[register] >> shift & (1 << 8 * length) - 1
+
+    def write(self, offset: int, length: int, value: int) -> None:
+        """See `Registers.write`."""
+        register, shift = self._locate(offset, length)
+        if register in _READ_ONLY:
+            return
+        if register == STATUS:
+            self._values[STATUS] &= ~value
+            return
+        mask = (1 << 8 * length) - 1
+        self._values[register] = self._values[register] & ~(mask << shift) | (value & mask) << shift
+        if register == COMMAND:
+            self._ring()
+
+    # work
+
+    def _ring(self) -> None:
+        if self._schedule is None:
+            self._work()
+            return
+        epoch = self._epoch
+        self._schedule(self._delay, lambda: self._work() if epoch == self._epoch else None)
+
+    def _work(self) -> None:
+        values, function = self._values, self._function
+        if function is None:
+            return
+        status = BellStatus.DONE
+        try:
+            self._execute(function, values[COMMAND])
+        except DmaFault as fault:
+            values[FAULT] = fault.iova
+            status |= BellStatus.ERROR
+            if not function.config.bus_master:
+                status |= BellStatus.MASTER_OFF
+        except ValueError:
+            status |= BellStatus.ERROR | BellStatus.BAD_COMMAND
+        values[SERIAL] = values[SERIAL] + 1 & _DWORD
+        vector = values[VECTOR]
+        if vector != NO_VECTOR and vector >= VECTORS:
+            status |= BellStatus.ERROR | BellStatus.BAD_VECTOR
+        values[STATUS] = int(status)
+        if vector < VECTORS:
+            function.signal(vector)
+
+    def _execute(self, function: ZpciFunction, number: int) -> None:
+        command = BellCommand(number)
+        values = self._values
+        count = values[COUNT]
+        if count > COUNT_LIMIT:
+            raise ValueError(count)
+        if command is BellCommand.COPY:
+            function.dma_copy(values[TARGET], values[SOURCE], count)
+        elif command is BellCommand.FILL:
+            function.dma_write(values[TARGET], bytes([values[PATTERN] & 0xFF]) * count)
+        elif command is BellCommand.CHECK:
+            values[PATTERN] = binascii.crc32(function.dma_read(values[SOURCE], count))

@@ -1,0 +1,335 @@
+"""Virtio devices on PCI with the identity and the registers that QEMU 7.2 gives them.
+
+BAR 0 is the legacy register block (I/O, which zPCI cannot reach), BAR 1 the MSI-X table, and BAR 4 holds::
+
+    0000   common configuration (`pyvfio.abi.virtio_pci` draws it)
+    1000   interrupt status, one byte, cleared by reading
+    2000   configuration of the device kind, little-endian
+    3000   notification, 4 bytes from queue to queue
+
+There are registers but no queues: notifying an enabled queue is `NotModelled`.  As QEMU does, disabling and enabling
+the function leaves these registers alone; writing 0 to the device status resets what belongs to the driver.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from pyvfio.abi import pci_regs as regs
+from pyvfio.abi import virtio_pci as abi
+from pyvfio.errors import Misuse, NotModelled
+from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.zpci.bar import Bar
+from pyvfio_backends.software.hardware.zpci.msix import MsixTable
+
+__all__ = ["COMMON", "DEVICE", "ISR", "NOTIFY", "VirtioKind", "VirtioPci", "virtio_blk", "virtio_net", "virtio_rng"]
+
+COMMON, ISR, DEVICE, NOTIFY = 0x0000, 0x1000, 0x2000, 0x3000
+_PART = 0x1000
+_BAR4_SIZE = 0x4000
+_TABLE_BAR, _TABLE_BAR_SIZE, _PENDING_OFFSET = 1, 0x1000, 0x800
+_REGISTER_BAR = 4
+_NOTIFY_STEP = 4
+_LEGACY_HEADER = 20
+_NO_VECTOR = 0xFFFF
+_VENDOR = 0x1AF4
+_MODERN_FIRST_ID = 0x1040
+_MODERN_SUBSYSTEM = 0x1100
+_FEATURES_HIGH = 0x101  # VERSION_1 and RING_RESET
+_MSIX_CAPABILITY, _WINDOW_CAPABILITY = 0x98, 0x84
+_WINDOW_DATA = _WINDOW_CAPABILITY + abi.VIRTIO_PCI_NOTIFY_CAP_MULT
+_DWORD = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class VirtioKind:
+    """A kind of device: its virtio `type`, the id and class of its transitional form, features 0 to 31, the sizes of
+    its queues, its own configuration, its MSI-X `vectors` and the size of its expansion ROM.
+    """
+
+    type: int
+    transitional_id: int
+    class_code: int
+    features: int
+    queues: tuple[int, ...]
+    config: bytes
+    vectors: int
+    rom_size: int = 0
+
+
+def virtio_net(mac: str = "52:54:00:12:34:56") -> VirtioKind:
+    """A network interface with the hardware address `mac`.  Raise `Misuse` when it is not one."""
+    try:
+        address = bytes.fromhex(mac.replace(":", ""))
+    except ValueError:
+        address = b""
+    if len(address) != 6:
+        raise Misuse("build virtio network interface", mac, cause="a MAC address is written 52:54:00:12:34:56")
+    link_up = struct.pack("<H", 1)
+    return VirtioKind(1, 0x1000, 0x020000, 0x30BF8024, (256, 256, 64), address + link_up, 4, 0x40000)
+
+
+def virtio_blk(size: int = 1 << 20) -> VirtioKind:
+    """A disk of `size` bytes.  Raise `Misuse` unless these are whole sectors of 512 bytes."""
+    sectors, rest = divmod(size, 512)
+    if size <= 0 or rest:
+        raise Misuse("build virtio disk", cause=f"its size is a multiple of 512 bytes, not {size}")
+    most = 0x3FFFFF
+    config = struct.pack(
+        "<QIIHBBIBBHIBxHIIIIIB3x",
+        sectors,
+        0,  # largest segment: not offered
+        254,  # most segments
+        min(sectors // (16 * 63), 0x3FFF),
+        16,
+        63,
+        512,
+        0,  # physical block exponent
+        0,  # alignment offset
+        0,  # smallest I/O
+        0,  # best I/O
+        1,  # write-back cache
+        1,  # queues
+        most,  # sectors discarded at once
+        1,
+        1,
+        most,  # sectors zeroed at once
+        1,
+        1,
+    )
+    return VirtioKind(2, 0x1001, 0x010000, 0x30006E54, (256,), config, 2)
+
+
+def virtio_rng() -> VirtioKind:
+    """An entropy source."""
+    return VirtioKind(4, 0x1005, 0x00FF00, 0x30000000, (8,), b"", 2)
+
+
+@dataclass(slots=True)
+class _Queue:
+    size: int
+    vector: int = _NO_VECTOR
+    enabled: int = 0
+    descriptors: int = 0
+    driver: int = 0
+    device: int = 0
+
+
+class VirtioPci:
+    """The device behind a function: `config` space, `bars` and `msix` are built for it; it is the registers of BAR 4.
+
+    `legacy` devices are transitional (BAR 0 in I/O space, ids 0x1000 and up), others are version 1 only.
+    """
+
+    def __init__(self, kind: VirtioKind, *, legacy: bool = True) -> None:
+        self.kind = kind
+        self.legacy = legacy
+        self.config = ConfigSpace(self._identity(), interrupt_pin=1)
+        self._add_window()
+        self._add_capabilities()
+        self.msix = MsixTable(self.config, _MSIX_CAPABILITY, _TABLE_BAR, kind.vectors, _PENDING_OFFSET)
+        memory64 = regs.PCI_BASE_ADDRESS_MEM_TYPE_64 | regs.PCI_BASE_ADDRESS_MEM_PREFETCH
+        self.bars = [
+            Bar(_TABLE_BAR, _TABLE_BAR_SIZE, regs.PCI_BASE_ADDRESS_SPACE_MEMORY, self.msix),
+            Bar(_REGISTER_BAR, _BAR4_SIZE, memory64, self),
+        ]
+        if legacy:
+            size = 1 << (_LEGACY_HEADER + len(kind.config) - 1).bit_length()
+            self.bars.insert(0, Bar(0, size, regs.PCI_BASE_ADDRESS_SPACE_IO, _Legacy()))
+        for bar in self.bars:
+            self.config.set_bar(bar.index, bar.size, bar.flags)
+        if kind.rom_size:
+            self.config.set_rom(kind.rom_size)
+        self.queues = [_Queue(size) for size in kind.queues]
+        self.device_select = self.driver_select = self.queue_select = 0
+        self.driver_features = [0, 0]
+        self.config_vector = _NO_VECTOR
+        self.status = self.interrupt = 0
+
+    def _identity(self) -> Identity:
+        kind = self.kind
+        if self.legacy:
+            return Identity(_VENDOR, kind.transitional_id, _VENDOR, kind.type, kind.class_code)
+        return Identity(_VENDOR, _MODERN_FIRST_ID + kind.type, _VENDOR, _MODERN_SUBSYSTEM, kind.class_code, 1)
+
+    # configuration space
+
+    def _add_capabilities(self) -> None:
+        parts = (
+            (0x40, abi.VIRTIO_PCI_CAP_COMMON_CFG, COMMON),
+            (0x50, abi.VIRTIO_PCI_CAP_ISR_CFG, ISR),
+            (0x60, abi.VIRTIO_PCI_CAP_DEVICE_CFG, DEVICE),
+            (0x70, abi.VIRTIO_PCI_CAP_NOTIFY_CFG, NOTIFY),
+        )
+        for at, number, offset in parts:
+            extra = struct.pack("<I", _NOTIFY_STEP) if number == abi.VIRTIO_PCI_CAP_NOTIFY_CFG else b""
+            head = struct.pack("<BBB3xII", 16 + len(extra), number, _REGISTER_BAR, offset, _PART)
+            self.config.add_capability(at, regs.PCI_CAP_ID_VNDR, head + extra)
+        window = struct.pack("<BBB3xIII", 20, abi.VIRTIO_PCI_CAP_PCI_CFG, 0, 0, 0, 0)
+        self.config.add_capability(_WINDOW_CAPABILITY, regs.PCI_CAP_ID_VNDR, window)
+        self.config.allow(_WINDOW_CAPABILITY + abi.VIRTIO_PCI_CAP_BAR, 1, 0xFF)
+        for field in (abi.VIRTIO_PCI_CAP_OFFSET, abi.VIRTIO_PCI_CAP_LENGTH, abi.VIRTIO_PCI_NOTIFY_CAP_MULT):
+            self.config.allow(_WINDOW_CAPABILITY + field, 4, _DWORD)
+
+    def _add_window(self) -> None:
+        config = self.config
+        first = _MSIX_CAPABILITY + regs.PCI_CAP_MSIX_SIZEOF
+        size = regs.PCI_CFG_SPACE_SIZE - first
+        config.allow(first, size, (1 << 8 * size) - 1)  # QEMU keeps what is written past the capabilities
+        config.refresh = self._window_read
+        config.changed = self._config_written
+        config.live = (_WINDOW_DATA, _WINDOW_DATA + 4)
+
+    def _window(self) -> tuple[Bar, int, int] | None:
+        """The BAR, offset and length that the window capability shows; None when they make no sense."""
+        data = self.config.data
+        at = _WINDOW_CAPABILITY
+        number = data[at + abi.VIRTIO_PCI_CAP_BAR]
+        offset, length = struct.unpack_from("<II", data, at + abi.VIRTIO_PCI_CAP_OFFSET)
+        bar = next((bar for bar in self.bars if bar.index == number), None)
+        if bar is None or length not in (1, 2, 4) or offset % length or offset + length > bar.size:
+            return None
+        return bar, offset, length
+
+    def _window_read(self) -> None:
+        window = self._window()
+        if window is not None:
+            bar, offset, length = window
+            self.config.data[_WINDOW_DATA : _WINDOW_DATA + length] = bar.read(offset, length).to_bytes(length, "little")
+
+    def _config_written(self, offset: int, length: int) -> None:
+        window = self._window() if offset < _WINDOW_DATA + 4 and offset + length > _WINDOW_DATA else None
+        if window is not None:
+            bar, at, count = window
+            bar.write(at, count, int.from_bytes(self.config.data[_WINDOW_DATA : _WINDOW_DATA + count], "little"))
+
+    # the registers of BAR 4
+
+    def reset(self) -> None:
+        """See `Registers.reset`: nothing, see the module."""
+
+    def read(self, offset: int, length: int) -> int:
+        """See `Registers.read`."""
+        part, within = offset & -_PART, offset % _PART
+        if part == COMMON:
+            return self._common_read(within, length)
+        if part == ISR:
+            if within:
+                return 0
+            value, self.interrupt = self.interrupt, 0
+            return value
+        if part == DEVICE:
+            end = within + length
+            known = self.kind.config[within:end]
+            return int.from_bytes(known.ljust(length, b"\xff"), "little") if end > within else 0
+        return 0
+
+    def write(self, offset: int, length: int, value: int) -> None:
+        """See `Registers.write`."""
+        part, within = offset & -_PART, offset % _PART
+        if part == COMMON:
+            while length > 4:
+                self._common_write(within, value & _DWORD)
+                within, length, value = within + 4, length - 4, value >> 32
+            self._common_write(within, value)
+        elif part == NOTIFY:
+            queue = within // _NOTIFY_STEP
+            if queue < len(self.queues) and self.queues[queue].enabled:
+                raise NotModelled("virtqueues of virtio PCI functions")
+
+    def _common_read(self, offset: int, length: int) -> int:
+        image = self._common_image()
+        return int.from_bytes(image[offset : offset + length].ljust(length, b"\0"), "little")
+
+    def _common_image(self) -> bytes:
+        queue = self._queue or _Queue(0, 0)
+        offered = (self.kind.features, _FEATURES_HIGH)
+        return struct.pack(
+            "<IIIIHHBBHHHHHQQQHH",
+            self.device_select,
+            offered[self.device_select] if self.device_select < 2 else 0,
+            self.driver_select,
+            self.driver_features[self.driver_select] if self.driver_select < 2 else 0,
+            self.config_vector,
+            len(self.queues),
+            self.status,
+            0,  # generation: the configuration never changes
+            self.queue_select,
+            queue.size,
+            queue.vector if self._queue is not None else 0,
+            queue.enabled,
+            self.queue_select,
+            queue.descriptors,
+            queue.driver,
+            queue.device,
+            0,
+            0,
+        )
+
+    @property
+    def _queue(self) -> _Queue | None:
+        return self.queues[self.queue_select] if self.queue_select < len(self.queues) else None
+
+    def _common_write(self, offset: int, value: int) -> None:
+        # A register is only written at its first byte; the 64-bit addresses at either half.
+        if offset == abi.VIRTIO_PCI_COMMON_DFSELECT:
+            self.device_select = value
+        elif offset == abi.VIRTIO_PCI_COMMON_GFSELECT:
+            self.driver_select = value
+        elif offset == abi.VIRTIO_PCI_COMMON_GF:
+            if self.driver_select < 2:
+                self.driver_features[self.driver_select] = value
+        elif offset == abi.VIRTIO_PCI_COMMON_MSIX:
+            self.config_vector = self._vector(value)
+        elif offset == abi.VIRTIO_PCI_COMMON_STATUS:
+            self.status = value & 0xFF
+            if not self.status:
+                self.driver_reset()
+        elif offset == abi.VIRTIO_PCI_COMMON_Q_SELECT:
+            self.queue_select = value & 0xFFFF
+        elif self._queue is not None:
+            self._queue_write(self._queue, offset, value)
+
+    def _queue_write(self, queue: _Queue, offset: int, value: int) -> None:
+        if offset == abi.VIRTIO_PCI_COMMON_Q_SIZE:
+            queue.size = value & 0xFFFF
+        elif offset == abi.VIRTIO_PCI_COMMON_Q_MSIX:
+            queue.vector = self._vector(value)
+        elif offset == abi.VIRTIO_PCI_COMMON_Q_ENABLE:
+            queue.enabled = int(value == 1)
+        elif offset == abi.VIRTIO_PCI_COMMON_Q_RESET:
+            if value == 1:
+                queue.enabled = 0
+        else:
+            for name, low in (
+                ("descriptors", abi.VIRTIO_PCI_COMMON_Q_DESCLO),
+                ("driver", abi.VIRTIO_PCI_COMMON_Q_AVAILLO),
+                ("device", abi.VIRTIO_PCI_COMMON_Q_USEDLO),
+            ):
+                if offset in (low, low + 4):
+                    shift = 8 * (offset - low)
+                    kept = getattr(queue, name) & ~(_DWORD << shift)
+                    setattr(queue, name, kept | (value & _DWORD) << shift)
+
+    def _vector(self, value: int) -> int:
+        return value & 0xFFFF if value & 0xFFFF < self.kind.vectors else _NO_VECTOR
+
+    def driver_reset(self) -> None:
+        """Device status 0: the queues and the vectors are as at first."""
+        self.queues = [_Queue(size) for size in self.kind.queues]
+        self.config_vector = _NO_VECTOR
+        self.status = self.interrupt = 0
+
+
+class _Legacy:
+    """BAR 0: I/O space, which the instructions of zPCI cannot reach through Linux; it answers zeros."""
+
+    def read(self, offset: int, length: int) -> int:
+        return 0
+
+    def write(self, offset: int, length: int, value: int) -> None:
+        raise NotModelled("the legacy registers of virtio PCI functions")
+
+    def reset(self) -> None:
+        return

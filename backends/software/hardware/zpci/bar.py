@@ -1,0 +1,60 @@
+"""Base address registers: what lies behind each, and how an access finds it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pyvfio.abi import pci_regs as regs
+
+__all__ = ["Bar", "Registers", "Unmapped"]
+
+_DECODE_BITS = (1, 2, 4, 8)
+
+
+class Unmapped(Exception):
+    """Nothing answers at this place of a BAR."""
+
+
+class Registers(Protocol):
+    """A block of registers.  Values are little-endian numbers of `length` bytes; offsets count from its start."""
+
+    def read(self, offset: int, length: int) -> int:
+        """The value at an offset.  Raise `Unmapped`."""
+
+    def write(self, offset: int, length: int, value: int) -> None:
+        """Store a value.  Raise `Unmapped`."""
+
+    def reset(self) -> None:
+        """Do what a reset of the function does."""
+
+
+class Bar:
+    """One base address register: `size` in bytes (a power of two), `flags` its low bits, `registers` behind it.
+
+    `flags` are ``PCI_BASE_ADDRESS_SPACE_IO`` or a memory type with or without ``PCI_BASE_ADDRESS_MEM_PREFETCH``.
+    """
+
+    __slots__ = ("flags", "index", "registers", "size")
+
+    def __init__(self, index: int, size: int, flags: int, registers: Registers) -> None:
+        self.index = index
+        self.size = size
+        self.flags = flags
+        self.registers = registers
+
+    @property
+    def is_io(self) -> bool:
+        """Whether it is in I/O space."""
+        return bool(self.flags & regs.PCI_BASE_ADDRESS_SPACE_IO)
+
+    def read(self, offset: int, length: int) -> int:
+        """Load 1, 2, 4 or 8 bytes within the BAR.  Raise `Unmapped`."""
+        if length not in _DECODE_BITS or offset < 0 or offset + length > self.size:
+            raise Unmapped
+        return self.registers.read(offset, length)
+
+    def write(self, offset: int, length: int, value: int) -> None:
+        """Store 1, 2, 4 or 8 bytes within the BAR.  Raise `Unmapped`."""
+        if length not in _DECODE_BITS or offset < 0 or offset + length > self.size:
+            raise Unmapped
+        self.registers.write(offset, length, value)

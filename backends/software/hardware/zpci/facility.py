@@ -1,0 +1,161 @@
+"""The zPCI facility of a machine: its functions, what CLP and SCLP do with them, and the events of plugging.
+
+Numbers of events are those of ``arch/s390/pci/pci_event.c``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from pyvfio.errors import Misuse, NoSuchDevice
+from pyvfio_backends.software.description import FunctionSpec
+from pyvfio_backends.software.hardware.zpci.clp import FunctionEntry
+from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
+from pyvfio_backends.software.hardware.zpci.instructions import Refused, Status
+from pyvfio_backends.software.hardware.zpci.models import Schedule, build_function
+
+__all__ = ["EventCode", "ZpciEvent", "ZpciFacility"]
+
+
+class EventCode(IntEnum):
+    """Availability and error events."""
+
+    CONFIGURED = 0x0301
+    STANDBY = 0x0302
+    DECONFIGURE_REQUESTED = 0x0303
+    DECONFIGURED = 0x0304
+    RESERVED = 0x0308
+    ERROR = 0x003A
+
+
+@dataclass(frozen=True, slots=True)
+class ZpciEvent:
+    """An event about function `fid`, with its handle then."""
+
+    code: EventCode
+    fid: int
+    fh: int
+
+
+class ZpciFacility:
+    """The functions, by function identifier.
+
+    The operating system sets `on_event`; it is called for each event and must not keep the caller waiting.
+    """
+
+    def __init__(
+        self, specs: Iterable[FunctionSpec] = (), *, uid_checking: bool = True, schedule: Schedule | None = None
+    ) -> None:
+        self.uid_checking = uid_checking
+        self.functions: dict[int, ZpciFunction] = {}
+        self.on_event: Callable[[ZpciEvent], None] | None = None
+        self._schedule = schedule
+        self._number = 0
+        self._leaving: set[int] = set()
+        for spec in specs:
+            self._add(spec)
+
+    def _add(self, spec: FunctionSpec) -> ZpciFunction:
+        if spec.fid in self.functions:
+            raise Misuse("plug PCI function", f"fid {spec.fid:#x}", cause="there is a function with this identifier")
+        function = build_function(spec, self._number, self._schedule)
+        if spec.state != "configured":
+            function.state = FunctionState(spec.state)
+        self._number += 1
+        self.functions[spec.fid] = function
+        return function
+
+    def _event(self, code: EventCode, function: ZpciFunction) -> None:
+        if self.on_event is not None:
+            self.on_event(ZpciEvent(code, function.fid, function.fh))
+
+    def function(self, fid: int) -> ZpciFunction:
+        """The function with this identifier.  Raise `NoSuchDevice`."""
+        function = self.functions.get(fid)
+        if function is None:
+            raise NoSuchDevice("find PCI function", f"fid {fid:#x}")
+        return function
+
+    # CLP and SCLP, for the operating system
+
+    def entries(self) -> list[FunctionEntry]:
+        """CLP LIST PCI: all functions that are not reserved."""
+        return [
+            FunctionEntry(
+                function.fid,
+                function.fh,
+                function.configured,
+                int.from_bytes(function.config.data[0:2], "little"),
+                int.from_bytes(function.config.data[2:4], "little"),
+            )
+            for function in self.functions.values()
+            if function.state is not FunctionState.RESERVED
+        ]
+
+    def configure(self, fid: int) -> None:
+        """SCLP CONFIGURE: standby to configured.  Raise `Refused`."""
+        function = self.functions.get(fid)
+        if function is None or function.state is FunctionState.RESERVED:
+            raise Refused(3)
+        if function.state is FunctionState.STANDBY:
+            function.state = FunctionState.DISABLED
+
+    def deconfigure(self, fid: int) -> None:
+        """SCLP DECONFIGURE: configured to standby.  Raise `Refused` while the function is enabled.
+
+        A function whose removal was asked for (`unplug`) leaves the machine now.
+        """
+        function = self.functions.get(fid)
+        if function is None or function.state is FunctionState.RESERVED:
+            raise Refused(3)
+        if function.state not in (FunctionState.DISABLED, FunctionState.STANDBY):
+            raise Refused(1, Status.FUNCTION_ALREADY_ENABLED)
+        function.state = FunctionState.STANDBY
+        if fid in self._leaving:
+            self._leave(function)
+
+    # people at the console
+
+    def plug(self, spec: FunctionSpec) -> ZpciFunction:
+        """Add a function at run time.  Raise `Misuse` when its identifier is taken."""
+        function = self._add(spec)
+        if function.configured:
+            self._event(EventCode.CONFIGURED, function)
+        elif function.state is FunctionState.STANDBY:
+            self._event(EventCode.STANDBY, function)
+        return function
+
+    def unplug(self, fid: int, *, surprise: bool = False) -> None:
+        """Take a function away.  Raise `NoSuchDevice`.
+
+        The operating system is asked to let it go, and it leaves when that is done.  With `surprise` it is gone at
+        once, and loads and stores fail from now on.
+        """
+        function = self.function(fid)
+        if surprise:
+            function.reset()
+            function.state = FunctionState.RESERVED
+            del self.functions[fid]
+            self._event(EventCode.DECONFIGURED, function)
+            return
+        self._leaving.add(fid)
+        if function.configured:
+            self._event(EventCode.DECONFIGURE_REQUESTED, function)
+        else:
+            self._leave(function)
+
+    def _leave(self, function: ZpciFunction) -> None:
+        self._leaving.discard(function.fid)
+        function.state = FunctionState.RESERVED
+        self.functions.pop(function.fid, None)
+        self._event(EventCode.RESERVED, function)
+
+    def fail(self, fid: int) -> None:
+        """Put an enabled function into the error state.  Raise `NoSuchDevice`, `Misuse` when it is not enabled."""
+        function = self.function(fid)
+        if function.state is not FunctionState.ENABLED:
+            raise Misuse("fail PCI function", f"fid {fid:#x}", cause=f"it is {function.state.value}, not enabled")
+        function.state = FunctionState.ERROR
+        self._event(EventCode.ERROR, function)

@@ -1,0 +1,223 @@
+"""A zPCI function: who it is, in which state, and what PCI LOAD and PCI STORE find in it.
+
+The state decides what works::
+
+    reserved --> standby --configure--> disabled --enable--> enabled --> error --> (disable)
+                    ^--------deconfigure--------|<---------disable---|
+
+Enabling gives the handle that the instructions need; disabling takes it back and resets the function: configuration
+space, the registers behind the BARs, DMA and interrupts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.hardware.dma import DmaFault, DmaSpace
+from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
+from pyvfio_backends.software.hardware.zpci.clp import FunctionFacts, GroupFacts
+from pyvfio_backends.software.hardware.zpci.instructions import CONFIG_SPACE, OperandException, Refused, Status
+from pyvfio_backends.software.hardware.zpci.msix import MsixTable, Send
+
+__all__ = ["FH_ENABLED", "FunctionState", "ZpciFunction"]
+
+FH_ENABLED = 0x80000000
+_FH_EMULATED = 0x00020000
+_CONFIG_LENGTHS = (1, 2, 4)
+_BAR_LENGTHS = (1, 2, 4, 8)
+_DOUBLEWORD = 8
+
+
+class FunctionState(Enum):
+    """The states of a function; error and blocked functions are enabled but refuse loads and stores."""
+
+    RESERVED = "reserved"
+    STANDBY = "standby"
+    DISABLED = "disabled"
+    ENABLED = "enabled"
+    BLOCKED = "blocked"
+    ERROR = "error"
+
+
+_UNUSABLE = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED)
+
+
+class ZpciFunction:
+    """A function with its device.
+
+    `facts` and `group` are what CLP tells, `config` is the configuration space, `bars` what lies behind the BARs and
+    `msix` the interrupt table, if it has one.  `number` makes the handle unique among all functions ever plugged.
+
+    Linux gives `dma`, the address space for DMA, and `msix.send`; the device uses `dma_read`, `dma_write`, `dma_copy`
+    and `signal`.
+    """
+
+    def __init__(
+        self,
+        facts: FunctionFacts,
+        group: GroupFacts,
+        config: ConfigSpace,
+        bars: Sequence[Bar],
+        *,
+        msix: MsixTable | None = None,
+        rom_size: int = 0,
+        number: int = 0,
+    ) -> None:
+        self.facts = facts
+        self.group = group
+        self.config = config
+        self.bars = {bar.index: bar for bar in bars}
+        self.msix = msix
+        self.rom_size = rom_size
+        self.number = number
+        self.state = FunctionState.DISABLED
+        self.dma: DmaSpace | None = None
+        config.seal()
+
+    def __repr__(self) -> str:
+        return f"<ZpciFunction fid {self.fid:#x} {self.state.value}>"
+
+    @property
+    def fid(self) -> int:
+        """The function identifier (32 bits)."""
+        return self.facts.fid
+
+    @property
+    def uid(self) -> int:
+        """The user-defined identifier (16 bits)."""
+        return self.facts.uid
+
+    @property
+    def fh(self) -> int:
+        """The function handle now (32 bits)."""
+        handle = _FH_EMULATED | self.number & 0xFFFF
+        return handle if self.state in _UNUSABLE else handle | FH_ENABLED
+
+    @property
+    def configured(self) -> bool:
+        """Whether this partition has the function."""
+        return self.state not in (FunctionState.RESERVED, FunctionState.STANDBY)
+
+    # CLP SET PCI FUNCTION
+
+    def enable(self) -> int:
+        """Enable the function; its new handle.  Raise `Refused`."""
+        if not self.configured:
+            raise Refused(3)
+        if self.state is not FunctionState.DISABLED:
+            raise Refused(1, Status.FUNCTION_ALREADY_ENABLED)
+        self.state = FunctionState.ENABLED
+        return self.fh
+
+    def disable(self) -> int:
+        """Disable and reset the function; its new handle.  Raise `Refused`."""
+        if not self.configured:
+            raise Refused(3)
+        if self.state is FunctionState.DISABLED:
+            raise Refused(1, Status.ALREADY_IN_REQUESTED_STATE)
+        self.state = FunctionState.DISABLED
+        self.reset()
+        return self.fh
+
+    def reset(self) -> None:
+        """Forget everything that was set: DMA, interrupts, registers, configuration space."""
+        self.dma = None
+        if self.msix is not None:
+            self.msix.send = None
+        self.config.reset()
+        for bar in self.bars.values():
+            bar.registers.reset()
+
+    def register_interrupts(self, send: Send | None) -> None:
+        """Where messages go (MODIFY PCI FUNCTION CONTROLS, register and deregister adapter interrupts)."""
+        if self.msix is not None:
+            self.msix.send = send
+            self.msix.control_changed()
+
+    # instructions
+
+    def _admit(self) -> None:
+        if self.state is FunctionState.ENABLED:
+            return
+        if self.state is FunctionState.ERROR:
+            raise Refused(1, Status.FUNCTION_IN_ERROR)
+        if self.state is FunctionState.BLOCKED:
+            raise Refused(1, Status.BLOCKED)
+        raise Refused(3)
+
+    @property
+    def usable(self) -> bool:
+        """Whether loads and stores are admitted now."""
+        return self.state is FunctionState.ENABLED
+
+    def load(self, space: int, offset: int, length: int) -> int:
+        """PCI LOAD: `length` bytes at `offset` of an address space, as a little-endian number.
+
+        Configuration space takes 1, 2 or 4 bytes within a word, a BAR 1, 2, 4 or 8 within a doubleword.
+        Raise `Refused` or `OperandException`.
+        """
+        self._admit()
+        if space == CONFIG_SPACE:
+            self._check_config(offset, length)
+            return self.config.read(offset, length)
+        bar = self._bar(space, offset, length)
+        try:
+            return bar.read(offset, length)
+        except Unmapped:
+            raise OperandException(f"nothing at offset {offset:#x} of BAR {space}") from None
+
+    def store(self, space: int, offset: int, length: int, value: int) -> None:
+        """PCI STORE: the converse of `load`, with the same rules."""
+        self._admit()
+        if space == CONFIG_SPACE:
+            self._check_config(offset, length)
+            self.config.write(offset, length, value)
+            if self.msix is not None:
+                self.msix.control_changed()
+            return
+        bar = self._bar(space, offset, length)
+        try:
+            bar.write(offset, length, value)
+        except Unmapped:
+            raise OperandException(f"nothing at offset {offset:#x} of BAR {space}") from None
+
+    def _check_config(self, offset: int, length: int) -> None:
+        if length not in _CONFIG_LENGTHS or offset % 4 + length > 4 or not 0 <= offset < len(self.config.data):
+            raise OperandException(f"configuration access of {length} bytes at {offset:#x}")
+
+    def _bar(self, space: int, offset: int, length: int) -> Bar:
+        if not 0 <= space < regs.PCI_STD_NUM_BARS:
+            raise Refused(1, Status.INVALID_ADDRESS_SPACE)
+        if length not in _BAR_LENGTHS or offset % _DOUBLEWORD + length > _DOUBLEWORD:
+            raise OperandException(f"access of {length} bytes at {offset:#x}")
+        bar = self.bars.get(space)
+        if bar is None:
+            raise Refused(1, Status.INVALID_ADDRESS_SPACE)
+        return bar
+
+    # what the device does
+
+    def signal(self, vector: int) -> None:
+        """Raise an MSI-X interrupt."""
+        if self.msix is not None and self.usable:
+            self.msix.signal(vector)
+
+    def _space(self, iova: int, count: int, *, write: bool) -> DmaSpace:
+        if self.dma is None or not self.usable or not self.config.bus_master:
+            raise DmaFault(iova, count, write=write)
+        return self.dma
+
+    def dma_read(self, iova: int, count: int) -> bytes:
+        """Read memory.  Raise `DmaFault`, also while there is no address space or the function is no bus master."""
+        return self._space(iova, count, write=False).read(iova, count)
+
+    def dma_write(self, iova: int, data: bytes) -> None:
+        """Write memory.  Raise `DmaFault`."""
+        self._space(iova, len(data), write=True).write(iova, data)
+
+    def dma_copy(self, target: int, source: int, count: int) -> None:
+        """Copy within memory.  Raise `DmaFault`."""
+        self._space(source, count, write=False).copy(target, source, count)

@@ -1,0 +1,295 @@
+"""The bus ``pci``: matching, dynamic ids, drivers, rescanning, and what is there at boot.
+
+The model is ``drivers/pci/pci-driver.c``; the functions come from `zpci`.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyvfio_backends.software.hardware.zpci.facility import EventCode, ZpciEvent, ZpciFacility
+from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
+from pyvfio_backends.software.linux.kernel import Kernel
+from pyvfio_backends.software.linux.pci_device import PciDevice
+from pyvfio_backends.software.linux.pci_slot import PciSlot
+from pyvfio_backends.software.linux.pci_sysfs import number
+from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
+from pyvfio_backends.software.linux.zpci import ZpciDev, ZpciState
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.machine import Machine
+
+__all__ = ["ANY", "PciBus", "PciDriver", "PciId", "boot"]
+
+ANY = 0xFFFFFFFF
+"""Matches every id (``PCI_ANY_ID``)."""
+_HEX = re.compile(r"[ \t\n\r\f\v]*(?:0[xX])?([0-9a-fA-F]+)")
+_U32 = 0xFFFFFFFF
+_ALL_FIELDS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class PciId:
+    """An entry of a driver's table (``struct pci_device_id``)."""
+
+    vendor: int = ANY
+    device: int = ANY
+    subvendor: int = ANY
+    subdevice: int = ANY
+    class_code: int = 0
+    class_mask: int = 0
+    data: int = 0
+    override_only: bool = False
+
+    def matches(self, vendor: int, device: int, subvendor: int, subdevice: int, class_code: int) -> bool:
+        """Whether a device with these ids is meant."""
+        return (
+            self.vendor in (ANY, vendor)
+            and self.device in (ANY, device)
+            and self.subvendor in (ANY, subvendor)
+            and self.subdevice in (ANY, subdevice)
+            and not (self.class_code ^ class_code) & self.class_mask
+        )
+
+
+class PciDriver(Driver):
+    """A PCI driver: `table` of the ids it knows, `dynamic` those that people added.
+
+    `manages_dma` says that it cares for who owns the group's DMA (VFIO); any other cannot have a device of a group that
+    a program owns.
+    """
+
+    manages_dma = False
+    table: Sequence[PciId] = ()
+
+    def __init__(self, bus: PciBus, name: str, *, module: str = "") -> None:
+        super().__init__(bus, name, module=module)
+        self.dynamic: list[PciId] = []
+
+    def attributes(self) -> dict[str, Node]:
+        """See `Driver.attributes`."""
+        return {"new_id": Attribute(store=self._new_id), "remove_id": Attribute(store=self._remove_id)}
+
+    def knows(self, ids: tuple[int, int, int, int, int], *, override: bool = False) -> bool:
+        """Whether a device with these ids is for this driver; `override` says that people named the driver."""
+        return (
+            override
+            or any(entry.matches(*ids) for entry in self.dynamic)
+            or any(entry.matches(*ids) for entry in self.table if not entry.override_only)
+        )
+
+    def _new_id(self, data: bytes) -> None:
+        fields = _hex_fields(data, _ALL_FIELDS)
+        if len(fields) < 2:
+            raise fail(errno.EINVAL)
+        values = [*fields, *(ANY, ANY, 0, 0, 0)[len(fields) - 2 :]]
+        vendor, device, subvendor, subdevice, class_code, class_mask, driver_data = values
+        if len(fields) != _ALL_FIELDS and self.knows((vendor, device, subvendor, subdevice, class_code)):
+            raise fail(errno.EEXIST)
+        if self.table and all(driver_data != entry.data for entry in self.table):
+            raise fail(errno.EINVAL)
+        self.dynamic.append(PciId(vendor, device, subvendor, subdevice, class_code, class_mask, driver_data))
+        self.bus.attach_all(self)
+
+    def _remove_id(self, data: bytes) -> None:
+        fields = _hex_fields(data, _ALL_FIELDS - 1)
+        if len(fields) < 2:
+            raise fail(errno.EINVAL)
+        values = [*fields, *(ANY, ANY, 0, 0)[len(fields) - 2 :]]
+        vendor, device, subvendor, subdevice, class_code, class_mask = values
+        for entry in self.dynamic:
+            if (
+                (entry.vendor, entry.device) == (vendor, device)
+                and subvendor in (ANY, entry.subvendor)
+                and subdevice in (ANY, entry.subdevice)
+                and not (entry.class_code ^ class_code) & class_mask
+            ):
+                self.dynamic.remove(entry)
+                return
+        raise fail(errno.ENODEV)
+
+
+def _hex_fields(data: bytes, most: int) -> list[int]:
+    # sscanf("%x %x ..."): blanks may stand before each, a number too long loses its high bits
+    text, at = data.decode(errors="replace").split("\0")[0], 0
+    fields: list[int] = []
+    while len(fields) < most:
+        match = _HEX.match(text, at)
+        if match is None:
+            break
+        fields.append(int(match[1], 16) & _U32)
+        at = match.end()
+    return fields
+
+
+class _PortDriver(PciDriver):
+    """``pcieport``: there, with nothing to hold on this machine."""
+
+    table = (PciId(class_code=0x060400, class_mask=ANY),)
+
+
+class PciBus(Bus):
+    """``/sys/bus/pci``, with all functions (`zdevs`, by function identifier) and their slots."""
+
+    def __init__(self, kernel: Kernel, facility: ZpciFacility) -> None:
+        super().__init__(kernel, "pci")
+        self.facility = facility
+        self.zdevs: dict[int, ZpciDev] = {}
+        self.slots: dict[str, PciSlot] = {}
+        self.domains: set[int] = set()
+        self.iomap: set[int] = set()
+        self._alignment = ""
+
+    # numbers
+
+    def take_domain(self, uid: int) -> int:
+        """The domain of a function: its UID if UIDs are checked, else the lowest free one."""
+        domain = uid if self.facility.uid_checking and uid else 0
+        while domain in self.domains:
+            domain += 1
+        self.domains.add(domain)
+        return domain
+
+    def take_iomap(self) -> int:
+        """The lowest free entry of the table of BARs."""
+        entry = 0
+        while entry in self.iomap:
+            entry += 1
+        self.iomap.add(entry)
+        return entry
+
+    # matching and binding
+
+    def match(self, device: Device, driver: Driver) -> bool:
+        """See `Bus.match` (``pci_match_device``)."""
+        if not isinstance(device, PciDevice) or not isinstance(driver, PciDriver):
+            return False
+        if device.override is not None and device.override != driver.name:
+            return False
+        ids = (device.vendor, device.device_id, device.subsystem_vendor, device.subsystem_device, device.class_code)
+        return driver.knows(ids, override=device.override is not None)
+
+    def attach(self, device: Device, driver: Driver) -> None:
+        """See `Bus.attach`.  Raise OSError EBUSY also when a program owns the group's DMA."""
+        if not isinstance(device, PciDevice) or not isinstance(driver, PciDriver):
+            raise fail(errno.ENODEV)
+        group = device.iommu_group
+        if not driver.manages_dma and group is not None and group.owner is not None:
+            raise fail(errno.EBUSY)
+        device.locked += 1
+        try:
+            super().attach(device, driver)
+        finally:
+            device.locked -= 1
+
+    def detach(self, device: Device) -> None:
+        """See `Bus.detach`; the device's lock is held all the time."""
+        if not isinstance(device, PciDevice):
+            return
+        device.locked += 1
+        try:
+            super().detach(device)
+        finally:
+            device.locked -= 1
+
+    def remove(self, device: Device) -> None:
+        """See `Bus.remove`; the device stays in its place until its driver has let it go (``pci_stop_dev``)."""
+        if device.driver is not None:
+            self.detach(device)
+        super().remove(device)
+
+    def uevent_vars(self, device: Device) -> list[tuple[str, str]]:
+        """See `Bus.uevent_vars`."""
+        if not isinstance(device, PciDevice):
+            return []
+        return [
+            ("PCI_CLASS", f"{device.class_code:04X}"),
+            ("PCI_ID", f"{device.vendor:04X}:{device.device_id:04X}"),
+            ("PCI_SUBSYS_ID", f"{device.subsystem_vendor:04X}:{device.subsystem_device:04X}"),
+            ("PCI_SLOT_NAME", device.name),
+            ("MODALIAS", device.modalias),
+        ]
+
+    # sysfs
+
+    def attributes(self) -> dict[str, Node]:
+        """See `Bus.attributes`."""
+        return {
+            "rescan": Attribute(store=self._store_rescan),
+            "resource_alignment": Attribute(lambda: self._alignment, self._store_alignment),
+            "slots": StaticDirectory({name: slot.directory for name, slot in self.slots.items()}),
+        }
+
+    def _store_rescan(self, data: bytes) -> None:
+        if number(data):
+            for zdev in tuple(self.zdevs.values()):
+                zdev.root.rescan()
+
+    def _store_alignment(self, data: bytes) -> None:
+        if len(data) >= self.kernel.page_size - 1:
+            raise fail(errno.EINVAL)
+        text = data.decode(errors="replace").split("\0")[0].split("\n")[0]
+        self._alignment = f"{text}\n" if text else ""
+
+    # events of the machine
+
+    def event(self, event: ZpciEvent) -> None:
+        """A function came or goes (``__zpci_event_availability``); what may block goes on without the caller."""
+        self.kernel.clock.run_apart(lambda: self._event(event), f"zpci-{event.code:04x}")
+
+    def _event(self, event: ZpciEvent) -> None:
+        zdev = self.zdevs.get(event.fid)
+        if event.code in (EventCode.CONFIGURED, EventCode.STANDBY):
+            if zdev is None:
+                state = ZpciState.CONFIGURED if event.code is EventCode.CONFIGURED else ZpciState.STANDBY
+                zdev = ZpciDev(self, self.facility, self.facility.function(event.fid), state)
+                zdev.add(quiet=False)
+            zdev.scan()
+        elif zdev is None:
+            return
+        elif event.code is EventCode.DECONFIGURE_REQUESTED:
+            zdev.power_off()
+        elif event.code is EventCode.DECONFIGURED:
+            if zdev.pdev is not None:
+                zdev.remove_device(zdev.pdev)
+            zdev.state = ZpciState.RESERVED
+            zdev.release()
+        elif event.code is EventCode.RESERVED:
+            zdev.state = ZpciState.RESERVED
+            zdev.release()
+
+
+def boot(machine: Machine) -> None:
+    """Find the functions of the machine and give them the drivers that its description names.
+
+    ``machine.zpci`` is the hardware, for plugging and unplugging.
+    """
+    from pyvfio_backends.software.linux.vfio_pci import boot as boot_vfio_pci
+    from pyvfio_backends.software.linux.virtio_pci import VirtioPciDriver
+
+    kernel, spec = machine.kernel, machine.spec
+    facility = machine.zpci = ZpciFacility(
+        spec.functions, uid_checking=spec.uid_checking, schedule=machine.clock.schedule
+    )
+    bus = PciBus(kernel, facility)
+    kernel.add_bus(bus)
+    bus.register(_PortDriver(bus, "pcieport", module="pcieportdrv"))
+    holder = VirtioPciDriver(bus)
+    bus.register(holder)
+    for entry in facility.entries():
+        state = ZpciState.CONFIGURED if entry.configured else ZpciState.STANDBY
+        zdev = ZpciDev(bus, facility, facility.function(entry.fid), state)
+        zdev.add(quiet=True)
+        zdev.scan(quiet=True)
+    drivers = {function.fid: function.driver for function in spec.functions}
+
+    def held_by(name: str) -> list[PciDevice]:
+        return [zdev.pdev for zdev in bus.zdevs.values() if zdev.pdev is not None and drivers[zdev.fid] == name]
+
+    holder.boot(held_by(holder.name))
+    boot_vfio_pci(machine, bus, held_by("vfio-pci"))
+    facility.on_event = bus.event

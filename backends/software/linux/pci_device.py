@@ -1,0 +1,281 @@
+"""A PCI function as Linux's PCI core knows it: resources, enabling, configuration accesses, state, reset.
+
+The model is ``drivers/pci`` of the kernel with the accesses of ``arch/s390/pci/pci.c``.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import pci_regs as regs
+from pyvfio.address import PciAddress
+from pyvfio_backends.software.hardware.zpci import CONFIG_SPACE, OperandException, Refused, ZpciFunction
+from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.pci_msi import PciMsi
+from pyvfio_backends.software.linux.vfs import Node, fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.pci import PciBus
+    from pyvfio_backends.software.linux.zpci import ZpciDev
+
+__all__ = ["ROM", "PciDevice", "Resource", "ResourceFlag"]
+
+ROM = 6
+RESOURCES = 13
+_HEADER_DWORDS = 16
+_INTX_DISABLE = regs.PCI_COMMAND_INTX_DISABLE
+
+
+class ResourceFlag:
+    """``include/linux/ioport.h``: the bits in the third column of ``resource``."""
+
+    MEM = 0x200
+    PREFETCH = 0x2000
+    READONLY = 0x4000
+    SIZEALIGN = 0x40000
+    MEM_64 = 0x100000
+    UNSET = 0x20000000
+
+
+@dataclass(slots=True)
+class Resource:
+    """A resource: first and last address and flags (`ResourceFlag`); all zero when there is none."""
+
+    start: int = 0
+    end: int = 0
+    flags: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes, 0 when there is none (``pci_resource_len``)."""
+        return self.end - self.start + 1 if self.end else 0
+
+    def clear(self) -> None:
+        """Make it none."""
+        self.start = self.end = self.flags = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """What ``pci_save_state`` keeps: the header, as 16 words."""
+
+    words: tuple[int, ...]
+
+
+class PciDevice(Device):
+    """A function on the bus ``pci``; `zdev` is its s390 side, `function` the hardware.
+
+    `locked` counts who holds the device's lock (binding, unbinding): a reset must wait for them.
+    """
+
+    def __init__(self, zdev: ZpciDev, parent: Device, bus: PciBus, address: PciAddress) -> None:
+        super().__init__(bus.kernel, str(address), parent, bus=bus)
+        self.zdev = zdev
+        self.address = address
+        self.vendor = self.read_config(regs.PCI_VENDOR_ID, 2)
+        self.device_id = self.read_config(regs.PCI_DEVICE_ID, 2)
+        self.subsystem_vendor = self.read_config(regs.PCI_SUBSYSTEM_VENDOR_ID, 2)
+        self.subsystem_device = self.read_config(regs.PCI_SUBSYSTEM_ID, 2)
+        self.revision = self.read_config(regs.PCI_REVISION_ID, 1)
+        self.class_code = self.read_config(regs.PCI_CLASS_REVISION, 4) >> 8
+        self.no_command_memory = zdev.function.facts.vfn != 0
+        self.enable_count = 0
+        self.locked = 0
+        self.no_msi = False
+        self.dma_mask_bits = 32
+        """Drivers widen it; it stays when they leave."""
+        self.broken_parity = False
+        self.rom_enabled = False
+        self.msi = PciMsi(self)
+        self.resources = [Resource() for _ in range(RESOURCES)]
+        self._map_resources()
+        # Attributes that only exist when the device had something to show when it was added:
+        self.rom_size = self.resources[ROM].size
+        self.reset_methods = ["bus"] if zdev.may_reset() else []
+        self.resettable = bool(self.reset_methods)
+
+    @property
+    def function(self) -> ZpciFunction:
+        """The hardware."""
+        return self.zdev.function
+
+    @property
+    def modalias(self) -> str:
+        """``pci:v...``."""
+        return (
+            f"pci:v{self.vendor:08X}d{self.device_id:08X}sv{self.subsystem_vendor:08X}sd{self.subsystem_device:08X}"
+            f"bc{self.class_code >> 16:02X}sc{self.class_code >> 8 & 0xFF:02X}i{self.class_code & 0xFF:02X}"
+        )
+
+    def attributes(self) -> dict[str, Node]:
+        """See `Device.attributes`."""
+        from pyvfio_backends.software.linux.pci_sysfs import device_attributes
+
+        return device_attributes(self)
+
+    def links(self) -> dict[str, str]:
+        """See `Device.links`."""
+        return {"iommu": self.zdev.iommu.devpath}
+
+    # resources (drivers/pci/probe.c; arch/s390/pci/pci.c, zpci_map_resources)
+
+    def _map_resources(self) -> None:
+        for index, bar in self.function.bars.items():
+            if bar.is_io:
+                continue  # s390 has no I/O space
+            flags = ResourceFlag.MEM | ResourceFlag.SIZEALIGN | bar.flags & 0xF
+            if bar.flags & regs.PCI_BASE_ADDRESS_MEM_PREFETCH:
+                flags |= ResourceFlag.PREFETCH
+            if bar.flags & regs.PCI_BASE_ADDRESS_MEM_TYPE_64:
+                flags |= ResourceFlag.MEM_64
+            start = self.zdev.bar_address(index)
+            self.resources[index] = Resource(start, start + bar.size - 1, flags)
+        if self.function.rom_size:
+            flags = ResourceFlag.MEM | ResourceFlag.PREFETCH | ResourceFlag.READONLY | ResourceFlag.SIZEALIGN
+            self.resources[ROM] = Resource(0, self.function.rom_size - 1, flags)
+
+    def map_rom(self) -> None:
+        """Try to use the expansion ROM: it has no address and there is none to be had (``pci_map_rom``)."""
+        rom = self.resources[ROM]
+        if rom.flags:
+            rom.flags |= ResourceFlag.UNSET
+
+    # accesses
+
+    def load_config(self, offset: int, length: int) -> int:
+        """Read configuration space for a program.  Raise OSError EIO (ENXIO for an access the instruction rejects)."""
+        try:
+            return self.function.load(CONFIG_SPACE, offset, length)
+        except Refused:
+            raise fail(errno.EIO) from None
+        except OperandException:
+            raise fail(errno.ENXIO) from None
+
+    def store_config(self, offset: int, length: int, value: int) -> None:
+        """Write configuration space for a program.  Errors as `load_config`."""
+        try:
+            self.function.store(CONFIG_SPACE, offset, length, value)
+        except Refused:
+            raise fail(errno.EIO) from None
+        except OperandException:
+            raise fail(errno.ENXIO) from None
+
+    def read_config(self, offset: int, length: int) -> int:
+        """Read configuration space for the kernel itself: all ones when that fails."""
+        try:
+            return self.load_config(offset, length)
+        except OSError:
+            return (1 << 8 * length) - 1
+
+    def write_config(self, offset: int, length: int, value: int) -> None:
+        """Write configuration space for the kernel itself: nothing happens when that fails."""
+        try:
+            self.store_config(offset, length, value)
+        except OSError:
+            return
+
+    def load_bar(self, bar: int, offset: int, length: int) -> int:
+        """Read a BAR: all ones when the function refuses (``zpci_read``)."""
+        try:
+            return self.function.load(bar, offset, length)
+        except (Refused, OperandException):
+            return (1 << 8 * length) - 1
+
+    def store_bar(self, bar: int, offset: int, length: int, value: int) -> None:
+        """Write a BAR: nothing happens when the function refuses."""
+        try:
+            self.function.store(bar, offset, length, value)
+        except (Refused, OperandException):
+            return
+
+    def find_capability(self, number: int) -> int:
+        """Where the capability with this id is, 0 when there is none (``pci_find_capability``)."""
+        data = self.function.config.data
+        if not data[regs.PCI_STATUS] & regs.PCI_STATUS_CAP_LIST:
+            return 0
+        at = data[regs.PCI_CAPABILITY_LIST]
+        for _ in range(len(data) // 4):
+            if at < regs.PCI_STD_HEADER_SIZEOF or data[at] == number:
+                break
+            at = data[at + regs.PCI_CAP_LIST_NEXT]
+        return at if at >= regs.PCI_STD_HEADER_SIZEOF and data[at] == number else 0
+
+    # enabling
+
+    @property
+    def command(self) -> int:
+        """The command register."""
+        return self.read_config(regs.PCI_COMMAND, 2)
+
+    def set_command(self, clear: int, set_: int) -> None:
+        """Change bits of the command register, if that changes anything."""
+        old = self.command
+        new = old & ~clear | set_
+        if new != old:
+            self.write_config(regs.PCI_COMMAND, 2, new)
+
+    def enable(self) -> None:
+        """Enable the device once more (``pci_enable_device``)."""
+        self.enable_count += 1
+        if self.enable_count == 1:
+            self.set_command(0, regs.PCI_COMMAND_MEMORY if any(r.flags for r in self.resources[:ROM]) else 0)
+
+    def disable(self) -> None:
+        """Undo one `enable`; the last one ends bus mastering (``pci_disable_device``)."""
+        self.enable_count -= 1
+        if self.enable_count == 0:
+            self.set_master(False)
+
+    def set_master(self, on: bool) -> None:
+        """Let the device be bus master, or not."""
+        bit = regs.PCI_COMMAND_MASTER
+        self.set_command(0 if on else bit, bit if on else 0)
+
+    def set_intx(self, on: bool) -> None:
+        """Permit INTx, or not (``pci_intx``)."""
+        self.set_command(_INTX_DISABLE if on else 0, 0 if on else _INTX_DISABLE)
+
+    def intx_can_be_masked(self) -> bool:
+        """Whether the INTx disable bit can be changed (``pci_intx_mask_supported``)."""
+        old = self.command
+        self.write_config(regs.PCI_COMMAND, 2, old ^ _INTX_DISABLE)
+        new = self.command
+        self.write_config(regs.PCI_COMMAND, 2, old)
+        return bool((new ^ old) & _INTX_DISABLE)
+
+    # state and reset (drivers/pci/pci.c)
+
+    def save_state(self) -> SavedState:
+        """Keep the header."""
+        return SavedState(tuple(self.read_config(4 * index, 4) for index in range(_HEADER_DWORDS)))
+
+    def restore_state(self, saved: SavedState) -> None:
+        """Bring the header back, and MSI-X if it was on."""
+        for index in range(_HEADER_DWORDS - 1, -1, -1):
+            if self.read_config(4 * index, 4) != saved.words[index]:
+                self.write_config(4 * index, 4, saved.words[index])
+        self.msi.restore()
+
+    def reset_function_locked(self) -> None:
+        """Reset by the first method that works (``__pci_reset_function_locked``).  Raise OSError ENOTTY or EIO."""
+        if not self.reset_methods:
+            raise fail(errno.ENOTTY)
+        self.zdev.reset_slot()
+
+    def try_reset(self) -> None:
+        """Reset and bring the configuration back (``pci_try_reset_function``).
+
+        Raise OSError ENOTTY (no method), EAGAIN (somebody holds the device's lock) or EIO.
+        """
+        if not self.reset_methods:
+            raise fail(errno.ENOTTY)
+        if self.locked:
+            raise fail(errno.EAGAIN)
+        saved = self.save_state()
+        self.write_config(regs.PCI_COMMAND, 2, _INTX_DISABLE)
+        try:
+            self.reset_function_locked()
+        finally:
+            self.restore_state(saved)

@@ -1,0 +1,159 @@
+"""Interrupt numbers, and MSI-X as the kernel sets it up (``drivers/pci/msi``, ``arch/s390/pci/pci_irq.c``)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.linux.kernel import Kernel
+from pyvfio_backends.software.linux.vfs import Attribute, Directory, StaticDirectory, fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.pci_device import PciDevice
+
+__all__ = ["InterruptNumbers", "PciMsi", "interrupt_numbers"]
+
+_FIRST_FREE = 3  # 0 to 2 are external, I/O and adapter interrupts (arch/s390/include/asm/irq.h)
+_ENTRY = regs.PCI_MSIX_ENTRY_SIZE
+_UNMASKED, _MASKED = 0, regs.PCI_MSIX_ENTRY_CTRL_MASKBIT
+
+
+class InterruptNumbers:
+    """Linux's interrupt numbers; the lowest free one is given out."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+
+    def take(self) -> int:
+        """A free number."""
+        number = _FIRST_FREE
+        while number in self._taken:
+            number += 1
+        self._taken.add(number)
+        return number
+
+    def free(self, number: int) -> None:
+        """Give a number back."""
+        self._taken.discard(number)
+
+
+def interrupt_numbers(kernel: Kernel) -> InterruptNumbers:
+    """The numbers of this kernel, made when they are first asked for."""
+    numbers = kernel.subsystems.get("irq")
+    if not isinstance(numbers, InterruptNumbers):
+        numbers = kernel.subsystems["irq"] = InterruptNumbers()
+    return numbers
+
+
+class PciMsi:
+    """The message-signalled interrupts of a device: `irqs` are their Linux numbers, empty while MSI-X is off.
+
+    `listed` is whether ``msi_irqs`` is there: from the first use until the driver leaves.
+    """
+
+    def __init__(self, device: PciDevice) -> None:
+        self.device = device
+        self.irqs: list[int] = []
+        self.listed = False
+        self._handlers: dict[int, Callable[[], None]] = {}
+
+    @property
+    def capability(self) -> int:
+        """Where the MSI-X capability is, 0 when there is none."""
+        return self.device.find_capability(regs.PCI_CAP_ID_MSIX)
+
+    @property
+    def table_size(self) -> int:
+        """The vectors that the device has."""
+        at = self.capability
+        return (self._flags & regs.PCI_MSIX_FLAGS_QSIZE) + 1 if at else 0
+
+    @property
+    def table(self) -> tuple[int, int]:
+        """BAR and offset of the table."""
+        value = self.device.read_config(self.capability + regs.PCI_MSIX_TABLE, 4)
+        return value & regs.PCI_MSIX_TABLE_BIR, value & regs.PCI_MSIX_TABLE_OFFSET
+
+    @property
+    def _flags(self) -> int:
+        return self.device.read_config(self.capability + regs.PCI_MSIX_FLAGS, 2)
+
+    def _set_flags(self, clear: int, set_: int) -> None:
+        self.device.write_config(self.capability + regs.PCI_MSIX_FLAGS, 2, self._flags & ~clear | set_)
+
+    def allocate(self, minimum: int, maximum: int) -> None:
+        """Turn MSI-X on with `maximum` vectors (``pci_alloc_irq_vectors``).
+
+        Raise OSError ERANGE, EINVAL (on already, or not permitted by ``msi_bus``), ENOSPC (more than the table has).
+        """
+        if maximum < minimum:
+            raise fail(errno.ERANGE)
+        if self.irqs or self.device.no_msi:
+            raise fail(errno.EINVAL)
+        if not self.capability or maximum > min(self.table_size, self.device.function.group.max_interrupts):
+            raise fail(errno.ENOSPC)
+        numbers = interrupt_numbers(self.device.kernel)
+        self.irqs = [numbers.take() for _ in range(maximum)]
+        self.listed = True
+        self._start()
+
+    def _start(self) -> None:
+        self._set_flags(0, regs.PCI_MSIX_FLAGS_MASKALL | regs.PCI_MSIX_FLAGS_ENABLE)
+        self.device.set_intx(False)
+        self.device.function.register_interrupts(self._message)
+        for vector in range(len(self.irqs)):
+            self._write_entry(vector)
+        self._set_flags(regs.PCI_MSIX_FLAGS_MASKALL, 0)
+
+    def _write_entry(self, vector: int) -> None:
+        device = self.device
+        bar, offset = self.table
+        at = offset + vector * _ENTRY
+        device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_LOWER_ADDR, 8, device.function.group.msi_address)
+        device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_DATA, 4, vector)
+        masked = _UNMASKED if vector in self._handlers else _MASKED
+        device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_VECTOR_CTRL, 4, masked)
+
+    def request(self, vector: int, handler: Callable[[], None]) -> None:
+        """Have a vector handled (``request_irq``)."""
+        self._handlers[vector] = handler
+        self._write_entry(vector)
+
+    def release(self, vector: int) -> None:
+        """Have it handled no more (``free_irq``)."""
+        self._handlers.pop(vector, None)
+        self._write_entry(vector)
+
+    def _message(self, address: int, data: int) -> None:
+        handler = self._handlers.get(data)
+        if handler is not None and address == self.device.function.group.msi_address:
+            handler()
+
+    def free(self) -> None:
+        """Turn MSI-X off and give the numbers back (``pci_free_irq_vectors``)."""
+        if not self.irqs:
+            return
+        self._handlers.clear()
+        self._set_flags(regs.PCI_MSIX_FLAGS_ENABLE, 0)
+        self.device.set_intx(True)
+        self.device.function.register_interrupts(None)
+        numbers = interrupt_numbers(self.device.kernel)
+        for number in self.irqs:
+            numbers.free(number)
+        self.irqs = []
+
+    def restore(self) -> None:
+        """After a reset: as it was before (``pci_restore_msi_state``)."""
+        if self.irqs:
+            self._start()
+
+    def driver_left(self) -> None:
+        """The driver is gone, and with it ``msi_irqs`` (device-managed)."""
+        self.free()
+        self.listed = False
+
+    def directory(self) -> Directory:
+        """``msi_irqs``."""
+        return StaticDirectory({str(number): Attribute(lambda: "msix\n") for number in self.irqs})

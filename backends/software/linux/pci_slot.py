@@ -1,0 +1,54 @@
+"""Hotplug slots: ``/sys/bus/pci/slots/FID`` (``drivers/pci/hotplug/pci_hotplug_core.c``)."""
+
+from __future__ import annotations
+
+import errno
+import re
+from typing import TYPE_CHECKING
+
+from pyvfio_backends.software.linux.vfs import Attribute, Directory, StaticDirectory, fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.zpci import ZpciDev
+
+__all__ = ["PciSlot"]
+
+_DIGITS = re.compile(rb"[0-9]+")
+_POWER_MASK = 0xFF
+
+
+class PciSlot:
+    """The slot of a function; it is there as long as the machine has the function."""
+
+    def __init__(self, zdev: ZpciDev) -> None:
+        self.zdev = zdev
+
+    def uevent(self, action: str) -> None:
+        """Send the event of the slot, which is a plain object of the set ``slots``."""
+        self.zdev.bus.kernel.uevents.send(action, f"/bus/pci/slots/{self.zdev.fid:08x}", [("SUBSYSTEM", "slots")])
+
+    def directory(self) -> Directory:
+        """The directory of the slot."""
+        from pyvfio_backends.software.linux.zpci import ZpciState
+
+        zdev = self.zdev
+        return StaticDirectory(
+            {
+                "adapter": Attribute(lambda: "1\n"),
+                "address": Attribute(lambda: f"{zdev.root.domain:04x}:00:00\n"),
+                "cur_bus_speed": Attribute(lambda: "Unknown\n"),
+                "max_bus_speed": Attribute(lambda: "Unknown\n"),
+                "power": Attribute(lambda: f"{int(zdev.state is ZpciState.CONFIGURED)}\n", self._store_power),
+            }
+        )
+
+    def _store_power(self, data: bytes) -> None:
+        # simple_strtoul: the digits at the start, 0 without any
+        match = _DIGITS.match(data)
+        power = int(match[0]) & _POWER_MASK if match is not None else 0
+        if power == 0:
+            self.zdev.power_off()
+        elif power == 1:
+            self.zdev.power_on()
+        else:
+            raise fail(errno.EINVAL)

@@ -1,0 +1,166 @@
+"""The attributes of a PCI function (``drivers/pci/pci-sysfs.c``) with those of s390 (``arch/s390/pci/pci_sysfs.c``)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.linux.driver_core import override_attribute
+from pyvfio_backends.software.linux.kstrtox import kstrtoul
+from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.pci_device import PciDevice
+
+__all__ = ["device_attributes", "number"]
+
+_NO_METHOD = ("pm", "flr", "af_flr", "device_specific", "acpi", "cxl_bus")
+
+
+def number(data: bytes) -> int:
+    """Read what was written as a number; EINVAL for anything else (these attributes hide ERANGE)."""
+    try:
+        return kstrtoul(data, 0)
+    except OSError:
+        raise fail(errno.EINVAL) from None
+
+
+def device_attributes(device: PciDevice) -> dict[str, Node]:
+    """All files of a function besides those that every device has."""
+    entries: dict[str, Node] = {
+        name: Attribute(show)
+        for name, show in {
+            "ari_enabled": lambda: "0\n",
+            "class": lambda: f"{device.class_code:#08x}\n",
+            "consistent_dma_mask_bits": lambda: f"{device.dma_mask_bits}\n",
+            "device": lambda: f"{device.device_id:#06x}\n",
+            "dma_mask_bits": lambda: f"{device.dma_mask_bits}\n",
+            "irq": lambda: "0\n",
+            "local_cpulist": lambda: "0\n",
+            "local_cpus": lambda: "1\n",
+            "modalias": lambda: f"{device.modalias}\n",
+            "power_state": lambda: "D0\n",
+            "resource": lambda: _show_resources(device),
+            "revision": lambda: f"{device.revision:#04x}\n",
+            "subsystem_device": lambda: f"{device.subsystem_device:#06x}\n",
+            "subsystem_vendor": lambda: f"{device.subsystem_vendor:#06x}\n",
+            "vendor": lambda: f"{device.vendor:#06x}\n",
+        }.items()
+    }
+    entries["broken_parity_status"] = Attribute(
+        lambda: f"{int(device.broken_parity)}\n", lambda data: setattr(device, "broken_parity", bool(number(data)))
+    )
+    entries["config"] = BinaryAttribute(
+        regs.PCI_CFG_SPACE_SIZE,
+        lambda offset, n: _read_config(device, offset, n),
+        lambda offset, data: _write_config(device, offset, data),
+    )
+    entries["driver_override"] = override_attribute(device)
+    entries["enable"] = Attribute(lambda: f"{device.enable_count}\n", lambda data: _store_enable(device, data))
+    entries["msi_bus"] = Attribute(
+        lambda: f"{int(not device.no_msi)}\n", lambda data: setattr(device, "no_msi", not number(data))
+    )
+    if device.msi.listed:
+        entries["msi_irqs"] = device.msi.directory()
+    entries["remove"] = Attribute(store=lambda data: _store_remove(device, data), mode=0o220)
+    entries["rescan"] = Attribute(store=lambda data: _store_rescan(device, data))
+    if device.resettable:
+        entries["reset"] = Attribute(store=lambda data: _store_reset(device, data))
+        entries["reset_method"] = Attribute(
+            lambda: _show_methods(device), lambda data: _store_methods(device, data), mode=0o644
+        )
+    if device.rom_size:
+        entries["rom"] = BinaryAttribute(
+            device.rom_size,
+            lambda offset, n: _read_rom(device),
+            lambda offset, data: _write_rom(device, offset, data),
+            mode=0o600,
+        )
+    entries.update(device.zdev.attributes(device))
+    return entries
+
+
+def _show_resources(device: PciDevice) -> str:
+    return "".join(f"{r.start:#018x} {r.end:#018x} {r.flags:#018x}\n" for r in device.resources)
+
+
+def _pieces(offset: int, count: int) -> list[tuple[int, int]]:
+    """The accesses of a transfer: bytes and halfwords up to a word boundary, words, then the rest."""
+    pieces: list[tuple[int, int]] = []
+    while count:
+        if offset & 1 or count < 2:
+            size = 1
+        elif offset & 2 or count < 4:
+            size = 2
+        else:
+            size = 4
+        pieces.append((offset, size))
+        offset += size
+        count -= size
+    return pieces
+
+
+def _read_config(device: PciDevice, offset: int, count: int) -> bytes:
+    return b"".join(device.read_config(at, size).to_bytes(size, "little") for at, size in _pieces(offset, count))
+
+
+def _write_config(device: PciDevice, offset: int, data: bytes) -> int:
+    for at, size in _pieces(offset, len(data)):
+        device.write_config(at, size, int.from_bytes(data[at - offset : at - offset + size], "little"))
+    return len(data)
+
+
+def _store_enable(device: PciDevice, data: bytes) -> None:
+    value = number(data)
+    if device.driver is not None:
+        raise fail(errno.EBUSY)
+    if value:
+        device.enable()
+    elif device.enable_count:
+        device.disable()
+    else:
+        raise fail(errno.EIO)
+
+
+def _store_remove(device: PciDevice, data: bytes) -> None:
+    if number(data):
+        device.zdev.remove_device(device)
+
+
+def _store_rescan(device: PciDevice, data: bytes) -> None:
+    if number(data):
+        device.zdev.root.rescan()
+
+
+def _store_reset(device: PciDevice, data: bytes) -> None:
+    if number(data) != 1:
+        raise fail(errno.EINVAL)
+    device.try_reset()
+
+
+def _show_methods(device: PciDevice) -> str:
+    return " ".join(device.reset_methods) + "\n" if device.reset_methods else ""
+
+
+def _store_methods(device: PciDevice, data: bytes) -> None:
+    words = data.decode(errors="replace").split("\0")[0].removesuffix("\n")
+    if words in ("", "default"):
+        device.reset_methods = ["bus"] if words and device.zdev.may_reset() else []
+        return
+    methods = words.split()
+    if any(word != "bus" for word in methods) or not device.zdev.may_reset() or len(methods) > len(_NO_METHOD):
+        raise fail(errno.EINVAL)
+    device.reset_methods = methods
+
+
+def _read_rom(device: PciDevice) -> bytes:
+    if not device.rom_enabled:
+        raise fail(errno.EINVAL)
+    device.map_rom()
+    raise fail(errno.EIO)
+
+
+def _write_rom(device: PciDevice, offset: int, data: bytes) -> int:
+    device.rom_enabled = not (offset == 0 and data[:1] == b"0" and len(data) == len(b"0\n"))
+    return len(data)

@@ -1,0 +1,378 @@
+"""vfio-pci: a PCI function for a program (``drivers/vfio/pci/vfio_pci.c`` and ``vfio_pci_core.c``, 6.12, on s390).
+
+Regions are read and written, never mapped: a zPCI function is reached by instructions, not by addresses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import re
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import pci_regs as regs
+from pyvfio.abi import vfio as abi
+from pyvfio.abi import vfio_feature
+from pyvfio.abi.layout import native_struct, offset_of
+from pyvfio.errors import NotModelled
+from pyvfio.process import EventFdReference
+from pyvfio_backends.software.hardware.dma import DmaSpace
+from pyvfio_backends.software.linux import vfio_pci_info
+from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.module import Module
+from pyvfio_backends.software.linux.pci import PciDriver, PciId
+from pyvfio_backends.software.linux.pci_device import ROM, PciDevice, SavedState
+from pyvfio_backends.software.linux.uaccess import Argument
+from pyvfio_backends.software.linux.vfio_core import FEATURE_DATA, VfioDevice, check_feature
+from pyvfio_backends.software.linux.vfio_group import GroupFile
+from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
+from pyvfio_backends.software.linux.vfio_pci_info import OFFSET_SHIFT
+from pyvfio_backends.software.linux.vfio_pci_irqs import Interrupts
+from pyvfio_backends.software.linux.vfs import Attribute, fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.pci import PciBus
+    from pyvfio_backends.software.machine import Machine
+
+__all__ = ["VfioPciDevice", "VfioPciDriver", "boot"]
+
+_OFFSET_MASK = (1 << OFFSET_SHIFT) - 1
+_CONFIG = abi.VFIO_PCI_CONFIG_REGION_INDEX
+_HOT_RESET = native_struct(abi.PciHotReset)
+_IOEVENTFD = native_struct(abi.DeviceIoeventfd)
+_IOEVENTFD_MINIMUM = offset_of(abi.DeviceIoeventfd, "reserved")
+_WAKEUP = struct.Struct("=iI")
+_TOKEN = re.compile(r" *(?:vf_token=[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12} *)?\Z")
+
+
+class VfioPciDevice(VfioDevice):
+    """A function under vfio-pci; `pdev` is its PCI device.  `config` and `interrupts` exist while it is open."""
+
+    config: VirtualConfig
+    interrupts: Interrupts
+
+    def __init__(self, pdev: PciDevice) -> None:
+        super().__init__(pdev.kernel, pdev)
+        self.pdev = pdev
+        self.reset_works = False
+        self.config_size = regs.PCI_CFG_SPACE_SIZE
+        self._saved: SavedState | None = None
+        self._low_power = False
+        self._wakeup: EventFdReference | None = None
+
+    @property
+    def cdev_opened(self) -> bool:
+        """Whether the program came by ``/dev/vfio/devices``."""
+        return self.group is not None and self.group.cdev_opened > 0 and self.iommufd is not None
+
+    # opening and closing
+
+    def open_device(self) -> None:
+        """See `VfioDevice.open_device` (``vfio_pci_core_enable``).  Raise OSError EAGAIN."""
+        pdev = self.pdev
+        pdev.set_master(False)
+        pdev.enable()
+        try:
+            pdev.try_reset()
+            self.reset_works = True
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                pdev.disable()
+                raise
+            self.reset_works = False
+        self._saved = pdev.save_state()
+        self.interrupts = Interrupts(pdev, pci_2_3=pdev.intx_can_be_masked())
+        if self.interrupts.pci_2_3:
+            pdev.set_intx(True)
+        self.config = VirtualConfig(pdev, self.interrupts.mask_intx, self.interrupts.unmask_intx)
+
+    def close_device(self) -> None:
+        """See `VfioDevice.close_device` (``vfio_pci_core_disable``)."""
+        pdev = self.pdev
+        self._leave_low_power()
+        pdev.set_master(False)
+        self.interrupts.close()
+        pdev.write_config(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_INTX_DISABLE)
+        if self.reset_works and not pdev.locked:
+            with contextlib.suppress(OSError):  # the kernel goes on without
+                pdev.reset_function_locked()
+        if self._saved is not None:
+            pdev.restore_state(self._saved)
+        pdev.disable()
+        self.interrupts.close_channels()
+
+    def set_dma(self, space: DmaSpace | None) -> None:
+        """See `VfioDevice.set_dma`."""
+        self.pdev.zdev.set_dma(space)
+
+    def request(self, count: int) -> None:
+        """See `VfioDevice.request`."""
+        if self.open_count and self.interrupts.request is not None:
+            self.interrupts.request.signal()
+
+    def error_detected(self) -> None:
+        """The device reported an error: the program is told (``vfio_pci_core_aer_err_detected``)."""
+        if self.open_count and self.interrupts.error is not None:
+            self.interrupts.error.signal()
+
+    def match(self, name: str) -> bool:
+        """See `VfioDevice.match`: a VF token may follow, which no function here can use (EINVAL)."""
+        own = self.pdev.name
+        if not name.startswith(own) or name[len(own) : len(own) + 1] not in ("", " "):
+            return False
+        rest = name[len(own) :]
+        if rest.strip(" "):
+            raise fail(errno.EINVAL)
+        return True
+
+    # regions
+
+    def read(self, n: int, offset: int) -> bytes:
+        """See `VfioDevice.read`."""
+        index = offset >> OFFSET_SHIFT
+        if index == _CONFIG:
+            return self.config.read(n, offset & _OFFSET_MASK) if n else b""
+        if not n:
+            return b""
+        if index > ROM:
+            raise fail(errno.EINVAL)
+        position, count = self._span(index, offset & _OFFSET_MASK, n)
+        parts: list[bytes] = []
+        for at, size, excluded in self._accesses(index, position, count):
+            if excluded:
+                parts.append(b"\xff" * size)
+                continue
+            if not self.config.memory_enabled:
+                raise fail(errno.EIO)
+            parts.append(self.pdev.load_bar(index, at, size).to_bytes(size, "little"))
+        return b"".join(parts)
+
+    def write(self, data: bytes, offset: int) -> int:
+        """See `VfioDevice.write`."""
+        index = offset >> OFFSET_SHIFT
+        if not data:
+            return 0
+        if index == _CONFIG:
+            return self.config.write(data, offset & _OFFSET_MASK)
+        if index >= ROM:
+            raise fail(errno.EINVAL)
+        position, count = self._span(index, offset & _OFFSET_MASK, len(data))
+        for at, size, excluded in self._accesses(index, position, count):
+            if excluded:
+                continue
+            if not self.config.memory_enabled:
+                raise fail(errno.EIO)
+            value = int.from_bytes(data[at - position : at - position + size], "little")
+            self.pdev.store_bar(index, at, size, value)
+        return count
+
+    def _span(self, index: int, position: int, count: int) -> tuple[int, int]:
+        resource = self.pdev.resources[index]
+        if not resource.start or position >= resource.size:
+            raise fail(errno.EINVAL)
+        return position, min(count, resource.size - position)
+
+    def _accesses(self, index: int, position: int, count: int) -> list[tuple[int, int, bool]]:
+        """Cut a transfer into accesses: offset, size, and whether it is the MSI-X table, which is left out.
+
+        Source: ``vfio_pci_core_do_io_rw``.
+        """
+        first = last = 0
+        if self.pdev.msi.capability:
+            bar, start = self.pdev.msi.table
+            if bar == index:
+                first, last = start, start + self.pdev.msi.table_size * regs.PCI_MSIX_ENTRY_SIZE
+        cuts: list[tuple[int, int, bool]] = []
+        end = position + count
+        while position < end:
+            excluded = first <= position < last
+            if excluded:
+                size = min(end, last) - position
+            else:
+                room = min(end, first) - position if position < first else end - position
+                size = next(size for size in (8, 4, 2, 1) if room >= size and position % size == 0)
+            cuts.append((position, size, excluded))
+            position += size
+        return cuts
+
+    def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
+        """See `VfioDevice.mmap`: nothing can be mapped (CONFIG_VFIO_PCI_MMAP is not for s390)."""
+        raise fail(errno.EINVAL)
+
+    # requests
+
+    def ioctl(self, request: int, argument: Argument) -> int:
+        """See `VfioDevice.ioctl`."""
+        if request == abi.VFIO_DEVICE_SET_IRQS:
+            return self.interrupts.set(argument, self.config)
+        if request == abi.VFIO_DEVICE_GET_INFO:
+            return vfio_pci_info.device_info(self, argument)
+        if request == abi.VFIO_DEVICE_GET_REGION_INFO:
+            return vfio_pci_info.region_info(self, argument)
+        if request == abi.VFIO_DEVICE_GET_IRQ_INFO:
+            return vfio_pci_info.irq_info(self, argument)
+        if request == abi.VFIO_DEVICE_RESET:
+            return self._reset()
+        if request == abi.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO:
+            return vfio_pci_info.hot_reset_info(self, argument)
+        if request == abi.VFIO_DEVICE_PCI_HOT_RESET:
+            return self._hot_reset(argument)
+        if request == abi.VFIO_DEVICE_IOEVENTFD:
+            return self._ioeventfd(argument)
+        raise fail(errno.ENOTTY)
+
+    def _reset(self) -> int:
+        if not self.reset_works:
+            raise fail(errno.EINVAL)
+        self.pdev.try_reset()
+        return 0
+
+    def _hot_reset(self, argument: Argument) -> int:
+        argsz, flags, count = _HOT_RESET.unpack(argument.read(0, _HOT_RESET.size))
+        if argsz < _HOT_RESET.size or flags or bool(count) == self.cdev_opened:
+            raise fail(errno.EINVAL)
+        pdev = self.pdev
+        if not pdev.zdev.may_reset():
+            raise fail(errno.ENODEV)
+        if count > 1:  # more than there are devices
+            raise fail(errno.EINVAL)
+        if count:
+            (descriptor,) = struct.unpack("=i", argument.read(_HOT_RESET.size, 4))
+            file = self.kernel.fds.get(descriptor)
+            if not isinstance(file, GroupFile) or file.group is not self.group:
+                raise fail(errno.EINVAL)
+        if pdev.locked:
+            raise fail(errno.EAGAIN)
+        saved = pdev.save_state()
+        pdev.write_config(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_INTX_DISABLE)
+        try:
+            pdev.zdev.reset_slot()
+        finally:
+            pdev.restore_state(saved)
+        return 0
+
+    def _ioeventfd(self, argument: Argument) -> int:
+        """Check as ``vfio_pci_ioeventfd`` does; what it would wait for is not modelled."""
+        head = argument.read(0, _IOEVENTFD_MINIMUM).ljust(_IOEVENTFD.size, b"\0")
+        argsz, flags, offset, _, descriptor, _ = _IOEVENTFD.unpack(head)
+        size = flags & abi.VFIO_DEVICE_IOEVENTFD_SIZE_MASK
+        if argsz < _IOEVENTFD_MINIMUM or flags != size or size not in (1, 2, 4, 8) or descriptor < -1:
+            raise fail(errno.EINVAL)
+        index, position = offset >> OFFSET_SHIFT, offset & _OFFSET_MASK
+        if index >= ROM or position + size > self.pdev.resources[index].size:
+            raise fail(errno.EINVAL)
+        if any(excluded for _, _, excluded in self._accesses(index, position, size)):
+            raise fail(errno.EINVAL)
+        if descriptor < 0:
+            raise fail(errno.ENODEV)
+        EventFdReference(descriptor).close()
+        raise NotModelled("VFIO_DEVICE_IOEVENTFD", self.pdev.name)
+
+    def feature(self, flags: int, argument: Argument, size: int) -> int:
+        """See `VfioDevice.feature`: low power, which a device without power management keeps as a promise."""
+        number = flags & abi.VFIO_DEVICE_FEATURE_MASK
+        supported = abi.VFIO_DEVICE_FEATURE_SET
+        if number == vfio_feature.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY:
+            if check_feature(flags, size, supported, 0):
+                self._enter_low_power(None)
+        elif number == vfio_feature.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP:
+            if check_feature(flags, size, supported, _WAKEUP.size):
+                descriptor, _ = _WAKEUP.unpack(argument.read(FEATURE_DATA, _WAKEUP.size))
+                if descriptor < 0:
+                    raise fail(errno.EINVAL)
+                self._enter_low_power(EventFdReference(descriptor))
+        elif number == vfio_feature.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT:
+            if check_feature(flags, size, supported, 0):
+                self._leave_low_power()
+        else:
+            raise fail(errno.ENOTTY)
+        return 0
+
+    def _enter_low_power(self, wakeup: EventFdReference | None) -> None:
+        if self._low_power:
+            if wakeup is not None:
+                wakeup.close()
+            raise fail(errno.EINVAL)
+        self._low_power = True
+        self._wakeup = wakeup
+
+    def _leave_low_power(self) -> None:
+        self._low_power = False
+        if self._wakeup is not None:
+            self._wakeup.close()
+            self._wakeup = None
+
+
+class VfioPciDriver(PciDriver):
+    """The driver ``vfio-pci``: it knows every id, but only for devices whose override names it."""
+
+    manages_dma = True
+    table = (PciId(override_only=True),)
+
+    def __init__(self, bus: PciBus) -> None:
+        super().__init__(bus, "vfio-pci", module="vfio_pci")
+        self._vfio: dict[PciDevice, VfioPciDevice] = {}
+
+    def device(self, pdev: PciDevice) -> VfioPciDevice | None:
+        """VFIO's device of a function that this driver has."""
+        return self._vfio.get(pdev)
+
+    def probe(self, device: Device) -> None:
+        """See `Driver.probe`."""
+        self._take(device, quiet=False)
+
+    def _take(self, device: Device, *, quiet: bool) -> None:
+        if not isinstance(device, PciDevice):
+            raise fail(errno.ENODEV)
+        vdev = VfioPciDevice(device)
+        try:
+            vdev.register(quiet=quiet)
+        except OSError:
+            vdev.release()
+            raise
+        self._vfio[device] = vdev
+
+    def boot(self, devices: Sequence[PciDevice]) -> None:
+        """Hold these devices as after boot, without events."""
+        for device in devices:
+            device.override = self.name
+            device.driver = self
+            self._take(device, quiet=True)
+            self.devices[device.name] = device
+
+    def remove(self, device: Device) -> None:
+        """See `Driver.remove`: blocks until the program has closed the device."""
+        if isinstance(device, PciDevice):
+            vdev = self._vfio[device]
+            vdev.unregister()
+            del self._vfio[device]
+            device.msi.driver_left()
+
+
+def _switch(mode: int) -> Attribute:
+    """A parameter that is off.  Reading works; what switching it on would do is not modelled."""
+
+    def store(data: bytes) -> None:
+        if data[:1] not in b"nNfF0":
+            raise NotModelled("switching a parameter of vfio_pci on")
+
+    return Attribute(lambda: "N\n", store if mode & 0o200 else None, mode=mode)
+
+
+def boot(machine: Machine, bus: PciBus, held: Sequence[PciDevice]) -> None:
+    """Load the module if the machine's description names it, and let it hold the functions in `held`."""
+    if "vfio_pci" not in {name.replace("-", "_") for name in machine.spec.modules}:
+        return
+    modules = machine.kernel.modules
+    modules.load(Module("irqbypass"))
+    modules.load(Module("vfio_pci_core"), needs=("vfio", "irqbypass"))
+    names = {"disable_denylist": 0o444, "disable_idle_d3": 0o644, "enable_sriov": 0o644, "nointxmask": 0o644}
+    parameters = {name: _switch(mode) for name, mode in names.items()}
+    module = modules.load(Module("vfio_pci", parameters=parameters), needs=("vfio", "vfio_pci_core"))
+    driver = VfioPciDriver(bus)
+    module.drivers["pci:vfio-pci"] = driver.sysfs_path
+    bus.register(driver)
+    driver.boot(held)

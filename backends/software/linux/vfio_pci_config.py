@@ -1,0 +1,268 @@
+"""Configuration space as vfio-pci shows it: partly the device's, partly a copy of its own.
+
+Each byte belongs to the header, to a capability, or to nobody.  The model is ``drivers/vfio/pci/vfio_pci_config.c``
+(6.12): a table says which bits are virtual (read from and written to the copy) and which can be written at all, and an
+access is cut into pieces of 1, 2 or 4 bytes that do not cross a word or a capability.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+
+from pyvfio.abi import pci_regs as regs
+from pyvfio.errors import NotModelled
+from pyvfio_backends.software.linux.pci_device import ROM, PciDevice, ResourceFlag
+from pyvfio_backends.software.linux.vfs import fail
+
+__all__ = ["VirtualConfig"]
+
+_SIZE = regs.PCI_CFG_SPACE_SIZE
+_HEADER = regs.PCI_STD_HEADER_SIZEOF
+_HEADER_ID, _NOBODY = 0, 0xFF
+_BARS = range(regs.PCI_BASE_ADDRESS_0, regs.PCI_BASE_ADDRESS_5 + 4)
+_ROM = range(regs.PCI_ROM_ADDRESS, regs.PCI_ROM_ADDRESS + 4)
+_MEMORY_AND_IO = regs.PCI_COMMAND_MEMORY | regs.PCI_COMMAND_IO
+_DWORD = 0xFFFFFFFF
+_HIDDEN = frozenset(
+    {
+        regs.PCI_CAP_ID_SLOTID,
+        regs.PCI_CAP_ID_CHSWP,
+        regs.PCI_CAP_ID_DBG,
+        regs.PCI_CAP_ID_CCRC,
+        regs.PCI_CAP_ID_SHPC,
+        regs.PCI_CAP_ID_SSVID,
+        regs.PCI_CAP_ID_AGP3,
+        regs.PCI_CAP_ID_SECDEV,
+        regs.PCI_CAP_ID_EA,
+    }
+)
+
+
+def _header_permissions() -> tuple[bytes, bytes]:
+    """The masks of the header: virtual bits, writable bits."""
+    virtual, writable = bytearray(_HEADER), bytearray(_HEADER)
+
+    def field(offset: int, length: int, virtual_bits: int, writable_bits: int) -> None:
+        virtual[offset : offset + length] = virtual_bits.to_bytes(length, "little")
+        writable[offset : offset + length] = writable_bits.to_bytes(length, "little")
+
+    field(regs.PCI_VENDOR_ID, 2, 0xFFFF, 0)
+    field(regs.PCI_DEVICE_ID, 2, 0xFFFF, 0)
+    field(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_INTX_DISABLE, 0xFFFF)
+    field(regs.PCI_STATUS, 2, regs.PCI_STATUS_CAP_LIST, 0)
+    for offset in (regs.PCI_CACHE_LINE_SIZE, regs.PCI_LATENCY_TIMER, regs.PCI_BIST):
+        field(offset, 1, 0, 0xFF)
+    for offset in (*range(_BARS.start, _BARS.stop, 4), regs.PCI_ROM_ADDRESS):
+        field(offset, 4, _DWORD, _DWORD)
+    field(regs.PCI_CAPABILITY_LIST, 1, 0xFF, 0)
+    field(regs.PCI_INTERRUPT_LINE, 1, 0xFF, 0xFF)
+    field(regs.PCI_INTERRUPT_PIN, 1, 0xFF, 0)
+    return bytes(virtual), bytes(writable)
+
+
+_HEADER_VIRTUAL, _HEADER_WRITABLE = _header_permissions()
+
+
+class VirtualConfig:
+    """The configuration space of an open device.
+
+    `mask_intx` and `unmask_intx` are called when the program changes its INTx disable bit.
+    """
+
+    def __init__(self, device: PciDevice, mask_intx: Callable[[], None], unmask_intx: Callable[[], None]) -> None:
+        self.device = device
+        self._mask_intx = mask_intx
+        self._unmask_intx = unmask_intx
+        self._physical = device.function.config
+        self._bars_dirty = True
+        self.intx_disabled = False
+        self.copy = bytearray(_SIZE)
+        self._owner = bytearray([_HEADER_ID] * _HEADER + [_NOBODY] * (_SIZE - _HEADER))
+        self._virtual = bytearray(_HEADER_VIRTUAL.ljust(_SIZE, b"\0"))
+        self._fill(0, _HEADER)
+        self._real_bars = [self._word(offset) for offset in range(_BARS.start, _BARS.stop, 4)]
+        self._real_rom = self._word(regs.PCI_ROM_ADDRESS)
+        if device.no_command_memory:
+            self.copy[regs.PCI_COMMAND] |= regs.PCI_COMMAND_MEMORY
+        self.copy[regs.PCI_INTERRUPT_PIN] = 0  # s390 has no INTx (CONFIG_VFIO_PCI_INTX)
+        self._take_capabilities()
+
+    def _fill(self, offset: int, length: int) -> None:
+        for at in range(offset, offset + length):
+            self.copy[at] = self.device.read_config(at, 1)
+
+    def _word(self, offset: int, length: int = 4) -> int:
+        return int.from_bytes(self.copy[offset : offset + length], "little")
+
+    def _take_capabilities(self) -> None:
+        device, copy = self.device, self.copy
+        if not device.read_config(regs.PCI_STATUS, 2) & regs.PCI_STATUS_CAP_LIST:
+            return
+        link = regs.PCI_CAPABILITY_LIST
+        at = device.read_config(regs.PCI_CAPABILITY_LIST, 1)
+        found = False
+        for _ in range((_SIZE - _HEADER) // regs.PCI_CAP_SIZEOF):
+            if not at:
+                break
+            number = device.read_config(at, 1)
+            following = device.read_config(at + regs.PCI_CAP_LIST_NEXT, 1)
+            length = self._capability_length(number, at)
+            if not length:
+                copy[link] = at = following
+                continue
+            self._owner[at : at + length] = bytes([number]) * len(self._owner[at : at + length])
+            self._fill(at, min(length, _SIZE - at))
+            self._virtual[at + regs.PCI_CAP_LIST_NEXT] = 0xFF
+            link, at, found = at + regs.PCI_CAP_LIST_NEXT, following, True
+        if not found:
+            copy[regs.PCI_STATUS] &= ~regs.PCI_STATUS_CAP_LIST & 0xFF
+
+    def _capability_length(self, number: int, at: int) -> int:
+        if number == regs.PCI_CAP_ID_MSIX:
+            return regs.PCI_CAP_MSIX_SIZEOF
+        if number == regs.PCI_CAP_ID_VNDR:
+            return self.device.read_config(at + regs.PCI_CAP_FLAGS, 1)
+        if not number or number in _HIDDEN or number > regs.PCI_CAP_ID_EA:
+            return 0
+        raise NotModelled(f"vfio-pci's view of PCI capability {number:#04x}", self.device.name)
+
+    @property
+    def memory_enabled(self) -> bool:
+        """Whether the program has switched memory decoding on (``__vfio_pci_memory_enabled``)."""
+        return self.device.no_command_memory or bool(self.copy[regs.PCI_COMMAND] & regs.PCI_COMMAND_MEMORY)
+
+    @property
+    def interrupt_pin(self) -> int:
+        """The interrupt pin that the program sees."""
+        return self.copy[regs.PCI_INTERRUPT_PIN]
+
+    # reading
+
+    def read(self, count: int, position: int) -> bytes:
+        """Read; OSError EFAULT outside, EIO when the device refuses."""
+        end = position + count
+        if end > _SIZE:
+            raise fail(errno.EFAULT)
+        if self._bars_dirty and position < _ROM.stop and end > _BARS.start:
+            self._fix_bars()
+        device, physical = self.device, self._physical
+        live = physical.live
+        if device.function.usable and (position >= live[1] or end <= live[0] or physical.refresh is None):
+            virtual = self._virtual[position:end]
+            if not any(virtual):
+                return bytes(physical.data[position:end])
+            mask = int.from_bytes(virtual, "little")
+            own = int.from_bytes(self.copy[position:end], "little")
+            real = int.from_bytes(physical.data[position:end], "little")
+            return (real & ~mask | own & mask).to_bytes(count, "little")
+        return b"".join(self._read_piece(at, size) for at, size in self._pieces(position, count))
+
+    def _read_piece(self, at: int, size: int) -> bytes:
+        virtual = int.from_bytes(self._virtual[at : at + size], "little")
+        value = self._word(at, size)
+        if virtual != (1 << 8 * size) - 1:
+            value = self.device.load_config(at, size) & ~virtual | value & virtual
+        return value.to_bytes(size, "little")
+
+    def _pieces(self, position: int, count: int) -> Iterator[tuple[int, int]]:
+        while count:
+            owner, span = self._owner[position], 1
+            while (position + span) % 4 and self._owner[position + span] == owner:
+                span += 1
+            size = min(count, span)
+            if size >= 4 and position % 4 == 0:
+                size = 4
+            elif size >= 2 and position % 2 == 0:
+                size = 2
+            else:
+                size = 1
+            yield position, size
+            position += size
+            count -= size
+
+    def _fix_bars(self) -> None:
+        """Let the copies of the BARs look as hardware would: size bits stay 0, flags are fixed."""
+        index = 0
+        while index < regs.PCI_STD_NUM_BARS:
+            resource = self.device.resources[index]
+            offset = _BARS.start + 4 * index
+            index += 1
+            if not resource.start:
+                self.copy[offset : offset + 4] = bytes(4)
+                continue
+            mask = -resource.size
+            flags = 0
+            if resource.flags & ResourceFlag.PREFETCH:
+                flags |= regs.PCI_BASE_ADDRESS_MEM_PREFETCH
+            if resource.flags & ResourceFlag.MEM_64:
+                flags |= regs.PCI_BASE_ADDRESS_MEM_TYPE_64
+            self._put(offset, self._word(offset) & mask | flags)
+            if self._word(offset) & regs.PCI_BASE_ADDRESS_MEM_TYPE_64:
+                self._put(offset + 4, self._word(offset + 4) & mask >> 32)
+                index += 1
+        rom = self.device.resources[ROM]
+        mask = -rom.size | regs.PCI_ROM_ADDRESS_ENABLE if rom.start else 0
+        self._put(_ROM.start, self._word(_ROM.start) & mask)
+        self._bars_dirty = False
+
+    def _put(self, offset: int, value: int) -> None:
+        self.copy[offset : offset + 4] = (value & _DWORD).to_bytes(4, "little")
+
+    # writing
+
+    def write(self, data: bytes, position: int) -> int:
+        """Write; the number of bytes.  OSError EFAULT outside (nothing is written), EIO when the device refuses."""
+        if position + len(data) > _SIZE:
+            raise fail(errno.EFAULT)
+        for at, size in self._pieces(position, len(data)):
+            value = int.from_bytes(data[at - position : at - position + size], "little")
+            owner = self._owner[at]
+            if owner == _HEADER_ID:
+                self._write_header(at, size, value)
+            elif owner in (_NOBODY, regs.PCI_CAP_ID_VNDR):
+                self.device.store_config(at, size, value)
+        return len(data)
+
+    def _write_header(self, at: int, size: int, value: int) -> None:
+        if at == regs.PCI_COMMAND:
+            self._check_decoding(value & 0xFFFF)
+        self._write_default(at, size, value)
+        if at == regs.PCI_COMMAND:
+            kept = self._word(at, 2) & ~_MEMORY_AND_IO
+            self.copy[at : at + 2] = (kept | value & _MEMORY_AND_IO).to_bytes(2, "little")
+        if regs.PCI_COMMAND <= at <= regs.PCI_COMMAND + 1:
+            disabled = bool(self._word(regs.PCI_COMMAND, 2) & regs.PCI_COMMAND_INTX_DISABLE)
+            if disabled != self.intx_disabled:
+                self.intx_disabled = disabled
+                (self._mask_intx if disabled else self._unmask_intx)()
+        if at in _BARS or at in _ROM:
+            self._bars_dirty = True
+
+    def _write_default(self, at: int, size: int, value: int) -> None:
+        writable = int.from_bytes(_HEADER_WRITABLE[at : at + size], "little")
+        virtual = int.from_bytes(_HEADER_VIRTUAL[at : at + size], "little")
+        if writable & virtual:
+            own = self._word(at, size) & ~(writable & virtual) | value & writable & virtual
+            self.copy[at : at + size] = own.to_bytes(size, "little")
+        if writable & ~virtual:
+            real = writable & ~virtual
+            self.device.store_config(at, size, self.device.load_config(at, size) & ~real | value & real)
+
+    def _check_decoding(self, new: int) -> None:
+        """Bring the real BARs back when the device lost them by a reset behind the driver's back."""
+        device = self.device
+        now = device.load_config(regs.PCI_COMMAND, 2)
+        own = self._word(regs.PCI_COMMAND, 2)
+        memory_lost = new & own & ~now & regs.PCI_COMMAND_MEMORY and not device.no_command_memory
+        io_lost = new & own & ~now & regs.PCI_COMMAND_IO
+        if memory_lost or io_lost or self._bars_lost():
+            for index, value in enumerate(self._real_bars):
+                device.store_config(_BARS.start + 4 * index, 4, value)
+            device.store_config(_ROM.start, 4, self._real_rom)
+
+    def _bars_lost(self) -> bool:
+        return any(
+            value and self.device.read_config(_BARS.start + 4 * index, 4) != value
+            for index, value in enumerate(self._real_bars)
+        )

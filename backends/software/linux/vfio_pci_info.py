@@ -1,0 +1,171 @@
+"""What vfio-pci tells of a device: info with the zPCI capabilities, regions, interrupts, who a hot reset touches.
+
+The models are ``drivers/vfio/pci/vfio_pci_core.c`` and ``vfio_pci_zdev.c`` (6.12).
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import vfio as abi
+from pyvfio.abi import vfio_zdev as zdev_abi
+from pyvfio.abi.layout import Capability, InfoCapHeader, build_capability_chain, native_struct, offset_of
+from pyvfio_backends.software.linux.pci_device import ROM
+from pyvfio_backends.software.linux.uaccess import Argument
+from pyvfio_backends.software.linux.vfs import fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.vfio_pci import VfioPciDevice
+
+__all__ = ["OFFSET_SHIFT", "device_info", "hot_reset_info", "irq_info", "region_info"]
+
+OFFSET_SHIFT = 40
+"""A region's offset in the file is its index shifted by this (``VFIO_PCI_OFFSET_SHIFT``)."""
+_INFO = native_struct(abi.DeviceInfo)
+_INFO_MINIMUM = offset_of(abi.DeviceInfo, "cap_offset")
+_REGION = native_struct(abi.RegionInfo)
+_IRQ = native_struct(abi.IrqInfo)
+_HOT = native_struct(abi.PciHotResetInfo)
+_DEPENDENT = struct.Struct("=IHBB")
+_HEADER_SIZE = native_struct(InfoCapHeader).size
+_MAX_WRITE = 128  # ZPCI_MAX_WRITE_SIZE
+_BASE = native_struct(zdev_abi.DeviceInfoCapZpciBase)
+_GROUP = native_struct(zdev_abi.DeviceInfoCapZpciGroup)
+_SIZED = native_struct(zdev_abi.DeviceInfoCapZpciUtil)
+_READ_WRITE = abi.VFIO_REGION_INFO_FLAG_READ | abi.VFIO_REGION_INFO_FLAG_WRITE
+
+
+def _zpci_capabilities(vdev: VfioPciDevice) -> Iterator[Capability]:
+    function = vdev.pdev.function
+    facts, group = function.facts, function.group
+
+    def capability(number: int, version: int, packed: bytes) -> Capability:
+        return Capability(number, version, packed[_HEADER_SIZE:])
+
+    yield capability(
+        abi.VFIO_DEVICE_INFO_CAP_ZPCI_BASE,
+        2,
+        _BASE.pack(
+            0,
+            0,
+            0,
+            facts.start_dma,
+            facts.end_dma,
+            facts.pchid,
+            facts.vfn,
+            facts.fmb_length,
+            facts.pft,
+            facts.pfgid,
+            function.fh,
+        ),
+    )
+    yield capability(
+        abi.VFIO_DEVICE_INFO_CAP_ZPCI_GROUP,
+        2,
+        _GROUP.pack(
+            0,
+            0,
+            0,
+            group.dma_mask,
+            group.msi_address,
+            zdev_abi.VFIO_DEVICE_INFO_ZPCI_FLAG_REFRESH,
+            group.frame_update,
+            group.max_interrupts,
+            _MAX_WRITE,
+            group.version,
+            0,
+            group.max_store,
+        ),
+    )
+    if facts.util_str:
+        text = facts.util_str
+        yield capability(abi.VFIO_DEVICE_INFO_CAP_ZPCI_UTIL, 1, _SIZED.pack(0, 0, 0, len(text)) + text)
+    pfip = facts.pfip
+    yield capability(abi.VFIO_DEVICE_INFO_CAP_ZPCI_PFIP, 1, _SIZED.pack(0, 0, 0, len(pfip)) + pfip)
+
+
+def device_info(vdev: VfioPciDevice, argument: Argument) -> int:
+    """VFIO_DEVICE_GET_INFO.  Raise OSError."""
+    argsz = int.from_bytes(argument.read(0, _INFO_MINIMUM)[:4], sys.byteorder)
+    if argsz < _INFO_MINIMUM:
+        raise fail(errno.EINVAL)
+    length = min(argsz, _INFO.size)
+    flags = abi.VFIO_DEVICE_FLAGS_PCI | abi.VFIO_DEVICE_FLAGS_CAPS
+    if vdev.reset_works:
+        flags |= abi.VFIO_DEVICE_FLAGS_RESET
+    chain = build_capability_chain(_zpci_capabilities(vdev), _INFO.size)
+    offset = 0
+    if argsz < _INFO.size + len(chain):
+        argsz = _INFO.size + len(chain)
+    else:
+        argument.write(_INFO.size, chain)
+        offset = _INFO.size
+    answer = _INFO.pack(argsz, flags, abi.VFIO_PCI_NUM_REGIONS, abi.VFIO_PCI_NUM_IRQS, offset, 0)
+    argument.write(0, answer[:length])
+    return 0
+
+
+def region_info(vdev: VfioPciDevice, argument: Argument) -> int:
+    """VFIO_DEVICE_GET_REGION_INFO.  Raise OSError."""
+    argsz, _, index, cap_offset, _, _ = _REGION.unpack(argument.read(0, _REGION.size))
+    if argsz < _REGION.size:
+        raise fail(errno.EINVAL)
+    flags = 0
+    if index == abi.VFIO_PCI_CONFIG_REGION_INDEX:
+        size, flags = vdev.config_size, _READ_WRITE
+    elif index < ROM:
+        size = vdev.pdev.resources[index].size
+        flags = _READ_WRITE if size else 0
+    elif index == abi.VFIO_PCI_ROM_REGION_INDEX:
+        vdev.pdev.map_rom()  # no ROM of this machine can be mapped
+        size = 0
+    else:
+        raise fail(errno.EINVAL)
+    argument.write(0, _REGION.pack(argsz, flags, index, cap_offset, size, index << OFFSET_SHIFT))
+    return 0
+
+
+def irq_info(vdev: VfioPciDevice, argument: Argument) -> int:
+    """VFIO_DEVICE_GET_IRQ_INFO.  Raise OSError."""
+    argsz, _, index, _ = _IRQ.unpack(argument.read(0, _IRQ.size))
+    if argsz < _IRQ.size or index >= abi.VFIO_PCI_NUM_IRQS:
+        raise fail(errno.EINVAL)
+    if index == abi.VFIO_PCI_ERR_IRQ_INDEX and not vdev.interrupts.has_error:
+        raise fail(errno.EINVAL)
+    flags = abi.VFIO_IRQ_INFO_EVENTFD
+    if index == abi.VFIO_PCI_INTX_IRQ_INDEX:
+        flags |= abi.VFIO_IRQ_INFO_MASKABLE | abi.VFIO_IRQ_INFO_AUTOMASKED
+    else:
+        flags |= abi.VFIO_IRQ_INFO_NORESIZE
+    count = vdev.interrupts.count(index, vdev.config)
+    argument.write(0, _IRQ.pack(argsz, flags, index, count))
+    return 0
+
+
+def hot_reset_info(vdev: VfioPciDevice, argument: Argument) -> int:
+    """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: a slot has one function, so only the device itself.  Raise OSError."""
+    argsz, _, _ = _HOT.unpack(argument.read(0, _HOT.size))
+    if argsz < _HOT.size:
+        raise fail(errno.EINVAL)
+    if not vdev.pdev.zdev.may_reset():
+        raise fail(errno.ENODEV)
+    if argsz - _HOT.size < _DEPENDENT.size:
+        argument.write(0, _HOT.pack(argsz, 0, 1))
+        raise fail(errno.ENOSPC)
+    address = vdev.pdev.address
+    if vdev.cdev_opened and vdev.iommufd is not None:
+        flags = abi.VFIO_PCI_HOT_RESET_FLAG_DEV_ID | abi.VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED
+        owner = vdev.iommufd.id
+    else:
+        group = vdev.pdev.iommu_group
+        if group is None:
+            raise fail(errno.EPERM)
+        flags, owner = 0, group.number
+    devfn = address.device << 3 | address.function
+    argument.write(_HOT.size, _DEPENDENT.pack(owner, address.domain & 0xFFFF, address.bus, devfn))
+    argument.write(0, _HOT.pack(argsz, flags, 1))
+    return 0

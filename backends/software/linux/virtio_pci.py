@@ -1,0 +1,124 @@
+"""``virtio-pci``: the host's driver of virtio functions, which holds them before anybody else does.
+
+It negotiates as ``drivers/virtio/virtio_pci_modern.c`` does, as far as registers remember it, and puts a device on the
+virtio bus.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import virtio_pci as abi
+from pyvfio_backends.software.hardware.devices.virtio_pci import COMMON, DEVICE
+from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.pci import PciDriver, PciId
+from pyvfio_backends.software.linux.pci_device import PciDevice
+from pyvfio_backends.software.linux.vfs import fail
+from pyvfio_backends.software.linux.virtio import RING_FEATURES, VirtioDevice, VirtioDriver, virtio_bus
+from pyvfio_backends.software.linux.virtio_drivers import VIRTIO_BLK, VIRTIO_NET, VIRTIO_RNG
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.pci import PciBus
+
+__all__ = ["VirtioPciDriver"]
+
+_VENDOR = 0x1AF4
+_FIRST_ID, _FIRST_MODERN_ID, _LAST_ID = 0x1000, 0x1040, 0x107F
+_BAR = 4
+_MAC_LENGTH, _SECTOR = 6, 512
+_VECTORS = {VIRTIO_NET: 3, VIRTIO_BLK: 2, VIRTIO_RNG: 2}
+_DRIVER_OK = 0x0F
+# Virtio drivers register in link order (drivers/char, block, net), so their devices get interrupt numbers in it.
+_BOOT_ORDER = (VIRTIO_RNG, VIRTIO_BLK, VIRTIO_NET)
+
+
+class VirtioPciDriver(PciDriver):
+    """The driver; each device it has makes one `VirtioDevice`."""
+
+    table = (PciId(vendor=_VENDOR),)
+
+    def __init__(self, bus: PciBus) -> None:
+        super().__init__(bus, "virtio-pci", module="virtio_pci")
+        self.virtio = virtio_bus(bus.kernel)
+
+    def boot(self, devices: Sequence[PciDevice]) -> None:
+        """Hold these devices as after boot, without events."""
+        children: list[tuple[PciDevice, VirtioDevice]] = []
+        for device in devices:
+            if _FIRST_ID <= device.device_id <= _LAST_ID and device.vendor == _VENDOR:
+                device.driver = self
+                self.devices[device.name] = device
+                children.append((device, self._start(device)))
+        order = {kind: place for place, kind in enumerate(_BOOT_ORDER)}
+        for device, child in sorted(children, key=lambda pair: order.get(pair[1].device_id, len(order))):
+            self.virtio.add_boot(child)
+            self._use(device, child)
+
+    def probe(self, device: Device) -> None:
+        """See `Driver.probe`.  Raise OSError ENODEV for an id that virtio does not have."""
+        if not isinstance(device, PciDevice) or not _FIRST_ID <= device.device_id <= _LAST_ID:
+            raise fail(errno.ENODEV)
+        child = self._start(device)
+        self._set_up(device, child)
+        self.virtio.add(child)
+
+    def _start(self, device: PciDevice) -> VirtioDevice:
+        """Enable the function and ask it who it is."""
+        device.enable()
+        device.dma_mask_bits = 64
+        modern = device.device_id - _FIRST_MODERN_ID
+        kind = modern if modern >= 0 else device.subsystem_device
+        self._status(device, 0)
+        device.set_master(True)
+        offered = 0
+        for word in range(2):
+            device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_DFSELECT, 4, word)
+            offered |= device.load_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_DF, 4) << 32 * word
+        return VirtioDevice(
+            self.virtio,
+            device,
+            kind,
+            _VENDOR,
+            [bit for bit in range(64) if offered >> bit & 1],
+            options=self._configuration(device, kind),
+        )
+
+    def _configuration(self, device: PciDevice, kind: int) -> dict[str, object]:
+        """What the child's driver reads of the device's own configuration."""
+        if kind == VIRTIO_NET:
+            address = (device.load_bar(_BAR, DEVICE + place, 1) for place in range(_MAC_LENGTH))
+            return {"mac": ":".join(f"{byte:02x}" for byte in address)}
+        if kind == VIRTIO_BLK:
+            return {"size": device.load_bar(_BAR, DEVICE, 8) * _SECTOR}
+        return {}
+
+    def _use(self, device: PciDevice, child: VirtioDevice) -> None:
+        if child.driver is not None:
+            self._set_up(device, child)
+
+    def _set_up(self, device: PciDevice, child: VirtioDevice) -> None:
+        """Accept features and set up interrupts, as the child's driver does."""
+        driver = next((d for d in self.virtio.drivers.values() if self.virtio.match(child, d)), None)
+        if not isinstance(driver, VirtioDriver):
+            return
+        accepted = child.offered & (driver.features | RING_FEATURES)
+        for word in range(2):
+            value = sum(1 << bit - 32 * word for bit in accepted if 32 * word <= bit < 32 * word + 32)
+            device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_GFSELECT, 4, word)
+            device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_GF, 4, value)
+        device.msi.allocate(1, _VECTORS.get(child.device_id, 2))
+        self._status(device, _DRIVER_OK)
+
+    def _status(self, device: PciDevice, value: int) -> None:
+        device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_STATUS, 1, value)
+
+    def remove(self, device: Device) -> None:
+        """See `Driver.remove`."""
+        for child in reversed(list(device.child_devices())):
+            self.virtio.remove(child)
+        if isinstance(device, PciDevice):
+            self._status(device, 0)
+            device.msi.driver_left()
+            device.disable()

@@ -1,0 +1,261 @@
+"""The s390 half of PCI: functions as Linux keeps them, their IOMMU and hotplug slot, plugging and recovery.
+
+The model is ``arch/s390/pci`` (`pci.c`, `pci_bus.c`, `pci_event.c`, `pci_sysfs.c`) and
+``drivers/pci/hotplug/s390_pci_hpc.c``.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from pyvfio.address import PciAddress
+from pyvfio_backends.software.hardware.dma import DmaSpace
+from pyvfio_backends.software.hardware.zpci import Refused, ZpciFunction
+from pyvfio_backends.software.hardware.zpci.clp import PFIP_SEGMENTS, UTILITY_STRING_SIZE
+from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
+from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.pci_device import PciDevice
+from pyvfio_backends.software.linux.pci_root import PciRoot
+from pyvfio_backends.software.linux.pci_slot import PciSlot
+from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, StaticDirectory, Symlink, fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.pci import PciBus
+
+__all__ = ["ZpciDev", "ZpciState"]
+
+_IOMAP_BASE = 0x4000000000000000
+_IOMAP_SHIFT = 48
+_LAST_IOVA = (1 << 42) - 1  # three levels of s390's DMA tables (arch/s390/include/asm/pci_dma.h)
+_PAGE_SIZES = 1 << 12
+_REPORT_HEADER = 8
+
+
+class ZpciState(Enum):
+    """``enum zpci_state``."""
+
+    CONFIGURED = "configured"
+    STANDBY = "standby"
+    RESERVED = "reserved"
+
+
+class _IommuDevice(Device):
+    """``s390-iommu.FID`` of class ``iommu``, with links to the devices behind it."""
+
+    def __init__(self, zdev: ZpciDev) -> None:
+        kernel = zdev.bus.kernel
+        super().__init__(kernel, f"s390-iommu.{zdev.fid:08x}", None, cls=kernel.class_("iommu"))
+        self.zdev = zdev
+
+    def attributes(self) -> dict[str, Node]:
+        pdev = self.zdev.pdev
+        entries: dict[str, Node] = {}
+        if pdev is not None:
+            entries[pdev.name] = Symlink(f"../../../..{pdev.devpath.removeprefix('/devices')}")
+        return {"devices": StaticDirectory(dict(entries))}
+
+
+class ZpciDev:
+    """A function that Linux knows (``struct zpci_dev``), with or without a PCI device on top (`pdev`).
+
+    `busy` is the lock of its state: held while a slot is switched or the function recovers.
+    """
+
+    def __init__(self, bus: PciBus, facility: ZpciFacility, function: ZpciFunction, state: ZpciState) -> None:
+        self.bus = bus
+        self.facility = facility
+        self.function = function
+        self.fid = function.fid
+        self.state = state
+        self.busy = False
+        self.pdev: PciDevice | None = None
+        self.dma: DmaSpace | None = None
+        self.entries: dict[int, int] = {}
+        self.iommu = _IommuDevice(self)
+        self.root = PciRoot(self, bus)
+        self.slot = PciSlot(self)
+
+    def __repr__(self) -> str:
+        return f"<ZpciDev {self.fid:08x} {self.state.value}>"
+
+    # life (zpci_add_device, zpci_release_device)
+
+    def add(self, *, quiet: bool) -> None:
+        """Register the IOMMU, the bus and the slot."""
+        kernel = self.bus.kernel
+        kernel.add_class_device(self.iommu, quiet=quiet)
+        self.root.add(quiet=quiet)
+        self.bus.slots[f"{self.fid:08x}"] = self.slot
+        self.bus.zdevs[self.fid] = self
+        if not quiet:
+            self.slot.uevent("add")
+
+    def release(self) -> None:
+        """Forget the function: it is gone from the machine and so is its device."""
+        kernel = self.bus.kernel
+        del self.bus.zdevs[self.fid]
+        del self.bus.slots[f"{self.fid:08x}"]
+        self.slot.uevent("remove")
+        for entry in self.entries.values():
+            self.bus.iomap.discard(entry)
+        self.entries.clear()
+        self.root.remove()
+        kernel.remove_class_device(self.iommu)
+
+    # devices
+
+    def bar_address(self, index: int) -> int:
+        """Where a BAR is in Linux's address space: one entry of its table per BAR (``ZPCI_ADDR``)."""
+        return _IOMAP_BASE | self.entries[index] << _IOMAP_SHIFT
+
+    def prepare(self) -> bool:
+        """Enable the function and give its BARs addresses; False when the hardware refuses."""
+        try:
+            if not self.function.usable:
+                self.function.enable()
+        except Refused:
+            return False
+        if not self.entries:
+            for index in sorted(self.function.bars):
+                self.entries[index] = self.bus.take_iomap()
+        return True
+
+    def scan(self, *, quiet: bool = False) -> None:
+        """Make the PCI device of a configured function, with its IOMMU group, and look for a driver."""
+        if self.pdev is not None or self.state is not ZpciState.CONFIGURED or not self.prepare():
+            return
+        kernel = self.bus.kernel
+        address = PciAddress(self.root.domain, 0, 0, 0)
+        device = self.pdev = PciDevice(self, self.root.device, self.bus, address)
+        facts = self.function.facts
+        first, last = facts.start_dma, facts.end_dma
+        group = kernel.groups.create(reserved=((0, first - 1), (last + 1, _LAST_IOVA)))
+        group.aperture = (first, last)
+        group.page_sizes = _PAGE_SIZES
+        kernel.groups.join(group, device)
+        self.bus.add(device, quiet=quiet)
+
+    def remove_device(self, device: PciDevice) -> None:
+        """Remove the PCI device (``pci_stop_and_remove_bus_device``).  May block until its users let it go."""
+        if device.dead or device.locked:
+            return
+        self.bus.remove(device)
+        self.bus.kernel.groups.leave(device)
+        self.pdev = None
+
+    # reset and recovery
+
+    def may_reset(self) -> bool:
+        """Whether the slot could be reset now: not while its state is changing (``reset_slot`` with probe)."""
+        return not self.busy and self.state is ZpciState.CONFIGURED
+
+    def set_dma(self, space: DmaSpace | None) -> None:
+        """The address space for the function's DMA (``zpci_register_ioat``)."""
+        self.dma = space
+        self.function.dma = space
+
+    def reset_slot(self) -> None:
+        """Disable and enable the function, keeping its address space.  Raise OSError EIO."""
+        if not self.may_reset():
+            raise fail(errno.EIO)
+        self._cycle()
+
+    def _cycle(self) -> None:
+        try:
+            if self.function.fh != self._idle_handle():
+                self.function.disable()
+            self.function.enable()
+        except Refused:
+            raise fail(errno.EIO) from None
+        self.function.dma = self.dma
+
+    def _idle_handle(self) -> int:
+        from pyvfio_backends.software.hardware.zpci.function import FH_ENABLED
+
+        return self.function.fh & ~FH_ENABLED
+
+    def recover(self) -> None:
+        """``recover``: take the device away, reset the function, and find the device again."""
+        device = self.pdev
+        if self.state is not ZpciState.CONFIGURED or device is None or device.locked:
+            return
+        self.busy = True
+        try:
+            self.remove_device(device)
+            self._cycle()
+            self.root.rescan()
+        finally:
+            self.busy = False
+
+    # configuring (s390_pci_hpc.c, pci_event.c)
+
+    def power_on(self) -> None:
+        """Standby to configured, with its device.  Raise OSError EIO in any other state."""
+        if self.busy or self.state is not ZpciState.STANDBY:
+            raise fail(errno.EIO)
+        self.busy = True
+        try:
+            self.facility.configure(self.fid)
+            self.state = ZpciState.CONFIGURED
+            self.scan()
+        except Refused:
+            raise fail(errno.EIO) from None
+        finally:
+            self.busy = False
+
+    def power_off(self) -> None:
+        """Configured to standby, without its device; may block.  Raise OSError EIO in any other state."""
+        if self.busy or self.state is not ZpciState.CONFIGURED:
+            raise fail(errno.EIO)
+        self.busy = True
+        try:
+            if self.pdev is not None:
+                self.remove_device(self.pdev)
+            if self.function.usable:
+                self.function.disable()
+            self.state = ZpciState.STANDBY
+        except Refused:
+            raise fail(errno.EIO) from None
+        finally:
+            self.busy = False
+        self.facility.deconfigure(self.fid)
+
+    # attributes (pci_sysfs.c)
+
+    def attributes(self, device: PciDevice) -> dict[str, Node]:
+        """The s390 files of the PCI device."""
+        facts = self.function.facts
+        unique = self.facility.uid_checking
+        segments = {
+            f"segment{n}": Attribute(lambda value=facts.pfip[n]: f"{value:#04x}\n")  # type: ignore[misc]
+            for n in range(PFIP_SEGMENTS)
+        }
+        entries: dict[str, Node] = {
+            "function_id": Attribute(lambda: f"{self.fid:#010x}\n"),
+            "function_handle": Attribute(lambda: f"{self.function.fh:#010x}\n"),
+            "mio_enabled": Attribute(lambda: "0\n"),
+            "pchid": Attribute(lambda: f"{facts.pchid:#06x}\n"),
+            "pfgid": Attribute(lambda: f"{facts.pfgid:#04x}\n"),
+            "pfip": StaticDirectory(dict(segments)),
+            "pft": Attribute(lambda: f"{facts.pft:#04x}\n"),
+            "port": Attribute(lambda: f"{facts.port}\n"),
+            "recover": Attribute(store=lambda data: self.recover()),
+            "report_error": BinaryAttribute(self.bus.kernel.page_size, None, self._report_error, mode=0o200),
+            "uid": Attribute(lambda: f"{facts.uid:#x}\n"),
+            "uid_is_unique": Attribute(lambda: f"{int(unique)}\n"),
+            "util_string": BinaryAttribute(UTILITY_STRING_SIZE, self._utility_string),
+            "vfn": Attribute(lambda: f"{facts.vfn:#06x}\n"),
+        }
+        if unique:
+            entries["index"] = Attribute(lambda: f"{facts.uid}\n")
+        return entries
+
+    def _utility_string(self, offset: int, n: int) -> bytes:
+        return self.function.facts.util_str.ljust(UTILITY_STRING_SIZE, b"\0")[offset : offset + n]
+
+    def _report_error(self, offset: int, data: bytes) -> int:
+        if offset or len(data) < _REPORT_HEADER:
+            raise fail(errno.EINVAL)
+        raise fail(errno.EOPNOTSUPP)  # the machine's SCLP takes no reports
