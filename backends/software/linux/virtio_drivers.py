@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pyvfio_backends.software.linux.block import Disk, add_disk, remove_disk
 from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.net import Interface, add_interface, remove_interface
 from pyvfio_backends.software.linux.vfs import Attribute
 from pyvfio_backends.software.linux.virtio import VirtioBus, VirtioDevice, VirtioDriver
 
@@ -14,7 +15,8 @@ __all__ = ["VIRTIO_BLK", "VIRTIO_CONSOLE", "VIRTIO_NET", "VIRTIO_P9", "VIRTIO_RN
 
 VIRTIO_NET, VIRTIO_BLK, VIRTIO_CONSOLE, VIRTIO_RNG, VIRTIO_P9 = 1, 2, 3, 4, 9
 _BALLOON, _RPROC_SERIAL, _FS = 5, 11, 26
-_NET_FEATURES = {0, 1, 2, 3, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23}
+_NET_FEATURES = {0, 1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23}
+_DEFAULT_MAC = "52:54:00:12:34:56"
 _BLK_FEATURES = {1, 2, 4, 5, 6, 9, 10, 11, 12, 13, 14, 16}
 _CONSOLE_FEATURES = {0, 1}
 _P9_FEATURES = {0}
@@ -41,6 +43,16 @@ class _BlockDriver(VirtioDriver):
         for child in tuple(device.child_devices()):
             if isinstance(child, Disk):
                 remove_disk(child)
+
+
+class _NetDriver(VirtioDriver):
+    def populate(self, device: VirtioDevice, *, quiet: bool) -> None:
+        add_interface(device, str(device.options.get("mac", _DEFAULT_MAC)), quiet=quiet)
+
+    def clear(self, device: VirtioDevice) -> None:
+        for child in tuple(device.child_devices()):
+            if isinstance(child, Interface):
+                remove_interface(child)
 
 
 class _Port(Device):
@@ -75,7 +87,7 @@ def register_drivers(bus: VirtioBus) -> None:
         VirtioDriver(bus, "virtio_balloon", _BALLOON),
         _BlockDriver(bus, "virtio_blk", VIRTIO_BLK, _BLK_FEATURES),
         _ConsoleDriver(bus, "virtio_console", VIRTIO_CONSOLE, _CONSOLE_FEATURES),
-        VirtioDriver(bus, "virtio_net", VIRTIO_NET, _NET_FEATURES),
+        _NetDriver(bus, "virtio_net", VIRTIO_NET, _NET_FEATURES),
         VirtioDriver(bus, "virtio_rng", VIRTIO_RNG),
         VirtioDriver(bus, "virtio_rproc_serial", _RPROC_SERIAL),
         VirtioDriver(bus, "virtiofs", _FS),
