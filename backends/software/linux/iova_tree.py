@@ -72,7 +72,10 @@ class IovaTree(Generic[_R]):
 
     def between(self, start: int, last: int) -> list[_R]:
         """All ranges with an address from `start` to `last`, in order."""
-        head = self.overlap(start, start)
-        found = [] if head is None or head.iova == start else [head]
+        exact: _R | None = self._by_start.get(start)
+        if exact is not None and exact.last >= last:  # most unmaps are of what was mapped
+            return [exact]
+        head = self.overlap(start, start) if exact is None else None
+        found = [] if head is None else [head]
         found.extend(self._by_start[key] for key in self._irange(start, last))
         return found

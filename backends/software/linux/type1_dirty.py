@@ -74,6 +74,7 @@ class DirtyPages:
         for mapping in self._owner.tree:
             mapping.dirty = None
             mapping.all_dirty = False
+            mapping.behind = 0
 
     def start_mapping(self, mapping: Type1Mapping) -> None:
         """A new mapping while tracking is on.  Raise OSError EINVAL, and unpin it, when it has too many pages."""
@@ -120,22 +121,39 @@ class DirtyPages:
     def report(self, caller: ProcessMemory, bitmap: int, mapping: Type1Mapping, base: int) -> None:
         """Write a mapping's bits into the bitmap at address `bitmap`, whose first bit means `base`.
 
-        The bits before the mapping's own in its first word are kept, those behind in its last word cleared.  Raise
-        OSError EFAULT.
+        Raise OSError EFAULT.  The words are those of ``update_user_bitmap()``: a mapping that does not begin with a
+        word of the answer is shifted in its own bitmap and joined with the whole word that is there, and what comes
+        to lie behind its last page stays for the next report.
         """
         pages = mapping.size // self._owner.page_size
         first_word, shift = divmod((mapping.iova - base) // self._owner.page_size, 8 * _WORD)
         at = bitmap + first_word * _WORD
-        data = bytearray(_bitmap_bytes(pages + shift))
+        length = _bitmap_bytes(pages + shift)
+        bits = mapping.behind << pages
         if mapping.all_dirty or (self._owner.writes_anywhere and mapping.pin is not None):
-            bits = ((1 << pages) - 1) << shift
-            data[:] = bits.to_bytes(len(data), "little")
-        else:
-            for page in mapping.dirty or ():
-                data[(page + shift) // 8] |= 1 << (page + shift) % 8
-        if shift:
-            kept = int.from_bytes(caller.read(at, _WORD), sys.byteorder) & ((1 << shift) - 1)
-            data[:_WORD] = (int.from_bytes(data[:_WORD], "little") | kept).to_bytes(_WORD, "little")
-        if sys.byteorder == "big":
-            data = bytearray().join(data[word : word + _WORD][::-1] for word in range(0, len(data), _WORD))
-        caller.write(at, data)
+            bits |= (1 << pages) - 1
+        elif mapping.dirty:
+            bits |= _number(mapping.dirty, length)
+        try:
+            if shift:
+                beyond = bits >> 8 * length << 8 * length
+                bits = (bits << shift) & ((1 << 8 * length) - 1) | beyond
+                bits |= int.from_bytes(caller.read(at, _WORD), sys.byteorder)
+            data = (bits & ((1 << 8 * length) - 1)).to_bytes(length, "little")
+            if sys.byteorder == "big":
+                data = b"".join(data[word : word + _WORD][::-1] for word in range(0, length, _WORD))
+            caller.write(at, data)
+        except OSError:
+            mapping.dirty = {page for page, bit in enumerate(reversed(f"{bits:b}"[-pages:])) if bit == "1"}
+            raise
+        finally:
+            mapping.all_dirty = False
+            mapping.behind = bits >> pages
+
+
+def _number(pages: set[int], length: int) -> int:
+    """A number of `length` bytes with these bits."""
+    data = bytearray(length)
+    for page in pages:
+        data[page // 8] |= 1 << page % 8
+    return int.from_bytes(data, "little")

@@ -21,17 +21,18 @@ _POINTER = 8  # sizeof(unsigned long), of which VFIO_PIN_PAGES_MAX_ENTRIES fit i
 class Type1Mapping(Mapping):
     """A mapping of type 1: `invalid` between VFIO_DMA_UNMAP_FLAG_VADDR and VFIO_DMA_MAP_FLAG_VADDR.
 
-    `dirty` is the set of written pages by number (None: not tracked), `all_dirty` stands for all of them.  `locked`
-    counts the pages that were charged to the process.
+    `dirty` is the set of written pages by number (None: not tracked), `all_dirty` stands for all of them, and `behind`
+    are the bits that a report left behind the last page.  `locked` counts the pages charged to the process.
     """
 
-    __slots__ = ("all_dirty", "dirty", "invalid", "locked")
+    __slots__ = ("all_dirty", "behind", "dirty", "invalid", "locked")
 
     def __init__(self, iova: int, last: int, caller: ProcessMemory, address: int, read: bool, write: bool) -> None:
         super().__init__(iova, last, caller, address, read, write)
         self.invalid = False
         self.dirty: set[int] | None = None
         self.all_dirty = False
+        self.behind = 0
         self.locked = 0
 
 

@@ -188,7 +188,8 @@ def test_what_a_mediated_device_writes_is_dirty_once(vfio_lab: Lab, dma_memory: 
     device.dma_read(9 * PAGE, 1)
     # Bits count from the start of what was asked; the pages between mappings keep what the caller had there.
     assert get_bitmap(lab, container, 0, 18 * PAGE, before=0b11) == {0, 1, 3, 4, 5, 12, 13}
-    assert get_bitmap(lab, container, 0, 18 * PAGE) == {3, 12, 13}  # pinned pages may change at any time
+    again = get_bitmap(lab, container, 0, 18 * PAGE)
+    assert {bit for bit in again if bit < 18} == {3, 12, 13}  # pinned pages may change at any time
     device.unpin_pages(3 * PAGE, 1)
     del device.held[3 * PAGE]
     assert get_bitmap(lab, container, 2 * PAGE, 8 * PAGE) == {1}
@@ -202,6 +203,18 @@ def test_a_device_behind_an_iommu_dirties_everything(vfio_lab: Lab, dma_memory: 
     dirty_pages(lab, container, START)
     for _ in range(2):
         assert get_bitmap(lab, container, FIRST, 4 * PAGE) == {0, 1, 2, 3}
+
+
+def test_bits_behind_a_shifted_mapping_stay_as_recorded(vfio_lab: Lab, dma_memory: AnonymousMemory) -> None:
+    # Linux 6.12 shifts a mapping's own bitmap and only clears as many bits as the mapping has pages.
+    lab = vfio_lab
+    container, _ = lab.ready("p0")
+    lab.map(container, FIRST, 4 * PAGE, dma_memory.address)
+    lab.map(container, FIRST + 6 * PAGE, 8 * PAGE, dma_memory.address)
+    dirty_pages(lab, container, START)
+    first = {*range(4), *range(6, 14)}
+    assert get_bitmap(lab, container, FIRST, 14 * PAGE) == first
+    assert get_bitmap(lab, container, FIRST, 80 * PAGE, room=16) == {*range(4), *range(6, 20)}
 
 
 def test_unmap_with_bitmap(vfio_lab: Lab, dma_memory: AnonymousMemory) -> None:
