@@ -45,6 +45,7 @@ class Device:
         "glue",
         "iommu_group",
         "kernel",
+        "letting_go",
         "name",
         "override",
         "parent",
@@ -70,6 +71,7 @@ class Device:
         self.devnode: tuple[int, int, str] | None = None
         self.iommu_group: IommuGroup | None = None
         self.dead = False
+        self.letting_go = False  # its driver is on the way out, and its links are gone already
         # A class device below a device of another kind sits in a directory called like the class.
         self.glue = cls.name if cls is not None and parent is not None and parent.cls is None else ""
 
@@ -165,7 +167,7 @@ class DeviceDirectory(Directory):
             entries["subsystem"] = self._link(f"/class/{device.cls.name}")
             if device.glue and device.parent is not None:
                 entries["device"] = self._link(device.parent.devpath)
-        if device.driver is not None:
+        if device.driver is not None and not device.letting_go:
             entries["driver"] = self._link(device.driver.sysfs_path)
         if device.iommu_group is not None:
             entries["iommu_group"] = self._link(device.iommu_group.sysfs_path)
@@ -420,9 +422,15 @@ class Bus:
         driver = device.driver
         if driver is None:
             return
-        driver.remove(device)
+        if device.letting_go:  # somebody else has the device's lock
+            self.kernel.clock.wait(lambda: not device.letting_go)
+            return
+        device.letting_go = True
         driver.devices.pop(device.name, None)
+        driver.remove(device)
+        device.letting_go = False
         device.driver = None
+        self.kernel.clock.notify()
         device.uevent("unbind")
 
     # sysfs
