@@ -277,7 +277,6 @@ def boot(machine: Machine) -> None:
     )
     bus = PciBus(kernel, facility)
     kernel.add_bus(bus)
-    kernel.class_("iommu")  # the IOMMU core's class is there even without a function
     kernel.class_("iommu")  # there even without a function
     bus.register(_PortDriver(bus, "pcieport", module="pcieportdrv"))
     holder = VirtioPciDriver(bus)
