@@ -122,6 +122,12 @@ class Clock:
             del self._blocked[me]
             self.condition.notify_all()
 
+    def holds(self, thread: threading.Thread) -> bool:
+        """Whether this thread blocks in `wait`, for a cause that is not over."""
+        with self.condition:
+            ready = self._blocked.get(thread.ident or 0)
+            return ready is not None and not ready()
+
     def run_apart(self, work: Work, name: str) -> None:
         """Do `work` that may block, on a thread of its own; return when it is done or blocks in `wait`.
 

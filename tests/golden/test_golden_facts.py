@@ -24,12 +24,16 @@ def check(one: Verdict) -> None:
         pytest.xfail(reason)
 
 
-@pytest.mark.parametrize(("file", "name"), [(file, fact.id) for file in FILES for fact in load_facts(file)])
+@pytest.mark.parametrize(
+    ("file", "name"), [pytest.param(file, fact.id, id=fact.id) for file in FILES for fact in load_facts(file)]
+)
 def test_fact(file: str, name: str) -> None:
     check(fact_verdicts(file)[name])
 
 
-@pytest.mark.parametrize(("file", "name"), [(file, name) for file in FILES for name in snapshot_ids(file)])
+@pytest.mark.parametrize(
+    ("file", "name"), [pytest.param(file, name, id=name) for file in FILES for name in snapshot_ids(file)]
+)
 def test_snapshot(file: str, name: str) -> None:
     check(tree_verdicts(file)[name])
 

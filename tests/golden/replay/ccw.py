@@ -184,7 +184,7 @@ class CcwReplay(CcwIommufdFacts):
     @on(_REMOVE, "the request eventfd")
     def remove(self, question: Question) -> Any:
         self.device.connect()
-        self.remover = Blocked(lambda: self.seam.write(f"{MDEV}/remove", "1"))
+        self.remover = Blocked(self.seam.machine.clock, lambda: self.seam.write(f"{MDEV}/remove", "1"))
         return {
             "value": self.device.request.read(),
             "after_s": 0.0,

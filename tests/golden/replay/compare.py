@@ -192,8 +192,14 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "QEMU's monitor",
         "the answers and events of QEMU's own monitor are not the kernel's",
-        lambda q: q.section.startswith("device_add"),
-        lambda result: _drop("qmp_events", *(("value",) if "uevents" in (result or {}) else ()))(result),
+        lambda q: q.what.startswith(("device_add", "device_del")) and q.section.startswith("device_add"),
+        _drop("value"),
+    ),
+    Rule(
+        "QEMU's events",
+        "as above",
+        _what("after device_del", "after close"),
+        _drop("qmp_events"),
     ),
 )
 

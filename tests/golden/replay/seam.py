@@ -8,7 +8,6 @@ import mmap
 import os
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,6 +17,7 @@ from pyvfio.address import SubchannelId
 from pyvfio.backend import open_backend
 from pyvfio.process import AnonymousMemory, EventFd
 from pyvfio_backends.software import MachineSpec, SoftwareBackend
+from pyvfio_backends.software.clock import Clock
 from pyvfio_backends.software.description import FunctionSpec
 
 __all__ = ["Blocked", "Seam", "errno_name", "unmapped_address"]
@@ -41,7 +41,8 @@ def unmapped_address() -> int:
 class Blocked:
     """A call on a thread of its own, which may block in the kernel.  `results` has (value, errno name) at its end."""
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    def __init__(self, clock: Clock, work: Callable[[], Any]) -> None:
+        self._clock = clock
         self.results: list[tuple[Any, str | None]] = []
         self._work = work
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -56,7 +57,8 @@ class Blocked:
 
     def settle(self) -> None:
         """Give the call time to end or to block."""
-        self._thread.join(0.25)
+        while self.blocked and not self._clock.holds(self._thread):
+            self._thread.join(0.01)
 
     @property
     def blocked(self) -> bool:
@@ -223,7 +225,7 @@ class Seam:
     def advance(self, seconds: float) -> None:
         """Let machine time pass."""
         self.machine.clock.advance(seconds)
-        time.sleep(0.02)  # whoever was woken is a thread of this process
+        self.settle()
 
     def close_all(self, fds: Iterable[int]) -> None:
         """Close descriptors; what is closed already is passed over."""
@@ -250,8 +252,7 @@ class Seam:
             self.machine.clock.settle()
 
     def settle(self) -> None:
-        """Give the kernel's workers, which are threads, time to end or to block."""
-        time.sleep(0.05)
+        """Do what is due now."""
         self.machine.clock.advance(0.0)
 
     def new_events(self) -> list[list[str]]:

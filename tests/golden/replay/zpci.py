@@ -146,7 +146,7 @@ class ZpciReplay(ZpciDevice):
     def unbind_open(self, question: Question) -> Any:
         for signal in self.signals:
             signal.read()
-        self.remover = Blocked(lambda: self.seam.write(f"{DRIVERS}/vfio-pci/unbind", FIRST))
+        self.remover = Blocked(self.seam.machine.clock, lambda: self.seam.write(f"{DRIVERS}/vfio-pci/unbind", FIRST))
         return {"value": self.signals[0].read(), "blocked": self.remover.blocked}
 
     @on(_UNBIND, "config read while the remover waits")
