@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap as _mmap
 import os
@@ -16,6 +17,10 @@ from pyvfio_backends.kernel.holders import holders
 from pyvfio_backends.kernel.uevents import open_stream
 
 __all__ = ["KernelBackend"]
+
+_C_INT = 1 << 31
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_size_t]
 
 
 class KernelBackend:
@@ -74,6 +79,12 @@ class KernelBackend:
     def ioctl(self, fd: int, request: int, arg: bytes, mutate_flag: bool = True) -> bytes: ...
     def ioctl(self, fd: int, request: int, arg: Any = 0, mutate_flag: bool = True) -> int | bytes:
         """See `Backend.ioctl`."""
+        if isinstance(arg, int) and not -_C_INT <= arg < _C_INT:  # an address; fcntl takes a C int
+            done: int = _LIBC.ioctl(fd, request, arg)
+            if done < 0:
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code))
+            return done
         result: int | bytes = fcntl.ioctl(fd, request, arg, mutate_flag)
         return result
 

@@ -6,8 +6,10 @@ The contract needs to send wrong sizes, flags and indexes, so nothing is checked
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from pyvfio.abi import iommufd, vfio, vfio_type1
@@ -37,6 +39,7 @@ __all__ = [
     "irq_info",
     "map_dma",
     "map_flags",
+    "opened_file",
     "raw_info",
     "region_info",
     "set_container",
@@ -263,3 +266,13 @@ def ioas_ranges(backend: Backend, iommu: int, ioas: int, room: int = 8) -> tuple
     argument = iommufd.IoasIovaRanges.sized(ioas_id=ioas, num_iovas=room, allowed_iovas=ctypes.addressof(ranges))
     backend.ioctl(iommu, iommufd.IOMMU_IOAS_IOVA_RANGES, argument)
     return [(item.start, item.last) for item in ranges[: argument.num_iovas]], int(argument.out_iova_alignment)
+
+
+@contextmanager
+def opened_file(backend: Backend, path: str, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """Open a file for the ``with`` block."""
+    fd = backend.open(path, flags)
+    try:
+        yield fd
+    finally:
+        backend.close(fd)
