@@ -43,8 +43,11 @@ def test_no_fact_is_in_both_lists() -> None:
     assert load_list("excluded").keys() & load_list("disagreeing").keys() == set()
 
 
-def test_every_pattern_has_a_reason() -> None:
+def test_every_pattern_has_a_reason_and_is_needed() -> None:
+    recorded = [load_snapshots(file) for file in FILES]
+    paths = {path for one in recorded for tree in (one.first, *(step.new for step in one.steps)) for path in tree}
     assert all(reason for _, reason in load_patterns())
+    assert [rule.pattern for rule, _ in load_patterns() if not any(map(rule.fullmatch, paths))] == []
 
 
 def test_every_recording_is_replayed_or_excluded() -> None:
