@@ -5,12 +5,14 @@ The model is ``drivers/pci/pci-driver.c``; the functions come from `zpci`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.zpci.facility import EventCode, ZpciEvent, ZpciFacility
 from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
 from pyvfio_backends.software.linux.kernel import Kernel
@@ -69,6 +71,9 @@ class PciDriver(Driver):
     def __init__(self, bus: PciBus, name: str, *, module: str = "") -> None:
         super().__init__(bus, name, module=module)
         self.dynamic: list[PciId] = []
+
+    def error_detected(self, device: PciDevice) -> None:
+        """The device is lost (``pci_error_handlers``)."""
 
     def attributes(self) -> dict[str, Node]:
         """See `Driver.attributes`."""
@@ -131,6 +136,9 @@ class _PortDriver(PciDriver):
 
     table = (PciId(class_code=0x060400, class_mask=ANY),)
 
+    def probe(self, device: Device) -> None:
+        raise fail(errno.ENODEV)  # no function here is a port
+
 
 class PciBus(Bus):
     """``/sys/bus/pci``, with all functions (`zdevs`, by function identifier) and their slots."""
@@ -178,23 +186,32 @@ class PciBus(Bus):
         if not isinstance(device, PciDevice) or not isinstance(driver, PciDriver):
             raise fail(errno.ENODEV)
         group = device.iommu_group
-        if not driver.manages_dma and group is not None and group.owner is not None:
+        self.wait_unlocked(device)
+        if device.driver is not None or (not driver.manages_dma and group is not None and group.owner is not None):
             raise fail(errno.EBUSY)
-        device.locked += 1
-        try:
+        with self._device_lock(device):
             super().attach(device, driver)
-        finally:
-            device.locked -= 1
 
     def detach(self, device: Device) -> None:
         """See `Bus.detach`; the device's lock is held all the time."""
         if not isinstance(device, PciDevice):
             return
-        device.locked += 1
-        try:
+        self.wait_unlocked(device)
+        with self._device_lock(device):
             super().detach(device)
+
+    def wait_unlocked(self, device: PciDevice) -> None:
+        """Wait until nobody binds or unbinds the device."""
+        self.kernel.clock.wait(lambda: not device.locked)
+
+    @contextlib.contextmanager
+    def _device_lock(self, device: PciDevice) -> Iterator[None]:
+        device.locked = True
+        try:
+            yield
         finally:
-            device.locked -= 1
+            device.locked = False
+            self.kernel.clock.notify()
 
     def remove(self, device: Device) -> None:
         """See `Bus.remove`; the device stays in its place until its driver has let it go (``pci_stop_dev``)."""
@@ -238,7 +255,7 @@ class PciBus(Bus):
     # events of the machine
 
     def event(self, event: ZpciEvent) -> None:
-        """A function came or goes (``__zpci_event_availability``); what may block goes on without the caller."""
+        """A function comes, goes or fails (``pci_event.c``); what blocks goes on without the caller."""
         self.kernel.clock.run_apart(lambda: self._event(event), f"zpci-{event.code:04x}")
 
     def _event(self, event: ZpciEvent) -> None:
@@ -253,12 +270,16 @@ class PciBus(Bus):
             return
         elif event.code is EventCode.DECONFIGURE_REQUESTED:
             zdev.power_off()
-        elif event.code is EventCode.DECONFIGURED:
+        elif event.code is EventCode.ERROR:
             if zdev.pdev is not None:
+                # No driver here can recover a function (zpci_event_io_failure).
+                zdev.pdev.disconnected = True
+                if isinstance(zdev.pdev.driver, PciDriver):
+                    zdev.pdev.driver.error_detected(zdev.pdev)
+        else:
+            if event.code is EventCode.DECONFIGURED and zdev.pdev is not None:
+                zdev.pdev.disconnected = True
                 zdev.remove_device(zdev.pdev)
-            zdev.state = ZpciState.RESERVED
-            zdev.release()
-        elif event.code is EventCode.RESERVED:
             zdev.state = ZpciState.RESERVED
             zdev.release()
 
@@ -273,7 +294,7 @@ def boot(machine: Machine) -> None:
 
     kernel, spec = machine.kernel, machine.spec
     facility = machine.zpci = ZpciFacility(
-        spec.functions, uid_checking=spec.uid_checking, schedule=machine.clock.schedule
+        spec.functions, uid_checking=spec.uid_checking, schedule=machine.clock.schedule, lock=machine.lock
     )
     bus = PciBus(kernel, facility)
     kernel.add_bus(bus)
@@ -287,6 +308,9 @@ def boot(machine: Machine) -> None:
         zdev.add(quiet=True)
         zdev.scan(quiet=True)
     drivers = {function.fid: function.driver for function in spec.functions}
+    unknown = sorted(set(drivers.values()) - {"", *bus.drivers, "vfio-pci"})
+    if unknown:
+        raise Misuse("boot machine", spec.name, cause=f"there is no PCI driver {unknown[0]!r}")
 
     def held_by(name: str) -> list[PciDevice]:
         return [zdev.pdev for zdev in bus.zdevs.values() if zdev.pdev is not None and drivers[zdev.fid] == name]

@@ -67,13 +67,16 @@ class SavedState:
 class PciDevice(Device):
     """A function on the bus ``pci``; `zdev` is its s390 side, `function` the hardware.
 
-    `locked` counts who holds the device's lock (binding, unbinding): a reset must wait for them.
+    `locked` says that somebody binds or unbinds the device, and a reset must not come between; `disconnected` that it
+    is lost (``pci_channel_io_perm_failure``).
     """
 
     def __init__(self, zdev: ZpciDev, parent: Device, bus: PciBus, address: PciAddress) -> None:
         super().__init__(bus.kernel, str(address), parent, bus=bus)
         self.zdev = zdev
         self.address = address
+        self.locked = False
+        self.disconnected = False
         self.vendor = self.read_config(regs.PCI_VENDOR_ID, 2)
         self.device_id = self.read_config(regs.PCI_DEVICE_ID, 2)
         self.subsystem_vendor = self.read_config(regs.PCI_SUBSYSTEM_VENDOR_ID, 2)
@@ -82,7 +85,6 @@ class PciDevice(Device):
         self.class_code = self.read_config(regs.PCI_CLASS_REVISION, 4) >> 8
         self.no_command_memory = zdev.function.facts.vfn != 0
         self.enable_count = 0
-        self.locked = 0
         self.no_msi = False
         self.dma_mask_bits = 32
         """Drivers widen it; it stays when they leave."""
@@ -145,7 +147,12 @@ class PciDevice(Device):
     # accesses
 
     def load_config(self, offset: int, length: int) -> int:
-        """Read configuration space for a program.  Raise OSError EIO (ENXIO for an access the instruction rejects)."""
+        """Read configuration space for a program.
+
+        Raise OSError EIO when the function refuses, ENODEV when it is lost, ENXIO for what the instruction rejects.
+        """
+        if self.disconnected:
+            raise fail(errno.ENODEV)
         try:
             return self.function.load(CONFIG_SPACE, offset, length)
         except Refused:
@@ -155,6 +162,8 @@ class PciDevice(Device):
 
     def store_config(self, offset: int, length: int, value: int) -> None:
         """Write configuration space for a program.  Errors as `load_config`."""
+        if self.disconnected:
+            raise fail(errno.ENODEV)
         try:
             self.function.store(CONFIG_SPACE, offset, length, value)
         except Refused:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
-import re
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -45,7 +44,6 @@ _HOT_RESET = native_struct(abi.PciHotReset)
 _IOEVENTFD = native_struct(abi.DeviceIoeventfd)
 _IOEVENTFD_MINIMUM = offset_of(abi.DeviceIoeventfd, "reserved")
 _WAKEUP = struct.Struct("=iI")
-_TOKEN = re.compile(r" *(?:vf_token=[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12} *)?\Z")
 
 
 class VfioPciDevice(VfioDevice):
@@ -316,9 +314,10 @@ class VfioPciDriver(PciDriver):
         super().__init__(bus, "vfio-pci", module="vfio_pci")
         self._vfio: dict[PciDevice, VfioPciDevice] = {}
 
-    def device(self, pdev: PciDevice) -> VfioPciDevice | None:
-        """VFIO's device of a function that this driver has."""
-        return self._vfio.get(pdev)
+    def error_detected(self, device: PciDevice) -> None:
+        """See `PciDriver.error_detected`."""
+        if device in self._vfio:
+            self._vfio[device].error_detected()
 
     def probe(self, device: Device) -> None:
         """See `Driver.probe`."""

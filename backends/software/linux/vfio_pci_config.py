@@ -147,8 +147,8 @@ class VirtualConfig:
         if self._bars_dirty and position < _ROM.stop and end > _BARS.start:
             self._fix_bars()
         device, physical = self.device, self._physical
-        live = physical.live
-        if device.function.usable and (position >= live[1] or end <= live[0] or physical.refresh is None):
+        first, last = physical.live
+        if device.function.usable and not device.disconnected and (position >= last or end <= first):
             virtual = self._virtual[position:end]
             if not any(virtual):
                 return bytes(physical.data[position:end])

@@ -6,7 +6,9 @@ The model is ``arch/s390/pci`` (`pci.c`, `pci_bus.c`, `pci_event.c`, `pci_sysfs.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.hardware.zpci import Refused, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.clp import PFIP_SEGMENTS, UTILITY_STRING_SIZE
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
+from pyvfio_backends.software.hardware.zpci.function import FH_ENABLED
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_root import PciRoot
@@ -139,11 +142,23 @@ class ZpciDev:
 
     def remove_device(self, device: PciDevice) -> None:
         """Remove the PCI device (``pci_stop_and_remove_bus_device``).  May block until its users let it go."""
-        if device.dead or device.locked:
+        self.bus.wait_unlocked(device)
+        if device.dead:
             return
         self.bus.remove(device)
         self.bus.kernel.groups.leave(device)
         self.pdev = None
+
+    @contextlib.contextmanager
+    def _state_lock(self) -> Iterator[None]:
+        """Hold the lock of the state; wait for who has it."""
+        self.bus.kernel.clock.wait(lambda: not self.busy)
+        self.busy = True
+        try:
+            yield
+        finally:
+            self.busy = False
+            self.bus.kernel.clock.notify()
 
     # reset and recovery
 
@@ -164,62 +179,52 @@ class ZpciDev:
 
     def _cycle(self) -> None:
         try:
-            if self.function.fh != self._idle_handle():
+            if self.function.fh & FH_ENABLED:
                 self.function.disable()
             self.function.enable()
         except Refused:
             raise fail(errno.EIO) from None
         self.function.dma = self.dma
 
-    def _idle_handle(self) -> int:
-        from pyvfio_backends.software.hardware.zpci.function import FH_ENABLED
-
-        return self.function.fh & ~FH_ENABLED
-
     def recover(self) -> None:
-        """``recover``: take the device away, reset the function, and find the device again."""
-        device = self.pdev
-        if self.state is not ZpciState.CONFIGURED or device is None or device.locked:
-            return
-        self.busy = True
-        try:
-            self.remove_device(device)
-            self._cycle()
-            self.root.rescan()
-        finally:
-            self.busy = False
+        """``recover``: take the device away, reset the function, and find the device again.  Raise OSError EIO."""
+        with self._state_lock():
+            if self.state is not ZpciState.CONFIGURED:
+                return
+            try:
+                if self.pdev is not None:
+                    self.remove_device(self.pdev)
+                    self._cycle()
+            finally:
+                self.root.rescan()
 
     # configuring (s390_pci_hpc.c, pci_event.c)
 
     def power_on(self) -> None:
         """Standby to configured, with its device.  Raise OSError EIO in any other state."""
-        if self.busy or self.state is not ZpciState.STANDBY:
-            raise fail(errno.EIO)
-        self.busy = True
-        try:
-            self.facility.configure(self.fid)
+        with self._state_lock():
+            if self.state is not ZpciState.STANDBY:
+                raise fail(errno.EIO)
+            try:
+                self.facility.configure(self.fid)
+            except Refused:
+                raise fail(errno.EIO) from None
             self.state = ZpciState.CONFIGURED
             self.scan()
-        except Refused:
-            raise fail(errno.EIO) from None
-        finally:
-            self.busy = False
 
     def power_off(self) -> None:
         """Configured to standby, without its device; may block.  Raise OSError EIO in any other state."""
-        if self.busy or self.state is not ZpciState.CONFIGURED:
-            raise fail(errno.EIO)
-        self.busy = True
-        try:
+        with self._state_lock():
+            if self.state is not ZpciState.CONFIGURED:
+                raise fail(errno.EIO)
             if self.pdev is not None:
                 self.remove_device(self.pdev)
-            if self.function.usable:
-                self.function.disable()
+            try:
+                if self.function.fh & FH_ENABLED:
+                    self.function.disable()
+            except Refused:
+                raise fail(errno.EIO) from None
             self.state = ZpciState.STANDBY
-        except Refused:
-            raise fail(errno.EIO) from None
-        finally:
-            self.busy = False
         self.facility.deconfigure(self.fid)
 
     # attributes (pci_sysfs.c)

@@ -5,7 +5,9 @@ Numbers of events are those of ``arch/s390/pci/pci_event.c``.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -46,8 +48,14 @@ class ZpciFacility:
     """
 
     def __init__(
-        self, specs: Iterable[FunctionSpec] = (), *, uid_checking: bool = True, schedule: Schedule | None = None
+        self,
+        specs: Iterable[FunctionSpec] = (),
+        *,
+        uid_checking: bool = True,
+        schedule: Schedule | None = None,
+        lock: AbstractContextManager[object] | None = None,
     ) -> None:
+        self._lock = lock if lock is not None else contextlib.nullcontext()
         self.uid_checking = uid_checking
         self.functions: dict[int, ZpciFunction] = {}
         self.on_event: Callable[[ZpciEvent], None] | None = None
@@ -120,12 +128,13 @@ class ZpciFacility:
 
     def plug(self, spec: FunctionSpec) -> ZpciFunction:
         """Add a function at run time.  Raise `Misuse` when its identifier is taken."""
-        function = self._add(spec)
-        if function.configured:
-            self._event(EventCode.CONFIGURED, function)
-        elif function.state is FunctionState.STANDBY:
-            self._event(EventCode.STANDBY, function)
-        return function
+        with self._lock:
+            function = self._add(spec)
+            if function.configured:
+                self._event(EventCode.CONFIGURED, function)
+            elif function.state is FunctionState.STANDBY:
+                self._event(EventCode.STANDBY, function)
+            return function
 
     def unplug(self, fid: int, *, surprise: bool = False) -> None:
         """Take a function away.  Raise `NoSuchDevice`.
@@ -133,18 +142,19 @@ class ZpciFacility:
         The operating system is asked to let it go, and it leaves when that is done.  With `surprise` it is gone at
         once, and loads and stores fail from now on.
         """
-        function = self.function(fid)
-        if surprise:
-            function.reset()
-            function.state = FunctionState.RESERVED
-            del self.functions[fid]
-            self._event(EventCode.DECONFIGURED, function)
-            return
-        self._leaving.add(fid)
-        if function.configured:
-            self._event(EventCode.DECONFIGURE_REQUESTED, function)
-        else:
-            self._leave(function)
+        with self._lock:
+            function = self.function(fid)
+            if surprise:
+                function.reset()
+                function.state = FunctionState.RESERVED
+                del self.functions[fid]
+                self._event(EventCode.DECONFIGURED, function)
+                return
+            self._leaving.add(fid)
+            if function.configured:
+                self._event(EventCode.DECONFIGURE_REQUESTED, function)
+            else:
+                self._leave(function)
 
     def _leave(self, function: ZpciFunction) -> None:
         self._leaving.discard(function.fid)
@@ -154,8 +164,9 @@ class ZpciFacility:
 
     def fail(self, fid: int) -> None:
         """Put an enabled function into the error state.  Raise `NoSuchDevice`, `Misuse` when it is not enabled."""
-        function = self.function(fid)
-        if function.state is not FunctionState.ENABLED:
-            raise Misuse("fail PCI function", f"fid {fid:#x}", cause=f"it is {function.state.value}, not enabled")
-        function.state = FunctionState.ERROR
-        self._event(EventCode.ERROR, function)
+        with self._lock:
+            function = self.function(fid)
+            if function.state is not FunctionState.ENABLED:
+                raise Misuse("fail PCI function", f"fid {fid:#x}", cause=f"it is {function.state.value}, not enabled")
+            function.state = FunctionState.ERROR
+            self._event(EventCode.ERROR, function)
