@@ -28,7 +28,20 @@ from typing import Any, Protocol, Self, overload, runtime_checkable
 from pyvfio.errors import Misuse
 from pyvfio.uevent import UeventStream
 
-__all__ = ["Backend", "Holder", "WritableBuffer", "backend_names", "open_backend"]
+__all__ = [
+    "MAP_SHARED",
+    "PROT_READ",
+    "PROT_WRITE",
+    "Backend",
+    "Holder",
+    "WritableBuffer",
+    "backend_names",
+    "open_backend",
+]
+
+MAP_SHARED = _mmap.MAP_SHARED
+PROT_READ = _mmap.PROT_READ
+PROT_WRITE = _mmap.PROT_WRITE
 
 WritableBuffer = Any
 """An object with a writable buffer: `bytearray`, `array.array`, a ctypes structure, a writable `memoryview`."""

@@ -58,7 +58,7 @@ def give_back(host: Host, as_json: bool, device: str, online: bool | None, dry_r
     Examples:
       pyvfio ccw give-back 0.0.1234 --online
     """
-    plan = plan_ccw_give_back(host, device, online=online)
+    plan = plan_ccw_give_back(host, device, online_after=online)
     if not as_json:
         show_plan(plan)
     if not dry_run:

@@ -12,8 +12,8 @@ from rich.console import Console
 from pyvfio.address import DeviceNumber, MdevUuid, PciAddress
 from pyvfio.backend import Backend
 from pyvfio.binding import Event, Phase, Plan, bind, ccw_give_back, ccw_take, release
-from pyvfio.ccw import CcwDevice, Control, Read, Write
-from pyvfio.css.ccw import CcwFlag, Command
+from pyvfio.ccw import CcwDevice, Read, Tic, Write
+from pyvfio.css.ccw import CcwFlag
 from pyvfio.css.trace import Step
 from pyvfio.errors import Misuse
 from pyvfio.host import Host
@@ -26,6 +26,7 @@ __all__ = ["demo"]
 
 DASD = DeviceNumber(0, 0, 0x013F)
 BELL = PciAddress(0x60, 0, 0, 0)
+SEEK, SEARCH_ID_EQUAL, READ_DATA = 0x07, 0x31, 0x06
 UUID = MdevUuid("6dfd3ec5-e8b3-4e18-a6fe-57bc9eceb920")
 _EBCDIC = "cp037"
 _MESSAGE = b"data through the IOMMU, " * 40
@@ -70,24 +71,8 @@ class Demo:
         kernel = step.name.startswith("K")
         indent = "      " if kernel else "  "
         self.say(f"{indent}{step.name}  {step.text}", "cyan" if kernel else "bold")
-        for name, data in step.data.items():
-            for number, text in enumerate(_decoded(name, data)):
-                self.say(f"{indent}    {name + ':' if number == 0 else '':<9} {text}", "dim")
-
-
-def _decoded(name: str, data: bytes) -> list[str]:
-    """Channel blocks as an engineer reads them; anything else in hexadecimal."""
-    from pyvfio.css.irb import Irb
-    from pyvfio.css.orb import Orb
-    from pyvfio.css.program import disassemble
-
-    if name == "orb":
-        return str(Orb.from_bytes(data)).splitlines()
-    if name == "irb":
-        return str(Irb.from_bytes(data)).splitlines()
-    if name.startswith("ccws"):
-        return list(disassemble(data))
-    return [data.hex()]
+        for text in step.lines()[1:]:
+            self.say(f"{indent}    {text.strip()}", "dim")
 
 
 def snapshot(backend: Backend, root: str = "/sys") -> dict[str, str]:
@@ -150,10 +135,10 @@ def _channel(show: Demo) -> None:
         show.title("4. Read the volume label: cylinder 0, head 0, record 3")
         result = channel.run(
             [
-                Write(Command.SEEK, bytes(6)),
-                Write(Command.SEARCH_ID_EQUAL, bytes([0, 0, 0, 0, 3])),
-                Control.tic(back=1),
-                Read(Command.READ_DATA, 80, flags=CcwFlag.SLI),
+                Write(SEEK, bytes(6)),
+                Write(SEARCH_ID_EQUAL, bytes([0, 0, 0, 0, 3])),
+                Tic(1),
+                Read(READ_DATA, 80, CcwFlag.SLI),
             ]
         )
         label = result.data.decode(_EBCDIC)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import click
 
 from pyvfio.binding import facts
-from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel
+from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel, SysfsDevice
 from pyvfio.host import Host
-from pyvfio.sysfs import SysfsDevice
 from pyvfio_tools.options import device_argument, host_options
 from pyvfio_tools.output import print_json, print_pairs
 
@@ -77,9 +76,7 @@ def show(host: Host, as_json: bool, device: str) -> None:
         ("IOMMU group", group),
         ("VFIO node", known.vfio_node),
     ]
-    members = [
-        {"address": str(m.address), "driver": m.driver, "blocks": m.blocks, "reason": m.reason} for m in known.members
-    ]
+    members = [{"address": m.name, "driver": m.driver, "blocks": m.blocks, "reason": m.reason} for m in known.members]
     holders = [str(holder) for holder in known.holders]
     if as_json:
         document: dict[str, object] = {name.replace(" ", "_"): _plain(value) for name, value in pairs}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction
-from pyvfio.sysfs import SysfsDevice
+from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, SysfsDevice
 
 __all__ = ["summary"]
 

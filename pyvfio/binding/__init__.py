@@ -1,0 +1,30 @@
+"""Binding as a plan: facts, steps with inverses, and what happens when one fails."""
+
+from pyvfio.binding.channel import Taken, ccw_give_back, ccw_take, plan_ccw_give_back, plan_ccw_take
+from pyvfio.binding.facts import BindingFacts, facts
+from pyvfio.binding.plan import Plan, run, undo
+from pyvfio.binding.step import Event, Phase, Progress, Step
+from pyvfio.binding.verbs import bind, plan_bind, plan_release, plan_unbind, release, unbind
+
+__all__ = [
+    "BindingFacts",
+    "Event",
+    "Phase",
+    "Plan",
+    "Progress",
+    "Step",
+    "Taken",
+    "bind",
+    "ccw_give_back",
+    "ccw_take",
+    "facts",
+    "plan_bind",
+    "plan_ccw_give_back",
+    "plan_ccw_take",
+    "plan_release",
+    "plan_unbind",
+    "release",
+    "run",
+    "unbind",
+    "undo",
+]

@@ -1,18 +1,26 @@
-"""The kernel's steps of one START SUBCHANNEL through vfio-ccw, as values that can be printed.
+"""The steps of one START SUBCHANNEL through vfio-ccw, as values that can be printed.
 
 ====  ============================================================================
-name  what the kernel does
+name  what is done
 ====  ============================================================================
-K1    copies the channel program from the guest's memory
-K2    translates its addresses; the data pages are pinned
-K3    issues the translated program to the device
-K4    returns the condition code of START SUBCHANNEL
-K5    takes the interrupt and the interruption-response block
-K6    turns the addresses in the block back into the guest's
-K7    signals the eventfd
+Q1    the user asks for the I/O region
+Q2    the user sets up the eventfd for I/O completion
+Q3    START SUBCHANNEL is requested (by a guest, or by the program itself)
+Q4    the user writes the ORB to the I/O region
+Q5    the user takes the condition code
+Q6    the user gets the event and reads the IRB from the I/O region
+Q7    the interrupt is handed on to who requested the start
+K1    the kernel copies the channel program from the guest's memory
+K2    it translates its addresses; the data pages are pinned
+K3    it issues the translated program to the device
+K4    it returns the condition code of START SUBCHANNEL
+K5    it takes the interrupt and the interruption-response block
+K6    it turns the addresses in the block back into the guest's
+K7    it signals the eventfd
 ====  ============================================================================
 
-The names are those of "VFIO based Channel I/O passthrough on IBM z Systems", slide "SSCH Handling Process".
+Q steps are told by `pyvfio.ccw.CcwDevice`, K steps by a software machine.  The names are those of "VFIO based Channel
+I/O passthrough on IBM z Systems", slide "SSCH Handling Process".
 """
 
 from __future__ import annotations
@@ -24,7 +32,7 @@ from pyvfio.css.ccw import Ccw
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 
-__all__ = ["KernelStep", "ProgramLine", "StepListener"]
+__all__ = ["ProgramLine", "Step", "StepListener"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,7 @@ class ProgramLine:
 
 
 @dataclass(frozen=True, slots=True)
-class KernelStep:
+class Step:
     """One step.  `device` is the subchannel (``0.0.0005``), `text` a sentence; what a step has not is None or empty.
 
     `orb` and `program` are the guest's in K1 and the translated ones in K2 and K3; `condition_code` belongs to K3 and
@@ -71,5 +79,5 @@ class KernelStep:
         return "\n".join(self.lines())
 
 
-StepListener = Callable[[KernelStep], None]
+StepListener = Callable[[Step], None]
 """Called for each step as it happens, under the machine's lock; it must not call the backend."""

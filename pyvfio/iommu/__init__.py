@@ -1,0 +1,8 @@
+"""Address spaces behind one small table, IOVA allocation and DMA memory."""
+
+from pyvfio.iommu.address_space import AddressSpace, IommuTable, IovaRange, Mapping
+from pyvfio.iommu.allocator import IovaAllocator
+from pyvfio.iommu.buffer import DmaBuffer
+from pyvfio.iommu.iommufd import Iommufd
+
+__all__ = ["AddressSpace", "DmaBuffer", "IommuTable", "Iommufd", "IovaAllocator", "IovaRange", "Mapping"]

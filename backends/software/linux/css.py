@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pyvfio.address import SubchannelId
 from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
 from pyvfio.css.schib import SubchannelType
-from pyvfio.css.trace import KernelStep, StepListener
+from pyvfio.css.trace import Step, StepListener
 from pyvfio_backends.software.linux.driver_core import Bus, Device, DeviceDirectory, Driver
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
@@ -149,7 +149,7 @@ class Css:
         kernel.add_root(self.root)
         kernel.subsystems["css"] = self
 
-    def step(self, step: KernelStep) -> None:
+    def step(self, step: Step) -> None:
         """Tell the listeners of a step."""
         for listener in tuple(self.listeners):
             listener(step)

@@ -27,7 +27,7 @@ from pyvfio.css.instructions import OperandException
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 from pyvfio.css.scsw import Actl, Fctl, Scsw
-from pyvfio.css.trace import KernelStep
+from pyvfio.css.trace import Step
 from pyvfio_backends.software.linux.vfio_ccw_cp import ChannelProgram
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class CcwMachine:
     def _step(self, name: str, text: str, **details: object) -> None:
         css = self.sch.css
         if css.listeners:
-            css.step(KernelStep(name, self.sch.name, text, **details))  # type: ignore[arg-type]
+            css.step(Step(name, self.sch.name, text, **details))  # type: ignore[arg-type]
 
     # events from the user
 

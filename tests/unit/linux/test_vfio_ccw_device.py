@@ -15,7 +15,7 @@ from ccw_fixture import ASYNC, BASE, CRW, CSS, DATA, IO, IO_SIZE, PROGRAM, ROOM,
 from pyvfio.abi import vfio as abi
 from pyvfio.address import SubchannelId
 from pyvfio.css import Actl, Ccw, CcwFlag, Command, Crw, Cstat, Dstat, Fctl, Irb, Orb, Program, Schib, Stctl
-from pyvfio.css.trace import KernelStep
+from pyvfio.css.trace import Step
 
 BLK = SubchannelId(0, 0, 5)
 SENSE_ID = Ccw(Command.SENSE_ID, CcwFlag.SLI, 64, DATA)
@@ -400,7 +400,7 @@ def test_a_unit_check_brings_sense(channel: Channel) -> None:
 
 
 def test_the_steps_of_the_kernel_can_be_watched(host: CcwHost, channel: Channel) -> None:
-    steps: list[KernelStep] = []
+    steps: list[Step] = []
     host.machine.ccw_trace.append(steps.append)
     channel.run(Program(PROGRAM).add(Command.SENSE_ID, CcwFlag.SLI, 64, DATA + 0xFFD))
     assert [step.name for step in steps] == ["K1", "K2", "K3", "K4", "K5", "K6", "K7"]

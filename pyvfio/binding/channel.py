@@ -1,0 +1,151 @@
+"""Take a channel device for vfio-ccw, and give it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyvfio.address import DeviceNumber, MdevUuid
+from pyvfio.binding.plan import Plan, run
+from pyvfio.binding.step import Progress, Step
+from pyvfio.binding.steps import (
+    create_mdev,
+    give_to,
+    offline,
+    online,
+    probe,
+    remove_mdev,
+    set_override,
+    take_from,
+    wait_for,
+)
+from pyvfio.devices import ChannelDevice, MediatedDevice, Subchannel, find_subchannel
+from pyvfio.errors import DeviceBusy, NoSuchDevice, NotAvailable
+
+if TYPE_CHECKING:
+    from pyvfio.host import Host
+
+__all__ = ["Taken", "ccw_give_back", "ccw_take", "plan_ccw_give_back", "plan_ccw_take"]
+
+DRIVER = "vfio_ccw"
+OWN_DRIVER = "io_subchannel"
+TYPE = "vfio_ccw-io"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A channel device that was taken: the `mdev` to open, its `subchannel`, if it `was_online`, and the `plan`."""
+
+    mdev: MediatedDevice
+    subchannel: Subchannel
+    was_online: bool
+    plan: Plan
+
+
+def _find(host: Host, device_number: str | DeviceNumber) -> tuple[ChannelDevice, Subchannel]:
+    number = device_number if isinstance(device_number, DeviceNumber) else DeviceNumber.parse(device_number)
+    device = ChannelDevice(host.sysfs, number)
+    if device.exists:
+        return device, device.subchannel
+    subchannel = find_subchannel(host.sysfs, number)
+    if subchannel is None:
+        raise NoSuchDevice(
+            "find channel device",
+            str(number),
+            path=device.link_path,
+            cause="no subchannel has a device of this number",
+            next_step="pyvfio lscss lists the subchannels; pyvfio list those devices which have a driver",
+        )
+    return device, subchannel
+
+
+def plan_ccw_take(host: Host, device_number: str | DeviceNumber, *, uuid: MdevUuid | str | None = None) -> Plan:
+    """Plan: offline, override, unbind from io_subchannel, bind to vfio_ccw, create a mediated device.
+
+    What is so already is left out, so an interrupted take can be continued.  Raise `BadAddress`, `NoSuchDevice`,
+    `NotAvailable` (vfio_ccw is not loaded), `DeviceBusy` (it has a mediated device already).
+    """
+    name = MdevUuid.random() if uuid is None else MdevUuid.parse(str(uuid))
+    device, subchannel = _find(host, device_number)
+    path = f"/sys/bus/css/drivers/{DRIVER}"
+    if not host.sysfs.exists(path):
+        raise NotAvailable(
+            "take for vfio-ccw", device.name, path=path, cause="vfio_ccw is not loaded", next_step="modprobe vfio_ccw"
+        )
+    others = [mdev for mdev in subchannel.mdevs if mdev.address != name]
+    if others:
+        raise DeviceBusy(
+            "take for vfio-ccw",
+            device.name,
+            path=others[0].path,
+            cause=f"its subchannel {subchannel.name} has the mediated device {others[0].name} already",
+            next_step=f"use that, or pyvfio ccw give-back {device.name}",
+        )
+    steps: list[Step] = []
+    if device.exists and device.online:
+        steps.append(offline(device))
+    if subchannel.driver != DRIVER:
+        now = subchannel.driver
+        if subchannel.override != DRIVER:
+            steps.append(set_override(subchannel, DRIVER))
+        if now is not None:
+            steps.append(take_from(subchannel, now, after=lambda: _come_back(device)))
+        steps.append(give_to(subchannel, DRIVER))
+    if not subchannel.mdevs:
+        steps.append(create_mdev(subchannel, TYPE, name))
+    return Plan(f"take {device.name} (subchannel {subchannel.name}) for vfio-ccw", device.name, tuple(steps))
+
+
+def _come_back(device: ChannelDevice) -> None:
+    problem = wait_for(device)
+    if problem:
+        raise NotAvailable("give back to io_subchannel", device.name, cause=problem)
+
+
+def plan_ccw_give_back(host: Host, device_number: str | DeviceNumber, *, online_after: bool | None = None) -> Plan:
+    """Plan the inverse: remove the mediated devices, unbind vfio_ccw, clear the override, let io_subchannel take it.
+
+    `online_after` sets the device online in the end (None or False: it stays offline).
+    """
+    device, subchannel = _find(host, device_number)
+    steps: list[Step] = [remove_mdev(mdev) for mdev in subchannel.mdevs]
+    now = subchannel.driver
+    if now == DRIVER:
+        steps.append(take_from(subchannel, DRIVER))
+    if subchannel.override is not None:
+        steps.append(set_override(subchannel, None))
+    if now != OWN_DRIVER:
+        steps.append(probe(subchannel, wanted=OWN_DRIVER, after=lambda: wait_for(device)))
+    if online_after and not (device.exists and device.online):
+        steps.append(online(device))
+    return Plan(f"give {device.name} (subchannel {subchannel.name}) back", device.name, tuple(steps))
+
+
+def ccw_take(
+    host: Host,
+    device_number: str | DeviceNumber,
+    *,
+    uuid: MdevUuid | str | None = None,
+    progress: Progress | None = None,
+) -> Taken:
+    """Take a channel device: afterwards its mediated device can be opened.
+
+    Raise what `plan_ccw_take` raises, `StepFailed` (the host is as before) or `RollbackFailed`.
+    """
+    name = MdevUuid.random() if uuid is None else MdevUuid.parse(str(uuid))
+    device, subchannel = _find(host, device_number)
+    was_online = device.exists and device.online
+    plan = run(plan_ccw_take(host, device_number, uuid=name), progress)
+    mdevs = subchannel.mdevs
+    return Taken(mdevs[0] if mdevs else MediatedDevice(host.sysfs, name), subchannel, was_online, plan)
+
+
+def ccw_give_back(
+    host: Host,
+    device_number: str | DeviceNumber,
+    *,
+    online: bool | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Give a channel device back to its own driver.  Raise as `ccw_take`."""
+    return run(plan_ccw_give_back(host, device_number, online_after=online), progress)

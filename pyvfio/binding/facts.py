@@ -1,0 +1,55 @@
+"""What must be known of a device before its driver is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyvfio.backend import Holder
+from pyvfio.devices import SysfsDevice
+from pyvfio.groups import IommuGroup, Member
+
+__all__ = ["BindingFacts", "facts", "is_vfio_driver"]
+
+
+def is_vfio_driver(device: SysfsDevice) -> bool:
+    """Whether the driver that has the device is one of VFIO's (it registers a VFIO device, or is called so)."""
+    driver = device.driver
+    return driver is not None and (device.vfio_name is not None or driver.replace("-", "_").startswith("vfio"))
+
+
+@dataclass(frozen=True, slots=True)
+class BindingFacts:
+    """The present state: `driver`, `override`, IOMMU `group` with its `members`, the `vfio_node` and who holds it."""
+
+    driver: str | None
+    override: str | None
+    group: IommuGroup | None
+    members: tuple[Member, ...]
+    vfio_node: str | None
+    holders: tuple[Holder, ...]
+
+
+def facts(device: SysfsDevice) -> BindingFacts:
+    """Read the state of a device.  Raise `NoSuchDevice` when it is not there."""
+    device.path  # noqa: B018 - raises when the device is gone
+    group = device.group
+    node = None
+    if is_vfio_driver(device):
+        name = device.vfio_name
+        character = f"/dev/vfio/devices/{name}"
+        if name is not None and device.sysfs.exists(character):
+            node = character
+        elif group is not None and device.sysfs.exists(group.node):
+            node = group.node
+    nodes = [node] if node else []
+    if group is not None and group.node not in nodes and device.sysfs.exists(group.node):
+        nodes.append(group.node)
+    holders = tuple(holder for each in nodes for holder in device.sysfs.holders(each))
+    return BindingFacts(
+        device.driver,
+        device.override,
+        group,
+        () if group is None else tuple(group.members()),
+        node,
+        holders,
+    )

@@ -1,0 +1,142 @@
+"""From evidence to cause: pure functions, one per reason why the kernel refuses.
+
+Each takes what was found out (never the host itself) and returns a `Cause`: a sentence on why, in the user's words,
+and the next step.  An empty sentence means that the evidence does not explain the refusal.  Who gathers the evidence
+also knows that the errno fits.
+"""
+
+from __future__ import annotations
+
+import stat as _stat
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from pyvfio.backend import Holder
+
+__all__ = [
+    "Cause",
+    "bind_refused",
+    "busy",
+    "entry_limit",
+    "map_invalid",
+    "memlock",
+    "no_vfio",
+    "not_permitted",
+    "not_viable",
+]
+
+_TOP = 1 << 64
+
+
+class Cause(NamedTuple):
+    """Why (`sentence`) and what to do (`next_step`); both may be empty."""
+
+    sentence: str = ""
+    next_step: str = ""
+
+
+def busy(node: str, holders: Sequence[Holder]) -> Cause:
+    """EBUSY on opening `node`: only one program may have a group, a bound device or a device file."""
+    if not holders:
+        return Cause(f"{node} is in use, by a process which this user cannot see", "look again as root")
+    who = ", ".join(map(str, holders))
+    return Cause(f"{node} is open in {who}", "close it there; a group can be open only once")
+
+
+def not_permitted(node: str, mode: int, uid: int, gid: int, names: Mapping[int, str] | None = None) -> Cause:
+    """EACCES or EPERM on `node`, which has this `mode` (as ``st_mode``), owner and group."""
+    owner = (names or {}).get(uid, f"uid {uid}")
+    return Cause(
+        f"{node} belongs to {owner}, gid {gid}, mode {_stat.S_IMODE(mode):04o}",
+        "run as its owner, or have the owner give access to your user or group",
+    )
+
+
+def no_vfio(path: str, modules: Collection[str], directory: bool) -> Cause:
+    """ENOENT on a node below ``/dev/vfio``: what is missing (`modules` are the loaded ones)."""
+    if path == "/dev/iommu":
+        if "iommufd" not in modules:
+            return Cause("the module iommufd is not loaded, or this kernel has no iommufd", "modprobe iommufd")
+        return Cause("iommufd is there, but its node is not", "look at udev, or give the node to this container")
+    if "vfio" not in modules:
+        return Cause(
+            "the module vfio is not loaded, or this kernel has no VFIO",
+            "modprobe vfio-pci (PCI) or modprobe vfio_ccw (channel devices)",
+        )
+    if not directory:
+        return Cause("VFIO is there, but /dev/vfio is not", "look at udev, or give /dev/vfio to this container")
+    if path == "/dev/vfio/vfio":
+        return Cause("this kernel has no VFIO container", 'take way="iommufd"')
+    return Cause("no VFIO driver has a device of this group", "bind the device to a VFIO driver first (pyvfio bind)")
+
+
+def map_invalid(
+    iova: int,
+    length: int,
+    address: int,
+    *,
+    granule: int,
+    ranges: Sequence[tuple[int, int]],
+    permitted: bool = True,
+) -> Cause:
+    """EINVAL on a DMA mapping: which rule it broke.  `ranges` are inclusive; all numbers are bytes."""
+    if length <= 0:
+        return Cause("the length is zero")
+    if not permitted:
+        return Cause("the device may neither read nor write it", "ask for read, write or both")
+    for name, value in (("IOVA", iova), ("length", length), ("process address", address)):
+        if value % granule:
+            return Cause(
+                f"the {name} {value:#x} is no multiple of the smallest page {granule:#x}",
+                f"align IOVA, length and address to {granule:#x}",
+            )
+    last = iova + length - 1
+    if last >= _TOP or address + length > _TOP:
+        return Cause("the range goes past the end of the address space")
+    if ranges and not any(start <= iova and last <= end for start, end in ranges):
+        words = ", ".join(f"{start:#x}-{end:#x}" for start, end in ranges)
+        return Cause(
+            f"IOVA {iova:#x}-{last:#x} is not inside what this IOMMU can map: {words}",
+            "leave the IOVA out to have one chosen",
+        )
+    return Cause()
+
+
+def entry_limit(limit: int | None, mapped: int) -> Cause:
+    """ENOSPC on a DMA mapping: the container's number of mappings (module parameter ``dma_entry_limit``)."""
+    known = "" if limit is None else f" of {limit}"
+    return Cause(
+        f"no DMA mapping is left: {mapped}{known} are in use",
+        "map fewer and larger ranges, or raise vfio_iommu_type1.dma_entry_limit",
+    )
+
+
+def memlock(need: int, limit: int, locked: int) -> Cause:
+    """ENOMEM on a DMA mapping of `need` bytes with `locked` bytes locked already; `limit` -1 means none."""
+    if limit < 0 or locked + need <= limit:
+        return Cause()
+    return Cause(
+        f"{need} bytes are to be locked, {locked} are, and the limit is {limit} (RLIMIT_MEMLOCK)",
+        "raise it with ulimit -l, or with LimitMEMLOCK= of the service",
+    )
+
+
+def not_viable(number: int, blockers: Sequence[object]) -> Cause:
+    """A group that is not viable: the members which have a driver that is no VFIO driver."""
+    if not blockers:
+        return Cause()
+    return Cause(
+        f"group {number} has members with other drivers: {'; '.join(map(str, blockers))}",
+        "bind these members to a VFIO driver too, or to none",
+    )
+
+
+def bind_refused(driver: str, device: str, *, driver_exists: bool, override: str | None, now: str | None) -> Cause:
+    """A probe that left `device` without `driver`: is the driver there, does the override name it, who came instead?"""
+    if not driver_exists:
+        return Cause(f"no driver {driver} is registered", f"modprobe {driver}")
+    if now is not None:
+        return Cause(f"driver {now} took {device} instead of {driver}")
+    if override not in (None, driver):
+        return Cause(f"driver_override of {device} is {override}, which keeps {driver} away")
+    return Cause(f"driver {driver} looked at {device} and refused it", "the kernel log says more (dmesg)")

@@ -1,0 +1,386 @@
+"""Channel programs through vfio-ccw: start, halt, clear, and what comes back.
+
+`CcwDevice` lays a program out in DMA memory, writes the ORB to the I/O region in one ``pwrite`` (any write there starts
+the request), awaits the interrupt and reads the IRB.  Halt and clear go through the asynchronous command region.
+Addresses in CCWs have 31 bits, so programs lie below 2 GiB of the IO address space.
+
+vfio-ccw translates a program as a whole before it starts it: at most 256 CCWs, no changes while it runs, and the 2 KiB
+behind its first CCW must be mapped.  Source: ``Documentation/arch/s390/vfio-ccw.rst``,
+``drivers/s390/cio/vfio_ccw_cp.c``.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from pyvfio.abi import vfio_ccw as abi
+from pyvfio.css.ccw import CCW_SIZE, Ccw, CcwFlag, Command
+from pyvfio.css.crw import Crw
+from pyvfio.css.irb import Irb
+from pyvfio.css.orb import Orb
+from pyvfio.css.schib import Schib
+from pyvfio.css.scsw import Cstat, Dstat, Fctl, Scsw, Stctl
+from pyvfio.css.senseid import SenseId
+from pyvfio.css.trace import ProgramLine, Step, StepListener
+from pyvfio.errors import ChannelProgramFailed, Misuse, NotAvailable, PyvfioError, Timeout
+
+if TYPE_CHECKING:
+    from pyvfio.iommu.buffer import DmaBuffer
+    from pyvfio.vfio import Device, Region
+
+__all__ = ["CcwDevice", "Control", "ProgramResult", "Read", "Tic", "Write"]
+
+_NONE = CcwFlag(0)
+_LIMIT = 1 << 31
+_MOST = 256
+_FINAL = Stctl.PRIMARY | Stctl.SECONDARY | Stctl.ALERT
+_SENSE_ID_SIZE = 256
+_REFUSED = {
+    errno.EINVAL: "the program cannot be translated: an address in it is not mapped, or it has more than 256 CCWs",
+    errno.ENOENT: "an address in the program is not mapped",
+    errno.EFAULT: "an address in the program is mapped to memory that is not there any more",
+    errno.EPERM: "an address in the program is mapped without the permission that it needs",
+    errno.EBUSY: "a start is under way, or its status was not taken yet",
+    errno.EAGAIN: "the subchannel is busy with another request",
+    errno.EACCES: "no path to the device is operational for the ORB's path mask",
+    errno.ENODEV: "the device is not operational",
+    errno.EIO: "the subchannel is not operational",
+    errno.EOPNOTSUPP: "vfio-ccw does not do this (transport mode, or halt and clear as part of a start)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A command without data, or with few bytes for the device (`data`)."""
+
+    cmd: int
+    data: bytes = b""
+    flags: CcwFlag = _NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A command that sends `data` to the device."""
+
+    cmd: int
+    data: bytes
+    flags: CcwFlag = _NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A command that takes up to `count` bytes from the device."""
+
+    cmd: int
+    count: int
+    flags: CcwFlag = _NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Tic:
+    """Transfer in channel: go on at command number `to` of the program (a search loops back to itself)."""
+
+    to: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramResult:
+    """How a program ended: the `irb`, and the `data` of all its reads in order (`parts`: one each).
+
+    The last read is cut to the bytes that came, as far as the residual count tells.
+    """
+
+    irb: Irb
+    parts: tuple[bytes, ...] = ()
+
+    @property
+    def scsw(self) -> Scsw:
+        """The subchannel-status word."""
+        return self.irb.scsw
+
+    @property
+    def data(self) -> bytes:
+        """The data of all reads, joined."""
+        return b"".join(self.parts)
+
+    @property
+    def residual(self) -> int:
+        """How many bytes of the last CCW's count were not moved."""
+        return self.irb.scsw.count
+
+    @property
+    def sense(self) -> bytes:
+        """The sense bytes that came with the status; empty when there are none."""
+        return self.irb.sense
+
+
+class CcwDevice:
+    """A channel device, through an open vfio-ccw `device` (which stays the caller's to close).
+
+    A context manager: closing disables the interrupts that it enabled.  `trace` is told the steps Q1 to Q7.  Raise
+    `Misuse` when the device is of another kind.
+    """
+
+    def __init__(self, device: Device, *, trace: StepListener | None = None) -> None:
+        if device.kind != "ccw":
+            raise Misuse("drive a channel device", device.name, cause=f"it is a {device.kind} device")
+        self.device = device
+        self._trace = trace
+        self._io = device.region(abi.VFIO_CCW_CONFIG_REGION_INDEX)
+        self._tell("Q1", f"the I/O region has {self._io.size} bytes at offset {self._io.offset:#x}")
+        self.irq = device.irq(abi.VFIO_CCW_IO_IRQ_INDEX)
+        self.irq.enable()
+        self._tell("Q2", "an eventfd awaits the end of I/O")
+
+    def _tell(self, name: str, text: str, **more: object) -> None:
+        if self._trace is not None:
+            self._trace(Step(name, self.device.name, text, **more))  # type: ignore[arg-type]
+
+    def _region(self, subtype: int, what: str) -> Region:
+        region = self.device.find_region(abi.VFIO_REGION_TYPE_CCW, subtype)
+        if region is None:
+            raise NotAvailable(what, self.device.name, cause="this kernel's vfio-ccw has no such region")
+        return region
+
+    # starting
+
+    def run(
+        self, commands: Sequence[Control | Read | Write | Tic], *, timeout: float = 10.0, check: bool = True
+    ) -> ProgramResult:
+        """Run commands as one chained program and collect what was read.
+
+        Raise `ChannelProgramFailed` when it ends with an unusual status (unless `check` is false), `Timeout` after
+        halting and clearing, or the class for the errno of a start that the kernel refuses.
+        """
+        with self._layout(commands) as laid:
+            irb = self.start(laid.orb, timeout=timeout, check=check)
+            return laid.result(irb)
+
+    async def run_async(
+        self, commands: Sequence[Control | Read | Write | Tic], *, timeout: float = 10.0, check: bool = True
+    ) -> ProgramResult:
+        """As `run`, without blocking the event loop."""
+        with self._layout(commands) as laid:
+            irb = await self.start_async(laid.orb, timeout=timeout, check=check)
+            return laid.result(irb)
+
+    def start(self, orb: Orb, *, timeout: float = 10.0, check: bool = True) -> Irb:
+        """Start the program of `orb`, which lies in mapped memory, and await its end.  Raise as `run`."""
+        self._request(orb)
+        while True:
+            try:
+                self.irq.wait(timeout)
+            except Timeout as error:
+                raise self._stop(error, timeout) from error
+            irb = self._take()
+            if irb.scsw.stctl & _FINAL:
+                return self._ended(irb, check)
+
+    async def start_async(self, orb: Orb, *, timeout: float = 10.0, check: bool = True) -> Irb:
+        """As `start`, without blocking the event loop."""
+        self._request(orb)
+        while True:
+            try:
+                await self.irq.wait_async(timeout)
+            except Timeout as error:
+                raise self._stop(error, timeout) from error
+            irb = self._take()
+            if irb.scsw.stctl & _FINAL:
+                return self._ended(irb, check)
+
+    def _request(self, orb: Orb) -> None:
+        self._tell("Q3", "START SUBCHANNEL is requested", orb=orb)
+        start = Scsw(fctl=Fctl.START)
+        image = orb.to_bytes() + start.to_bytes() + bytes(abi.IRB_AREA_SIZE) + bytes(4)
+        self.irq.poll()  # what came before this start is not its end
+        self._tell("Q4", f"{len(image)} bytes with the ORB are written to the I/O region")
+        try:
+            self._io.write(0, image)
+        except PyvfioError as error:
+            self._tell("Q5", f"the start is refused: {error.errno_name}")
+            raise self._refused(error, "start channel program") from error
+        self._tell("Q5", "the condition code is 0: started", condition_code=0)
+
+    def _refused(self, error: PyvfioError, operation: str) -> PyvfioError:
+        cause = _REFUSED.get(error.errno or 0, error.cause)
+        return type(error)(operation, self.device.name, errno=error.errno, cause=cause, next_step=error.next_step)
+
+    def _take(self) -> Irb:
+        start = abi.ORB_AREA_SIZE + abi.SCSW_AREA_SIZE
+        irb = Irb.from_bytes(self._io.read(start, abi.IRB_AREA_SIZE))
+        self._tell("Q6", "the event came; the IRB is read from the I/O region", irb=irb)
+        return irb
+
+    def _ended(self, irb: Irb, check: bool) -> Irb:
+        self._tell("Q7", "the interrupt is handed to who asked for the start")
+        if check and not irb.scsw.ok:
+            raise ChannelProgramFailed("run channel program", self.device.name, cause=_decode(irb))
+        return irb
+
+    def _stop(self, error: Timeout, timeout: float) -> Timeout:
+        """Halt a program that does not end, and clear if halting does not help."""
+        did = "halted"
+        try:
+            self.halt(timeout=1.0)
+        except PyvfioError:
+            try:
+                self.clear(timeout=1.0)
+                did = "cleared"
+            except PyvfioError as worse:
+                did = f"left running ({worse.operation} {worse.errno_name})"
+        return Timeout(
+            "run channel program",
+            self.device.name,
+            cause=f"it did not end within {timeout:g} s and was {did}",
+            next_step="give a longer timeout if the device may take so long",
+        )
+
+    # halt, clear, status
+
+    def halt(self, *, timeout: float = 10.0) -> Irb:
+        """HALT SUBCHANNEL, and the IRB of its end.  Raise the class for the errno, or `Timeout`."""
+        return self._async(abi.VFIO_CCW_ASYNC_CMD_HSCH, "halt subchannel", timeout)
+
+    def clear(self, *, timeout: float = 10.0) -> Irb:
+        """CLEAR SUBCHANNEL, and the IRB of its end.  Raise the class for the errno, or `Timeout`."""
+        return self._async(abi.VFIO_CCW_ASYNC_CMD_CSCH, "clear subchannel", timeout)
+
+    def _async(self, command: int, operation: str, timeout: float) -> Irb:
+        region = self._region(abi.VFIO_REGION_SUBTYPE_CCW_ASYNC_CMD, operation)
+        self.irq.poll()
+        try:
+            region.write(0, bytes(abi.CcwCmdRegion(command=command)))
+        except PyvfioError as error:
+            raise self._refused(error, operation) from error
+        self.irq.wait(timeout)
+        return self._take()
+
+    def schib(self) -> Schib:
+        """The subchannel-information block of now."""
+        return Schib.from_bytes(
+            self._region(abi.VFIO_REGION_SUBTYPE_CCW_SCHIB, "store subchannel").read(0, abi.SCHIB_AREA_SIZE)
+        )
+
+    def crw(self) -> Crw | None:
+        """The next channel-report word of this subchannel, None when none is pending."""
+        region = self._region(abi.VFIO_REGION_SUBTYPE_CCW_CRW, "store channel report word")
+        word = region.read(0, region.size)[:4]
+        return Crw.from_bytes(word) if any(word) else None
+
+    # what most devices understand
+
+    def sense_id(self) -> SenseId:
+        """Ask what it is (SENSE ID)."""
+        return SenseId.from_bytes(self.run([Read(Command.SENSE_ID, _SENSE_ID_SIZE, CcwFlag.SLI)]).data)
+
+    def sense(self) -> bytes:
+        """BASIC SENSE: up to 32 bytes."""
+        return self.run([Read(Command.SENSE, 32, CcwFlag.SLI)]).data
+
+    def read(self, count: int, cmd: int = 0x02) -> bytes:
+        """Read up to `count` bytes with one command (default: READ)."""
+        return self.run([Read(cmd, count, CcwFlag.SLI)]).data
+
+    def write(self, data: bytes, cmd: int = 0x01) -> ProgramResult:
+        """Write with one command (default: WRITE)."""
+        return self.run([Write(cmd, data)])
+
+    def _layout(self, commands: Sequence[Control | Read | Write | Tic]) -> _Laid:
+        return _Laid(self, commands)
+
+    def close(self) -> None:
+        """Disable the interrupt; a second call does nothing."""
+        self.irq.disable()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class _Laid:
+    """A program in DMA memory: the CCWs at its start, then a data area for each command."""
+
+    def __init__(self, channel: CcwDevice, commands: Sequence[Control | Read | Write | Tic]) -> None:
+        if not 0 < len(commands) <= _MOST:
+            raise Misuse(
+                "run channel program", channel.device.name, cause=f"it has {len(commands)} commands, not 1 to 256"
+            )
+        self.commands = list(commands)
+        sizes = [_size(command) for command in self.commands]
+        if max(sizes) > 0xFFFF:
+            raise Misuse("run channel program", channel.device.name, cause="a CCW moves at most 65535 bytes")
+        granule = channel.device.space.granule
+        code = -(-max(len(self.commands) * CCW_SIZE, 2048) // granule) * granule
+        self.offsets: list[int] = []
+        at = code
+        for size in sizes:
+            self.offsets.append(at)
+            at += -(-size // CCW_SIZE) * CCW_SIZE
+        self.memory: DmaBuffer = channel.device.space.buffer(max(at, code + 1), below=_LIMIT)
+        program = b"".join(ccw.to_bytes() for ccw in self._ccws())
+        self.memory.view[: len(program)] = program
+        for command, offset in zip(self.commands, self.offsets, strict=True):
+            if isinstance(command, Control | Write) and command.data:
+                self.memory.view[offset : offset + len(command.data)] = command.data
+        self.orb = Orb(fmt=1, pfch=True, c64=True, lpm=0xFF, cpa=self.memory.iova)
+
+    def _ccws(self) -> list[Ccw]:
+        ccws: list[Ccw] = []
+        base = self.memory.iova
+        for number, (command, offset) in enumerate(zip(self.commands, self.offsets, strict=True)):
+            if isinstance(command, Tic):
+                if not 0 <= command.to < len(self.commands):
+                    raise Misuse("run channel program", cause=f"TIC to command {command.to} of {len(self.commands)}")
+                ccws.append(Ccw(Command.TIC, _NONE, 0, base + command.to * CCW_SIZE, 1))
+                continue
+            flags = command.flags
+            if number + 1 < len(self.commands):
+                flags |= CcwFlag.CC
+            count = _size(command)
+            if count == 0:
+                flags |= CcwFlag.SLI
+            ccws.append(Ccw(command.cmd, flags, count, base + offset, 1))
+        return ccws
+
+    def lines(self) -> list[ProgramLine]:
+        """The program for people."""
+        base = self.memory.iova
+        return [ProgramLine(base + n * CCW_SIZE, ccw) for n, ccw in enumerate(self._ccws())]
+
+    def result(self, irb: Irb) -> ProgramResult:
+        """The data of the reads; the last one without what did not come."""
+        parts: list[bytes] = []
+        ended = (irb.scsw.cpa - self.memory.iova) // CCW_SIZE - 1
+        for number, (command, offset) in enumerate(zip(self.commands, self.offsets, strict=True)):
+            if isinstance(command, Read):
+                count = command.count - (irb.scsw.count if number == ended else 0)
+                parts.append(bytes(self.memory.view[offset : offset + max(0, count)]))
+        return ProgramResult(irb, tuple(parts))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.memory.close()
+
+
+def _size(command: Control | Read | Write | Tic) -> int:
+    if isinstance(command, Read):
+        return command.count
+    return 0 if isinstance(command, Tic) else len(command.data)
+
+
+def _decode(irb: Irb) -> str:
+    """An unusual status in words."""
+    scsw = irb.scsw
+    words = [str(scsw)]
+    if scsw.dstat & Dstat.UNIT_CHECK:
+        words.append(f"unit check, sense {irb.sense.hex() or 'not given: ask with BASIC SENSE'}")
+    if scsw.cstat & Cstat.PROGRAM_CHECK:
+        words.append("program check: a CCW before cpa breaks a rule of the architecture")
+    return "; ".join(words)

@@ -1,0 +1,413 @@
+"""Devices as sysfs shows them, one type per bus.
+
+==================  =====  ============================================================
+type                bus    what
+==================  =====  ============================================================
+`PciFunction`       pci    a PCI function; on s390 with its uid, fid and function handle
+`Subchannel`        css    a subchannel, which is what vfio_ccw takes
+`ChannelDevice`     ccw    the channel-attached device behind an I/O subchannel
+`MediatedDevice`    mdev   a mediated device, the child of its parent
+==================  =====  ============================================================
+
+All facts are read when they are asked for.  Sources: ``Documentation/ABI/testing/sysfs-bus-pci``, ``-css`` and
+``-vfio-mdev``; ``drivers/s390/cio/css.c``, ``drivers/s390/cio/device.c``, ``arch/s390/pci/pci_sysfs.c``.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from pyvfio.address import Address, DeviceNumber, MdevUuid, PciAddress, SubchannelId
+from pyvfio.errors import BadAddress, NoSuchDevice
+from pyvfio.sysfs import Sysfs
+
+if TYPE_CHECKING:
+    from pyvfio.groups import IommuGroup
+    from pyvfio.mdev import MdevType
+    from pyvfio.pci.config import ConfigSpace
+
+__all__ = [
+    "ChannelDevice",
+    "MediatedDevice",
+    "PciFunction",
+    "Subchannel",
+    "SysfsDevice",
+    "device_at",
+    "find_subchannel",
+]
+
+_NO_OVERRIDE = "(null)"
+_NO_DEVICE_NUMBER = "none"
+
+
+class SysfsDevice:
+    """A device on a bus.  `address` names it; `path` is its directory below ``/sys/devices``."""
+
+    bus: ClassVar[str] = ""
+
+    def __init__(self, sysfs: Sysfs, address: Address) -> None:
+        self.sysfs = sysfs
+        self.address = address
+
+    @property
+    def name(self) -> str:
+        """The address as sysfs prints it."""
+        return str(self.address)
+
+    @property
+    def link_path(self) -> str:
+        """The link in the list of the bus."""
+        return f"/sys/bus/{self.bus}/devices/{self.name}"
+
+    @property
+    def exists(self) -> bool:
+        """Whether the device is registered now."""
+        return self.sysfs.exists(self.link_path)
+
+    @property
+    def path(self) -> str:
+        """The device's directory.  Raise `NoSuchDevice` when it is gone."""
+        path = self.sysfs.link(self.link_path)
+        if path is None:
+            raise NoSuchDevice(
+                "find device",
+                self.name,
+                path=self.link_path,
+                cause=f"it is not registered on bus {self.bus}",
+                next_step="pyvfio list shows what there is",
+            )
+        return path
+
+    @property
+    def driver(self) -> str | None:
+        """The driver that has the device, or None."""
+        return self.sysfs.link_name(f"{self.link_path}/driver")
+
+    @property
+    def override(self) -> str | None:
+        """``driver_override``, None when it is not set or the bus has none."""
+        text = self.sysfs.attribute(f"{self.link_path}/driver_override")
+        return None if text in (None, "", _NO_OVERRIDE) else text
+
+    @property
+    def modalias(self) -> str:
+        """What module loading goes by."""
+        return self.attribute("modalias") or ""
+
+    @property
+    def group(self) -> IommuGroup | None:
+        """The IOMMU group, or None when the device has none."""
+        from pyvfio.groups import IommuGroup  # a group lists devices, a device names its group
+
+        number = self.sysfs.link_name(f"{self.link_path}/iommu_group")
+        return IommuGroup(self.sysfs, int(number)) if number is not None and number.isdecimal() else None
+
+    @property
+    def vfio_name(self) -> str | None:
+        """The name of its VFIO character device (``vfio0``), None without a VFIO driver or on a kernel without it."""
+        names = [name for name in self.sysfs.names(f"{self.link_path}/vfio-dev") if name.startswith("vfio")]
+        return names[0] if names else None
+
+    def read(self, attribute: str) -> str:
+        """Read an attribute, stripped.  Raise `NoSuchDevice` when the device is gone."""
+        return self.sysfs.read_text(f"{self.path}/{attribute}")
+
+    def attribute(self, attribute: str, default: str | None = None) -> str | None:
+        """Read an attribute, stripped; `default` when it has none."""
+        return self.sysfs.attribute(f"{self.link_path}/{attribute}", default)
+
+    def write(self, attribute: str, text: str) -> None:
+        """Write an attribute.  Raise the class for the kernel's errno."""
+        self.sysfs.write_text(f"{self.path}/{attribute}", text)
+
+    def uevent(self) -> dict[str, str]:
+        """The variables of the device's ``uevent`` file, in order."""
+        pairs = (line.partition("=") for line in (self.attribute("uevent") or "").splitlines())
+        return {key: value for key, equals, value in pairs if equals}
+
+    def _number(self, attribute: str) -> int | None:
+        text = self.attribute(attribute)
+        try:
+            return None if text is None else int(text, 0)
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SysfsDevice):
+            return NotImplemented
+        return self.address == other.address and self.sysfs.backend is other.sysfs.backend
+
+    def __hash__(self) -> int:
+        return hash(self.address)
+
+
+class PciFunction(SysfsDevice):
+    """A PCI function.  The s390 numbers are None on a host whose sysfs does not have them."""
+
+    bus = "pci"
+    address: PciAddress
+
+    @property
+    def vendor_id(self) -> int:
+        """Vendor (16 bits)."""
+        return self._number("vendor") or 0
+
+    @property
+    def device_id(self) -> int:
+        """Device (16 bits)."""
+        return self._number("device") or 0
+
+    @property
+    def subsystem_vendor(self) -> int:
+        """Vendor of the subsystem (16 bits)."""
+        return self._number("subsystem_vendor") or 0
+
+    @property
+    def subsystem_device(self) -> int:
+        """Device of the subsystem (16 bits)."""
+        return self._number("subsystem_device") or 0
+
+    @property
+    def class_code(self) -> int:
+        """Class, subclass and programming interface (24 bits)."""
+        return self._number("class") or 0
+
+    @property
+    def revision(self) -> int:
+        """Revision (8 bits)."""
+        return self._number("revision") or 0
+
+    @property
+    def uid(self) -> int | None:
+        """s390: the user-defined identifier; the stable one, and the PCI domain where `uid_is_unique`."""
+        return self._number("uid")
+
+    @property
+    def uid_is_unique(self) -> bool | None:
+        """s390: whether the machine checks UIDs for uniqueness.  Without it UID and domain are not stable names."""
+        number = self._number("uid_is_unique")
+        return None if number is None else bool(number)
+
+    @property
+    def fid(self) -> int | None:
+        """s390: the function identifier."""
+        return self._number("function_id")
+
+    @property
+    def fh(self) -> int | None:
+        """s390: the function handle of this moment; it changes whenever the function is enabled or disabled."""
+        return self._number("function_handle")
+
+    @property
+    def pchid(self) -> int | None:
+        """s390: physical channel identifier."""
+        return self._number("pchid")
+
+    @property
+    def pfgid(self) -> int | None:
+        """s390: PCI function group identifier."""
+        return self._number("pfgid")
+
+    @property
+    def pft(self) -> int | None:
+        """s390: PCI function type."""
+        return self._number("pft")
+
+    @property
+    def vfn(self) -> int | None:
+        """s390: virtual function number."""
+        return self._number("vfn")
+
+    @property
+    def port(self) -> int | None:
+        """s390: port number."""
+        return self._number("port")
+
+    @property
+    def config(self) -> ConfigSpace:
+        """Configuration space through the sysfs file ``config``, as much of it as this user may read."""
+        from pyvfio.pci.config import ConfigSpace
+
+        path = f"{self.path}/config"
+        return ConfigSpace(lambda offset, count: self.sysfs.read_bytes(path, offset + count)[offset:], self.name)
+
+
+class Subchannel(SysfsDevice):
+    """A subchannel.  `number` and the rest of the address are in `address`."""
+
+    bus = "css"
+    address: SubchannelId
+
+    @property
+    def type(self) -> int:
+        """0 I/O, 1 chsc, 2 message, 3 adm."""
+        return self._number("type") or 0
+
+    @property
+    def chpids(self) -> tuple[int, ...]:
+        """The eight channel-path identifiers."""
+        return tuple(int(part, 16) for part in (self.attribute("chpids") or "").split())
+
+    @property
+    def masks(self) -> tuple[int, int, int]:
+        """Path installed, available and operational masks: pim, pam, pom."""
+        parts = [int(part, 16) for part in (self.attribute("pimpampom") or "").split()]
+        return (parts[0], parts[1], parts[2]) if len(parts) == 3 else (0, 0, 0)
+
+    @property
+    def pim(self) -> int:
+        """Path-installed mask (8 bits, the leftmost is path 0)."""
+        return self.masks[0]
+
+    @property
+    def pam(self) -> int:
+        """Path-available mask."""
+        return self.masks[1]
+
+    @property
+    def pom(self) -> int:
+        """Path-operational mask."""
+        return self.masks[2]
+
+    @property
+    def device_number(self) -> DeviceNumber | None:
+        """The number of the device at this subchannel, also while vfio_ccw has it; None when there is none."""
+        text = self.attribute("dev_busid")
+        return None if text in (None, "", _NO_DEVICE_NUMBER) else DeviceNumber.parse(text)
+
+    @property
+    def ccw_device(self) -> ChannelDevice | None:
+        """The device below it, while io_subchannel has the subchannel."""
+        number = self.device_number
+        if number is None:
+            return None
+        device = ChannelDevice(self.sysfs, number)
+        return device if device.exists else None
+
+    @property
+    def mdevs(self) -> list[MediatedDevice]:
+        """Its mediated devices (vfio_ccw: at most one)."""
+        return [MediatedDevice(self.sysfs, uuid) for name in self.sysfs.names(self.link_path) if (uuid := _uuid(name))]
+
+
+class ChannelDevice(SysfsDevice):
+    """A channel-attached device.  It does not `exists` while vfio_ccw has its subchannel."""
+
+    bus = "ccw"
+    address: DeviceNumber
+
+    @property
+    def subchannel(self) -> Subchannel:
+        """The subchannel of this device, registered or not.  Raise `NoSuchDevice` when no subchannel has it."""
+        path = self.sysfs.link(self.link_path)
+        if path is not None:
+            return Subchannel(self.sysfs, SubchannelId.parse(posixpath.basename(posixpath.dirname(path))))
+        found = find_subchannel(self.sysfs, self.address)
+        if found is None:
+            raise NoSuchDevice("find subchannel", self.name, cause="no subchannel has this device number")
+        return found
+
+    @property
+    def online(self) -> bool:
+        """Whether the device is online; False while it is not registered."""
+        return self.attribute("online") == "1"
+
+    def set_online(self, online: bool) -> None:
+        """Set the device online or offline.  Raise the class for the kernel's errno."""
+        self.write("online", "1" if online else "0")
+
+    @property
+    def cutype(self) -> str:
+        """Control-unit type and model (``3990/e9``); empty while the device is not registered."""
+        return self.attribute("cutype") or ""
+
+    @property
+    def devtype(self) -> str:
+        """Device type and model (``3390/0c``, ``n/a`` without one)."""
+        return self.attribute("devtype") or ""
+
+    @property
+    def availability(self) -> str:
+        """``good``, ``boxed``, ``no path`` or ``no device``."""
+        return self.attribute("availability") or ""
+
+
+class MediatedDevice(SysfsDevice):
+    """A mediated device."""
+
+    bus = "mdev"
+    address: MdevUuid
+
+    @property
+    def parent(self) -> SysfsDevice:
+        """The device that it is a share of."""
+        return device_at(self.sysfs, posixpath.dirname(self.path))
+
+    @property
+    def type(self) -> MdevType:
+        """The type it was made from."""
+        from pyvfio.mdev import MdevType
+
+        return MdevType(self.sysfs, self.parent, self.sysfs.link_name(f"{self.link_path}/mdev_type") or "")
+
+    def remove(self, *, deadline: float | None = 30.0) -> None:
+        """Remove it.  Raise `Timeout` with the holders' names when a program has it open for `deadline` seconds."""
+        group = self.group
+        held = "" if group is None else group.node
+        self.sysfs.write_text(f"{self.path}/remove", "1", deadline=deadline, held=held)
+
+
+_TYPES: dict[str, tuple[type[SysfsDevice], type[Address]]] = {
+    "pci": (PciFunction, PciAddress),
+    "css": (Subchannel, SubchannelId),
+    "ccw": (ChannelDevice, DeviceNumber),
+    "mdev": (MediatedDevice, MdevUuid),
+}
+
+
+def device_at(sysfs: Sysfs, path: str) -> SysfsDevice:
+    """The device whose directory is `path`, by its ``subsystem`` link.  Raise `NoSuchDevice` for anything else."""
+    bus = sysfs.link_name(f"{path}/subsystem")
+    if bus not in _TYPES:
+        raise NoSuchDevice("find device", posixpath.basename(path), path=path, cause=f"it is on bus {bus}")
+    kind, address = _TYPES[bus]
+    return kind(sysfs, address.parse(posixpath.basename(path)))
+
+
+def devices_on(sysfs: Sysfs, bus: str) -> Iterator[SysfsDevice]:
+    """The devices of a bus this library knows, in the order of their addresses."""
+    kind, parser = _TYPES[bus]
+    addresses: list[Address] = []
+    for name in sysfs.names(f"/sys/bus/{bus}/devices"):
+        try:
+            addresses.append(parser.parse(name))
+        except BadAddress:
+            continue  # a device of another form: a chsc subchannel's child, a vendor's own name
+    for address in sorted(addresses):
+        yield kind(sysfs, address)
+
+
+def find_subchannel(sysfs: Sysfs, number: DeviceNumber) -> Subchannel | None:
+    """The subchannel whose device has `number`; those that vfio_ccw has are looked at first."""
+    taken = sysfs.names("/sys/bus/css/drivers/vfio_ccw")
+    for name in (*taken, *sysfs.names("/sys/bus/css/devices")):
+        if not name[0].isalnum() or "." not in name:
+            continue
+        if sysfs.attribute(f"/sys/bus/css/devices/{name}/dev_busid") == str(number):
+            return Subchannel(sysfs, SubchannelId.parse(name))
+    return None
+
+
+def _uuid(name: str) -> MdevUuid | None:
+    try:
+        return MdevUuid.parse(name)
+    except BadAddress:
+        return None

@@ -1,0 +1,137 @@
+"""IOMMU groups: the devices that can only be given away together.
+
+A group can be used (it is *viable*) when every member either has a VFIO driver or has none, or is a bridge of the
+fabric (driver ``pcieport``, ``drivers/pci/pcie/portdrv.c``, sets ``driver_managed_dma``).  Source:
+``drivers/vfio/group.c`` and ``iommu_group_claim_dma_owner()`` in ``drivers/iommu/iommu.c``.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+
+from pyvfio.devices import SysfsDevice, device_at
+from pyvfio.errors import NoSuchDevice
+from pyvfio.sysfs import Sysfs
+
+__all__ = ["IommuGroup", "Member", "ReservedRegion"]
+
+_MANAGES_NO_DMA = {"pcieport": "a bridge's driver does no DMA of its own", "pci-stub": "pci-stub does no DMA"}
+"""Drivers with ``driver_managed_dma``: they do not keep a group from user space."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A device of a group: its `driver`, whether it `blocks` the group, and the `reason` in words."""
+
+    name: str
+    driver: str | None
+    blocks: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.driver or 'no driver'}): {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedRegion:
+    """IOVAs that cannot be mapped, `start` to `last` inclusive, and the kernel's word for why (``kind``)."""
+
+    start: int
+    last: int
+    kind: str
+
+
+class IommuGroup:
+    """Group `number` of a host."""
+
+    def __init__(self, sysfs: Sysfs, number: int) -> None:
+        self.sysfs = sysfs
+        self.number = number
+
+    @property
+    def path(self) -> str:
+        """Its directory in sysfs."""
+        return f"/sys/kernel/iommu_groups/{self.number}"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a group."""
+        return self.sysfs.exists(self.path)
+
+    @property
+    def name(self) -> str:
+        """The group's name (``vfio-noiommu``), usually empty."""
+        return self.sysfs.attribute(f"{self.path}/name") or ""
+
+    @property
+    def type(self) -> str:
+        """The type of its default domain (``DMA-FQ``, ``identity``)."""
+        return self.sysfs.attribute(f"{self.path}/type") or ""
+
+    @property
+    def node(self) -> str:
+        """The node of the group; it exists while a VFIO driver has one of the members."""
+        return f"/dev/vfio/{self.number}"
+
+    @property
+    def device_paths(self) -> list[str]:
+        """The directories of its members, whatever bus they are on."""
+        names = self.sysfs.names(f"{self.path}/devices")
+        return [path for name in names if (path := self.sysfs.link(f"{self.path}/devices/{name}"))]
+
+    @property
+    def devices(self) -> list[SysfsDevice]:
+        """Its members on the buses that this library knows."""
+        found: list[SysfsDevice] = []
+        for path in self.device_paths:
+            try:
+                found.append(device_at(self.sysfs, path))
+            except NoSuchDevice:
+                continue  # a platform device or the like; `members` still lists it
+        return found
+
+    @property
+    def reserved_regions(self) -> list[ReservedRegion]:
+        """The reserved regions, in the kernel's order."""
+        lines = (self.sysfs.attribute(f"{self.path}/reserved_regions") or "").splitlines()
+        parts = (line.split() for line in lines)
+        return [ReservedRegion(int(start, 16), int(last, 16), kind) for start, last, kind in parts]
+
+    def members(self) -> list[Member]:
+        """Each member with its driver and whether it keeps the group from user space."""
+        return [self._member(path) for path in self.device_paths]
+
+    def blockers(self, besides: str = "") -> list[Member]:
+        """The members that keep the group from user space, without the one called `besides`."""
+        return [member for member in self.members() if member.blocks and member.name != besides]
+
+    @property
+    def viable(self) -> bool:
+        """Whether no member blocks."""
+        return not self.blockers()
+
+    def _member(self, path: str) -> Member:
+        name = posixpath.basename(path)
+        driver = self.sysfs.link_name(f"{path}/driver")
+        if driver is None:
+            return Member(name, None, False, "harmless: no driver has it")
+        if self.sysfs.exists(f"{path}/vfio-dev") or driver.replace("-", "_").startswith("vfio"):
+            return Member(name, driver, False, "ready: a VFIO driver has it")
+        if driver in _MANAGES_NO_DMA:
+            return Member(name, driver, False, f"harmless: {_MANAGES_NO_DMA[driver]}")
+        return Member(name, driver, True, "blocks: its driver uses the device")
+
+    def __str__(self) -> str:
+        return str(self.number)
+
+    def __repr__(self) -> str:
+        return f"<IommuGroup {self.number}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, IommuGroup):
+            return NotImplemented
+        return self.number == other.number and self.sysfs.backend is other.sysfs.backend
+
+    def __hash__(self) -> int:
+        return hash(self.number)

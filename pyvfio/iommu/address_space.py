@@ -1,0 +1,330 @@
+"""An address space: which process memory a device sees, and at which addresses.
+
+The kernel has two ways to say it, type 1 containers and iommufd.  Each fills the same small table, `IommuTable`; all
+above the table does not know which one is in use.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from sortedcontainers import SortedDict
+
+from pyvfio import causes
+from pyvfio.backend import Backend
+from pyvfio.errors import KernelRefused, Misuse, PartialUnmap, PyvfioError
+from pyvfio.iommu.allocator import IovaAllocator
+from pyvfio.iommu.buffer import DmaBuffer
+
+__all__ = ["AddressSpace", "IommuTable", "IovaRange", "Mapping"]
+
+
+@dataclass(frozen=True, slots=True)
+class IovaRange:
+    """Addresses that can be mapped: `start` to `last`, both included."""
+
+    start: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.start:#x}-{self.last:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """`length` bytes of this process at `address`, which the device sees at `iova`.
+
+    `read` and `write` say what the *device* may do.
+    """
+
+    iova: int
+    length: int
+    address: int
+    read: bool = True
+    write: bool = True
+
+
+class IommuTable(Protocol):
+    """What a kernel way provides.  All methods raise the class of `pyvfio.errors` for the errno."""
+
+    @property
+    def kind(self) -> str:
+        """``type1``, ``type1v2`` or ``iommufd``."""
+
+    @property
+    def name(self) -> str:
+        """The words for errors."""
+
+    def map(self, mapping: Mapping) -> None:
+        """Make a mapping."""
+
+    def unmap(self, iova: int, length: int) -> int:
+        """Remove the mappings in a range; the number of bytes removed."""
+
+    def unmap_all(self) -> int | None:
+        """Remove all mappings in one call; the number of bytes, or None when this kernel cannot."""
+
+    def ranges(self) -> list[IovaRange]:
+        """What can be mapped, by address.  `NotAvailable` when the kernel does not say."""
+
+    def page_sizes(self) -> int:
+        """A bitmap of page sizes; its lowest bit is the smallest alignment of a mapping."""
+
+    def available(self) -> int | None:
+        """How many more mappings the kernel will take, None when there is no limit."""
+
+    def close(self) -> None:
+        """Give up the kernel's object if the table owns it."""
+
+
+class AddressSpace:
+    """The mappings of one table.  Made by `Container.set_iommu` or `Iommufd.allocate`; a context manager.
+
+    Mappings belong to the address space and outlive the devices in it.  The kernel drops all mappings of a container
+    when its last group leaves; they are made again when a group comes back.  `close` removes all mappings.
+    """
+
+    def __init__(self, table: IommuTable, backend: Backend) -> None:
+        self.table = table
+        self._backend = backend
+        self._allocator: IovaAllocator | None = None
+        self._mappings: SortedDict[int, Mapping] = SortedDict()
+        self._available: int | None = None
+        self._granule = 0
+        self._present = True
+        self._closed = False
+
+    @property
+    def kind(self) -> str:
+        """``type1``, ``type1v2`` or ``iommufd``."""
+        return self.table.kind
+
+    @property
+    def page_sizes(self) -> int:
+        """The IOMMU's page sizes, as a bitmap."""
+        return self.table.page_sizes()
+
+    @property
+    def granule(self) -> int:
+        """The alignment of IOVA, length and process address: the larger of the smallest IOMMU page and the host's."""
+        if not self._granule:
+            sizes = self.page_sizes
+            self._granule = max(sizes & -sizes, self._backend.sysconf("SC_PAGE_SIZE"))
+        return self._granule
+
+    @property
+    def available(self) -> int | None:
+        """How many more mappings the kernel will take, None when there is no limit."""
+        return self.table.available()
+
+    @property
+    def allocator(self) -> IovaAllocator:
+        """Gives out IOVAs inside the kernel's ranges.  Raise `NotAvailable` when the kernel does not say its ranges."""
+        if self._allocator is None:
+            allocator = IovaAllocator(((one.start, one.last) for one in self.ranges()), self.granule)
+            for mapping in self._mappings.values():
+                allocator.reserve(mapping.iova, mapping.length)
+            self._allocator = allocator
+        return self._allocator
+
+    def ranges(self) -> list[IovaRange]:
+        """What can be mapped, by address, as the kernel says it now."""
+        return self.table.ranges()
+
+    def mappings(self) -> list[Mapping]:
+        """The mappings made here, by IOVA."""
+        return list(self._mappings.values())
+
+    def map(
+        self,
+        address: int,
+        length: int,
+        iova: int | None = None,
+        *,
+        read: bool = True,
+        write: bool = True,
+        below: int | None = None,
+    ) -> Mapping:
+        """Let the device see `length` bytes at `address` of this process.
+
+        Without `iova` one is chosen inside the kernel's ranges, ending at or before `below`.  Raise `KernelRefused`
+        with errno ENOSPC before asking when no mapping is left, else the class for the kernel's errno with the rule
+        that was broken.
+        """
+        self._check_limit()
+        chosen = self.allocator.allocate(length, below=below) if iova is None else iova
+        mapping = Mapping(chosen, length, address, read, write)
+        try:
+            self.table.map(mapping)
+        except PyvfioError as error:
+            if iova is None:
+                self.allocator.free(chosen)
+            raise self._map_refused(error, mapping) from error
+        if iova is not None and self._allocator is not None:
+            self._allocator.reserve(iova, length)
+        self._mappings[chosen] = mapping
+        if self._available is not None:
+            self._available -= 1
+        return mapping
+
+    def unmap(self, iova: int, length: int) -> int:
+        """Remove the mappings in `length` bytes at `iova`; the number of bytes removed, which is `length`.
+
+        Raise `PartialUnmap` when the kernel removed another number of bytes (type 1 version 1 answers so for a part of
+        a mapping), else the class for the errno.  What was removed is forgotten here in either case.
+        """
+        if not self._present or self._closed:
+            self._forget(iova, length, length)  # the kernel has dropped it already
+            return length
+        done = self.table.unmap(iova, length)
+        self._forget(iova, length, done)
+        if done != length:
+            raise PartialUnmap("unmap DMA", f"{self.table.name} IOVA {iova:#x}", asked=length, done=done)
+        return done
+
+    def unmap_all(self) -> int:
+        """Remove all mappings; the number of bytes removed."""
+        done = self.table.unmap_all()
+        if done is None:
+            done = sum(self.table.unmap(mapping.iova, mapping.length) for mapping in self.mappings())
+        self._mappings.clear()
+        self._allocator = None
+        self._available = None
+        return done
+
+    def buffer(
+        self,
+        length: int,
+        *,
+        iova: int | None = None,
+        below: int | None = None,
+        read: bool = True,
+        write: bool = True,
+    ) -> DmaBuffer:
+        """New zeroed memory which the device sees; `length` is rounded up to `granule`.  A context manager."""
+        return DmaBuffer(self, length, iova=iova, below=below, read=read, write=write)
+
+    def mapping_at(self, iova: int) -> Mapping | None:
+        """The mapping that begins at `iova`, if there is one."""
+        found: Mapping | None = self._mappings.get(iova)
+        return found
+
+    def holding(self, iova: int, length: int) -> Mapping:
+        """The mapping that holds all of a range.  Raise `Misuse` when there is none."""
+        index = self._mappings.bisect_right(iova) - 1
+        if index >= 0:
+            mapping: Mapping = self._mappings.peekitem(index)[1]
+            if iova + length <= mapping.iova + mapping.length:
+                return mapping
+        raise Misuse("look up IOVA", f"{iova:#x}", cause=f"no mapping holds {length:#x} bytes there")
+
+    def close(self) -> None:
+        """Remove all mappings and give up the kernel's object if it belongs to this; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._mappings and self._present:
+                self.unmap_all()
+        finally:
+            self._mappings.clear()
+            self.table.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<AddressSpace {self.table.name} {self.kind}, {len(self._mappings)} mappings>"
+
+    # what the container or iommufd tells
+
+    def refresh(self) -> None:
+        """A device joined or left: the kernel's ranges and limits may be others now."""
+        self._allocator = None
+        self._available = None
+        self._granule = 0
+
+    def dropped(self) -> None:
+        """The kernel dropped all mappings (the container's last group left)."""
+        self._present = False
+        self.refresh()
+
+    def restore(self) -> None:
+        """Make all mappings again after `dropped`.  Raise the class for the errno."""
+        self._present = True
+        self.refresh()
+        for mapping in self.mappings():
+            self.table.map(mapping)
+
+    # inside
+
+    def _check_limit(self) -> None:
+        if self._closed or not self._present:
+            cause = "it was closed" if self._closed else "no device is in it"
+            raise Misuse("map DMA", self.table.name, cause=cause)
+        if not self._available:  # None: not asked yet; 0: others may have unmapped meanwhile
+            self._available = self.table.available()
+        if self._available == 0:
+            why = causes.entry_limit(len(self._mappings), len(self._mappings))
+            raise KernelRefused(
+                "map DMA (not asked)",
+                self.table.name,
+                errno=errno.ENOSPC,
+                cause=why.sentence,
+                next_step=why.next_step,
+            )
+
+    def _map_refused(self, error: PyvfioError, mapping: Mapping) -> PyvfioError:
+        if error.errno is None:
+            return error
+        why = causes.Cause()
+        if error.errno == errno.EINVAL:
+            why = causes.map_invalid(
+                mapping.iova,
+                mapping.length,
+                mapping.address,
+                granule=self.granule,
+                ranges=self._known_ranges(),
+                permitted=mapping.read or mapping.write,
+            )
+        elif error.errno == errno.ENOSPC:
+            why = causes.entry_limit(None, len(self._mappings))
+        elif error.errno == errno.ENOMEM:
+            locked = sum(one.length for one in self._mappings.values())
+            why = causes.memlock(mapping.length, self._backend.sysconf("RLIMIT_MEMLOCK"), locked)
+        elif error.errno == errno.EFAULT:
+            why = causes.Cause(f"no memory of this process with these permissions is at {mapping.address:#x}")
+        elif error.errno == errno.EEXIST:
+            why = causes.Cause("another mapping has some of these IOVAs", "unmap it first, or leave the IOVA out")
+        return type(error)(
+            "map DMA",
+            f"{self.table.name} IOVA {mapping.iova:#x} length {mapping.length:#x}",
+            path=error.path,
+            errno=error.errno,
+            cause=why.sentence,
+            next_step=why.next_step,
+        )
+
+    def _known_ranges(self) -> list[tuple[int, int]]:
+        try:
+            return [(one.start, one.last) for one in self.ranges()]
+        except PyvfioError:
+            return []
+
+    def _forget(self, iova: int, length: int, done: int) -> None:
+        left = done
+        for start in list(self._mappings.irange(iova, iova + length - 1)):
+            mapping = self._mappings[start]
+            if mapping.length > left:
+                break
+            left -= mapping.length
+            del self._mappings[start]
+            if self._available is not None:
+                self._available += 1
+            if self._allocator is not None:
+                self._allocator.free(start)

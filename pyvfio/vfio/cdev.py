@@ -1,0 +1,99 @@
+"""A device's own node, ``/dev/vfio/devices/vfioN``, which is used with iommufd and no group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from pyvfio.abi import vfio as abi
+from pyvfio.call import Call
+from pyvfio.devices import SysfsDevice
+from pyvfio.errors import Misuse, NotAvailable
+from pyvfio.iommu.address_space import AddressSpace
+from pyvfio.iommu.iommufd import IoasTable, Iommufd
+from pyvfio.node import open_node
+
+if TYPE_CHECKING:
+    from pyvfio.host import Host
+
+__all__ = ["Cdev", "cdev_node"]
+
+
+def cdev_node(device: SysfsDevice) -> tuple[str, str]:
+    """The node of a device and an empty string, or an empty string and why it has none.
+
+    Decided by what proves it: the device's ``vfio-dev/vfioN/dev`` and the node itself (a kernel without
+    CONFIG_VFIO_DEVICE_CDEV makes the directory, but no ``dev`` in it).
+    """
+    name = device.vfio_name
+    if name is None:
+        return "", f"no VFIO driver has {device} (driver: {device.driver or 'none'})"
+    if device.attribute(f"vfio-dev/{name}/dev") is None:
+        return "", "this kernel has no VFIO device nodes (CONFIG_VFIO_DEVICE_CDEV)"
+    node = f"/dev/vfio/devices/{name}"
+    if not device.sysfs.exists(node):
+        return "", f"the kernel has {name}, but {node} does not exist"
+    if not device.sysfs.exists("/dev/iommu"):
+        return "", "/dev/iommu does not exist"
+    return node, ""
+
+
+class Cdev:
+    """The open node of a device.  A context manager.  Order: bind to an iommufd, attach to an address space.
+
+    Raise `NotAvailable` when the device has no node, `PermissionDenied`, or the class for the errno.
+    """
+
+    def __init__(self, host: Host, device: SysfsDevice) -> None:
+        self.backend = host.backend
+        self.name = device.name
+        node, why = cdev_node(device)
+        if not node:
+            raise NotAvailable("open VFIO device", device.name, cause=why, next_step='take way="group"')
+        self.path = node
+        self.space: AddressSpace | None = None
+        self.bound = False
+        self._fd = open_node(host.sysfs, node, "open VFIO device", device.name)
+        self._call = Call(self.backend, self._fd, device.name, node)
+
+    def fileno(self) -> int:
+        """The descriptor (-1 after `close`)."""
+        return self._fd
+
+    def bind(self, iommufd: Iommufd) -> int:
+        """Give the device to an iommufd; its number there.  Raise `DeviceBusy` while its group is open."""
+        argument = abi.DeviceBindIommufd.sized(iommufd=iommufd.fileno())
+        self._call("bind device to iommufd", abi.VFIO_DEVICE_BIND_IOMMUFD, argument)
+        self.bound = True
+        return int(argument.out_devid)
+
+    def attach(self, space: AddressSpace) -> None:
+        """Let the device use an address space of its iommufd.  Raise `Misuse` for another kind."""
+        if not isinstance(space.table, IoasTable):
+            raise Misuse("attach device", self.name, cause=f"the address space is {space.kind}, not iommufd")
+        argument = abi.DeviceAttachIommufdPt.sized(pt_id=space.table.ioas_id)
+        self._call("attach device to address space", abi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, argument)
+        self.space = space
+        space.refresh()
+
+    def detach(self) -> None:
+        """Take the device out of its address space; its mappings stay there."""
+        if self.space is not None:
+            space, self.space = self.space, None
+            argument = abi.DeviceDetachIommufdPt.sized()
+            self._call("detach device from address space", abi.VFIO_DEVICE_DETACH_IOMMUFD_PT, argument)
+            space.refresh()
+
+    def close(self) -> None:
+        """Close the descriptor, which detaches and unbinds; a second call does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            space, self.space = self.space, None
+            self.backend.close(fd)
+            if space is not None:
+                space.refresh()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

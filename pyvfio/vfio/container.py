@@ -1,0 +1,151 @@
+"""The container: ``/dev/vfio/vfio``, one address space for the groups in it.
+
+Order of the calls, which the methods keep: a group is attached, then the IOMMU is set, then there is an address space
+to map in and devices can be opened.  Source: ``Documentation/driver-api/vfio.rst``, ``drivers/vfio/container.c``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from pyvfio.abi import vfio as abi
+from pyvfio.call import Call
+from pyvfio.errors import Misuse, NotAvailable
+from pyvfio.iommu.address_space import AddressSpace
+from pyvfio.iommu.type1 import PREFERENCE, Type1Table
+from pyvfio.node import open_node
+
+if TYPE_CHECKING:
+    from pyvfio.host import Host
+    from pyvfio.vfio.group import Group
+
+__all__ = ["Container"]
+
+_NODE = "/dev/vfio/vfio"
+
+
+class Container:
+    """An open container.  A context manager; close devices and groups before it.
+
+    Raise `NotAvailable` when VFIO is not there or speaks another version, `PermissionDenied`, or the errno's class.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.backend = host.backend
+        self._fd = open_node(host.sysfs, _NODE, "open VFIO container")
+        self._call = Call(self.backend, self._fd, "container", _NODE)
+        self._groups: list[Group] = []
+        self._type: tuple[int, int] | None = None
+        self._space: AddressSpace | None = None
+        try:
+            version = self._call("read VFIO version", abi.VFIO_GET_API_VERSION)
+            if version != abi.VFIO_API_VERSION:
+                raise NotAvailable("open VFIO container", path=_NODE, cause=f"the kernel speaks VFIO version {version}")
+        except BaseException:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        """The descriptor (-1 after `close`)."""
+        return self._fd
+
+    def supports(self, extension: int) -> bool:
+        """Whether the kernel has an extension (`pyvfio.abi.vfio.Extension`)."""
+        return self._call("check VFIO extension", abi.VFIO_CHECK_EXTENSION, int(extension)) > 0
+
+    def extensions(self) -> list[abi.Extension]:
+        """The extensions it has now; some appear only when an IOMMU is set."""
+        return [extension for extension in abi.Extension if self.supports(extension)]
+
+    @property
+    def groups(self) -> list[Group]:
+        """The groups attached here."""
+        return list(self._groups)
+
+    @property
+    def has_space(self) -> bool:
+        """Whether an IOMMU is set."""
+        return self._space is not None
+
+    @property
+    def space(self) -> AddressSpace:
+        """The address space.  Raise `Misuse` before `set_iommu`."""
+        if self._space is None:
+            raise Misuse("map DMA", "container", cause="no IOMMU is set", next_step="attach a group, then set_iommu()")
+        return self._space
+
+    def attach(self, group: Group) -> None:
+        """Put a group in.  Raise the class for the errno (EINVAL: it has a container already, or is not viable).
+
+        When it is the first one again after all had left, the IOMMU is set and all mappings are made as they were.
+        """
+        group.set_container(self)
+        self._groups.append(group)
+        if self._space is None or self._type is None:
+            return
+        try:
+            if len(self._groups) == 1:
+                self._call("set IOMMU", abi.VFIO_SET_IOMMU, self._type[0])
+                self._space.restore()
+            else:
+                self._space.refresh()
+        except BaseException:
+            self.detach(group)
+            raise
+
+    def detach(self, group: Group) -> None:
+        """Take a group out.  Raise `DeviceBusy` while one of its devices is open.
+
+        With the last group the kernel drops the IOMMU and all mappings; the address space remembers them.
+        """
+        group.unset_container()
+        self._groups.remove(group)
+        if self._space is None:
+            return
+        if self._groups:
+            self._space.refresh()
+        else:
+            self._space.dropped()
+
+    def set_iommu(self, version: int | None = None) -> AddressSpace:
+        """Choose the IOMMU: type 1 `version` 2 or 1 (None: the highest there is), and return the address space.
+
+        Raise `Misuse` without a group or when it is chosen, `NotAvailable` when the kernel has no such type.
+        """
+        if self._space is not None:
+            raise Misuse("set IOMMU", "container", cause="it is set")
+        if not self._groups:
+            raise Misuse("set IOMMU", "container", cause="no group is attached", next_step="attach one first")
+        for number, its_version in PREFERENCE:
+            if version in (None, its_version) and self.supports(number):
+                self._call("set IOMMU", abi.VFIO_SET_IOMMU, number)
+                self._type = (number, its_version)
+                table = Type1Table(self._call, its_version, unmaps_all=self.supports(abi.VFIO_UNMAP_ALL))
+                self._space = AddressSpace(table, self.backend)
+                return self._space
+        raise NotAvailable(
+            "set IOMMU",
+            "container",
+            cause=f"the kernel offers {', '.join(one.name for one in self.extensions()) or 'nothing'}",
+            next_step="modprobe vfio_iommu_type1",
+        )
+
+    def close(self) -> None:
+        """Remove the mappings, take the groups out, close the descriptor; a second call does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        try:
+            if self._space is not None:
+                self._space.close()
+            for group in list(self._groups):
+                group.unset_container()
+            self._groups.clear()
+        finally:
+            self.backend.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

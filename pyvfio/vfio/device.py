@@ -1,0 +1,235 @@
+"""An open VFIO device: information, regions, interrupts, reset.
+
+Closing order, which `Device.close` keeps and the tests check:
+
+1. interrupts are disabled and their eventfds closed;
+2. mappings of regions are undone;
+3. the device's descriptor is closed: the kernel stops the device and its DMA;
+4. what was opened for this device only: the address space's mappings, then the group leaves the container, group and
+   container are closed; with iommufd, the address space is destroyed, then iommufd is closed.
+
+So no memory is unmapped under a device that still runs.  `DmaBuffer`s are closed before the device (they are inside its
+``with`` block) or after it, both are right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from pyvfio.abi import vfio as abi
+from pyvfio.abi.layout import Capability
+from pyvfio.backend import Backend
+from pyvfio.call import Call, read_info
+from pyvfio.errors import KernelRefused, Misuse
+from pyvfio.iommu.address_space import AddressSpace
+from pyvfio.vfio.feature import Features
+from pyvfio.vfio.irq import Irq
+from pyvfio.vfio.region import Region
+
+if TYPE_CHECKING:
+    from pyvfio.pci.config import ConfigSpace
+    from pyvfio.zpci.facts import ZpciFacts
+
+__all__ = ["Device", "DeviceFacts"]
+
+_KINDS = {
+    abi.DeviceFlags.PCI: "pci",
+    abi.DeviceFlags.PLATFORM: "platform",
+    abi.DeviceFlags.AMBA: "amba",
+    abi.DeviceFlags.CCW: "ccw",
+    abi.DeviceFlags.AP: "ap",
+    abi.DeviceFlags.FSL_MC: "fsl-mc",
+    abi.DeviceFlags.CDX: "cdx",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """What the kernel says of a device: `flags`, the numbers of region and interrupt indexes, its `capabilities`."""
+
+    flags: abi.DeviceFlags
+    num_regions: int
+    num_irqs: int
+    capabilities: tuple[Capability, ...]
+
+    @property
+    def kind(self) -> str:
+        """``pci``, ``ccw``, ``ap``, ``platform``, ...; ``unknown`` for a later kind."""
+        return next((name for flag, name in _KINDS.items() if self.flags & flag), "unknown")
+
+
+class Device:
+    """An open device.  Made by `open_device`; a context manager with the closing order of the module.
+
+    `way` is ``group`` or ``iommufd`` and `why` says why the other was not taken.  `space` is its address space.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        name: str,
+        fd: int,
+        *,
+        close_fd: Callable[[], None],
+        space: AddressSpace,
+        way: str,
+        why: str,
+        resources: ExitStack,
+    ) -> None:
+        self.backend = backend
+        self.name = name
+        self.space = space
+        self.way = way
+        self.why = why
+        self._fd = fd
+        self._close_fd = close_fd
+        self._resources = resources
+        self._call = Call(backend, fd, name)
+        self._regions: dict[int, Region] = {}
+        self._irqs: dict[int, Irq] = {}
+        self._facts: DeviceFacts | None = None
+        self.feature = Features(self._call)
+
+    def fileno(self) -> int:
+        """The device's descriptor (-1 after `close`)."""
+        return self._fd
+
+    @property
+    def info(self) -> DeviceFacts:
+        """What the kernel says of the device; it is asked once."""
+        if self._facts is None:
+            answer, capabilities = read_info(
+                self._call, "read device info", abi.VFIO_DEVICE_GET_INFO, abi.DeviceInfo, "device info"
+            )
+            flags = abi.DeviceFlags(answer.flags)
+            self._facts = DeviceFacts(flags, int(answer.num_regions), int(answer.num_irqs), tuple(capabilities))
+        return self._facts
+
+    @property
+    def kind(self) -> str:
+        """``pci``, ``ccw``, ``ap``, ..."""
+        return self.info.kind
+
+    # regions
+
+    def region(self, index: int) -> Region:
+        """Region `index`; the same object each time.
+
+        Raise the class for the errno: EINVAL for an index that the device does not have (for a PCI device, the VGA
+        region of anything that is no display).
+        """
+        found = self._regions.get(index)
+        if found is None:
+            answer, capabilities = read_info(
+                self._call,
+                f"read region {index} info",
+                abi.VFIO_DEVICE_GET_REGION_INFO,
+                abi.RegionInfo,
+                "region info",
+                index=index,
+            )
+            found = self._regions[index] = Region(self.backend, self.fileno, self.name, answer, capabilities)
+        return found
+
+    def regions(self) -> list[Region]:
+        """All regions that the device has and that are not empty."""
+        found: list[Region] = []
+        for index in range(self.info.num_regions):
+            if self.kind == "pci" and index == abi.VFIO_PCI_VGA_REGION_INDEX:
+                continue  # refused for every device that is no display; ask `region` for it
+            region = self.region(index)
+            if region.size:
+                found.append(region)
+        return found
+
+    def bar(self, number: int) -> Region:
+        """Base address register 0 to 5 of a PCI device; its size is 0 when the device has none there."""
+        if not 0 <= number <= abi.VFIO_PCI_BAR5_REGION_INDEX - abi.VFIO_PCI_BAR0_REGION_INDEX:
+            raise Misuse("find BAR", self.name, cause=f"a function has BARs 0 to 5, not {number}")
+        self._require("pci", "find BAR")
+        return self.region(abi.VFIO_PCI_BAR0_REGION_INDEX + number)
+
+    @property
+    def config(self) -> ConfigSpace:
+        """The configuration space of a PCI device, as VFIO shows it.  Raise `Misuse` for another kind of device."""
+        from pyvfio.pci.config import ConfigSpace
+
+        self._require("pci", "read configuration space")
+        region = self.region(abi.VFIO_PCI_CONFIG_REGION_INDEX)
+        return ConfigSpace(region.read, self.name, size=region.size, write=region.write)
+
+    def find_region(self, kind: int, subtype: int) -> Region | None:
+        """The region beyond the fixed indexes which has this type and subtype, None when the device has none."""
+        return next((region for region in self.regions() if region.type == (kind, subtype)), None)
+
+    # interrupts
+
+    def irq(self, index: int) -> Irq:
+        """Interrupt `index`; the same object each time.  Raise the class for the errno (EINVAL: no such index)."""
+        found = self._irqs.get(index)
+        if found is None:
+            answer = abi.IrqInfo.sized(index=index)
+            self._call(f"read interrupt {index} info", abi.VFIO_DEVICE_GET_IRQ_INFO, answer)
+            found = self._irqs[index] = Irq(self._call, f"{self.name} interrupt {index}", answer)
+        return found
+
+    def irqs(self) -> list[Irq]:
+        """All interrupt indexes that have a vector; those that the kernel refuses are left out."""
+        found: list[Irq] = []
+        for index in range(self.info.num_irqs):
+            if self.kind == "pci" and index == abi.VFIO_PCI_ERR_IRQ_INDEX and not self._has_irq(index):
+                continue  # refused for a device that is not PCI Express
+            irq = self.irq(index)
+            if irq.count:
+                found.append(irq)
+        return found
+
+    # the rest
+
+    def reset(self) -> None:
+        """Reset the device.  Raise `Misuse` when it has no reset, else the class for the errno."""
+        if not self.info.flags & abi.DeviceFlags.RESET:
+            raise Misuse("reset device", self.name, cause="the kernel says that it cannot be reset")
+        self._call("reset device", abi.VFIO_DEVICE_RESET)
+
+    @property
+    def zpci(self) -> ZpciFacts | None:
+        """The facts of a zPCI function, None on any other device."""
+        from pyvfio.zpci.facts import ZpciFacts
+
+        return ZpciFacts.from_capabilities(self.info.capabilities)
+
+    def close(self) -> None:
+        """Close in the order of the module; a second call does nothing.  What fails does not keep the rest open."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        with self._resources, ExitStack() as first:
+            first.callback(self._close_fd)
+            for region in self._regions.values():
+                first.callback(region.close)
+            for irq in self._irqs.values():
+                first.callback(irq.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Device {self.name} by {self.way}{'' if self._fd >= 0 else ', closed'}>"
+
+    def _has_irq(self, index: int) -> bool:
+        try:
+            self.irq(index)
+        except KernelRefused:
+            return False
+        return True
+
+    def _require(self, kind: str, operation: str) -> None:
+        if self.kind != kind:
+            raise Misuse(operation, self.name, cause=f"it is a {self.kind} device, not {kind}")

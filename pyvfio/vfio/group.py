@@ -1,0 +1,114 @@
+"""A VFIO group: ``/dev/vfio/NUMBER``, the way to its devices."""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from typing import TYPE_CHECKING, Self
+
+from pyvfio import causes
+from pyvfio.abi import vfio as abi
+from pyvfio.call import Call
+from pyvfio.errors import PyvfioError
+from pyvfio.groups import IommuGroup
+from pyvfio.node import open_node
+
+if TYPE_CHECKING:
+    from pyvfio.host import Host
+    from pyvfio.vfio.container import Container
+
+__all__ = ["Group"]
+
+
+class Group:
+    """An open group.  Only one program can have it open.  A context manager; close its devices before it.
+
+    Raise `DeviceBusy` which names who has it, `NotAvailable` when no VFIO driver has a member, `PermissionDenied`.
+    """
+
+    def __init__(self, host: Host, number: int) -> None:
+        self.number = number
+        self.backend = host.backend
+        self.iommu_group = IommuGroup(host.sysfs, number)
+        self.container: Container | None = None
+        name, node = f"group {number}", self.iommu_group.node
+        self._fd = open_node(host.sysfs, node, "open VFIO group", name)
+        self._call = Call(self.backend, self._fd, name, node)
+
+    def fileno(self) -> int:
+        """The descriptor (-1 after `close`)."""
+        return self._fd
+
+    def status(self) -> abi.GroupFlags:
+        """Whether it is viable and has a container."""
+        answer = abi.GroupStatus.sized()
+        self._call("read group status", abi.VFIO_GROUP_GET_STATUS, answer)
+        return abi.GroupFlags(answer.flags)
+
+    @property
+    def viable(self) -> bool:
+        """Whether the kernel finds it viable."""
+        return bool(self.status() & abi.GroupFlags.VIABLE)
+
+    def attach(self, container: Container) -> None:
+        """The same as ``container.attach(group)``."""
+        container.attach(self)
+
+    def detach(self) -> None:
+        """Leave the container, if it is in one."""
+        if self.container is not None:
+            self.container.detach(self)
+
+    def set_container(self, container: Container) -> None:
+        """The kernel's call alone (use `Container.attach`).  Raise the class for the errno with the cause."""
+        try:
+            argument = array("i", [container.fileno()])
+            self._call("attach group to container", abi.VFIO_GROUP_SET_CONTAINER, argument)
+        except PyvfioError as error:
+            raise self._refused(error) from error
+        self.container = container
+
+    def unset_container(self) -> None:
+        """The kernel's call alone (use `Container.detach`).  Raise `DeviceBusy` while a device is open."""
+        self._call("take group out of container", abi.VFIO_GROUP_UNSET_CONTAINER)
+        self.container = None
+
+    def open_device(self, name: str) -> int:
+        """A new descriptor of the member called `name`; it belongs to the caller.
+
+        Raise the class for the errno: ENODEV when no VFIO driver has it, EINVAL before the container has an IOMMU.
+        """
+        return self._call(f"open device {name}", abi.VFIO_GROUP_GET_DEVICE_FD, bytearray(name.encode() + b"\0"))
+
+    def close(self) -> None:
+        """Leave the container and close the descriptor; a second call does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        try:
+            if self.container is not None:
+                self._fd = fd  # the container makes one more call
+                try:
+                    self.container.detach(self)
+                finally:
+                    self._fd = -1
+        finally:
+            self.backend.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _refused(self, error: PyvfioError) -> PyvfioError:
+        # vfio_group_ioctl_set_container(): EINVAL for a second container; claiming DMA ownership is EBUSY while the
+        # driver of another member does DMA (iommu_group_claim_dma_owner).
+        why = causes.Cause()
+        if error.errno in (errno.EBUSY, errno.EPERM, errno.EINVAL):
+            why = causes.not_viable(self.number, self.iommu_group.blockers())
+            if not why.sentence and error.errno == errno.EINVAL:
+                why = causes.Cause("the group has a container already, or the container an IOMMU that cannot serve it")
+        return type(error)(
+            error.operation, error.obj, path=error.path, errno=error.errno, cause=why.sentence, next_step=why.next_step
+        )
