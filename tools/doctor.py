@@ -130,9 +130,9 @@ def parameters(host: Host) -> Iterator[Finding]:
     base = "/sys/module/vfio_iommu_type1/parameters"
     if not _exists(host, base):
         return
-    limit = host.sysfs.read(f"{base}/dma_entry_limit")
+    limit = host.sysfs.attribute(f"{base}/dma_entry_limit")
     yield Finding("DMA mappings", OK, f"at most {limit} for a container (dma_entry_limit)")
-    if host.sysfs.read(f"{base}/allow_unsafe_interrupts") == "Y":
+    if host.sysfs.attribute(f"{base}/allow_unsafe_interrupts") == "Y":
         yield Finding(
             "unsafe interrupts",
             WARNING,

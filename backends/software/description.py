@@ -64,7 +64,8 @@ class FunctionSpec:
 
 @dataclass(slots=True)
 class MachineSpec:
-    """A whole machine.  `architecture` is ``s390x``; `page_size` in bytes; `memlock` in bytes or -1; `seqnum` the last
+    """A whole machine.  `architecture` is ``s390x``; `page_size` in bytes; `memlock` in bytes or -1, which binds
+    programs unless they have CAP_IPC_LOCK (`ipc_lock`, as root has); `seqnum` the last
     uevent number at boot; `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
     """
 
@@ -73,6 +74,7 @@ class MachineSpec:
     architecture: str = "s390x"
     page_size: int = 4096
     memlock: int = -1
+    ipc_lock: bool = True
     seqnum: int = 0
     iommufd: bool = True
     uid_checking: bool = True

@@ -179,7 +179,7 @@ class _Reader:
 
     def line(self, where: tuple[str, ...], index: int | None) -> int | None:
         """The line of a key: the `index`-th header of its table, then the key below it."""
-        depth = 1 if where[0] == "machine" else 2
+        depth = 1 if where[0] == "machine" or len(where) == 1 else 2
         header = ".".join(where[:depth])
         key = where[depth] if len(where) > depth else None
         seen = -1
@@ -196,7 +196,7 @@ class _Reader:
                         if re.match(rf"\s*{re.escape(key)}\s*=", other):
                             return below
                     return number
-        return None
+        return self.line(where[:1], None) if depth == 2 and len(where) == 2 else None
 
 
 def _listing(names: Any) -> str:

@@ -39,7 +39,9 @@ class Machine:
         self.faults = Faults()
         self.ccw_trace: list[StepListener] = []
         self.memory = HostMemory(spec.page_size)
-        self.kernel = Kernel(self.lock, self.clock, self.memory, seqnum=spec.seqnum, memlock=spec.memlock)
+        self.kernel = Kernel(
+            self.lock, self.clock, self.memory, seqnum=spec.seqnum, memlock=spec.memlock, ipc_lock=spec.ipc_lock
+        )
         with self.lock:
             for subsystem in (vfio_core, pci, css):
                 subsystem.boot(self)

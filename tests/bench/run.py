@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pyvfio
 from pyvfio.abi import vfio_type1 as abi
-from pyvfio.backend import Backend, open_backend
+from pyvfio.abi.vfio import PciRegion
+from pyvfio.backend import open_backend
 from pyvfio.binding import bind
 from pyvfio.pci import bell as regs
 from pyvfio.testing.bell import Bell
@@ -69,24 +70,28 @@ def config_reads() -> Line:
     with pyvfio.Host("software", machine="lab-s390x") as host:
         bind(host.device(PCI))
         with pyvfio.open_device(host, PCI) as device:
-            read, fd, offset = host.backend.pread, device.fileno(), device.config.offset
+            read, fd, offset = host.backend.pread, device.fileno(), device.region(PciRegion.CONFIG).offset
             rate = 1 / best(lambda: read(fd, 4, offset), 20_000)
     return Line("configuration-space reads", f"{rate:,.0f}/s", "100,000/s", rate / 100_000)
-
-
-def _container(host: pyvfio.Host) -> tuple[Backend, pyvfio.Device]:
-    bind(host.device(PCI))
-    return host.backend, pyvfio.open_device(host, PCI, way="group")
 
 
 def map_pairs() -> list[Line]:
     """MAP_DMA and UNMAP_DMA pairs with few and with many live mappings."""
     with pyvfio.Host("software", machine="lab-s390x") as host:
-        backend, device = _container(host)
-        with device, pyvfio.AnonymousMemory(mmap.PAGESIZE) as memory:
-            container = device.space.fileno()
-            page = host.page_size
-            first = device.space.ranges()[0].start
+        function = host.device(PCI)
+        bind(function)
+        group = function.group
+        if group is None:
+            raise RuntimeError(f"{PCI} has no IOMMU group")
+        with (
+            pyvfio.Container(host) as container,
+            pyvfio.Group(host, group.number) as opened,
+            pyvfio.AnonymousMemory(mmap.PAGESIZE) as memory,
+        ):
+            container.attach(opened)
+            space = container.set_iommu()
+            backend, fd, page = host.backend, container.fileno(), host.page_size
+            first = space.ranges()[0].start
 
             def request(live: int) -> tuple[bytearray, bytearray]:
                 at = first + live * 2 * page
@@ -98,14 +103,14 @@ def map_pairs() -> list[Line]:
                 put, take = request(live)
 
                 def work() -> None:
-                    backend.ioctl(container, abi.VFIO_IOMMU_MAP_DMA, put)
-                    backend.ioctl(container, abi.VFIO_IOMMU_UNMAP_DMA, take)
+                    backend.ioctl(fd, abi.VFIO_IOMMU_MAP_DMA, put)
+                    backend.ioctl(fd, abi.VFIO_IOMMU_UNMAP_DMA, take)
 
                 return work
 
             def fill(start: int, end: int) -> None:
                 for n in range(start, end):
-                    backend.ioctl(container, abi.VFIO_IOMMU_MAP_DMA, request(n)[0])
+                    backend.ioctl(fd, abi.VFIO_IOMMU_MAP_DMA, request(n)[0])
 
             fill(0, 100)
             few = best(pair(65_000), 2_000)

@@ -224,7 +224,7 @@ def boot(machine: Machine) -> None:
     css.bus.sources.append(subchannels)
     css.ccw.sources.append(_CcwDevices(subchannels))
     for run in subchannels.runs:
-        if run.unit.virtual and run.spec.count <= _BUILT_AT_BOOT:
+        if (run.unit.virtual or run.spec.online) and run.spec.count <= _BUILT_AT_BOOT:
             for name in run.names(run.first.number):
                 subchannels.make(name)
 

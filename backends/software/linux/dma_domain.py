@@ -50,7 +50,7 @@ class Mapping:
 
 
 class LockedMemory:
-    """How many pages each account has locked; the limit is `Kernel.memlock`.
+    """How many pages each account has locked; the limit is `Kernel.lock_limit`.
 
     An account is a process (type 1, ``mm->locked_vm``) or a user (iommufd, ``user->locked_vm``).
     """
@@ -62,13 +62,13 @@ class LockedMemory:
     @property
     def limited(self) -> bool:
         """Whether there is a limit (the caller has no CAP_IPC_LOCK)."""
-        return self._kernel.memlock >= 0
+        return self._kernel.lock_limit >= 0
 
     def room(self, account: tuple[str, int]) -> int | None:
         """How many more pages the account may lock; None: any number."""
-        if self._kernel.memlock < 0:
+        if self._kernel.lock_limit < 0:
             return None
-        return max(0, self._kernel.memlock // self._kernel.page_size - self._pages.get(account, 0))
+        return max(0, self._kernel.lock_limit // self._kernel.page_size - self._pages.get(account, 0))
 
     def locked(self, account: tuple[str, int]) -> int:
         """The pages that the account has locked."""

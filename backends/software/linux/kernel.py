@@ -20,17 +20,26 @@ __all__ = ["Kernel"]
 class Kernel:
     """Shared state of the kernel's half; subsystems add their buses, classes and nodes to it.
 
-    `memlock` is the limit of locked memory in bytes (-1: none); `page_size` that of the machine.
+    `memlock` is the limit of locked memory in bytes (-1: none), which binds unless callers have CAP_IPC_LOCK
+    (`ipc_lock`); `page_size` that of the machine.
     """
 
     def __init__(
-        self, lock: threading.RLock, clock: Clock, memory: HostMemory, *, seqnum: int = 0, memlock: int = -1
+        self,
+        lock: threading.RLock,
+        clock: Clock,
+        memory: HostMemory,
+        *,
+        seqnum: int = 0,
+        memlock: int = -1,
+        ipc_lock: bool = False,
     ) -> None:
         self.lock = lock
         self.clock = clock
         self.memory = memory
         self.page_size = memory.page_size
         self.memlock = memlock
+        self.lock_limit = -1 if ipc_lock else memlock
         self.uevents = UeventSource(seqnum)
         self.fds = DescriptorTable()
         self.groups = IommuGroups()

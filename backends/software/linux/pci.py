@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyvfio.errors import Misuse
@@ -17,6 +15,7 @@ from pyvfio_backends.software.hardware.zpci.facility import EventCode, ZpciEvent
 from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.pci_device import PciDevice
+from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId
 from pyvfio_backends.software.linux.pci_slot import PciSlot
 from pyvfio_backends.software.linux.pci_sysfs import number
 from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
@@ -25,115 +24,13 @@ from pyvfio_backends.software.linux.zpci import ZpciDev, ZpciState
 if TYPE_CHECKING:
     from pyvfio_backends.software.machine import Machine
 
-__all__ = ["ANY", "PciBus", "PciDriver", "PciId", "boot"]
-
-ANY = 0xFFFFFFFF
-"""Matches every id (``PCI_ANY_ID``)."""
-_HEX = re.compile(r"[ \t\n\r\f\v]*(?:0[xX])?([0-9a-fA-F]+)")
-_U32 = 0xFFFFFFFF
-_ALL_FIELDS = 7
-
-
-@dataclass(frozen=True, slots=True)
-class PciId:
-    """An entry of a driver's table (``struct pci_device_id``)."""
-
-    vendor: int = ANY
-    device: int = ANY
-    subvendor: int = ANY
-    subdevice: int = ANY
-    class_code: int = 0
-    class_mask: int = 0
-    data: int = 0
-    override_only: bool = False
-
-    def matches(self, vendor: int, device: int, subvendor: int, subdevice: int, class_code: int) -> bool:
-        """Whether a device with these ids is meant."""
-        return (
-            self.vendor in (ANY, vendor)
-            and self.device in (ANY, device)
-            and self.subvendor in (ANY, subvendor)
-            and self.subdevice in (ANY, subdevice)
-            and not (self.class_code ^ class_code) & self.class_mask
-        )
-
-
-class PciDriver(Driver):
-    """A PCI driver: `table` of the ids it knows, `dynamic` those that people added.
-
-    `manages_dma` says that it cares for who owns the group's DMA (VFIO); any other cannot have a device of a group that
-    a program owns.
-    """
-
-    manages_dma = False
-    table: Sequence[PciId] = ()
-
-    def __init__(self, bus: PciBus, name: str, *, module: str = "") -> None:
-        super().__init__(bus, name, module=module)
-        self.dynamic: list[PciId] = []
-
-    def error_detected(self, device: PciDevice) -> None:
-        """The device is lost (``pci_error_handlers``)."""
-
-    def attributes(self) -> dict[str, Node]:
-        """See `Driver.attributes`."""
-        return {"new_id": Attribute(store=self._new_id), "remove_id": Attribute(store=self._remove_id)}
-
-    def knows(self, ids: tuple[int, int, int, int, int], *, override: bool = False) -> bool:
-        """Whether a device with these ids is for this driver; `override` says that people named the driver."""
-        return (
-            override
-            or any(entry.matches(*ids) for entry in self.dynamic)
-            or any(entry.matches(*ids) for entry in self.table if not entry.override_only)
-        )
-
-    def _new_id(self, data: bytes) -> None:
-        fields = _hex_fields(data, _ALL_FIELDS)
-        if len(fields) < 2:
-            raise fail(errno.EINVAL)
-        values = [*fields, *(ANY, ANY, 0, 0, 0)[len(fields) - 2 :]]
-        vendor, device, subvendor, subdevice, class_code, class_mask, driver_data = values
-        if len(fields) != _ALL_FIELDS and self.knows((vendor, device, subvendor, subdevice, class_code)):
-            raise fail(errno.EEXIST)
-        if self.table and all(driver_data != entry.data for entry in self.table):
-            raise fail(errno.EINVAL)
-        self.dynamic.append(PciId(vendor, device, subvendor, subdevice, class_code, class_mask, driver_data))
-        self.bus.attach_all(self)
-
-    def _remove_id(self, data: bytes) -> None:
-        fields = _hex_fields(data, _ALL_FIELDS - 1)
-        if len(fields) < 2:
-            raise fail(errno.EINVAL)
-        values = [*fields, *(ANY, ANY, 0, 0)[len(fields) - 2 :]]
-        vendor, device, subvendor, subdevice, class_code, class_mask = values
-        for entry in self.dynamic:
-            if (
-                (entry.vendor, entry.device) == (vendor, device)
-                and subvendor in (ANY, entry.subvendor)
-                and subdevice in (ANY, entry.subdevice)
-                and not (entry.class_code ^ class_code) & class_mask
-            ):
-                self.dynamic.remove(entry)
-                return
-        raise fail(errno.ENODEV)
-
-
-def _hex_fields(data: bytes, most: int) -> list[int]:
-    # sscanf("%x %x ..."): blanks may stand before each, a number too long loses its high bits
-    text, at = data.decode(errors="replace").split("\0")[0], 0
-    fields: list[int] = []
-    while len(fields) < most:
-        match = _HEX.match(text, at)
-        if match is None:
-            break
-        fields.append(int(match[1], 16) & _U32)
-        at = match.end()
-    return fields
+__all__ = ["PciBus", "boot"]
 
 
 class _PortDriver(PciDriver):
     """``pcieport``: there, with nothing to hold on this machine."""
 
+    driver_managed_dma = True
     table = (PciId(class_code=0x060400, class_mask=ANY),)
 
     def probe(self, device: Device) -> None:
@@ -187,7 +84,9 @@ class PciBus(Bus):
             raise fail(errno.ENODEV)
         group = device.iommu_group
         self.wait_unlocked(device)
-        if device.driver is not None or (not driver.manages_dma and group is not None and group.owner is not None):
+        if device.driver is not None or (
+            not driver.driver_managed_dma and group is not None and group.owner is not None
+        ):
             raise fail(errno.EBUSY)
         with self._device_lock(device):
             super().attach(device, driver)
@@ -289,7 +188,7 @@ def boot(machine: Machine) -> None:
 
     ``machine.zpci`` is the hardware, for plugging and unplugging.
     """
-    from pyvfio_backends.software.linux.vfio_pci import boot as boot_vfio_pci
+    from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
     from pyvfio_backends.software.linux.virtio_pci import VirtioPciDriver
 
     kernel, spec = machine.kernel, machine.spec

@@ -9,8 +9,6 @@ import contextlib
 import errno
 import mmap
 import struct
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
@@ -20,23 +18,17 @@ from pyvfio.errors import NotModelled
 from pyvfio.process import EventFdReference
 from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.linux import vfio_pci_info
-from pyvfio_backends.software.linux.driver_core import Device
-from pyvfio_backends.software.linux.module import Module
-from pyvfio_backends.software.linux.pci import PciDriver, PciId
 from pyvfio_backends.software.linux.pci_device import ROM, PciDevice, SavedState
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfio_core import FEATURE_DATA, VfioDevice, check_feature
 from pyvfio_backends.software.linux.vfio_group import GroupFile
+from pyvfio_backends.software.linux.vfio_pci_bars import Bars
 from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
 from pyvfio_backends.software.linux.vfio_pci_info import OFFSET_SHIFT
 from pyvfio_backends.software.linux.vfio_pci_irqs import Interrupts
-from pyvfio_backends.software.linux.vfs import Attribute, fail
+from pyvfio_backends.software.linux.vfs import fail
 
-if TYPE_CHECKING:
-    from pyvfio_backends.software.linux.pci import PciBus
-    from pyvfio_backends.software.machine import Machine
-
-__all__ = ["VfioPciDevice", "VfioPciDriver", "boot"]
+__all__ = ["VfioPciDevice"]
 
 _OFFSET_MASK = (1 << OFFSET_SHIFT) - 1
 _CONFIG = abi.VFIO_PCI_CONFIG_REGION_INDEX
@@ -51,6 +43,7 @@ class VfioPciDevice(VfioDevice):
 
     config: VirtualConfig
     interrupts: Interrupts
+    _bars: Bars
 
     def __init__(self, pdev: PciDevice) -> None:
         super().__init__(pdev.kernel, pdev)
@@ -86,6 +79,7 @@ class VfioPciDevice(VfioDevice):
         if self.interrupts.pci_2_3:
             pdev.set_intx(True)
         self.config = VirtualConfig(pdev, self.interrupts.mask_intx, self.interrupts.unmask_intx)
+        self._bars = Bars(pdev, self.config)
 
     def close_device(self) -> None:
         """See `VfioDevice.close_device` (``vfio_pci_core_disable``)."""
@@ -133,68 +127,14 @@ class VfioPciDevice(VfioDevice):
         index = offset >> OFFSET_SHIFT
         if index == _CONFIG:
             return self.config.read(n, offset & _OFFSET_MASK) if n else b""
-        if not n:
-            return b""
-        if index > ROM:
-            raise fail(errno.EINVAL)
-        position, count = self._span(index, offset & _OFFSET_MASK, n)
-        parts: list[bytes] = []
-        for at, size, excluded in self._accesses(index, position, count):
-            if excluded:
-                parts.append(b"\xff" * size)
-                continue
-            if not self.config.memory_enabled:
-                raise fail(errno.EIO)
-            parts.append(self.pdev.load_bar(index, at, size).to_bytes(size, "little"))
-        return b"".join(parts)
+        return self._bars.read(n, index, offset & _OFFSET_MASK) if n else b""
 
     def write(self, data: bytes, offset: int) -> int:
         """See `VfioDevice.write`."""
         index = offset >> OFFSET_SHIFT
-        if not data:
-            return 0
         if index == _CONFIG:
-            return self.config.write(data, offset & _OFFSET_MASK)
-        if index >= ROM:
-            raise fail(errno.EINVAL)
-        position, count = self._span(index, offset & _OFFSET_MASK, len(data))
-        for at, size, excluded in self._accesses(index, position, count):
-            if excluded:
-                continue
-            if not self.config.memory_enabled:
-                raise fail(errno.EIO)
-            value = int.from_bytes(data[at - position : at - position + size], "little")
-            self.pdev.store_bar(index, at, size, value)
-        return count
-
-    def _span(self, index: int, position: int, count: int) -> tuple[int, int]:
-        resource = self.pdev.resources[index]
-        if not resource.start or position >= resource.size:
-            raise fail(errno.EINVAL)
-        return position, min(count, resource.size - position)
-
-    def _accesses(self, index: int, position: int, count: int) -> list[tuple[int, int, bool]]:
-        """Cut a transfer into accesses: offset, size, and whether it is the MSI-X table, which is left out.
-
-        Source: ``vfio_pci_core_do_io_rw``.
-        """
-        first = last = 0
-        if self.pdev.msi.capability:
-            bar, start = self.pdev.msi.table
-            if bar == index:
-                first, last = start, start + self.pdev.msi.table_size * regs.PCI_MSIX_ENTRY_SIZE
-        cuts: list[tuple[int, int, bool]] = []
-        end = position + count
-        while position < end:
-            excluded = first <= position < last
-            if excluded:
-                size = min(end, last) - position
-            else:
-                room = min(end, first) - position if position < first else end - position
-                size = next(size for size in (8, 4, 2, 1) if room >= size and position % size == 0)
-            cuts.append((position, size, excluded))
-            position += size
-        return cuts
+            return self.config.write(data, offset & _OFFSET_MASK) if data else 0
+        return self._bars.write(data, index, offset & _OFFSET_MASK) if data else 0
 
     def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
         """See `VfioDevice.mmap`: nothing can be mapped (CONFIG_VFIO_PCI_MMAP is not for s390)."""
@@ -262,7 +202,7 @@ class VfioPciDevice(VfioDevice):
         index, position = offset >> OFFSET_SHIFT, offset & _OFFSET_MASK
         if index >= ROM or position + size > self.pdev.resources[index].size:
             raise fail(errno.EINVAL)
-        if any(excluded for _, _, excluded in self._accesses(index, position, size)):
+        if any(access.excluded for access in self._bars.accesses(index, position, size)):
             raise fail(errno.EINVAL)
         if descriptor < 0:
             raise fail(errno.ENODEV)
@@ -302,76 +242,3 @@ class VfioPciDevice(VfioDevice):
         if self._wakeup is not None:
             self._wakeup.close()
             self._wakeup = None
-
-
-class VfioPciDriver(PciDriver):
-    """The driver ``vfio-pci``: it knows every id, but only for devices whose override names it."""
-
-    manages_dma = True
-    table = (PciId(override_only=True),)
-
-    def __init__(self, bus: PciBus) -> None:
-        super().__init__(bus, "vfio-pci", module="vfio_pci")
-        self._vfio: dict[PciDevice, VfioPciDevice] = {}
-
-    def error_detected(self, device: PciDevice) -> None:
-        """See `PciDriver.error_detected`."""
-        if device in self._vfio:
-            self._vfio[device].error_detected()
-
-    def probe(self, device: Device) -> None:
-        """See `Driver.probe`."""
-        self._take(device, quiet=False)
-
-    def _take(self, device: Device, *, quiet: bool) -> None:
-        if not isinstance(device, PciDevice):
-            raise fail(errno.ENODEV)
-        vdev = VfioPciDevice(device)
-        try:
-            vdev.register(quiet=quiet)
-        except OSError:
-            vdev.release()
-            raise
-        self._vfio[device] = vdev
-
-    def boot(self, devices: Sequence[PciDevice]) -> None:
-        """Hold these devices as after boot, without events."""
-        for device in devices:
-            device.override = self.name
-            device.driver = self
-            self._take(device, quiet=True)
-            self.devices[device.name] = device
-
-    def remove(self, device: Device) -> None:
-        """See `Driver.remove`: blocks until the program has closed the device."""
-        if isinstance(device, PciDevice):
-            vdev = self._vfio[device]
-            vdev.unregister()
-            del self._vfio[device]
-            device.msi.driver_left()
-
-
-def _switch(mode: int) -> Attribute:
-    """A parameter that is off.  Reading works; what switching it on would do is not modelled."""
-
-    def store(data: bytes) -> None:
-        if data[:1] not in b"nNfF0":
-            raise NotModelled("switching a parameter of vfio_pci on")
-
-    return Attribute(lambda: "N\n", store if mode & 0o200 else None, mode=mode)
-
-
-def boot(machine: Machine, bus: PciBus, held: Sequence[PciDevice]) -> None:
-    """Load the module if the machine's description names it, and let it hold the functions in `held`."""
-    if "vfio_pci" not in {name.replace("-", "_") for name in machine.spec.modules}:
-        return
-    modules = machine.kernel.modules
-    modules.load(Module("irqbypass"))
-    modules.load(Module("vfio_pci_core"), needs=("vfio", "irqbypass"))
-    names = {"disable_denylist": 0o444, "disable_idle_d3": 0o644, "enable_sriov": 0o644, "nointxmask": 0o644}
-    parameters = {name: _switch(mode) for name, mode in names.items()}
-    module = modules.load(Module("vfio_pci", parameters=parameters), needs=("vfio", "vfio_pci_core"))
-    driver = VfioPciDriver(bus)
-    module.drivers["pci:vfio-pci"] = driver.sysfs_path
-    bus.register(driver)
-    driver.boot(held)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from pyvfio.abi import virtio_pci as abi
 from pyvfio_backends.software.hardware.devices.virtio_pci import COMMON, DEVICE
 from pyvfio_backends.software.linux.driver_core import Device
-from pyvfio_backends.software.linux.pci import PciDriver, PciId
 from pyvfio_backends.software.linux.pci_device import PciDevice
+from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId
 from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.linux.virtio import RING_FEATURES, VirtioDevice, VirtioDriver, virtio_bus
 from pyvfio_backends.software.linux.virtio_drivers import VIRTIO_BLK, VIRTIO_NET, VIRTIO_RNG
@@ -29,7 +29,7 @@ _FIRST_ID, _FIRST_MODERN_ID, _LAST_ID = 0x1000, 0x1040, 0x107F
 _BAR = 4
 _MAC_LENGTH, _SECTOR = 6, 512
 _VECTORS = {VIRTIO_NET: 3, VIRTIO_BLK: 2, VIRTIO_RNG: 2}
-_DRIVER_OK = 0x0F
+_ACKNOWLEDGE, _DRIVER_OK = 0x01, 0x0F
 # Virtio drivers register in link order (drivers/char, block, net), so their devices get interrupt numbers in it.
 _BOOT_ORDER = (VIRTIO_RNG, VIRTIO_BLK, VIRTIO_NET)
 
@@ -120,5 +120,6 @@ class VirtioPciDriver(PciDriver):
             self.virtio.remove(child)
         if isinstance(device, PciDevice):
             self._status(device, 0)
+            self._status(device, _ACKNOWLEDGE)  # by the virtio core, when a driver has left (virtio_dev_remove)
             device.msi.driver_left()
             device.disable()

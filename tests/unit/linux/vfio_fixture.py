@@ -112,7 +112,7 @@ class Lab:
     """
 
     def __init__(self, *, memlock: int = -1, page_size: int = PAGE) -> None:
-        self.machine = Machine(MachineSpec(name="lab", memlock=memlock, page_size=page_size))
+        self.machine = Machine(MachineSpec(name="lab", memlock=memlock, ipc_lock=False, page_size=page_size))
         self.kernel = self.machine.kernel
         if "vfio" not in self.kernel.modules.table:
             vfio_core.boot(self.machine)

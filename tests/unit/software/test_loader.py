@@ -17,9 +17,9 @@ FUNCTION = '[[zpci.function]]\nuid = 1\nfid = 2\nmodel = "virtio-rng"\n'
 MISTAKES = {
     "no table": ("", "machine", None, "missing"),
     "no name": ("[machine]\npage_size = 4096\n", "machine", 1, "missing: name"),
-    "unknown table": (HEAD + "[ccs]\n", "ccs", None, "unknown table"),
+    "unknown table": (HEAD + "[ccs]\n", "ccs", 3, "unknown table"),
     "unknown key": (HEAD + "pagesize = 4096\n", "machine.pagesize", 3, "unknown key"),
-    "unknown key of css": (HEAD + "[css]\nchannel = 1\n", "css.channel", 4, "unknown key"),
+    "unknown key of css": (HEAD + "[css]\nchannel = 1\n", "css.channel", 3, "unknown key"),
     "wrong type": (HEAD + 'page_size = "4K"\n', "machine.page_size", 3, "must be a number, not a string"),
     "boolean as number": (HEAD + "seqnum = true\n", "machine.seqnum", 3, "must be a number, not true or false"),
     "page size": (HEAD + "page_size = 1000\n", "machine.page_size", 3, "4096, 16384 or 65536"),

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import virtio_pci as abi
-from pyvfio.errors import Misuse, NotModelled
+from pyvfio.errors import NotModelled
+from pyvfio_backends.software.hardware.devices.virtio_kinds import VirtioKind
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.zpci.bar import Bar
 from pyvfio_backends.software.hardware.zpci.msix import MsixTable
 
-__all__ = ["COMMON", "DEVICE", "ISR", "NOTIFY", "VirtioKind", "VirtioPci", "virtio_blk", "virtio_net", "virtio_rng"]
+__all__ = ["COMMON", "DEVICE", "ISR", "NOTIFY", "VirtioPci"]
 
 COMMON, ISR, DEVICE, NOTIFY = 0x0000, 0x1000, 0x2000, 0x3000
 _PART = 0x1000
@@ -40,70 +41,6 @@ _FEATURES_HIGH = 0x101  # VERSION_1 and RING_RESET
 _MSIX_CAPABILITY, _WINDOW_CAPABILITY = 0x98, 0x84
 _WINDOW_DATA = _WINDOW_CAPABILITY + abi.VIRTIO_PCI_NOTIFY_CAP_MULT
 _DWORD = 0xFFFFFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class VirtioKind:
-    """A kind of device: its virtio `type`, the id and class of its transitional form, features 0 to 31, the sizes of
-    its queues, its own configuration, its MSI-X `vectors` and the size of its expansion ROM.
-    """
-
-    type: int
-    transitional_id: int
-    class_code: int
-    features: int
-    queues: tuple[int, ...]
-    config: bytes
-    vectors: int
-    rom_size: int = 0
-
-
-def virtio_net(mac: str = "52:54:00:12:34:56") -> VirtioKind:
-    """A network interface with the hardware address `mac`.  Raise `Misuse` when it is not one."""
-    try:
-        address = bytes.fromhex(mac.replace(":", ""))
-    except ValueError:
-        address = b""
-    if len(address) != 6:
-        raise Misuse("build virtio network interface", mac, cause="a MAC address is written 52:54:00:12:34:56")
-    link_up = struct.pack("<H", 1)
-    return VirtioKind(1, 0x1000, 0x020000, 0x30BF8024, (256, 256, 64), address + link_up, 4, 0x40000)
-
-
-def virtio_blk(size: int = 1 << 20) -> VirtioKind:
-    """A disk of `size` bytes.  Raise `Misuse` unless these are whole sectors of 512 bytes."""
-    sectors, rest = divmod(size, 512)
-    if size <= 0 or rest:
-        raise Misuse("build virtio disk", cause=f"its size is a multiple of 512 bytes, not {size}")
-    most = 0x3FFFFF
-    config = struct.pack(
-        "<QIIHBBIBBHIBxHIIIIIB3x",
-        sectors,
-        0,  # largest segment: not offered
-        254,  # most segments
-        min(sectors // (16 * 63), 0x3FFF),
-        16,
-        63,
-        512,
-        0,  # physical block exponent
-        0,  # alignment offset
-        0,  # smallest I/O
-        0,  # best I/O
-        1,  # write-back cache
-        1,  # queues
-        most,  # sectors discarded at once
-        1,
-        1,
-        most,  # sectors zeroed at once
-        1,
-        1,
-    )
-    return VirtioKind(2, 0x1001, 0x010000, 0x30006E54, (256,), config, 2)
-
-
-def virtio_rng() -> VirtioKind:
-    """An entropy source."""
-    return VirtioKind(4, 0x1005, 0x00FF00, 0x30000000, (8,), b"", 2)
 
 
 @dataclass(slots=True)

@@ -9,13 +9,8 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.description import FunctionSpec
 from pyvfio_backends.software.hardware.devices.bell import Bell
-from pyvfio_backends.software.hardware.devices.virtio_pci import (
-    VirtioKind,
-    VirtioPci,
-    virtio_blk,
-    virtio_net,
-    virtio_rng,
-)
+from pyvfio_backends.software.hardware.devices.virtio_kinds import VirtioKind, virtio_blk, virtio_net, virtio_rng
+from pyvfio_backends.software.hardware.devices.virtio_pci import VirtioPci
 from pyvfio_backends.software.hardware.zpci.bar import Bar
 from pyvfio_backends.software.hardware.zpci.clp import (
     PFIP_SEGMENTS,

@@ -1,0 +1,93 @@
+"""The BARs of a function through vfio-pci's file (``drivers/vfio/pci/vfio_pci_rdwr.c``, 6.12)."""
+
+from __future__ import annotations
+
+import errno
+from typing import NamedTuple
+
+from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.linux.pci_device import ROM, PciDevice
+from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
+from pyvfio_backends.software.linux.vfs import fail
+
+__all__ = ["Access", "Bars"]
+
+_WIDTHS = (8, 4, 2, 1)
+
+
+class Access(NamedTuple):
+    """One access of a transfer: `size` bytes at `offset`; `excluded` when it lies in the MSI-X table."""
+
+    offset: int
+    size: int
+    excluded: bool
+
+
+class Bars:
+    """Reads and writes of BARs.
+
+    A transfer is cut into the widest aligned accesses that fit.  The MSI-X table is the kernel's: reading it gives all
+    ones, writing it nothing.
+    """
+
+    def __init__(self, device: PciDevice, config: VirtualConfig) -> None:
+        self._device = device
+        self._config = config
+
+    def read(self, count: int, index: int, position: int) -> bytes:
+        """Read up to `count` bytes, fewer at the end of the BAR.
+
+        Raise OSError EINVAL (no such BAR, or past its end), EIO (the program has memory decoding off).
+        """
+        parts: list[bytes] = []
+        for offset, size, excluded in self._transfer(index, position, count, ROM):
+            if excluded:
+                parts.append(b"\xff" * size)
+            else:
+                self._check_decoding()
+                parts.append(self._device.load_bar(index, offset, size).to_bytes(size, "little"))
+        return b"".join(parts)
+
+    def write(self, data: bytes, index: int, position: int) -> int:
+        """Write up to all of `data`; the bytes taken.  Errors as `read`; also EINVAL for the ROM."""
+        taken = 0
+        for offset, size, excluded in self._transfer(index, position, len(data), ROM - 1):
+            if not excluded:
+                self._check_decoding()
+                value = int.from_bytes(data[offset - position : offset - position + size], "little")
+                self._device.store_bar(index, offset, size, value)
+            taken += size
+        return taken
+
+    def _check_decoding(self) -> None:
+        if not self._config.memory_enabled:
+            raise fail(errno.EIO)
+
+    def _transfer(self, index: int, position: int, count: int, last: int) -> list[Access]:
+        if index > last:
+            raise fail(errno.EINVAL)
+        resource = self._device.resources[index]
+        if not resource.start or position >= resource.size:
+            raise fail(errno.EINVAL)
+        return self.accesses(index, position, min(count, resource.size - position))
+
+    def accesses(self, index: int, position: int, count: int) -> list[Access]:
+        """Cut a transfer within a BAR into accesses (``vfio_pci_core_do_io_rw``)."""
+        first = last = 0
+        msi = self._device.msi
+        if msi.capability:
+            bar, start = msi.table
+            if bar == index:
+                first, last = start, start + msi.table_size * regs.PCI_MSIX_ENTRY_SIZE
+        cuts: list[Access] = []
+        end = position + count
+        while position < end:
+            excluded = first <= position < last
+            if excluded:
+                size = min(end, last) - position
+            else:
+                room = min(end, first) - position if position < first else end - position
+                size = next(width for width in _WIDTHS if room >= width and position % width == 0)
+            cuts.append(Access(position, size, excluded))
+            position += size
+        return cuts

@@ -1,0 +1,94 @@
+"""The driver and the module of vfio-pci (``drivers/vfio/pci/vfio_pci.c``, 6.12)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pyvfio.errors import NotModelled
+from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.module import Module
+from pyvfio_backends.software.linux.pci_device import PciDevice
+from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId
+from pyvfio_backends.software.linux.vfio_pci import VfioPciDevice
+from pyvfio_backends.software.linux.vfs import Attribute, fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.pci import PciBus
+    from pyvfio_backends.software.machine import Machine
+
+__all__ = ["VfioPciDriver", "boot"]
+
+
+class VfioPciDriver(PciDriver):
+    """The driver ``vfio-pci``: it knows every id, but only for devices whose override names it."""
+
+    driver_managed_dma = True
+    table = (PciId(override_only=True),)
+
+    def __init__(self, bus: PciBus) -> None:
+        super().__init__(bus, "vfio-pci", module="vfio_pci")
+        self._vfio: dict[PciDevice, VfioPciDevice] = {}
+
+    def error_detected(self, device: PciDevice) -> None:
+        """See `PciDriver.error_detected`."""
+        if device in self._vfio:
+            self._vfio[device].error_detected()
+
+    def probe(self, device: Device) -> None:
+        """See `Driver.probe`."""
+        self._take(device, quiet=False)
+
+    def _take(self, device: Device, *, quiet: bool) -> None:
+        if not isinstance(device, PciDevice):
+            raise fail(errno.ENODEV)
+        vdev = VfioPciDevice(device)
+        try:
+            vdev.register(quiet=quiet)
+        except OSError:
+            vdev.release()
+            raise
+        self._vfio[device] = vdev
+
+    def boot(self, devices: Sequence[PciDevice]) -> None:
+        """Hold these devices as after boot, without events."""
+        for device in devices:
+            device.override = self.name
+            device.driver = self
+            self._take(device, quiet=True)
+            self.devices[device.name] = device
+
+    def remove(self, device: Device) -> None:
+        """See `Driver.remove`: blocks until the program has closed the device."""
+        if isinstance(device, PciDevice):
+            vdev = self._vfio[device]
+            vdev.unregister()
+            del self._vfio[device]
+            device.msi.driver_left()
+
+
+def _switch(mode: int) -> Attribute:
+    """A parameter that is off.  Reading works; what switching it on would do is not modelled."""
+
+    def store(data: bytes) -> None:
+        if data[:1] not in b"nNfF0":
+            raise NotModelled("switching a parameter of vfio_pci on")
+
+    return Attribute(lambda: "N\n", store if mode & 0o200 else None, mode=mode)
+
+
+def boot(machine: Machine, bus: PciBus, held: Sequence[PciDevice]) -> None:
+    """Load the module if the machine's description names it, and let it hold the functions in `held`."""
+    if "vfio_pci" not in {name.replace("-", "_") for name in machine.spec.modules}:
+        return
+    modules = machine.kernel.modules
+    modules.load(Module("irqbypass"))
+    modules.load(Module("vfio_pci_core"), needs=("vfio", "irqbypass"))
+    names = {"disable_denylist": 0o444, "disable_idle_d3": 0o644, "enable_sriov": 0o644, "nointxmask": 0o644}
+    parameters = {name: _switch(mode) for name, mode in names.items()}
+    module = modules.load(Module("vfio_pci", parameters=parameters), needs=("vfio", "vfio_pci_core"))
+    driver = VfioPciDriver(bus)
+    module.drivers["pci:vfio-pci"] = driver.sysfs_path
+    bus.register(driver)
+    driver.boot(held)
