@@ -103,6 +103,7 @@ class BoundSubchannel(_Override):
         target = backend.readlink(self.ccw).split("/")
         super().__init__(backend, "css", target[-2])
         self.online_before = self.sysfs.read(f"{self.ccw}/online")
+        self.cutype_before = self.sysfs.read(f"{self.ccw}/cutype")
         self.ccw_driver_before = self.sysfs.link(f"{self.ccw}/driver")
 
     @property

@@ -10,6 +10,7 @@ import pytest
 from pyvfio.backend import Backend
 from pyvfio.process import AnonymousMemory
 from pyvfio.testing.attributes import Attributes, OpenFiles
+from pyvfio.testing.channel import Channel
 from pyvfio.testing.devices import BoundFunction, BoundMdev, BoundSubchannel
 from pyvfio.testing.modes import MODES, OpenDevice, open_device
 from pyvfio.testing.plugin import Lab
@@ -106,3 +107,24 @@ def mode(request: pytest.FixtureRequest) -> str:
 def space(backend: Backend, files: OpenFiles, function: BoundFunction, mode: str) -> OpenDevice:
     """The PCI function, open in each mode."""
     return open_device(backend, files, function, mode)
+
+
+@pytest.fixture
+def channel(backend: Backend, mdev: BoundMdev) -> Iterator[Channel]:
+    """The channel device, open by its group with the type 1 IOMMU, version 2; idle."""
+    with Channel(backend, mdev) as opened_channel:
+        yield opened_channel
+
+
+@pytest.fixture(params=[name for name in MODES if name != "type1"])
+def pinning_mode(request: pytest.FixtureRequest) -> str:
+    """The modes whose address space pins pages for a mediated device, which version 1 of type 1 does not."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def channel_in_mode(backend: Backend, mdev: BoundMdev, pinning_mode: str) -> Iterator[Channel]:
+    """The channel device, open in each mode that can run programs."""
+    with Channel(backend, mdev, pinning_mode) as opened_channel:
+        yield opened_channel
