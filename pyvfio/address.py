@@ -19,7 +19,6 @@ Sources: ``Documentation/ABI/testing/sysfs-bus-pci`` and ``-css``, ``drivers/s39
 from __future__ import annotations
 
 import re
-import uuid as _uuid
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -153,7 +152,9 @@ class MdevUuid:
     @classmethod
     def random(cls) -> Self:
         """Choose a new random UUID (version 4)."""
-        return cls(str(_uuid.uuid4()))
+        import uuid  # slow to import, and only needed here
+
+        return cls(str(uuid.uuid4()))
 
     def __str__(self) -> str:
         return self.text

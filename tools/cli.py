@@ -5,6 +5,7 @@ Subcommands are imported when they are used, so that ``pyvfio list`` starts fast
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from typing import Any
@@ -110,6 +111,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and end the process with a documented exit code."""
+    gc.set_threshold(50_000)  # a short life with little garbage: collections would cost a tenth of it
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

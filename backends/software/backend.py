@@ -8,8 +8,6 @@ import os
 from collections.abc import Sequence
 from typing import Any, Self, overload
 
-import psutil
-
 from pyvfio.backend import Holder
 from pyvfio.process import ProcessMemory
 from pyvfio_backends.software.linux.file import File
@@ -55,6 +53,14 @@ class SoftwareBackend:
             self.faults.check(verb, self._table.path(fd))
         return file
 
+    def _readable(self, verb: str, fd: int) -> File:
+        description = self._table.description(fd)
+        if not description.readable:
+            raise fail(errno.EBADF)
+        if self.faults.active:
+            self.faults.check(verb, description.path)
+        return description.file
+
     # files
 
     def open(self, path: str, flags: int, mode: int = 0o777) -> int:
@@ -63,9 +69,8 @@ class SoftwareBackend:
         with self._lock:
             self._check("open", path)
             self._table.reap()
-            node, canonical = self._vfs.resolve(path, follow=not flags & os.O_NOFOLLOW)
-            file = node.open(path, flags)
-            fd = self._table.install(file, canonical)
+            file, canonical = self._vfs.open(path, flags)
+            fd = self._table.install(file, canonical, flags)
             self._clock.settle()
             return fd
 
@@ -92,14 +97,17 @@ class SoftwareBackend:
     def read(self, fd: int, n: int) -> bytes:
         """See `Backend.read`."""
         with self._lock:
-            data = self._file("read", fd).read(n)
+            data = self._readable("read", fd).read(n)
             self._clock.settle()
             return data
 
     def write(self, fd: int, data: bytes) -> int:
         """See `Backend.write`."""
         with self._lock:
-            taken = self._file("write", fd).write(bytes(data))
+            file = self._file("write", fd)
+            if not self._table.description(fd).writable:
+                raise fail(errno.EBADF)
+            taken = file.write(bytes(data))
             self._clock.settle()
             return taken
 
@@ -108,7 +116,7 @@ class SoftwareBackend:
         with self._lock:
             if n < 0 or offset < 0:
                 raise fail(errno.EINVAL)
-            data = self._file("pread", fd).pread(n, offset)
+            data = self._readable("pread", fd).pread(n, offset)
             self._clock.settle()
             return data
 
@@ -117,7 +125,10 @@ class SoftwareBackend:
         with self._lock:
             if offset < 0:
                 raise fail(errno.EINVAL)
-            taken = self._file("pwrite", fd).pwrite(bytes(data), offset)
+            file = self._file("pwrite", fd)
+            if not self._table.description(fd).writable:
+                raise fail(file.pwrite_when_read_only)
+            taken = file.pwrite(bytes(data), offset)
             self._clock.settle()
             return taken
 
@@ -197,6 +208,8 @@ class SoftwareBackend:
         with self._lock:
             self._check("holders", path)
             _, canonical = self._vfs.resolve(path)
+            import psutil  # slow to import, and only needed here
+
             name = psutil.Process().name()
             return [Holder(os.getpid(), name, fd) for fd in self._table.holders(canonical)]
 

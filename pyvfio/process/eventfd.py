@@ -68,7 +68,7 @@ class EventFdReference:
     The errors are the kernel's: EBADF for a closed number, EINVAL for a descriptor that is no eventfd.
     """
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_fd", "_room")
 
     def __init__(self, fd: int) -> None:
         self._fd = -1
@@ -81,10 +81,12 @@ class EventFdReference:
         if link != "anon_inode:[eventfd]":
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        self._room = select.poll()
+        self._room.register(self._fd, select.POLLOUT)
 
     def signal(self) -> None:
         """Add one; a counter that is full stays full, as in the kernel."""
-        if select.select([], [self._fd], [], 0)[1]:
+        if self._room.poll(0):
             os.eventfd_write(self._fd, 1)
 
     def close(self) -> None:

@@ -57,7 +57,10 @@ class _Mapping:
 
 
 class Region:
-    """Region `index` of a device: `size` bytes at `offset` of its descriptor.  Made by `Device.region`."""
+    """Region `index` of a device: `size` bytes at `offset` of its descriptor.  Made by `Device.region`.
+
+    `readable` and `writable` say what the kernel allows.
+    """
 
     def __init__(
         self, backend: Backend, fd: Callable[[], int], name: str, info: abi.RegionInfo, capabilities: list[Capability]
@@ -69,19 +72,11 @@ class Region:
         self.size = int(info.size)
         self.offset = int(info.offset)
         self.flags = abi.RegionFlags(info.flags)
+        self.readable = bool(self.flags & abi.RegionFlags.READ)
+        self.writable = bool(self.flags & abi.RegionFlags.WRITE)
         self.capabilities = capabilities
         self._mappings: list[_Mapping] | None = None
         self.access_note = ""
-
-    @property
-    def readable(self) -> bool:
-        """Whether it can be read."""
-        return bool(self.flags & abi.RegionFlags.READ)
-
-    @property
-    def writable(self) -> bool:
-        """Whether it can be written."""
-        return bool(self.flags & abi.RegionFlags.WRITE)
 
     @property
     def mappable(self) -> bool:

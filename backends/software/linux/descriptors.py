@@ -17,11 +17,16 @@ __all__ = ["Description", "DescriptorTable"]
 
 @dataclass(slots=True)
 class Description:
-    """An open file description: the file, its path, and the descriptor the machine reserved for it."""
+    """An open file description: the file, its path, and the descriptor the machine reserved for it.
+
+    `readable` and `writable` are the access mode it was opened with.
+    """
 
     file: File
     path: str
     reservation: Reservation
+    readable: bool = True
+    writable: bool = True
 
 
 class DescriptorTable:
@@ -35,21 +40,24 @@ class DescriptorTable:
         self._by_fd: dict[int, Description] = {}
         self._by_identity: dict[tuple[int, int], Description] = {}
 
-    def install(self, file: File, path: str) -> int:
-        """Give a file a real descriptor."""
+    def install(self, file: File, path: str, flags: int = os.O_RDWR) -> int:
+        """Give a file a real descriptor; `flags` are those of ``open``."""
         self.reap()
         reservation = Reservation(path)
-        description = Description(file, path, reservation)
+        access = flags & os.O_ACCMODE
+        description = Description(file, path, reservation, access != os.O_WRONLY, access != os.O_RDONLY)
         self._by_identity[reservation.identity] = description
         self._by_fd[reservation.fd] = description
         return reservation.fd
 
     def get(self, fd: int) -> File:
         """The open file of a number.  Raise OSError EBADF."""
+        return self.description(fd).file
+
+    def description(self, fd: int) -> Description:
+        """The open file description of a number.  Raise OSError EBADF."""
         description = self._by_fd.get(fd)
-        if description is None:
-            description = self._duplicate(fd)
-        return description.file
+        return self._duplicate(fd) if description is None else description
 
     def path(self, fd: int) -> str:
         """The path by which a number's file was opened, or an empty string."""
@@ -80,10 +88,19 @@ class DescriptorTable:
                 self._drop_if_last(description)
 
     def _drop_if_last(self, description: Description) -> None:
-        if any(other is description for other in self._by_fd.values()):
+        if any(other is description for other in self._by_fd.values()) or self._find_duplicates(description):
             return
         if self._by_identity.pop(description.reservation.identity, None) is not None:
             description.file.release()
+
+    def _find_duplicates(self, description: Description) -> bool:
+        """Whether `os.dup` made numbers of this description that the machine has not seen; they are noted."""
+        found = False
+        for name in os.listdir("/proc/self/fd"):
+            if identity(int(name)) == description.reservation.identity:
+                self._by_fd[int(name)] = description
+                found = True
+        return found
 
     def holders(self, path: str) -> Iterator[int]:
         """The numbers whose file was opened by this path."""

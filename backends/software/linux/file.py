@@ -25,6 +25,8 @@ class File:
     """
 
     __slots__ = ()
+    pwrite_when_read_only = errno.EBADF
+    """What ``pwrite`` answers on a descriptor that was opened for reading only."""
 
     def read(self, n: int) -> bytes:
         """Read at the position."""

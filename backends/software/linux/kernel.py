@@ -11,7 +11,15 @@ from pyvfio_backends.software.linux.driver_core import Bus, Device, DeviceClass
 from pyvfio_backends.software.linux.iommu_group import IommuGroups
 from pyvfio_backends.software.linux.module import Modules
 from pyvfio_backends.software.linux.uevents import UeventSource
-from pyvfio_backends.software.linux.vfs import CharacterDevice, Directory, Node, StaticDirectory, Vfs
+from pyvfio_backends.software.linux.vfs import (
+    Attribute,
+    CharacterDevice,
+    Directory,
+    Node,
+    StaticDirectory,
+    Symlink,
+    Vfs,
+)
 from pyvfio_backends.software.memory import HostMemory
 
 __all__ = ["Kernel"]
@@ -54,8 +62,19 @@ class Kernel:
             {
                 "bus": _Table(lambda: {name: bus.directory for name, bus in self.buses.items()}),
                 "class": _Table(lambda: {name: cls.directory for name, cls in self.classes.items()}),
+                "dev": StaticDirectory(
+                    {
+                        "block": _Table(lambda: self._numbers("block", True)),
+                        "char": _Table(lambda: self._numbers("block", False)),
+                    }
+                ),
                 "devices": _Table(self._devices),
-                "kernel": StaticDirectory({"iommu_groups": self.groups}),
+                "kernel": StaticDirectory(
+                    {
+                        "iommu_groups": self.groups,
+                        "uevent_seqnum": Attribute(lambda: f"{self.uevents.seqnum}\n"),
+                    }
+                ),
                 "module": self.modules,
             }
         )
@@ -72,6 +91,20 @@ class Kernel:
             members = {device.name: device.node for device in cls.devices.values() if device.parent is None}
             if members:
                 table[name] = lambda members=members: StaticDirectory(dict(members))  # type: ignore[misc]
+        return table
+
+    def _numbers(self, block: str, wanted: bool) -> dict[str, Callable[[], Node]]:
+        """Links named by device number, as in ``/sys/dev/char``: those of class `block`, or all others."""
+        table: dict[str, Callable[[], Node]] = {}
+        for cls in self.classes.values():
+            if (cls.name == block) is not wanted:
+                continue
+            for device in cls.devices.values():
+                if device.devnode is not None:
+                    major, minor, _ = device.devnode
+                    table[f"{major}:{minor}"] = lambda device=device: Symlink(  # type: ignore[misc]
+                        f"../..{device.devpath}"
+                    )
         return table
 
     def add_bus(self, bus: Bus) -> None:

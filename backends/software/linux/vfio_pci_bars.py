@@ -33,6 +33,11 @@ class Bars:
     def __init__(self, device: PciDevice, config: VirtualConfig) -> None:
         self._device = device
         self._config = config
+        # BAR, start and end of the MSI-X table, noted once as vfio_pci_core_enable() does
+        self._table = (-1, 0, 0)
+        if device.msi.capability:
+            bar, start = device.msi.table
+            self._table = (bar, start, start + device.msi.table_size * regs.PCI_MSIX_ENTRY_SIZE)
 
     def read(self, count: int, index: int, position: int) -> bytes:
         """Read up to `count` bytes, fewer at the end of the BAR.
@@ -73,12 +78,11 @@ class Bars:
 
     def accesses(self, index: int, position: int, count: int) -> list[Access]:
         """Cut a transfer within a BAR into accesses (``vfio_pci_core_do_io_rw``)."""
-        first = last = 0
-        msi = self._device.msi
-        if msi.capability:
-            bar, start = msi.table
-            if bar == index:
-                first, last = start, start + msi.table_size * regs.PCI_MSIX_ENTRY_SIZE
+        bar, first, last = self._table
+        if bar != index:
+            if count in _WIDTHS and position % count == 0:
+                return [Access(position, count, False)]
+            first = last = 0
         cuts: list[Access] = []
         end = position + count
         while position < end:

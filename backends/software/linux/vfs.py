@@ -152,6 +152,7 @@ class AttributeFile(File):
     """An open attribute.  The text is made when offset 0 is read and kept for the rest (``seq_file``)."""
 
     __slots__ = ("_attribute", "_path", "_text", "position")
+    pwrite_when_read_only = errno.ESPIPE  # seq_open() takes FMODE_PWRITE away
 
     def __init__(self, attribute: Attribute, path: str) -> None:
         self._attribute = attribute
@@ -214,6 +215,7 @@ class BinaryAttributeFile(File):
     """An open binary attribute."""
 
     __slots__ = ("_attribute", "position")
+    pwrite_when_read_only = errno.ESPIPE  # kernfs opens these as a seq_file, too
 
     def __init__(self, attribute: BinaryAttribute) -> None:
         self._attribute = attribute
@@ -313,6 +315,29 @@ class Vfs:
         if wants_directory and not isinstance(node, Directory):
             raise fail(errno.ENOTDIR, path)
         return node, "/" + "/".join(name for name, _ in trail)
+
+    def open(self, path: str, flags: int) -> tuple[File, str]:
+        """Open the file at a path; the second part is its path without links.  Raise OSError as ``open(2)``.
+
+        New files are refused with EACCES, which is what sysfs, having no way to make any, answers.
+        """
+        exclusive = flags & os.O_CREAT and flags & os.O_EXCL
+        follow = not flags & os.O_NOFOLLOW and not exclusive
+        try:
+            node, canonical = self.resolve(path, follow=follow)
+        except FileNotFoundError:
+            if flags & os.O_CREAT and path and isinstance(self.resolve(os.path.dirname(path))[0], Directory):
+                raise fail(errno.EACCES, path) from None
+            raise
+        if exclusive:
+            raise fail(errno.EEXIST, path)
+        if flags & os.O_DIRECTORY and not isinstance(node, Directory):
+            raise fail(errno.ENOTDIR, path)
+        if isinstance(node, Symlink):
+            raise fail(errno.ELOOP, path)
+        if flags & os.O_CREAT and isinstance(node, Directory):
+            raise fail(errno.EISDIR, path)
+        return node.open(path, flags), canonical
 
     def listdir(self, path: str) -> list[str]:
         """All names in the directory at `path`."""
