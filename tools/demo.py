@@ -97,10 +97,10 @@ def snapshot(backend: Backend, root: str = "/sys") -> dict[str, str]:
 
 
 def _is_counter(path: str, before: dict[str, str], after: dict[str, str]) -> bool:
-    """Whether only the number of the disk differs: the kernel never gives one out twice (``diskseq``)."""
+    """Whether only a number differs that the kernel never gives out twice (of a disk, of an event)."""
     if path not in before or path not in after:
         return False
-    if path.endswith("/diskseq"):
+    if path.endswith(("/diskseq", "/uevent_seqnum")):
         return True
     if not path.endswith("/uevent"):
         return False
