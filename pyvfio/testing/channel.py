@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable
-from typing import Self
+from dataclasses import replace
+from typing import Any, Self
 
 from pyvfio.abi import vfio, vfio_ccw
 from pyvfio.backend import Backend
@@ -74,15 +75,15 @@ class Channel:
         """Read storage."""
         return bytes(self.storage.view[iova - self.origin : iova - self.origin + count])
 
-    def orb(self, **fields: int) -> Orb:
+    def orb(self, **fields: Any) -> Orb:
         """An ORB for the program at `program`: format 1, prefetch, all paths, unless `fields` say otherwise."""
-        return Orb(**{"pfch": True, "cpa": self.program, **fields})
+        return replace(Orb(pfch=True, cpa=self.program), **fields)
 
     def write(self, orb: Orb, fctl: Fctl = Fctl.START) -> int:
         """Write the I/O region, as START SUBCHANNEL; raise OSError with the kernel's errno."""
         region = vfio_ccw.CcwIoRegion()
-        region.orb_area[:] = orb.to_bytes()
-        region.scsw_area[:] = Scsw(fctl=fctl).to_bytes()
+        region.orb_area[:] = list(orb.to_bytes())
+        region.scsw_area[:] = list(Scsw(fctl=fctl).to_bytes())
         return self.backend.pwrite(self.fd, bytes(region), self.offsets[IO])
 
     def read(self) -> vfio_ccw.CcwIoRegion:
@@ -105,7 +106,7 @@ class Channel:
         self.put(self.data, bytes([_FILL]) * self.page)
         self.put(self.program if at is None else at, b"".join(ccw.to_bytes() for ccw in ccws))
 
-    def run(self, *ccws: Ccw, **orb: int) -> Irb:
+    def run(self, *ccws: Ccw, **orb: Any) -> Irb:
         """Run a program and give its IRB."""
         self.load(ccws)
         self.write(self.orb(**orb))

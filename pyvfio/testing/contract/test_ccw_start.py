@@ -245,11 +245,6 @@ def test_tic(channel: Channel) -> None:
     assert channel.get(channel.data, 1) == b"\xff"
 
 
-def test_tic_first(channel: Channel) -> None:
-    channel.put(channel.idal, sense_id(channel.data).to_bytes())
-    assert channel.run(tic(channel.idal)).scsw.ok
-
-
 @pytest.mark.parametrize("at", [0, 3, 0xFFD])
 def test_data_of_any_alignment(channel: Channel, at: int) -> None:
     assert channel.run(sense_id(channel.data + at)).scsw.ok

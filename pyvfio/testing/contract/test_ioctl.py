@@ -6,6 +6,7 @@ import array
 import os
 from collections.abc import Callable
 from errno import EBADF, EFAULT, ENOTTY
+from typing import Any
 
 import pytest
 
@@ -76,15 +77,19 @@ def test_a_structure_is_changed_in_place(backend: Backend, opened: OpenDevice) -
 @pytest.mark.parametrize("kind", ["bytearray", "array", "memoryview"])
 def test_buffers_are_changed_in_place(backend: Backend, opened: OpenDevice, kind: str) -> None:
     data = bytes(vfio.DeviceInfo.sized())
-    make = {"bytearray": bytearray, "array": lambda raw: array.array("B", raw), "memoryview": None}[kind]
-    buffer = memoryview(bytearray(data)) if make is None else make(data)
+    make: dict[str, Callable[[bytes], Any]] = {
+        "bytearray": bytearray,
+        "array": lambda raw: array.array("B", raw),
+        "memoryview": lambda raw: memoryview(bytearray(raw)),
+    }
+    buffer = make[kind](data)
     assert backend.ioctl(opened.fd, vfio.VFIO_DEVICE_GET_INFO, buffer) == 0
     assert vfio.DeviceInfo.from_buffer_copy(buffer).num_irqs == vfio.VFIO_PCI_NUM_IRQS
 
 
 def test_bytes_are_not_changed(backend: Backend, opened: OpenDevice) -> None:
     data = bytes(vfio.DeviceInfo.sized())
-    answer = backend.ioctl(opened.fd, vfio.VFIO_DEVICE_GET_INFO, data)
+    answer: object = backend.ioctl(opened.fd, vfio.VFIO_DEVICE_GET_INFO, data)
     assert isinstance(answer, bytes)
     assert len(answer) == len(data)
     assert vfio.DeviceInfo.from_buffer_copy(answer).num_irqs == vfio.VFIO_PCI_NUM_IRQS
@@ -94,7 +99,7 @@ def test_bytes_are_not_changed(backend: Backend, opened: OpenDevice) -> None:
 def test_a_buffer_that_shall_not_change(backend: Backend, opened: OpenDevice) -> None:
     buffer = bytearray(bytes(vfio.DeviceInfo.sized()))
     before = bytes(buffer)
-    answer = backend.ioctl(opened.fd, vfio.VFIO_DEVICE_GET_INFO, buffer, False)
+    answer: object = backend.ioctl(opened.fd, vfio.VFIO_DEVICE_GET_INFO, buffer, False)
     assert bytes(buffer) == before
     assert isinstance(answer, bytes)
 
