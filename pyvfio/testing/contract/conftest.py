@@ -7,13 +7,17 @@ from contextlib import ExitStack
 
 import pytest
 
+import pyvfio
 from pyvfio.backend import Backend
+from pyvfio.ccw import CcwDevice
+from pyvfio.host import Host
 from pyvfio.process import AnonymousMemory
 from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.channel import Channel
 from pyvfio.testing.devices import BoundFunction, BoundMdev, BoundSubchannel
 from pyvfio.testing.modes import MODES, OpenDevice, open_device
 from pyvfio.testing.plugin import Lab
+from pyvfio.vfio import Device
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +132,30 @@ def channel_in_mode(backend: Backend, mdev: BoundMdev, pinning_mode: str) -> Ite
     """The channel device, open in each mode that can run programs."""
     with Channel(backend, mdev, pinning_mode) as opened_channel:
         yield opened_channel
+
+
+@pytest.fixture(scope="module")
+def host(backend: Backend) -> Host:
+    """The library on the backend under test."""
+    return Host(backend)
+
+
+@pytest.fixture(params=["group", "iommufd"])
+def way(request: pytest.FixtureRequest) -> str:
+    """Each way in which the library opens a device."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def device(host: Host, function: BoundFunction, way: str) -> Iterator[Device]:
+    """The PCI function, opened by the library in each way."""
+    with pyvfio.open_device(host, function.address, way=way) as opened_device:
+        yield opened_device
+
+
+@pytest.fixture
+def ccw_client(host: Host, mdev: BoundMdev, way: str) -> Iterator[CcwDevice]:
+    """The channel device, opened by the library in each way."""
+    with pyvfio.open_device(host, host.mdev(mdev.uuid), way=way) as opened_device, CcwDevice(opened_device) as client:
+        yield client
