@@ -10,7 +10,7 @@ import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pyvfio.errors import Misuse
+from pyvfio.errors import Misuse, NotModelled
 from pyvfio_backends.software.hardware.zpci.facility import EventCode, ZpciEvent, ZpciFacility
 from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
 from pyvfio_backends.software.linux.kernel import Kernel
@@ -89,7 +89,11 @@ class PciBus(Bus):
         ):
             raise fail(errno.EBUSY)
         with self._device_lock(device):
-            super().attach(device, driver)
+            try:
+                super().attach(device, driver)
+            except NotModelled:
+                device.driver = None
+                raise
 
     def detach(self, device: Device) -> None:
         """See `Bus.detach`; the device's lock is held all the time."""

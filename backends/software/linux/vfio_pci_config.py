@@ -64,6 +64,30 @@ def _header_permissions() -> tuple[bytes, bytes]:
 _HEADER_VIRTUAL, _HEADER_WRITABLE = _header_permissions()
 
 
+def _capabilities(device: PciDevice) -> Iterator[tuple[int, int, int, int]]:
+    """The chain of a device: offset, id, length (0: to be hidden) and the offset of the next."""
+    if not device.read_config(regs.PCI_STATUS, 2) & regs.PCI_STATUS_CAP_LIST:
+        return
+    at = device.read_config(regs.PCI_CAPABILITY_LIST, 1)
+    for _ in range((_SIZE - _HEADER) // regs.PCI_CAP_SIZEOF):
+        if not at:
+            return
+        number = device.read_config(at, 1)
+        following = device.read_config(at + regs.PCI_CAP_LIST_NEXT, 1)
+        yield at, number, _capability_length(device, number, at), following
+        at = following
+
+
+def _capability_length(device: PciDevice, number: int, at: int) -> int:
+    if number == regs.PCI_CAP_ID_MSIX:
+        return regs.PCI_CAP_MSIX_SIZEOF
+    if number == regs.PCI_CAP_ID_VNDR:
+        return device.read_config(at + regs.PCI_CAP_FLAGS, 1)
+    if not number or number in _HIDDEN or number > regs.PCI_CAP_ID_EA:
+        return 0
+    raise NotModelled(f"vfio-pci's view of PCI capability {number:#04x}", device.name)
+
+
 class VirtualConfig:
     """The configuration space of an open device.
 
@@ -95,37 +119,24 @@ class VirtualConfig:
     def _word(self, offset: int, length: int = 4) -> int:
         return int.from_bytes(self.copy[offset : offset + length], "little")
 
+    @staticmethod
+    def check(device: PciDevice) -> None:
+        """Raise `NotModelled` for a device with a capability that nothing here can virtualise."""
+        for _ in _capabilities(device):
+            continue
+
     def _take_capabilities(self) -> None:
-        device, copy = self.device, self.copy
-        if not device.read_config(regs.PCI_STATUS, 2) & regs.PCI_STATUS_CAP_LIST:
-            return
-        link = regs.PCI_CAPABILITY_LIST
-        at = device.read_config(regs.PCI_CAPABILITY_LIST, 1)
-        found = False
-        for _ in range((_SIZE - _HEADER) // regs.PCI_CAP_SIZEOF):
-            if not at:
-                break
-            number = device.read_config(at, 1)
-            following = device.read_config(at + regs.PCI_CAP_LIST_NEXT, 1)
-            length = self._capability_length(number, at)
+        link, found = regs.PCI_CAPABILITY_LIST, False
+        for at, number, length, following in _capabilities(self.device):
             if not length:
-                copy[link] = at = following
+                self.copy[link] = following
                 continue
             self._owner[at : at + length] = bytes([number]) * len(self._owner[at : at + length])
             self._fill(at, min(length, _SIZE - at))
             self._virtual[at + regs.PCI_CAP_LIST_NEXT] = 0xFF
-            link, at, found = at + regs.PCI_CAP_LIST_NEXT, following, True
+            link, found = at + regs.PCI_CAP_LIST_NEXT, True
         if not found:
-            copy[regs.PCI_STATUS] &= ~regs.PCI_STATUS_CAP_LIST & 0xFF
-
-    def _capability_length(self, number: int, at: int) -> int:
-        if number == regs.PCI_CAP_ID_MSIX:
-            return regs.PCI_CAP_MSIX_SIZEOF
-        if number == regs.PCI_CAP_ID_VNDR:
-            return self.device.read_config(at + regs.PCI_CAP_FLAGS, 1)
-        if not number or number in _HIDDEN or number > regs.PCI_CAP_ID_EA:
-            return 0
-        raise NotModelled(f"vfio-pci's view of PCI capability {number:#04x}", self.device.name)
+            self.copy[regs.PCI_STATUS] &= ~regs.PCI_STATUS_CAP_LIST & 0xFF
 
     @property
     def memory_enabled(self) -> bool:

@@ -12,6 +12,7 @@ from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId
 from pyvfio_backends.software.linux.vfio_pci import VfioPciDevice
+from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
 from pyvfio_backends.software.linux.vfs import Attribute, fail
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class VfioPciDriver(PciDriver):
     def _take(self, device: Device, *, quiet: bool) -> None:
         if not isinstance(device, PciDevice):
             raise fail(errno.ENODEV)
+        VirtualConfig.check(device)
         vdev = VfioPciDevice(device)
         try:
             vdev.register(quiet=quiet)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["VirtioPciDriver"]
 
 _VENDOR = 0x1AF4
-_FIRST_ID, _FIRST_MODERN_ID, _LAST_ID = 0x1000, 0x1040, 0x107F
+_ID_BLOCK, _ID_BITS = 0x20, 7
+"""Virtio's device ids are 1000 to 107f: these upper bits, and seven more."""
+_FIRST_MODERN_ID = 0x1040
 _BAR = 4
 _MAC_LENGTH, _SECTOR = 6, 512
 _VECTORS = {VIRTIO_NET: 3, VIRTIO_BLK: 2, VIRTIO_RNG: 2}
@@ -47,7 +49,7 @@ class VirtioPciDriver(PciDriver):
         """Hold these devices as after boot, without events."""
         children: list[tuple[PciDevice, VirtioDevice]] = []
         for device in devices:
-            if _FIRST_ID <= device.device_id <= _LAST_ID and device.vendor == _VENDOR:
+            if device.device_id >> _ID_BITS == _ID_BLOCK and device.vendor == _VENDOR:
                 device.driver = self
                 self.devices[device.name] = device
                 children.append((device, self._start(device)))
@@ -58,7 +60,7 @@ class VirtioPciDriver(PciDriver):
 
     def probe(self, device: Device) -> None:
         """See `Driver.probe`.  Raise OSError ENODEV for an id that virtio does not have."""
-        if not isinstance(device, PciDevice) or not _FIRST_ID <= device.device_id <= _LAST_ID:
+        if not isinstance(device, PciDevice) or device.device_id >> _ID_BITS != _ID_BLOCK:
             raise fail(errno.ENODEV)
         child = self._start(device)
         self._set_up(device, child)

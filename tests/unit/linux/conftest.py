@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from pci_fixture import Pci
 from vfio_fixture import PAGE, Lab
 
 from pyvfio.process import AnonymousMemory
@@ -21,3 +22,10 @@ def vfio_lab() -> Iterator[Lab]:
 def dma_memory() -> Iterator[AnonymousMemory]:
     with AnonymousMemory(64 * PAGE) as memory:
         yield memory
+
+
+@pytest.fixture
+def pci() -> Iterator[Pci]:
+    lab = Pci()
+    with lab.host:
+        yield lab

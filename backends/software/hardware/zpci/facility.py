@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from pyvfio.errors import Misuse, NoSuchDevice
-from pyvfio_backends.software.description import FunctionSpec
 from pyvfio_backends.software.hardware.zpci.clp import FunctionEntry
 from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.instructions import Refused, Status
-from pyvfio_backends.software.hardware.zpci.models import Schedule, build_function
+from pyvfio_backends.software.hardware.zpci.models import FunctionDescription, Schedule, build_function
 
 __all__ = ["EventCode", "ZpciEvent", "ZpciFacility"]
 
@@ -49,7 +48,7 @@ class ZpciFacility:
 
     def __init__(
         self,
-        specs: Iterable[FunctionSpec] = (),
+        specs: Iterable[FunctionDescription] = (),
         *,
         uid_checking: bool = True,
         schedule: Schedule | None = None,
@@ -65,7 +64,7 @@ class ZpciFacility:
         for spec in specs:
             self._add(spec)
 
-    def _add(self, spec: FunctionSpec) -> ZpciFunction:
+    def _add(self, spec: FunctionDescription) -> ZpciFunction:
         if spec.fid in self.functions:
             raise Misuse("plug PCI function", f"fid {spec.fid:#x}", cause="there is a function with this identifier")
         function = build_function(spec, self._number, self._schedule)
@@ -126,7 +125,7 @@ class ZpciFacility:
 
     # people at the console
 
-    def plug(self, spec: FunctionSpec) -> ZpciFunction:
+    def plug(self, spec: FunctionDescription) -> ZpciFunction:
         """Add a function at run time.  Raise `Misuse` when its identifier is taken."""
         with self._lock:
             function = self._add(spec)

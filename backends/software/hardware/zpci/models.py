@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import Misuse
-from pyvfio_backends.software.description import FunctionSpec
 from pyvfio_backends.software.hardware.devices.bell import Bell
 from pyvfio_backends.software.hardware.devices.virtio_kinds import VirtioKind, virtio_blk, virtio_net, virtio_rng
 from pyvfio_backends.software.hardware.devices.virtio_pci import VirtioPci
@@ -20,7 +19,7 @@ from pyvfio_backends.software.hardware.zpci.clp import (
 )
 from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
 
-__all__ = ["Schedule", "build_function"]
+__all__ = ["FunctionDescription", "Schedule", "build_function"]
 
 Schedule = Callable[[float, Callable[[], None]], None]
 START_DMA = 0x100000000
@@ -33,7 +32,32 @@ _VIRTIO: dict[str, tuple[Callable[..., VirtioKind], frozenset[str], bool]] = {
 }
 
 
-def build_function(spec: FunctionSpec, number: int, schedule: Schedule | None = None) -> ZpciFunction:
+class FunctionDescription(Protocol):
+    """What is said of a function: its identity, its `model`, its `state` at first and the model's `options`."""
+
+    @property
+    def uid(self) -> int: ...
+    @property
+    def fid(self) -> int: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def pchid(self) -> int: ...
+    @property
+    def pft(self) -> int: ...
+    @property
+    def pfgid(self) -> int: ...
+    @property
+    def vfn(self) -> int: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def options(self) -> Mapping[str, Any]: ...
+
+
+def build_function(spec: FunctionDescription, number: int, schedule: Schedule | None = None) -> ZpciFunction:
     """The function of a description, disabled.  Raise `Misuse` for a model or an option that does not exist.
 
     Options of all models: `pfip` and `util_str` (hexadecimal), `start_dma`, `end_dma`; of virtio: `legacy`, and
@@ -71,7 +95,7 @@ def build_function(spec: FunctionSpec, number: int, schedule: Schedule | None = 
     )
 
 
-def _check(spec: FunctionSpec, options: dict[str, Any], own: frozenset[str]) -> None:
+def _check(spec: FunctionDescription, options: Mapping[str, Any], own: frozenset[str]) -> None:
     unknown = sorted(set(options) - own - _COMMON_OPTIONS)
     if unknown:
         raise Misuse(
@@ -82,7 +106,7 @@ def _check(spec: FunctionSpec, options: dict[str, Any], own: frozenset[str]) -> 
         )
 
 
-def _facts(spec: FunctionSpec, options: dict[str, Any], bars: Sequence[Bar]) -> FunctionFacts:
+def _facts(spec: FunctionDescription, options: Mapping[str, Any], bars: Sequence[Bar]) -> FunctionFacts:
     sizes = [0] * regs.PCI_STD_NUM_BARS
     values = [0] * regs.PCI_STD_NUM_BARS
     for bar in bars:
