@@ -159,7 +159,10 @@ class PciBus(Bus):
 
     def event(self, event: ZpciEvent) -> None:
         """A function comes, goes or fails (``pci_event.c``); what blocks goes on without the caller."""
-        self.kernel.clock.run_apart(lambda: self._event(event), f"zpci-{event.code:04x}")
+        if event.code in (EventCode.DECONFIGURE_REQUESTED, EventCode.DECONFIGURED):
+            self.kernel.clock.run_apart(lambda: self._event(event), f"zpci-{event.code:04x}")
+        else:
+            self._event(event)
 
     def _event(self, event: ZpciEvent) -> None:
         zdev = self.zdevs.get(event.fid)
