@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pyvfio.errors import Misuse, NotModelled
 from pyvfio_backends.software.hardware.zpci.facility import EventCode, ZpciEvent, ZpciFacility
 from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
+from pyvfio_backends.software.linux.ida import Ida
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId
@@ -46,7 +47,8 @@ class PciBus(Bus):
         self.zdevs: dict[int, ZpciDev] = {}
         self.slots: dict[str, PciSlot] = {}
         self.domains: set[int] = set()
-        self.iomap: set[int] = set()
+        self.iomap = Ida()
+        """The table of BARs: each has an entry, the lowest free one."""
         self._alignment = ""
 
     # numbers
@@ -58,14 +60,6 @@ class PciBus(Bus):
             domain += 1
         self.domains.add(domain)
         return domain
-
-    def take_iomap(self) -> int:
-        """The lowest free entry of the table of BARs."""
-        entry = 0
-        while entry in self.iomap:
-            entry += 1
-        self.iomap.add(entry)
-        return entry
 
     # matching and binding
 

@@ -7,43 +7,25 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.linux.ida import Ida
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, StaticDirectory, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
-__all__ = ["InterruptNumbers", "PciMsi", "interrupt_numbers"]
+__all__ = ["PciMsi", "interrupt_numbers"]
 
 _FIRST_FREE = 3  # 0 to 2 are external, I/O and adapter interrupts (arch/s390/include/asm/irq.h)
 _ENTRY = regs.PCI_MSIX_ENTRY_SIZE
 _UNMASKED, _MASKED = 0, regs.PCI_MSIX_ENTRY_CTRL_MASKBIT
 
 
-class InterruptNumbers:
-    """Linux's interrupt numbers; the lowest free one is given out."""
-
-    def __init__(self) -> None:
-        self._taken: set[int] = set()
-
-    def take(self) -> int:
-        """A free number."""
-        number = _FIRST_FREE
-        while number in self._taken:
-            number += 1
-        self._taken.add(number)
-        return number
-
-    def free(self, number: int) -> None:
-        """Give a number back."""
-        self._taken.discard(number)
-
-
-def interrupt_numbers(kernel: Kernel) -> InterruptNumbers:
-    """The numbers of this kernel, made when they are first asked for."""
+def interrupt_numbers(kernel: Kernel) -> Ida:
+    """Linux's interrupt numbers, made when they are first asked for."""
     numbers = kernel.subsystems.get("irq")
-    if not isinstance(numbers, InterruptNumbers):
-        numbers = kernel.subsystems["irq"] = InterruptNumbers()
+    if not isinstance(numbers, Ida):
+        numbers = kernel.subsystems["irq"] = Ida(_FIRST_FREE)
     return numbers
 
 

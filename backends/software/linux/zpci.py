@@ -102,7 +102,7 @@ class ZpciDev:
         del self.bus.slots[f"{self.fid:08x}"]
         self.slot.uevent("remove")
         for entry in self.entries.values():
-            self.bus.iomap.discard(entry)
+            self.bus.iomap.free(entry)
         self.entries.clear()
         self.root.remove()
         kernel.remove_class_device(self.iommu)
@@ -122,7 +122,7 @@ class ZpciDev:
             return False
         if not self.entries:
             for index in sorted(self.function.bars):
-                self.entries[index] = self.bus.take_iomap()
+                self.entries[index] = self.bus.iomap.take()
         return True
 
     def scan(self, *, quiet: bool = False) -> None:
