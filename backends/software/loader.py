@@ -7,15 +7,16 @@ import re
 import tomllib
 import typing
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from pyvfio.address import DeviceNumber, SubchannelId
-from pyvfio.errors import BadAddress, BadMachine
+from pyvfio.errors import BadAddress, BadMachine, Misuse
 from pyvfio_backends.software.description import ChannelPathSpec, FunctionSpec, MachineSpec, SubchannelSpec
+from pyvfio_backends.software.hardware.zpci.models import MODELS, build_function
 from pyvfio_backends.software.units import UNITS
-from pyvfio_backends.software.zpci_models import MODELS
 
 __all__ = ["find_machine", "load_machine", "machine_files"]
 
@@ -146,6 +147,7 @@ class _Reader:
                 taken.add((key, identity))
             if row.unit not in UNITS:
                 raise self.error((*where, "unit"), f"no control unit {row.unit!r}; there is {_listing(UNITS)}", n)
+            self.options(partial(UNITS[row.unit].make, row.options), where, n)
             if len(row.chpids) > 8:
                 raise self.error((*where, "chpids"), "a subchannel has at most eight channel paths", n)
             for chpid in row.chpids:
@@ -169,13 +171,21 @@ class _Reader:
                 raise self.error((*where, "model"), f"no model {function.model!r}; there is {_listing(MODELS)}", n)
             if function.state not in ("configured", "standby", "reserved"):
                 raise self.error((*where, "state"), "must be configured, standby or reserved", n)
+            self.options(partial(build_function, function, 0), where, n)
+
+    def options(self, build: Callable[[], object], where: tuple[str, ...], index: int) -> None:
+        """Build what a row describes, to find out whether its options make sense."""
+        try:
+            build()
+        except Misuse as error:
+            raise self.error((*where, "options"), error.cause, index, error.next_step) from error
 
     def range(self, value: int, low: int, high: int, where: tuple[str, ...], index: int | None) -> None:
         if not low <= value <= high:
             raise self.error(where, f"must be between {low:#x} and {high:#x}, not {value:#x}", index)
 
-    def error(self, where: tuple[str, ...], cause: str, index: int | None = None) -> BadMachine:
-        return BadMachine(self.path, ".".join(where), self.line(where, index), cause)
+    def error(self, where: tuple[str, ...], cause: str, index: int | None = None, next_step: str = "") -> BadMachine:
+        return BadMachine(self.path, ".".join(where), self.line(where, index), cause, next_step)
 
     def line(self, where: tuple[str, ...], index: int | None) -> int | None:
         """The line of a key: the `index`-th header of its table, then the key below it."""

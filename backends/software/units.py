@@ -21,13 +21,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.css import ControlUnit
 from pyvfio_backends.software.hardware.devices.dasd import Dasd3390
 from pyvfio_backends.software.hardware.devices.echo import Echo
 from pyvfio_backends.software.hardware.devices.qdio import fcp, osa
 from pyvfio_backends.software.hardware.devices.terminal3270 import Terminal3270
 from pyvfio_backends.software.hardware.devices.virtio_models import virtio_9p, virtio_blk, virtio_console, virtio_rng
+from pyvfio_backends.software.hardware.options import check_options
 
 __all__ = ["UNITS", "Unit"]
 
@@ -48,13 +48,8 @@ class Unit:
     virtual: bool = False
 
     def make(self, options: Mapping[str, Any]) -> ControlUnit:
-        """Build one.  Raise `Misuse` for an option that it does not have or of a wrong type."""
-        for key, value in options.items():
-            wanted = self.options.get(key)
-            if wanted is None:
-                raise Misuse("build control unit", self.name, cause=f"it has no option {key!r}")
-            if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-                raise Misuse("build control unit", self.name, cause=f"option {key!r} must be of type {wanted.__name__}")
+        """Build one.  Raise `Misuse` for an option that it does not have, of a wrong type or with a wrong value."""
+        check_options("build control unit", self.name, options, self.options)
         return self.factory(options)
 
 

@@ -118,10 +118,10 @@ def test_dma_needs_a_space_and_bus_mastering(function: ZpciFunction) -> None:
     ("model", "options", "word"),
     [
         ("nvme", {}, "no model 'nvme'"),
-        ("virtio-net", {"size": 1}, "no option size"),
+        ("virtio-net", {"size": 1}, "no option 'size'"),
         ("virtio-net", {"mac": "52:54"}, "MAC address"),
         ("virtio-blk", {"size": 513}, "multiple of 512"),
-        ("virtio-bell", {"legacy": True}, "no option legacy"),
+        ("virtio-bell", {"legacy": True}, "no option 'legacy'"),
     ],
 )
 def test_a_description_that_makes_no_sense_is_named(model: str, options: dict[str, object], word: str) -> None:

@@ -34,6 +34,10 @@ MISTAKES = {
     "uid twice": (HEAD + FUNCTION + FUNCTION.replace("fid = 2", "fid = 3"), "zpci.function.uid", 8, "twice"),
     "model": (HEAD + FUNCTION.replace("-rng", "-gpu"), "zpci.function.model", 6, "no model"),
     "state": (HEAD + FUNCTION + 'state = "on"\n', "zpci.function.state", 7, "configured"),
+    "option": (HEAD + FUNCTION + "options = { size = 1 }\n", "zpci.function.options", 7, "no option 'size'"),
+    "option's type": (HEAD + FUNCTION + "options = { legacy = 1 }\n", "zpci.function.options", 7, "type bool"),
+    "option's value": (HEAD + FUNCTION + 'options = { pfip = "0x" }\n', "zpci.function.options", 7, "hexadecimal"),
+    "unit's option": (HEAD + PATH + SUBCHANNEL + "options = { sise = 1 }\n", "css.subchannel.options", 10, "'sise'"),
     "fid missing": (HEAD + FUNCTION.replace("fid = 2\n", ""), "zpci.function", 3, "missing: fid"),
     "not TOML": (HEAD + "x = \n", "machine", 3, "not TOML"),
 }

@@ -10,8 +10,11 @@ import struct
 from dataclasses import dataclass
 
 from pyvfio.errors import Misuse
+from pyvfio_backends.software.hardware.devices.virtio_block import BLOCK_FEATURES, block_config
 
 __all__ = ["VirtioKind", "virtio_blk", "virtio_net", "virtio_rng"]
+
+_RING_FEATURES = 1 << 28 | 1 << 29  # indirect descriptors, event index
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +47,11 @@ def virtio_net(mac: str = "52:54:00:12:34:56") -> VirtioKind:
 
 def virtio_blk(size: int = 1 << 20) -> VirtioKind:
     """A disk of `size` bytes.  Raise `Misuse` unless these are whole sectors of 512 bytes."""
-    sectors, rest = divmod(size, 512)
-    if size <= 0 or rest:
-        raise Misuse("build virtio disk", cause=f"its size is a multiple of 512 bytes, not {size}")
-    most = 0x3FFFFF
-    config = struct.pack(
-        "<QIIHBBIBBHIBxHIIIIIB3x",
-        sectors,
-        0,  # largest segment: not offered
-        254,  # most segments
-        min(sectors // (16 * 63), 0x3FFF),
-        16,
-        63,
-        512,
-        0,  # physical block exponent
-        0,  # alignment offset
-        0,  # smallest I/O
-        0,  # best I/O
-        1,  # write-back cache
-        1,  # queues
-        most,  # sectors discarded at once
-        1,
-        1,
-        most,  # sectors zeroed at once
-        1,
-        1,
-    )
-    return VirtioKind(2, 0x1001, 0x010000, 0x30006E54, (256,), config, 2)
+    codes, values = zip(*block_config(size), strict=True)
+    config = struct.pack("<" + "".join(codes), *values)
+    return VirtioKind(2, 0x1001, 0x010000, _RING_FEATURES | BLOCK_FEATURES, (256,), config, 2)
 
 
 def virtio_rng() -> VirtioKind:
     """An entropy source."""
-    return VirtioKind(4, 0x1005, 0x00FF00, 0x30000000, (8,), b"", 2)
+    return VirtioKind(4, 0x1005, 0x00FF00, _RING_FEATURES, (8,), b"", 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pyvfio.abi import pci_regs as regs
@@ -10,6 +11,7 @@ from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.devices.bell import Bell
 from pyvfio_backends.software.hardware.devices.virtio_kinds import VirtioKind, virtio_blk, virtio_net, virtio_rng
 from pyvfio_backends.software.hardware.devices.virtio_pci import VirtioPci
+from pyvfio_backends.software.hardware.options import check_options, from_hex
 from pyvfio_backends.software.hardware.zpci.bar import Bar
 from pyvfio_backends.software.hardware.zpci.clp import (
     PFIP_SEGMENTS,
@@ -19,17 +21,13 @@ from pyvfio_backends.software.hardware.zpci.clp import (
 )
 from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
 
-__all__ = ["FunctionDescription", "Schedule", "build_function"]
+__all__ = ["MODELS", "FunctionDescription", "Model", "Schedule", "build_function"]
 
 Schedule = Callable[[float, Callable[[], None]], None]
 START_DMA = 0x100000000
 END_DMA = 0x11FFFFFFF
-_COMMON_OPTIONS = frozenset({"pfip", "util_str", "start_dma", "end_dma"})
-_VIRTIO: dict[str, tuple[Callable[..., VirtioKind], frozenset[str], bool]] = {
-    "virtio-net": (virtio_net, frozenset({"mac"}), True),
-    "virtio-blk": (virtio_blk, frozenset({"size"}), True),
-    "virtio-rng": (virtio_rng, frozenset(), False),
-}
+_BUILD = "build PCI function"
+_COMMON_OPTIONS: Mapping[str, type] = {"pfip": str, "util_str": str, "start_dma": int, "end_dma": int}
 
 
 class FunctionDescription(Protocol):
@@ -57,56 +55,73 @@ class FunctionDescription(Protocol):
     def options(self) -> Mapping[str, Any]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model of function: `make` builds one (from description, number, schedule), `own` are the options that only it
+    has, with their types.
+    """
+
+    name: str
+    make: Callable[[FunctionDescription, int, Schedule | None], ZpciFunction]
+    own: Mapping[str, type]
+
+    @property
+    def options(self) -> Mapping[str, type]:
+        """All its options, with their types."""
+        return {**_COMMON_OPTIONS, **self.own}
+
+
 def build_function(spec: FunctionDescription, number: int, schedule: Schedule | None = None) -> ZpciFunction:
-    """The function of a description, disabled.  Raise `Misuse` for a model or an option that does not exist.
+    """The function of a description, disabled.
 
     Options of all models: `pfip` and `util_str` (hexadecimal), `start_dma`, `end_dma`; of virtio: `legacy`, and
-    `mac` or `size`; of the bell: `delay` (seconds of machine time from the doorbell to its work).
+    `mac` or `size`; of the bell: `delay` (seconds of machine time from the doorbell to its work).  Raise `Misuse` for
+    a model or an option that does not exist, and for a value that makes no sense.
     """
-    options = dict(spec.options)
-    if spec.model == "virtio-bell":
-        _check(spec, options, frozenset({"delay"}))
-        bell = Bell(delay=float(options.get("delay", 0.0)), schedule=schedule if "delay" in options else None)
-        function = ZpciFunction(
-            _facts(spec, options, bell.bars),
-            GroupFacts(spec.pfgid),
-            bell.config,
-            bell.bars,
-            msix=bell.msix,
-            number=number,
-        )
-        bell.attach(function)
-        return function
-    if spec.model not in _VIRTIO:
-        raise Misuse("build PCI function", f"fid {spec.fid:#x}", cause=f"there is no model {spec.model!r}")
-    make, own, legacy = _VIRTIO[spec.model]
-    _check(spec, options, own | {"legacy"})
-    device = VirtioPci(
-        make(**{name: options[name] for name in own if name in options}), legacy=bool(options.get("legacy", legacy))
-    )
-    return ZpciFunction(
-        _facts(spec, options, device.bars),
+    model = MODELS.get(spec.model)
+    if model is None:
+        raise Misuse(_BUILD, f"fid {spec.fid:#x}", cause=f"there is no model {spec.model!r}")
+    check_options(_BUILD, model.name, spec.options, model.options)
+    return model.make(spec, number, schedule)
+
+
+def _bell(spec: FunctionDescription, number: int, schedule: Schedule | None) -> ZpciFunction:
+    options = spec.options
+    bell = Bell(delay=float(options.get("delay", 0.0)), schedule=schedule if "delay" in options else None)
+    function = ZpciFunction(
+        _facts(spec, bell.bars),
         GroupFacts(spec.pfgid),
-        device.config,
-        device.bars,
-        msix=device.msix,
-        rom_size=device.kind.rom_size,
+        bell.config,
+        bell.bars,
+        msix=bell.msix,
         number=number,
     )
+    bell.attach(function)
+    return function
 
 
-def _check(spec: FunctionDescription, options: Mapping[str, Any], own: frozenset[str]) -> None:
-    unknown = sorted(set(options) - own - _COMMON_OPTIONS)
-    if unknown:
-        raise Misuse(
-            "build PCI function",
-            f"fid {spec.fid:#x}",
-            cause=f"model {spec.model} has no option {', '.join(unknown)}",
-            next_step=f"its options: {', '.join(sorted(own | _COMMON_OPTIONS))}",
+def _virtio(kind: Callable[..., VirtioKind], own: Mapping[str, type], *, legacy: bool, name: str) -> Model:
+    def make(spec: FunctionDescription, number: int, schedule: Schedule | None) -> ZpciFunction:
+        options = spec.options
+        device = VirtioPci(
+            kind(**{option: options[option] for option in own if option in options}),
+            legacy=options.get("legacy", legacy),
+        )
+        return ZpciFunction(
+            _facts(spec, device.bars),
+            GroupFacts(spec.pfgid),
+            device.config,
+            device.bars,
+            msix=device.msix,
+            rom_size=device.kind.rom_size,
+            number=number,
         )
 
+    return Model(name, make, {**own, "legacy": bool})
 
-def _facts(spec: FunctionDescription, options: Mapping[str, Any], bars: Sequence[Bar]) -> FunctionFacts:
+
+def _facts(spec: FunctionDescription, bars: Sequence[Bar]) -> FunctionFacts:
+    options = spec.options
     sizes = [0] * regs.PCI_STD_NUM_BARS
     values = [0] * regs.PCI_STD_NUM_BARS
     for bar in bars:
@@ -114,7 +129,8 @@ def _facts(spec: FunctionDescription, options: Mapping[str, Any], bars: Sequence
         values[bar.index] = bar.flags
     s0, s1, s2, s3, s4, s5 = sizes
     v0, v1, v2, v3, v4, v5 = values
-    utility = bytes.fromhex(str(options.get("util_str", "")))
+    path = from_hex(_BUILD, spec.model, "pfip", options.get("pfip", ""))
+    utility = from_hex(_BUILD, spec.model, "util_str", options.get("util_str", ""))
     return FunctionFacts(
         fid=spec.fid,
         uid=spec.uid,
@@ -125,8 +141,20 @@ def _facts(spec: FunctionDescription, options: Mapping[str, Any], bars: Sequence
         port=spec.port,
         bar_sizes=(s0, s1, s2, s3, s4, s5),
         bar_values=(v0, v1, v2, v3, v4, v5),
-        start_dma=int(options.get("start_dma", START_DMA)),
-        end_dma=int(options.get("end_dma", END_DMA)),
-        pfip=bytes.fromhex(str(options.get("pfip", ""))).ljust(PFIP_SEGMENTS, b"\0")[:PFIP_SEGMENTS],
+        start_dma=options.get("start_dma", START_DMA),
+        end_dma=options.get("end_dma", END_DMA),
+        pfip=path.ljust(PFIP_SEGMENTS, b"\0")[:PFIP_SEGMENTS],
         util_str=utility.ljust(UTILITY_STRING_SIZE, b"\0")[:UTILITY_STRING_SIZE] if utility else b"",
     )
+
+
+MODELS: dict[str, Model] = {
+    model.name: model
+    for model in (
+        Model("virtio-bell", _bell, {"delay": float}),
+        _virtio(virtio_blk, {"size": int}, legacy=True, name="virtio-blk"),
+        _virtio(virtio_net, {"mac": str}, legacy=True, name="virtio-net"),
+        _virtio(virtio_rng, {}, legacy=False, name="virtio-rng"),
+    )
+}
+"""The models that a machine file can name, by name."""
