@@ -3,17 +3,26 @@
 ``process_vm_readv(2)`` and ``process_vm_writev(2)`` copy between two processes, or within one, and answer EFAULT for a
 page that is not mapped or not permitted.  A kernel pins the pages of a DMA mapping when it is made; here
 ``madvise(MADV_POPULATE_READ or _WRITE)`` asks the same question of the whole range in one call (Linux 5.14).
+
+A kernel without CONFIG_CROSS_MEMORY_ATTACH, or a sandbox that forbids those calls, leaves ``/proc/PID/mem``.  That file
+writes to read-only pages too, so writes to this process are asked for with `populate` first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import functools
 import mmap
 import os
-from typing import Self
+from collections.abc import Callable, Iterator
+from typing import Self, TypeVar
 
 __all__ = ["AnonymousMemory", "ProcessMemory", "populate"]
+
+
+_Result = TypeVar("_Result")
 
 
 class _Iovec(ctypes.Structure):
@@ -68,6 +77,82 @@ def populate(address: int, length: int, *, write: bool) -> None:
             memory.write(at, byte)
 
 
+_attach_missing = False
+
+
+class _AttachMissing(Exception):
+    """``process_vm_readv`` is not to be had here."""
+
+
+def _note_attach_missing() -> None:
+    global _attach_missing
+    _attach_missing = True
+
+
+def _mem_read(pid: int, address: int, count: int) -> bytes:
+    with _mem(pid, os.O_RDONLY) as fd:
+        parts: list[bytes] = []
+        while count:
+            part = _mem_call(functools.partial(os.pread, fd, count, address))
+            if not part:
+                raise _fault()
+            parts.append(part)
+            address, count = address + len(part), count - len(part)
+        return b"".join(parts)
+
+
+def _mem_write(pid: int, address: int, data: bytes) -> None:
+    if pid == os.getpid():
+        first = address - address % mmap.PAGESIZE
+        length = address + len(data) - first
+        if _MADVISE(first, length, _MADV_POPULATE_WRITE) and (
+            ctypes.get_errno() != errno.EINVAL or not _is_writable(first, length)
+        ):
+            raise _fault()
+    with _mem(pid, os.O_RDWR) as fd:
+        view = memoryview(data)
+        while view:
+            done = _mem_call(functools.partial(os.pwrite, fd, view, address))
+            if not done:
+                raise _fault()
+            address, view = address + done, view[done:]
+
+
+def _is_writable(address: int, length: int) -> bool:
+    """Whether a range lies in writable mappings of this process (for a kernel before 5.14)."""
+    end = address + length
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        for line in maps:
+            span, permissions = line.split(None, 2)[:2]
+            low, high = (int(part, 16) for part in span.split("-"))
+            if low <= address < high and permissions[1] == "w":
+                address = high
+            if address >= end:
+                return True
+    return False
+
+
+@contextlib.contextmanager
+def _mem(pid: int, flags: int) -> Iterator[int]:
+    fd = os.open(f"/proc/{pid}/mem", flags | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _mem_call(call: Callable[[], _Result]) -> _Result:
+    """A page that is not there is EIO in this file; an address beyond a signed offset cannot even be asked for."""
+    try:
+        return call()
+    except OverflowError:
+        raise _fault() from None
+    except OSError as error:
+        if error.errno == errno.EIO:
+            raise _fault() from None
+        raise
+
+
 class ProcessMemory:
     """The memory of process `pid` (default: this one)."""
 
@@ -84,8 +169,13 @@ class ProcessMemory:
             raise _fault()
         if count > _PROBE and not self._readable(address, count):
             raise _fault()  # before a buffer is made for a wild length
+        if _attach_missing:
+            return _mem_read(self.pid, address, count)
         buffer = ctypes.create_string_buffer(count)
-        self._copy(_READV, ctypes.addressof(buffer), address, count)
+        try:
+            self._copy(_READV, ctypes.addressof(buffer), address, count)
+        except _AttachMissing:
+            return _mem_read(self.pid, address, count)
         return buffer.raw
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
@@ -96,16 +186,35 @@ class ProcessMemory:
         if address < 0 or address + count > _ADDRESS_LIMIT:
             raise _fault()
         source = bytes(data)
-        self._copy(_WRITEV, ctypes.cast(ctypes.c_char_p(source), ctypes.c_void_p).value or 0, address, count)
+        if not _attach_missing:
+            try:
+                self._copy(_WRITEV, ctypes.cast(ctypes.c_char_p(source), ctypes.c_void_p).value or 0, address, count)
+            except _AttachMissing:
+                pass
+            else:
+                return
+        _mem_write(self.pid, address, source)
 
     def copy_within(self, target: int, source: int, count: int) -> None:
         """Copy `count` bytes between two places of this very process in one call.  Raise OSError EFAULT."""
         if count:
             if min(target, source) < 0 or max(target, source) + count > _ADDRESS_LIMIT:
                 raise _fault()
-            self._copy(_READV, target, source, count)
+            if not _attach_missing:
+                try:
+                    self._copy(_READV, target, source, count)
+                except _AttachMissing:
+                    pass
+                else:
+                    return
+            self.write(target, self.read(source, count))
 
     def _readable(self, address: int, count: int) -> bool:
+        if _attach_missing:
+            try:
+                return len(_mem_read(self.pid, address + count - 1, 1)) == 1
+            except OSError:
+                return False
         last = ctypes.create_string_buffer(1)
         remote = _Iovec(address + count - 1, 1)
         return (
@@ -125,6 +234,9 @@ class ProcessMemory:
             )
             if step <= 0:
                 code = ctypes.get_errno() if step < 0 else errno.EFAULT
+                if code == errno.ENOSYS or (code == errno.EPERM and self.pid == os.getpid()):
+                    _note_attach_missing()
+                    raise _AttachMissing
                 raise OSError(code, os.strerror(code))
             done += step
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import os
@@ -9,8 +10,10 @@ import subprocess
 import sys
 
 import pytest
+from pytest_mock import MockerFixture
 
 from pyvfio.process import AnonymousMemory, Pin, ProcessMemory, populate
+from pyvfio.process import memory as memory_module
 
 PAGE = mmap.PAGESIZE
 OWN = ProcessMemory()
@@ -181,3 +184,31 @@ def test_copies_between_pins(kind: str) -> None:
         assert target[5000:5006] == b"source"
         with_source.close()
         with_target.close()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EPERM])
+def test_a_kernel_without_cross_memory_attach(code: int, mocker: MockerFixture) -> None:
+    def refuse(*arguments: object) -> int:
+        ctypes.set_errno(code)
+        return -1
+
+    mocker.patch.object(memory_module, "_attach_missing", False)
+    mocker.patch.object(memory_module, "_READV", refuse)
+    mocker.patch.object(memory_module, "_WRITEV", refuse)
+    with AnonymousMemory(2 * PAGE) as memory:
+        OWN.write(memory.address + PAGE - 2, b"over")
+        assert OWN.read(memory.address + PAGE - 2, 4) == b"over"
+        OWN.copy_within(memory.address, memory.address + PAGE - 2, 4)
+        assert memory.view[:4] == b"over"
+        assert OWN.string(memory.address, 8) == b"over"
+    for address, count in [(0, 1), (-4, 4), ((1 << 64) - 2, 8), (1 << 63, PAGE), (1, 1 << 40)]:
+        with pytest.raises(OSError) as caught:
+            OWN.read(address, count)
+        assert caught.value.errno == errno.EFAULT
+        with pytest.raises(OSError) as caught:
+            OWN.write(address, b"12345678")
+        assert caught.value.errno == errno.EFAULT
+    with mmap.mmap(-1, PAGE, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+        with pytest.raises(OSError) as caught:
+            OWN.write(_address_of(page), b"x")
+        assert caught.value.errno == errno.EFAULT
