@@ -17,7 +17,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pyvfio.abi import iommufd, pci_regs, vfio, vfio_ccw, vfio_feature, vfio_gfx, vfio_spapr, vfio_type1, vfio_zdev
+from pyvfio.abi import (
+    iommufd,
+    pci_regs,
+    vfio,
+    vfio_ccw,
+    vfio_feature,
+    vfio_gfx,
+    vfio_spapr,
+    vfio_type1,
+    vfio_zdev,
+    virtio_pci,
+)
 from pyvfio.abi.layout import AbiStructure
 
 TABLES: dict[str, tuple[ModuleType, ...]] = {
@@ -26,6 +37,7 @@ TABLES: dict[str, tuple[ModuleType, ...]] = {
     "linux/vfio_zdev.h": (vfio_zdev,),
     "linux/iommufd.h": (iommufd,),
     "linux/pci_regs.h": (pci_regs,),
+    "linux/virtio_pci.h": (virtio_pci,),
 }
 WRITTEN_FROM = (6, 12)
 """The Linux version whose headers the tables follow."""
