@@ -94,18 +94,18 @@ def test(arguments: argparse.Namespace, machine: guest.Machine, python: Path, ro
     with progress.stage("tests on the software machine"):
         _software(tree, _emptied(software), [*words, f"--pyvfio-machine={arguments.machine}"], progress)
     with progress.stage("tests on the kernel") as update:
-        command = ["python3", *_pytest("kernel", Path("/src"), Path("/out/junit.xml")), *words]
         watch = Watch(progress, update, arguments.verbose)
-        script = f"cd /src\n{shlex.join(command)}"
-        environment = "export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1\n"
-        try:
-            status = guest.run(machine, tree, _emptied(kernel), environment + script, watch.feed, arguments.timeout)
-        except guest.GuestDied as error:
-            raise guest.GuestDied(f"while it ran {watch.running or 'no test'}: {error}") from error
-        if status not in _RAN:
-            raise StepFailed(f"pytest in the guest ended with status {status}\n{guest.last_lines(kernel)}")
+        _guest(machine, tree, _emptied(kernel), "kernel", words, watch, arguments.timeout)
+    big_endian = folder / "big-endian"
+    if not arguments.words:
+        with progress.stage("tests on the software machine in the big-endian guest") as update:
+            watch = Watch(progress, update, arguments.verbose)
+            more = [*words, f"--pyvfio-machine={arguments.machine}"]
+            _guest(machine, tree, _emptied(big_endian), "software", more, watch, arguments.timeout)
     at_least = arguments.at_least if arguments.at_least is not None else 1 if arguments.words else AT_LEAST
     report = table.compare(table.read(software / "junit.xml"), table.read(kernel / "junit.xml"), at_least)
+    if not arguments.words:
+        report.add_big_endian(table.read(big_endian / "junit.xml"))
     lines = report.lines()
     (folder / "table.txt").write_text("\n".join(lines) + "\n")
     progress.say("\n" + "\n".join(lines))
@@ -115,6 +115,20 @@ def test(arguments: argparse.Namespace, machine: guest.Machine, python: Path, ro
             progress.say(f"    {line}")
     progress.say(report.closing_line())
     return 1 if report.problems else 0
+
+
+def _guest(
+    machine: guest.Machine, tree: Path, out: Path, backend: str, words: list[str], watch: Watch, timeout: float
+) -> None:
+    """Run the suite in a fresh guest.  Raise StepFailed or GuestDied."""
+    command = ["python3", *_pytest(backend, Path("/src"), Path("/out/junit.xml")), *words]
+    script = f"export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1\ncd /src\n{shlex.join(command)}"
+    try:
+        status = guest.run(machine, tree, out, script, watch.feed, timeout)
+    except guest.GuestDied as error:
+        raise guest.GuestDied(f"while it ran {watch.running or 'no test'}: {error}") from error
+    if status not in _RAN:
+        raise StepFailed(f"pytest in the guest ended with status {status}\n{guest.last_lines(out)}")
 
 
 def failures(log: str, limit: int = 300) -> list[str]:

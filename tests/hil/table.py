@@ -63,6 +63,7 @@ class Report:
     rows: list[Row]
     at_least: int
     problems: list[str] = field(default_factory=list)
+    big_endian: int | None = None
 
     def __post_init__(self) -> None:
         """Find what is wrong."""
@@ -77,6 +78,20 @@ class Report:
             self.problems.append("nothing ran on the kernel")
         elif ran < self.at_least:
             self.problems.append(f"only {ran} test(s) ran on the kernel, at least {self.at_least} must")
+
+    def add_big_endian(self, outcomes: dict[str, Outcome]) -> None:
+        """Hold the software machine in the big-endian guest to the one here: every test must come to the same."""
+        differing = [
+            row.name
+            for row in self.rows
+            if row.software and Row(row.name, row.software, outcomes.get(row.name)).differs
+        ]
+        self.big_endian = sum(row.software is not None for row in self.rows) - len(differing)
+        if differing:
+            self.problems.append(
+                f"{len(differing)} test(s) differ on the software machine between this host and the big-endian guest: "
+                + ", ".join(differing[:10])
+            )
 
     @property
     def ran(self) -> int:
@@ -97,6 +112,8 @@ class Report:
             counts = Counter(str(side or "not run") for side in sides)
             lines.append(f"{title:<8}  " + ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts)))
         lines.append(f"same      {sum(not row.differs for row in self.rows)} of {len(self.rows)}")
+        if self.big_endian is not None:
+            lines.append(f"big-endian  {self.big_endian} tests end on the software machine in the s390x guest as here")
         lines += [f"PROBLEM   {problem}" for problem in self.problems]
         return lines
 

@@ -98,3 +98,15 @@ def test_read_junit(tmp_path: Path) -> None:
 
 def test_an_absent_file_holds_no_tests(tmp_path: Path) -> None:
     assert read(tmp_path / "junit.xml") == {}
+
+
+def test_the_big_endian_guest_is_held_to_this_host() -> None:
+    passed, failed = Outcome("passed"), Outcome("failed", "why")
+    good = compare({"a": passed, "b": passed}, {"a": passed, "b": passed}, 1)
+    good.add_big_endian({"a": passed, "b": passed})
+    assert good.problems == []
+    assert any("2 tests end" in line for line in good.lines())
+    for wrong in ({"a": passed, "b": failed}, {"a": passed}, {}):
+        bad = compare({"a": passed, "b": passed}, {"a": passed, "b": passed}, 1)
+        bad.add_big_endian(wrong)
+        assert any("big-endian" in problem for problem in bad.problems)
