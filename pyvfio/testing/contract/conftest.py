@@ -61,7 +61,10 @@ def _require(sysfs: Attributes, bus: str, address: str) -> None:
 def pci_path(sysfs: Attributes, lab: Lab) -> str:
     """The sysfs path of the PCI function that the suite may take, with its own driver."""
     _require(sysfs, "pci", lab.pci)
-    return f"/sys/bus/pci/devices/{lab.pci}"
+    path = f"/sys/bus/pci/devices/{lab.pci}"
+    if sysfs.link(f"{path}/driver") is None:
+        pytest.skip(f"PCI function {lab.pci} has no driver of its own")
+    return path
 
 
 @pytest.fixture(scope="module")

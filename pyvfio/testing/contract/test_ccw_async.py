@@ -71,7 +71,7 @@ def test_the_return_code_of_the_last_command(channel: Channel) -> None:
 def test_clear_of_a_suspended_program(channel: Channel) -> None:
     flags = CcwFlag.SLI | CcwFlag.SUSPEND
     channel.load([sense_id(channel.data, flags=flags)])
-    channel.write(channel.orb(spnd=True))
+    channel.write(channel.orb(spnd=True, ssic=True))  # no interruption for the suspension itself
     assert channel.ret_code == 0
     assert channel.event.read() == 0
     channel.command(CLEAR)
@@ -97,7 +97,7 @@ def test_reset_in_every_mode(backend: Backend, channel_in_mode: Channel) -> None
 
 def test_reset_of_a_suspended_program(backend: Backend, channel: Channel) -> None:
     channel.load([sense_id(channel.data, flags=CcwFlag.SLI | CcwFlag.SUSPEND)])
-    channel.write(channel.orb(spnd=True))
+    channel.write(channel.orb(spnd=True, ssic=True))
     assert backend.ioctl(channel.fd, vfio.VFIO_DEVICE_RESET) == 0
     channel.event.read()
     assert channel.run(sense_id(channel.data)).scsw.ok
