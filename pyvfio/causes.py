@@ -8,7 +8,7 @@ also knows that the errno fits.
 from __future__ import annotations
 
 import stat as _stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from pyvfio.backend import Holder
@@ -20,6 +20,7 @@ __all__ = [
     "entry_limit",
     "map_invalid",
     "memlock",
+    "no_driver",
     "no_vfio",
     "not_permitted",
     "not_viable",
@@ -43,11 +44,10 @@ def busy(node: str, holders: Sequence[Holder]) -> Cause:
     return Cause(f"{node} is open in {who}", "close it there; a group can be open only once")
 
 
-def not_permitted(node: str, mode: int, uid: int, gid: int, names: Mapping[int, str] | None = None) -> Cause:
+def not_permitted(node: str, mode: int, uid: int, gid: int) -> Cause:
     """EACCES or EPERM on `node`, which has this `mode` (as ``st_mode``), owner and group."""
-    owner = (names or {}).get(uid, f"uid {uid}")
     return Cause(
-        f"{node} belongs to {owner}, gid {gid}, mode {_stat.S_IMODE(mode):04o}",
+        f"{node} belongs to uid {uid}, gid {gid}, mode {_stat.S_IMODE(mode):04o}",
         "run as its owner, or have the owner give access to your user or group",
     )
 
@@ -102,11 +102,13 @@ def map_invalid(
     return Cause()
 
 
-def entry_limit(limit: int | None, mapped: int) -> Cause:
-    """ENOSPC on a DMA mapping: the container's number of mappings (module parameter ``dma_entry_limit``)."""
-    known = "" if limit is None else f" of {limit}"
+def entry_limit(mapped: int) -> Cause:
+    """ENOSPC on a DMA mapping: the container's number of mappings (module parameter ``dma_entry_limit``).
+
+    `mapped` are those of this program, which need not be all.
+    """
     return Cause(
-        f"no DMA mapping is left: {mapped}{known} are in use",
+        f"no DMA mapping is left: {mapped} are in use here",
         "map fewer and larger ranges, or raise vfio_iommu_type1.dma_entry_limit",
     )
 
@@ -131,10 +133,13 @@ def not_viable(number: int, blockers: Sequence[object]) -> Cause:
     )
 
 
-def bind_refused(driver: str, device: str, *, driver_exists: bool, override: str | None, now: str | None) -> Cause:
-    """A probe that left `device` without `driver`: is the driver there, does the override name it, who came instead?"""
-    if not driver_exists:
-        return Cause(f"no driver {driver} is registered", f"modprobe {driver}")
+def no_driver(driver: str, bus: str) -> Cause:
+    """There is no driver of this name on the device's bus."""
+    return Cause(f"bus {bus} has no driver {driver}", f"modprobe {driver}, if it is a module")
+
+
+def bind_refused(driver: str, device: str, *, override: str | None, now: str | None) -> Cause:
+    """A bind that left `device` without `driver`: does the override name it, who came instead?"""
     if now is not None:
         return Cause(f"driver {now} took {device} instead of {driver}")
     if override not in (None, driver):

@@ -17,136 +17,30 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from pyvfio.address import Address, DeviceNumber, MdevUuid, PciAddress, SubchannelId
 from pyvfio.errors import BadAddress, NoSuchDevice
 from pyvfio.sysfs import Sysfs
+from pyvfio.sysfs_device import SysfsDevice
 
 if TYPE_CHECKING:
-    from pyvfio.groups import IommuGroup
     from pyvfio.mdev import MdevType
     from pyvfio.pci.config import ConfigSpace
 
 __all__ = [
+    "BUSES",
     "ChannelDevice",
     "MediatedDevice",
     "PciFunction",
     "Subchannel",
-    "SysfsDevice",
     "device_at",
+    "device_of",
+    "devices_on",
     "find_subchannel",
 ]
 
-_NO_OVERRIDE = "(null)"
 _NO_DEVICE_NUMBER = "none"
-
-
-class SysfsDevice:
-    """A device on a bus.  `address` names it; `path` is its directory below ``/sys/devices``."""
-
-    bus: ClassVar[str] = ""
-
-    def __init__(self, sysfs: Sysfs, address: Address) -> None:
-        self.sysfs = sysfs
-        self.address = address
-
-    @property
-    def name(self) -> str:
-        """The address as sysfs prints it."""
-        return str(self.address)
-
-    @property
-    def link_path(self) -> str:
-        """The link in the list of the bus."""
-        return f"/sys/bus/{self.bus}/devices/{self.name}"
-
-    @property
-    def exists(self) -> bool:
-        """Whether the device is registered now."""
-        return self.sysfs.exists(self.link_path)
-
-    @property
-    def path(self) -> str:
-        """The device's directory.  Raise `NoSuchDevice` when it is gone."""
-        path = self.sysfs.link(self.link_path)
-        if path is None:
-            raise NoSuchDevice(
-                "find device",
-                self.name,
-                path=self.link_path,
-                cause=f"it is not registered on bus {self.bus}",
-                next_step="pyvfio list shows what there is",
-            )
-        return path
-
-    @property
-    def driver(self) -> str | None:
-        """The driver that has the device, or None."""
-        return self.sysfs.link_name(f"{self.link_path}/driver")
-
-    @property
-    def override(self) -> str | None:
-        """``driver_override``, None when it is not set or the bus has none."""
-        text = self.sysfs.attribute(f"{self.link_path}/driver_override")
-        return None if text in (None, "", _NO_OVERRIDE) else text
-
-    @property
-    def modalias(self) -> str:
-        """What module loading goes by."""
-        return self.attribute("modalias") or ""
-
-    @property
-    def group(self) -> IommuGroup | None:
-        """The IOMMU group, or None when the device has none."""
-        from pyvfio.groups import IommuGroup  # a group lists devices, a device names its group
-
-        number = self.sysfs.link_name(f"{self.link_path}/iommu_group")
-        return IommuGroup(self.sysfs, int(number)) if number is not None and number.isdecimal() else None
-
-    @property
-    def vfio_name(self) -> str | None:
-        """The name of its VFIO character device (``vfio0``), None without a VFIO driver or on a kernel without it."""
-        names = [name for name in self.sysfs.names(f"{self.link_path}/vfio-dev") if name.startswith("vfio")]
-        return names[0] if names else None
-
-    def read(self, attribute: str) -> str:
-        """Read an attribute, stripped.  Raise `NoSuchDevice` when the device is gone."""
-        return self.sysfs.read_text(f"{self.path}/{attribute}")
-
-    def attribute(self, attribute: str, default: str | None = None) -> str | None:
-        """Read an attribute, stripped; `default` when it has none."""
-        return self.sysfs.attribute(f"{self.link_path}/{attribute}", default)
-
-    def write(self, attribute: str, text: str) -> None:
-        """Write an attribute.  Raise the class for the kernel's errno."""
-        self.sysfs.write_text(f"{self.path}/{attribute}", text)
-
-    def uevent(self) -> dict[str, str]:
-        """The variables of the device's ``uevent`` file, in order."""
-        pairs = (line.partition("=") for line in (self.attribute("uevent") or "").splitlines())
-        return {key: value for key, equals, value in pairs if equals}
-
-    def _number(self, attribute: str) -> int | None:
-        text = self.attribute(attribute)
-        try:
-            return None if text is None else int(text, 0)
-        except ValueError:
-            return None
-
-    def __str__(self) -> str:
-        return self.name
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}>"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SysfsDevice):
-            return NotImplemented
-        return self.address == other.address and self.sysfs.backend is other.sysfs.backend
-
-    def __hash__(self) -> int:
-        return hash(self.address)
 
 
 class PciFunction(SysfsDevice):
@@ -158,78 +52,78 @@ class PciFunction(SysfsDevice):
     @property
     def vendor_id(self) -> int:
         """Vendor (16 bits)."""
-        return self._number("vendor") or 0
+        return self.read_number("vendor") or 0
 
     @property
     def device_id(self) -> int:
         """Device (16 bits)."""
-        return self._number("device") or 0
+        return self.read_number("device") or 0
 
     @property
     def subsystem_vendor(self) -> int:
         """Vendor of the subsystem (16 bits)."""
-        return self._number("subsystem_vendor") or 0
+        return self.read_number("subsystem_vendor") or 0
 
     @property
     def subsystem_device(self) -> int:
         """Device of the subsystem (16 bits)."""
-        return self._number("subsystem_device") or 0
+        return self.read_number("subsystem_device") or 0
 
     @property
     def class_code(self) -> int:
         """Class, subclass and programming interface (24 bits)."""
-        return self._number("class") or 0
+        return self.read_number("class") or 0
 
     @property
     def revision(self) -> int:
         """Revision (8 bits)."""
-        return self._number("revision") or 0
+        return self.read_number("revision") or 0
 
     @property
     def uid(self) -> int | None:
         """s390: the user-defined identifier; the stable one, and the PCI domain where `uid_is_unique`."""
-        return self._number("uid")
+        return self.read_number("uid")
 
     @property
     def uid_is_unique(self) -> bool | None:
         """s390: whether the machine checks UIDs for uniqueness.  Without it UID and domain are not stable names."""
-        number = self._number("uid_is_unique")
+        number = self.read_number("uid_is_unique")
         return None if number is None else bool(number)
 
     @property
     def fid(self) -> int | None:
         """s390: the function identifier."""
-        return self._number("function_id")
+        return self.read_number("function_id")
 
     @property
     def fh(self) -> int | None:
         """s390: the function handle of this moment; it changes whenever the function is enabled or disabled."""
-        return self._number("function_handle")
+        return self.read_number("function_handle")
 
     @property
     def pchid(self) -> int | None:
         """s390: physical channel identifier."""
-        return self._number("pchid")
+        return self.read_number("pchid")
 
     @property
     def pfgid(self) -> int | None:
         """s390: PCI function group identifier."""
-        return self._number("pfgid")
+        return self.read_number("pfgid")
 
     @property
     def pft(self) -> int | None:
         """s390: PCI function type."""
-        return self._number("pft")
+        return self.read_number("pft")
 
     @property
     def vfn(self) -> int | None:
         """s390: virtual function number."""
-        return self._number("vfn")
+        return self.read_number("vfn")
 
     @property
     def port(self) -> int | None:
         """s390: port number."""
-        return self._number("port")
+        return self.read_number("port")
 
     @property
     def config(self) -> ConfigSpace:
@@ -249,7 +143,7 @@ class Subchannel(SysfsDevice):
     @property
     def type(self) -> int:
         """0 I/O, 1 chsc, 2 message, 3 adm."""
-        return self._number("type") or 0
+        return self.read_number("type") or 0
 
     @property
     def chpids(self) -> tuple[int, ...]:
@@ -365,12 +259,20 @@ class MediatedDevice(SysfsDevice):
         self.sysfs.write_text(f"{self.path}/remove", "1", deadline=deadline, held=held)
 
 
+BUSES = ("pci", "css", "ccw", "mdev")
+"""The buses that this library knows."""
+
 _TYPES: dict[str, tuple[type[SysfsDevice], type[Address]]] = {
     "pci": (PciFunction, PciAddress),
     "css": (Subchannel, SubchannelId),
     "ccw": (ChannelDevice, DeviceNumber),
     "mdev": (MediatedDevice, MdevUuid),
 }
+
+
+def device_of(sysfs: Sysfs, address: Address) -> SysfsDevice:
+    """The device called `address` on its bus, registered or not."""
+    return _TYPES[address.subsystem][0](sysfs, address)
 
 
 def device_at(sysfs: Sysfs, path: str) -> SysfsDevice:

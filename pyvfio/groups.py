@@ -10,9 +10,10 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 
-from pyvfio.devices import SysfsDevice, device_at
+from pyvfio.devices import device_at
 from pyvfio.errors import NoSuchDevice
 from pyvfio.sysfs import Sysfs
+from pyvfio.sysfs_device import SysfsDevice, has_vfio_driver
 
 __all__ = ["IommuGroup", "Member", "ReservedRegion"]
 
@@ -116,7 +117,7 @@ class IommuGroup:
         driver = self.sysfs.link_name(f"{path}/driver")
         if driver is None:
             return Member(name, None, False, "harmless: no driver has it")
-        if self.sysfs.exists(f"{path}/vfio-dev") or driver.replace("-", "_").startswith("vfio"):
+        if has_vfio_driver(self.sysfs, path):
             return Member(name, driver, False, "ready: a VFIO driver has it")
         if driver in _MANAGES_NO_DMA:
             return Member(name, driver, False, f"harmless: {_MANAGES_NO_DMA[driver]}")

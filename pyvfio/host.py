@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pyvfio.address import Address, DeviceNumber, MdevUuid, PciAddress, SubchannelId, parse_address
 from pyvfio.backend import Backend, Holder, open_backend
 from pyvfio.devices import (
+    BUSES,
     ChannelDevice,
     MediatedDevice,
     PciFunction,
     Subchannel,
-    SysfsDevice,
+    device_of,
     devices_on,
     find_subchannel,
 )
 from pyvfio.errors import NoSuchDevice, WrongBus, explained
 from pyvfio.groups import IommuGroup
 from pyvfio.sysfs import Sysfs
+from pyvfio.sysfs_device import SysfsDevice
 from pyvfio.uevent import UeventStream
 
 if TYPE_CHECKING:
@@ -33,18 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Host"]
 
-_PARSERS: dict[str, type[Address]] = {
-    "pci": PciAddress,
-    "css": SubchannelId,
-    "ccw": DeviceNumber,
-    "mdev": MdevUuid,
-}
-_KINDS: dict[str, type[SysfsDevice]] = {
-    "pci": PciFunction,
-    "css": Subchannel,
-    "ccw": ChannelDevice,
-    "mdev": MediatedDevice,
-}
+_D = TypeVar("_D", bound=SysfsDevice)
 _NEARBY = 4
 
 
@@ -99,12 +90,12 @@ class Host:
 
     def devices(self, bus: str) -> list[SysfsDevice]:
         """The devices on bus ``pci``, ``css``, ``ccw`` or ``mdev``.  Raise `WrongBus` for any other name."""
-        if bus not in _KINDS:
+        if bus not in BUSES:
             raise WrongBus(
                 "list devices",
                 bus,
                 cause="no such bus is known here",
-                next_step=f"one of: {', '.join(_KINDS)}",
+                next_step=f"one of: {', '.join(BUSES)}",
             )
         return list(devices_on(self.sysfs, bus))
 
@@ -137,32 +128,34 @@ class Host:
                 f"find device on bus {bus}",
                 str(address),
                 cause=f"it is an address of bus {address.subsystem}",
-                next_step=_FORMS.get(bus, f"one of: {', '.join(_KINDS)}"),
+                next_step=_FORMS.get(bus, f"one of: {', '.join(BUSES)}"),
             )
-        device = _KINDS[address.subsystem](self.sysfs, address)
+        device = device_of(self.sysfs, address)
         if device.exists or (isinstance(address, DeviceNumber) and find_subchannel(self.sysfs, address)):
             return device
         raise self._missing(device)
 
     def function(self, address: str | PciAddress | PciFunction) -> PciFunction:
         """The PCI function at `address`.  Errors as `device`."""
-        found = self.device(address, bus="pci")
-        return found if isinstance(found, PciFunction) else self._never(found)
+        return self._of(PciFunction, address)
 
     def subchannel(self, address: str | SubchannelId | Subchannel) -> Subchannel:
         """The subchannel at `address`.  Errors as `device`."""
-        found = self.device(address, bus="css")
-        return found if isinstance(found, Subchannel) else self._never(found)
+        return self._of(Subchannel, address)
 
     def ccw_device(self, address: str | DeviceNumber | ChannelDevice) -> ChannelDevice:
         """The channel device called `address`, registered or with vfio_ccw.  Errors as `device`."""
-        found = self.device(address, bus="ccw")
-        return found if isinstance(found, ChannelDevice) else self._never(found)
+        return self._of(ChannelDevice, address)
 
     def mdev(self, uuid: str | MdevUuid | MediatedDevice) -> MediatedDevice:
         """The mediated device called `uuid`.  Errors as `device`."""
-        found = self.device(uuid, bus="mdev")
-        return found if isinstance(found, MediatedDevice) else self._never(found)
+        return self._of(MediatedDevice, uuid)
+
+    def _of(self, kind: type[_D], address: str | Address | SysfsDevice) -> _D:
+        found = self.device(address, bus=kind.bus)
+        if not isinstance(found, kind):
+            raise WrongBus("find device", found.name, cause=f"it is on bus {found.bus}")
+        return found
 
     def group(self, number: int) -> IommuGroup:
         """IOMMU group `number`.  Raise `NoSuchDevice`."""
@@ -236,10 +229,6 @@ class Host:
             if found is not None:
                 return f"; {device} is the number of the device at subchannel {found}"
         return ""
-
-    @staticmethod
-    def _never(found: SysfsDevice) -> Any:
-        raise WrongBus("find device", found.name, cause=f"it is on bus {found.bus}")
 
 
 _FORMS = {

@@ -13,9 +13,10 @@ from __future__ import annotations
 import errno
 
 from pyvfio.address import MdevUuid
-from pyvfio.devices import MediatedDevice, SysfsDevice, device_at, devices_on
+from pyvfio.devices import MediatedDevice, device_at, devices_on
 from pyvfio.errors import DeviceBusy, KernelRefused, NoSuchDevice, PyvfioError
 from pyvfio.sysfs import Sysfs
+from pyvfio.sysfs_device import SysfsDevice
 
 __all__ = ["MdevParent", "MdevType", "mdev_parents"]
 

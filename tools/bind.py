@@ -7,8 +7,8 @@ from collections.abc import Callable
 import click
 
 from pyvfio.binding import Plan, plan_bind, plan_release, plan_unbind, run
-from pyvfio.devices import SysfsDevice
 from pyvfio.host import Host
+from pyvfio.sysfs_device import SysfsDevice
 from pyvfio_tools.options import device_argument, host_options
 from pyvfio_tools.output import print_json
 from pyvfio_tools.progress import plan_as_dict, show_plan, watcher

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from pyvfio.devices import SysfsDevice
 from pyvfio.host import Host
+from pyvfio.sysfs_device import SysfsDevice
 from pyvfio_tools.options import host_options
 from pyvfio_tools.output import print_json, print_table
 from pyvfio_tools.summary import summary

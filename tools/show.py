@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from pyvfio.binding import facts
-from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel, SysfsDevice
+from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel
 from pyvfio.host import Host
+from pyvfio.sysfs_device import SysfsDevice
 from pyvfio_tools.options import device_argument, host_options
 from pyvfio_tools.output import print_json, print_pairs
 

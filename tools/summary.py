@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, SysfsDevice
+from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction
+from pyvfio.sysfs_device import SysfsDevice
 
 __all__ = ["summary"]
 

@@ -15,6 +15,7 @@ from pyvfio.binding.steps import (
     online,
     probe,
     remove_mdev,
+    require_driver,
     set_override,
     take_from,
     wait_for,
@@ -67,11 +68,7 @@ def plan_ccw_take(host: Host, device_number: str | DeviceNumber, *, uuid: MdevUu
     """
     name = MdevUuid.random() if uuid is None else MdevUuid.parse(str(uuid))
     device, subchannel = _find(host, device_number)
-    path = f"/sys/bus/css/drivers/{DRIVER}"
-    if not host.sysfs.exists(path):
-        raise NotAvailable(
-            "take for vfio-ccw", device.name, path=path, cause="vfio_ccw is not loaded", next_step="modprobe vfio_ccw"
-        )
+    require_driver(subchannel, DRIVER)
     others = [mdev for mdev in subchannel.mdevs if mdev.address != name]
     if others:
         raise DeviceBusy(

@@ -5,16 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyvfio.backend import Holder
-from pyvfio.devices import SysfsDevice
 from pyvfio.groups import IommuGroup, Member
+from pyvfio.sysfs_device import SysfsDevice
 
-__all__ = ["BindingFacts", "facts", "is_vfio_driver"]
-
-
-def is_vfio_driver(device: SysfsDevice) -> bool:
-    """Whether the driver that has the device is one of VFIO's (it registers a VFIO device, or is called so)."""
-    driver = device.driver
-    return driver is not None and (device.vfio_name is not None or driver.replace("-", "_").startswith("vfio"))
+__all__ = ["BindingFacts", "facts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +25,10 @@ class BindingFacts:
 
 def facts(device: SysfsDevice) -> BindingFacts:
     """Read the state of a device.  Raise `NoSuchDevice` when it is not there."""
-    device.path  # noqa: B018 - raises when the device is gone
+    device.require()
     group = device.group
     node = None
-    if is_vfio_driver(device):
+    if device.has_vfio_driver:
         name = device.vfio_name
         character = f"/dev/vfio/devices/{name}"
         if name is not None and device.sysfs.exists(character):

@@ -10,13 +10,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from pyvfio import causes
 from pyvfio.address import MdevUuid
 from pyvfio.binding.step import Step
-from pyvfio.devices import ChannelDevice, MediatedDevice, SysfsDevice
+from pyvfio.devices import ChannelDevice, MediatedDevice
 from pyvfio.errors import NotAvailable, PyvfioError, Timeout
 from pyvfio.mdev import MdevParent
+from pyvfio.sysfs_device import SysfsDevice
 
-__all__ = ["create_mdev", "give_to", "offline", "online", "probe", "remove_mdev", "set_override", "take_from"]
+__all__ = [
+    "create_mdev",
+    "give_to",
+    "offline",
+    "online",
+    "probe",
+    "remove_mdev",
+    "require_driver",
+    "set_override",
+    "take_from",
+    "wait_for",
+]
 
 _PATIENCE = 15.0
 _LOOK_EVERY = 0.02
@@ -26,25 +39,37 @@ def _driver_file(device: SysfsDevice, driver: str, name: str) -> str:
     return f"/sys/bus/{device.bus}/drivers/{driver}/{name}"
 
 
+def require_driver(device: SysfsDevice, driver: str) -> None:
+    """Raise `NotAvailable` when the device's bus has no driver of this name."""
+    path = f"/sys/bus/{device.bus}/drivers/{driver}"
+    if not device.sysfs.exists(path):
+        why = causes.no_driver(driver, device.bus)
+        raise NotAvailable(f"bind to {driver}", device.name, path=path, cause=why.sentence, next_step=why.next_step)
+
+
 def _write_override(device: SysfsDevice, value: str | None) -> None:
     if device.override != value:
         device.write("driver_override", f"{value}\n" if value else "\n")
 
 
 def _bind(device: SysfsDevice, driver: str) -> None:
-    """Bind if it is not so already.  Raise the class for the errno, `NotAvailable` when there is no such driver."""
+    """Bind if it is not so already.  Raise the errno's class with the cause, `NotAvailable` without such a driver."""
     if device.driver == driver:
         return
+    require_driver(device, driver)
     path = _driver_file(device, driver, "bind")
-    if not device.sysfs.exists(path):
-        raise NotAvailable(
+    try:
+        device.sysfs.write_text(path, device.name)
+    except PyvfioError as error:
+        why = causes.bind_refused(driver, device.name, override=device.override, now=device.driver)
+        raise type(error)(
             f"bind to {driver}",
             device.name,
             path=path,
-            cause=f"bus {device.bus} has no driver {driver}",
-            next_step=f"modprobe {driver}",
-        )
-    device.sysfs.write_text(path, device.name)
+            errno=error.errno,
+            cause=why.sentence,
+            next_step=why.next_step,
+        ) from error
 
 
 def _unbind(device: SysfsDevice) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pyvfio.binding.facts import facts, is_vfio_driver
+from pyvfio.binding.facts import facts
 from pyvfio.binding.plan import Plan, run
 from pyvfio.binding.step import Progress, Step
-from pyvfio.binding.steps import give_to, probe, set_override, take_from
-from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel, SysfsDevice
-from pyvfio.errors import DeviceBusy, NotAvailable, WrongBus
+from pyvfio.binding.steps import give_to, probe, require_driver, set_override, take_from
+from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel
+from pyvfio.errors import DeviceBusy, WrongBus
+from pyvfio.sysfs_device import SysfsDevice
 
 __all__ = ["bind", "plan_bind", "plan_release", "plan_unbind", "release", "unbind"]
 
@@ -15,7 +16,7 @@ _DEFAULT = {"pci": "vfio-pci", "css": "vfio_ccw"}
 
 
 def _check_bus(device: SysfsDevice, operation: str) -> None:
-    device.path  # noqa: B018 - raises NoSuchDevice when the device is gone
+    device.require()
     if isinstance(device, PciFunction | Subchannel):
         return
     step = {
@@ -46,20 +47,12 @@ def plan_bind(device: SysfsDevice, driver: str | None = None) -> Plan:
     """
     _check_bus(device, "bind")
     name = driver or _DEFAULT[device.bus]
-    path = f"/sys/bus/{device.bus}/drivers/{name}"
-    if not device.sysfs.exists(path):
-        raise NotAvailable(
-            f"bind to {name}",
-            device.name,
-            path=path,
-            cause=f"bus {device.bus} has no driver {name}",
-            next_step=f"modprobe {name}",
-        )
+    require_driver(device, name)
     now = device.driver
     title = f"bind {device.name} to {name}"
     if now == name:
         return Plan(title, device.name)
-    if is_vfio_driver(device):
+    if device.has_vfio_driver:
         _check_free(device, "bind")
     steps: list[Step] = []
     if device.override != name:
@@ -85,7 +78,7 @@ def plan_unbind(device: SysfsDevice) -> Plan:
     now = device.driver
     if now is None:
         return Plan(title, device.name)
-    if is_vfio_driver(device):
+    if device.has_vfio_driver:
         _check_free(device, "unbind")
     return Plan(title, device.name, (take_from(device, now),))
 
@@ -99,7 +92,7 @@ def plan_release(device: SysfsDevice) -> Plan:
     title = f"release {device.name}"
     now = device.driver
     steps: list[Step] = []
-    held = is_vfio_driver(device)
+    held = device.has_vfio_driver
     if held:
         _check_free(device, "release")
     if held and now is not None:

@@ -6,6 +6,7 @@ above the table does not know which one is in use.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -125,7 +126,7 @@ class AddressSpace:
         if self._allocator is None:
             allocator = IovaAllocator(((one.start, one.last) for one in self.ranges()), self.granule)
             for mapping in self._mappings.values():
-                allocator.reserve(mapping.iova, mapping.length)
+                self._reserve(allocator, mapping)
             self._allocator = allocator
         return self._allocator
 
@@ -163,7 +164,7 @@ class AddressSpace:
                 self.allocator.free(chosen)
             raise self._map_refused(error, mapping) from error
         if iova is not None and self._allocator is not None:
-            self._allocator.reserve(iova, length)
+            self._reserve(self._allocator, mapping)
         self._mappings[chosen] = mapping
         if self._available is not None:
             self._available -= 1
@@ -270,7 +271,7 @@ class AddressSpace:
         if not self._available:  # None: not asked yet; 0: others may have unmapped meanwhile
             self._available = self.table.available()
         if self._available == 0:
-            why = causes.entry_limit(len(self._mappings), len(self._mappings))
+            why = causes.entry_limit(len(self._mappings))
             raise KernelRefused(
                 "map DMA (not asked)",
                 self.table.name,
@@ -293,7 +294,7 @@ class AddressSpace:
                 permitted=mapping.read or mapping.write,
             )
         elif error.errno == errno.ENOSPC:
-            why = causes.entry_limit(None, len(self._mappings))
+            why = causes.entry_limit(len(self._mappings))
         elif error.errno == errno.ENOMEM:
             locked = sum(one.length for one in self._mappings.values())
             why = causes.memlock(mapping.length, self._backend.sysconf("RLIMIT_MEMLOCK"), locked)
@@ -309,6 +310,16 @@ class AddressSpace:
             cause=why.sentence,
             next_step=why.next_step,
         )
+
+    def _reserve(self, allocator: IovaAllocator, mapping: Mapping) -> None:
+        """Take the granules of a mapping out.
+
+        An IOAS without a device takes mappings of single bytes (``iopt_calculate_iova_alignment`` in
+        ``drivers/iommu/iommufd/io_pagetable.c``), so two of them may share a granule, which is out already then.
+        """
+        start = mapping.iova // self.granule * self.granule
+        with contextlib.suppress(Misuse):
+            allocator.reserve(start, mapping.iova + mapping.length - start)
 
     def _known_ranges(self) -> list[tuple[int, int]]:
         try:
@@ -326,5 +337,7 @@ class AddressSpace:
             del self._mappings[start]
             if self._available is not None:
                 self._available += 1
-            if self._allocator is not None:
+            if start % self.granule or mapping.length % self.granule:
+                self._allocator = None  # its granules may hold other mappings
+            elif self._allocator is not None:
                 self._allocator.free(start)

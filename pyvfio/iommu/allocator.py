@@ -28,10 +28,13 @@ class IovaAllocator:
         self._free: SortedDict[int, int] = SortedDict()  # start -> end (exclusive)
         self._sizes: SortedSet[tuple[int, int]] = SortedSet()  # (size, start) of the same pieces
         self._used: SortedDict[int, int] = SortedDict()
+        reached = 0
         for start, last in sorted(self.ranges):
-            low, high = -(-start // granule) * granule, (min(last + 1, _MAXIMUM)) // granule * granule
+            low, high = -(-start // granule) * granule, min(last + 1, _MAXIMUM) // granule * granule
+            low = max(low, reached)  # ranges may overlap
             if low < high:
                 self._put(low, high)
+                reached = high
 
     @property
     def free_bytes(self) -> int:

@@ -13,7 +13,7 @@ from pyvfio.call import Call, read_info
 from pyvfio.errors import NotAvailable
 from pyvfio.iommu.address_space import IovaRange, Mapping
 
-__all__ = ["Type1Table"]
+__all__ = ["PREFERENCE", "Type1Table"]
 
 _EVERYTHING = IovaRange(0, (1 << 64) - 1)
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Self
 
 from pyvfio.abi import vfio as abi
 from pyvfio.call import Call
-from pyvfio.devices import SysfsDevice
 from pyvfio.errors import Misuse, NotAvailable
 from pyvfio.iommu.address_space import AddressSpace
 from pyvfio.iommu.iommufd import IoasTable, Iommufd
 from pyvfio.node import open_node
+from pyvfio.sysfs_device import SysfsDevice
 
 if TYPE_CHECKING:
     from pyvfio.host import Host

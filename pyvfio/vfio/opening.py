@@ -6,10 +6,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from pyvfio.address import Address
-from pyvfio.devices import ChannelDevice, Subchannel, SysfsDevice
+from pyvfio.devices import ChannelDevice, Subchannel
 from pyvfio.errors import Misuse, NotAvailable, PermissionDenied, WrongBus
 from pyvfio.iommu.address_space import AddressSpace
 from pyvfio.iommu.iommufd import IoasTable, Iommufd
+from pyvfio.sysfs_device import SysfsDevice
 from pyvfio.vfio.cdev import Cdev, cdev_node
 from pyvfio.vfio.container import Container
 from pyvfio.vfio.device import Device
