@@ -90,6 +90,11 @@ def build(suite: Suite, version: str, work: Path, result: Path, progress: Progre
         for link in result.glob("usr/lib/modules/*/build"):
             link.unlink()
         shutil.copy2(objects / "arch/s390/boot/bzImage", result / "bzImage")
+        # the user interface's headers, which the test of pyvfio's numbers compares with
+        run([*make, "headers"], log, "making the headers", cwd=source, env=env)
+        shutil.copytree(
+            objects / "usr/include", result / "headers/include", ignore=shutil.ignore_patterns(".*", "*.cmd")
+        )
         shutil.copy2(objects / ".config", result / "config")
 
 

@@ -89,6 +89,9 @@ def test(arguments: argparse.Namespace, machine: guest.Machine, python: Path, ro
         packages = wheel.lay_out(built, tree, arguments.suite)
         rootfs.compile_tree(python, tree, packages, log, "/src")
     progress.say(f"        {built.name}")
+    if not arguments.words and not arguments.suite:
+        with progress.stage("numbers of the ABI against this kernel's headers"):
+            _numbers(machine.kernel.parent / "headers", root, folder / "headers.log")
     target = ["suite"] if arguments.suite else ["--pyargs", "pyvfio.testing.contract"]
     words = [*arguments.words, *target]
     with progress.stage("tests on the software machine"):
@@ -115,6 +118,17 @@ def test(arguments: argparse.Namespace, machine: guest.Machine, python: Path, ro
             progress.say(f"    {line}")
     progress.say(report.closing_line())
     return 1 if report.problems else 0
+
+
+def _numbers(headers: Path, root: Path, log: Path) -> None:
+    """Compare every number and layout of pyvfio/abi with the headers of the kernel under test.  Raise StepFailed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/unit/abi/test_headers.py"]
+    env = {**os.environ, "PYVFIO_KERNEL_HEADERS": str(headers)}
+    with open(log, "w", encoding="utf-8") as out:
+        done = subprocess.run(command, cwd=root, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=600)
+    if done.returncode:
+        shown = "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-25:])
+        raise StepFailed(f"pyvfio/abi does not agree with the kernel's headers\n{shown}")
 
 
 def _guest(
