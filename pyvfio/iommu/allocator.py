@@ -28,13 +28,10 @@ class IovaAllocator:
         self._free: SortedDict[int, int] = SortedDict()  # start -> end (exclusive)
         self._sizes: SortedSet[tuple[int, int]] = SortedSet()  # (size, start) of the same pieces
         self._used: SortedDict[int, int] = SortedDict()
-        reached = 0
-        for start, last in sorted(self.ranges):
-            low, high = -(-start // granule) * granule, min(last + 1, _MAXIMUM) // granule * granule
-            low = max(low, reached)  # ranges may overlap
+        for start, end in _joined(self.ranges):
+            low, high = -(-start // granule) * granule, end // granule * granule
             if low < high:
                 self._put(low, high)
-                reached = high
 
     @property
     def free_bytes(self) -> int:
@@ -123,3 +120,14 @@ class IovaAllocator:
 
     def _words(self) -> str:
         return ", ".join(f"{start:#x}-{last:#x}" for start, last in self.ranges) or "no range at all"
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges (inclusive) as pieces (end exclusive) by address, those that touch or overlap as one."""
+    pieces: list[tuple[int, int]] = []
+    for start, last in sorted(ranges):
+        end = min(last + 1, _MAXIMUM)
+        if pieces and start <= pieces[-1][1]:
+            start, end = pieces[-1][0], max(end, pieces.pop()[1])
+        pieces.append((start, end))
+    return pieces
