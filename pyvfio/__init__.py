@@ -39,7 +39,8 @@ if TYPE_CHECKING:
         run,
         unbind,
     )
-    from pyvfio.ccw import CcwDevice, Control, ProgramResult, Read, Tic, Write
+    from pyvfio.ccw import CcwDevice
+    from pyvfio.channel_program import Control, ProgramResult, Read, Tic, Write
     from pyvfio.css.irb import Irb
     from pyvfio.css.orb import Orb
     from pyvfio.css.scsw import Scsw
@@ -56,7 +57,8 @@ _HOMES = {
     "backend": "Backend Holder backend_names open_backend",
     "binding": "Plan bind ccw_give_back ccw_take plan_bind plan_ccw_give_back plan_ccw_take plan_release plan_unbind"
     " release run unbind",
-    "ccw": "CcwDevice Control ProgramResult Read Tic Write",
+    "ccw": "CcwDevice",
+    "channel_program": "Control ProgramResult Read Tic Write",
     "css.irb": "Irb",
     "css.orb": "Orb",
     "css.scsw": "Scsw",

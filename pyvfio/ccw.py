@@ -13,29 +13,25 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from pyvfio.abi import vfio_ccw as abi
-from pyvfio.css.ccw import CCW_SIZE, Ccw, CcwFlag, Command
+from pyvfio.channel_program import ChannelCommand, LaidProgram, ProgramResult, Read, Write
+from pyvfio.css.ccw import CcwFlag, Command
 from pyvfio.css.crw import Crw
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 from pyvfio.css.schib import Schib
 from pyvfio.css.scsw import Cstat, Dstat, Fctl, Scsw, Stctl
 from pyvfio.css.senseid import SenseId
-from pyvfio.css.trace import ProgramLine, Step, StepListener
+from pyvfio.css.trace import Step, StepListener
 from pyvfio.errors import ChannelProgramFailed, Misuse, NotAvailable, PyvfioError, Timeout
 
 if TYPE_CHECKING:
-    from pyvfio.iommu.buffer import DmaBuffer
     from pyvfio.vfio import Device, Region
 
-__all__ = ["CcwDevice", "Control", "ProgramResult", "Read", "Tic", "Write"]
+__all__ = ["CcwDevice"]
 
-_NONE = CcwFlag(0)
-_LIMIT = 1 << 31
-_MOST = 256
 _FINAL = Stctl.PRIMARY | Stctl.SECONDARY | Stctl.ALERT
 _SENSE_ID_SIZE = 256
 _REFUSED = {
@@ -50,71 +46,6 @@ _REFUSED = {
     errno.EIO: "the subchannel is not operational",
     errno.EOPNOTSUPP: "vfio-ccw does not do this (transport mode, or halt and clear as part of a start)",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """A command without data, or with few bytes for the device (`data`)."""
-
-    cmd: int
-    data: bytes = b""
-    flags: CcwFlag = _NONE
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """A command that sends `data` to the device."""
-
-    cmd: int
-    data: bytes
-    flags: CcwFlag = _NONE
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """A command that takes up to `count` bytes from the device."""
-
-    cmd: int
-    count: int
-    flags: CcwFlag = _NONE
-
-
-@dataclass(frozen=True, slots=True)
-class Tic:
-    """Transfer in channel: go on at command number `to` of the program (a search loops back to itself)."""
-
-    to: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramResult:
-    """How a program ended: the `irb`, and the `data` of all its reads in order (`parts`: one each).
-
-    The last read is cut to the bytes that came, as far as the residual count tells.
-    """
-
-    irb: Irb
-    parts: tuple[bytes, ...] = ()
-
-    @property
-    def scsw(self) -> Scsw:
-        """The subchannel-status word."""
-        return self.irb.scsw
-
-    @property
-    def data(self) -> bytes:
-        """The data of all reads, joined."""
-        return b"".join(self.parts)
-
-    @property
-    def residual(self) -> int:
-        """How many bytes of the last CCW's count were not moved."""
-        return self.irb.scsw.count
-
-    @property
-    def sense(self) -> bytes:
-        """The sense bytes that came with the status; empty when there are none."""
-        return self.irb.sense
 
 
 class CcwDevice:
@@ -147,9 +78,7 @@ class CcwDevice:
 
     # starting
 
-    def run(
-        self, commands: Sequence[Control | Read | Write | Tic], *, timeout: float = 10.0, check: bool = True
-    ) -> ProgramResult:
+    def run(self, commands: Sequence[ChannelCommand], *, timeout: float = 10.0, check: bool = True) -> ProgramResult:
         """Run commands as one chained program and collect what was read.
 
         Raise `ChannelProgramFailed` when it ends with an unusual status (unless `check` is false), `Timeout` after
@@ -160,7 +89,7 @@ class CcwDevice:
             return laid.result(irb)
 
     async def run_async(
-        self, commands: Sequence[Control | Read | Write | Tic], *, timeout: float = 10.0, check: bool = True
+        self, commands: Sequence[ChannelCommand], *, timeout: float = 10.0, check: bool = True
     ) -> ProgramResult:
         """As `run`, without blocking the event loop."""
         with self._layout(commands) as laid:
@@ -288,8 +217,8 @@ class CcwDevice:
         """Write with one command (default: WRITE)."""
         return self.run([Write(cmd, data)])
 
-    def _layout(self, commands: Sequence[Control | Read | Write | Tic]) -> _Laid:
-        return _Laid(self, commands)
+    def _layout(self, commands: Sequence[ChannelCommand]) -> LaidProgram:
+        return LaidProgram(self.device.space, self.device.name, commands)
 
     def close(self) -> None:
         """Disable the interrupt; a second call does nothing."""
@@ -300,79 +229,6 @@ class CcwDevice:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-class _Laid:
-    """A program in DMA memory: the CCWs at its start, then a data area for each command."""
-
-    def __init__(self, channel: CcwDevice, commands: Sequence[Control | Read | Write | Tic]) -> None:
-        if not 0 < len(commands) <= _MOST:
-            raise Misuse(
-                "run channel program", channel.device.name, cause=f"it has {len(commands)} commands, not 1 to 256"
-            )
-        self.commands = list(commands)
-        sizes = [_size(command) for command in self.commands]
-        if max(sizes) > 0xFFFF:
-            raise Misuse("run channel program", channel.device.name, cause="a CCW moves at most 65535 bytes")
-        granule = channel.device.space.granule
-        code = -(-max(len(self.commands) * CCW_SIZE, 2048) // granule) * granule
-        self.offsets: list[int] = []
-        at = code
-        for size in sizes:
-            self.offsets.append(at)
-            at += -(-size // CCW_SIZE) * CCW_SIZE
-        self.memory: DmaBuffer = channel.device.space.buffer(max(at, code + 1), below=_LIMIT)
-        program = b"".join(ccw.to_bytes() for ccw in self._ccws())
-        self.memory.view[: len(program)] = program
-        for command, offset in zip(self.commands, self.offsets, strict=True):
-            if isinstance(command, Control | Write) and command.data:
-                self.memory.view[offset : offset + len(command.data)] = command.data
-        self.orb = Orb(fmt=1, pfch=True, c64=True, lpm=0xFF, cpa=self.memory.iova)
-
-    def _ccws(self) -> list[Ccw]:
-        ccws: list[Ccw] = []
-        base = self.memory.iova
-        for number, (command, offset) in enumerate(zip(self.commands, self.offsets, strict=True)):
-            if isinstance(command, Tic):
-                if not 0 <= command.to < len(self.commands):
-                    raise Misuse("run channel program", cause=f"TIC to command {command.to} of {len(self.commands)}")
-                ccws.append(Ccw(Command.TIC, _NONE, 0, base + command.to * CCW_SIZE, 1))
-                continue
-            flags = command.flags
-            if number + 1 < len(self.commands):
-                flags |= CcwFlag.CC
-            count = _size(command)
-            if count == 0:
-                flags |= CcwFlag.SLI
-            ccws.append(Ccw(command.cmd, flags, count, base + offset, 1))
-        return ccws
-
-    def lines(self) -> list[ProgramLine]:
-        """The program for people."""
-        base = self.memory.iova
-        return [ProgramLine(base + n * CCW_SIZE, ccw) for n, ccw in enumerate(self._ccws())]
-
-    def result(self, irb: Irb) -> ProgramResult:
-        """The data of the reads; the last one without what did not come."""
-        parts: list[bytes] = []
-        ended = (irb.scsw.cpa - self.memory.iova) // CCW_SIZE - 1
-        for number, (command, offset) in enumerate(zip(self.commands, self.offsets, strict=True)):
-            if isinstance(command, Read):
-                count = command.count - (irb.scsw.count if number == ended else 0)
-                parts.append(bytes(self.memory.view[offset : offset + max(0, count)]))
-        return ProgramResult(irb, tuple(parts))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.memory.close()
-
-
-def _size(command: Control | Read | Write | Tic) -> int:
-    if isinstance(command, Read):
-        return command.count
-    return 0 if isinstance(command, Tic) else len(command.data)
 
 
 def _decode(irb: Irb) -> str:

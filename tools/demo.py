@@ -12,7 +12,8 @@ from rich.console import Console
 from pyvfio.address import DeviceNumber, MdevUuid, PciAddress
 from pyvfio.backend import Backend
 from pyvfio.binding import Event, Phase, Plan, bind, ccw_give_back, ccw_take, release
-from pyvfio.ccw import CcwDevice, Read, Tic, Write
+from pyvfio.ccw import CcwDevice
+from pyvfio.channel_program import Read, Tic, Write
 from pyvfio.css.ccw import CcwFlag
 from pyvfio.css.trace import Step
 from pyvfio.errors import Misuse

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 import pyvfio
-from pyvfio.ccw import CcwDevice, Control, Read
+from pyvfio.ccw import CcwDevice
+from pyvfio.channel_program import Control, Read
 from pyvfio.css import CcwFlag, Command, Fctl
 from pyvfio.css.trace import Step
 from pyvfio.errors import ChannelProgramFailed, KernelRefused, Misuse, NotAvailable
