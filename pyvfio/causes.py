@@ -79,7 +79,7 @@ def map_invalid(
     ranges: Sequence[tuple[int, int]],
     permitted: bool = True,
 ) -> Cause:
-    """EINVAL on a DMA mapping: which rule it broke.  `ranges` are inclusive; all numbers are bytes."""
+    """EINVAL or EOVERFLOW on a DMA mapping: which rule it broke.  `ranges` are inclusive; all numbers are bytes."""
     if length <= 0:
         return Cause("the length is zero")
     if not permitted:

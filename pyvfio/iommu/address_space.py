@@ -284,7 +284,7 @@ class AddressSpace:
         if error.errno is None:
             return error
         why = causes.Cause()
-        if error.errno == errno.EINVAL:
+        if error.errno in (errno.EINVAL, errno.EOVERFLOW):  # iommufd: EOVERFLOW past the end
             why = causes.map_invalid(
                 mapping.iova,
                 mapping.length,
