@@ -12,28 +12,32 @@ behind its first CCW must be mapped.  Source: ``Documentation/arch/s390/vfio-ccw
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from pyvfio.abi import vfio_ccw as abi
 from pyvfio.channel_program import ChannelCommand, LaidProgram, ProgramResult, Read, Write
+from pyvfio.channel_status import decode, merge
 from pyvfio.css.ccw import CcwFlag, Command
 from pyvfio.css.crw import Crw
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
+from pyvfio.css.program import Program
 from pyvfio.css.schib import Schib
-from pyvfio.css.scsw import Cstat, Dstat, Fctl, Scsw, Stctl
+from pyvfio.css.scsw import Fctl, Scsw
 from pyvfio.css.senseid import SenseId
 from pyvfio.css.trace import Step, StepListener
 from pyvfio.errors import ChannelProgramFailed, Misuse, NotAvailable, PyvfioError, Timeout
+from pyvfio.process import ProcessMemory
 
 if TYPE_CHECKING:
     from pyvfio.vfio import Device, Region
 
 __all__ = ["CcwDevice"]
 
-_FINAL = Stctl.PRIMARY | Stctl.SECONDARY | Stctl.ALERT
 _SENSE_ID_SIZE = 256
+_PATIENCE = 1.0
 _REFUSED = {
     errno.EINVAL: "the program cannot be translated: an address in it is not mapped, or it has more than 256 CCWs",
     errno.ENOENT: "an address in the program is not mapped",
@@ -96,29 +100,48 @@ class CcwDevice:
             irb = await self.start_async(laid.orb, timeout=timeout, check=check)
             return laid.result(irb)
 
-    def start(self, orb: Orb, *, timeout: float = 10.0, check: bool = True) -> Irb:
-        """Start the program of `orb`, which lies in mapped memory, and await its end.  Raise as `run`."""
-        self._request(orb)
-        while True:
-            try:
-                self.irq.wait(timeout)
-            except Timeout as error:
-                raise self._stop(error, timeout) from error
-            irb = self._take()
-            if irb.scsw.stctl & _FINAL:
-                return self._ended(irb, check)
+    def start(self, program: Orb | Program, *, timeout: float = 10.0, check: bool = True) -> Irb:
+        """Start the program of an ORB, which lies in mapped memory, and await its end.  Raise as `run`.
 
-    async def start_async(self, orb: Orb, *, timeout: float = 10.0, check: bool = True) -> Irb:
-        """As `start`, without blocking the event loop."""
-        self._request(orb)
-        while True:
-            try:
-                await self.irq.wait_async(timeout)
-            except Timeout as error:
-                raise self._stop(error, timeout) from error
-            irb = self._take()
-            if irb.scsw.stctl & _FINAL:
-                return self._ended(irb, check)
+        A `Program` is put into the mapped memory at its address first.  The status is that of the whole function: when
+        channel end and device end come apart, they are put together.  Whatever ends the waiting early (Ctrl-C, too)
+        halts the program, so that the caller may free its memory.
+        """
+        self._request(self._orb(program))
+        irb, ended, deadline = None, False, time.monotonic() + timeout
+        try:
+            while irb is None or not ended:
+                self.irq.wait(max(0.0, deadline - time.monotonic()))
+                irb, ended = merge(irb, self._take())
+        except Timeout as error:
+            raise self._too_late(timeout, self._stop()) from error
+        except BaseException:
+            self._stop()
+            raise
+        return self._ended(irb, check)
+
+    async def start_async(self, program: Orb | Program, *, timeout: float = 10.0, check: bool = True) -> Irb:
+        """As `start`, without blocking the event loop.  A cancelled task halts its program."""
+        self._request(self._orb(program))
+        irb, ended, deadline = None, False, time.monotonic() + timeout
+        try:
+            while irb is None or not ended:
+                await self.irq.wait_async(max(0.0, deadline - time.monotonic()))
+                irb, ended = merge(irb, self._take())
+        except Timeout as error:
+            raise self._too_late(timeout, self._stop()) from error
+        except BaseException:
+            self._stop()
+            raise
+        return self._ended(irb, check)
+
+    def _orb(self, program: Orb | Program) -> Orb:
+        if isinstance(program, Orb):
+            return program
+        ccws = program.to_bytes()
+        mapping = self.device.space.holding(program.address, len(ccws))
+        ProcessMemory().write(mapping.address + program.address - mapping.iova, ccws)
+        return program.orb()
 
     def _request(self, orb: Orb) -> None:
         self._tell("Q3", "START SUBCHANNEL is requested", orb=orb)
@@ -146,20 +169,22 @@ class CcwDevice:
     def _ended(self, irb: Irb, check: bool) -> Irb:
         self._tell("Q7", "the interrupt is handed to who asked for the start")
         if check and not irb.scsw.ok:
-            raise ChannelProgramFailed("run channel program", self.device.name, cause=_decode(irb))
+            raise ChannelProgramFailed("run channel program", self.device.name, cause=decode(irb))
         return irb
 
-    def _stop(self, error: Timeout, timeout: float) -> Timeout:
-        """Halt a program that does not end, and clear if halting does not help."""
-        did = "halted"
+    def _stop(self) -> str:
+        """Halt a program that does not end, and clear if halting does not help; what was done, in words."""
         try:
-            self.halt(timeout=1.0)
+            self.halt(timeout=_PATIENCE)
+            return "halted"
         except PyvfioError:
             try:
-                self.clear(timeout=1.0)
-                did = "cleared"
+                self.clear(timeout=_PATIENCE)
+                return "cleared"
             except PyvfioError as worse:
-                did = f"left running ({worse.operation} {worse.errno_name})"
+                return f"left running ({worse.operation} {worse.errno_name})"
+
+    def _too_late(self, timeout: float, did: str) -> Timeout:
         return Timeout(
             "run channel program",
             self.device.name,
@@ -177,15 +202,30 @@ class CcwDevice:
         """CLEAR SUBCHANNEL, and the IRB of its end.  Raise the class for the errno, or `Timeout`."""
         return self._async(abi.VFIO_CCW_ASYNC_CMD_CSCH, "clear subchannel", timeout)
 
+    async def halt_async(self, *, timeout: float = 10.0) -> Irb:
+        """As `halt`, without blocking the event loop."""
+        self._command(abi.VFIO_CCW_ASYNC_CMD_HSCH, "halt subchannel")
+        await self.irq.wait_async(timeout)
+        return self._take()
+
+    async def clear_async(self, *, timeout: float = 10.0) -> Irb:
+        """As `clear`, without blocking the event loop."""
+        self._command(abi.VFIO_CCW_ASYNC_CMD_CSCH, "clear subchannel")
+        await self.irq.wait_async(timeout)
+        return self._take()
+
     def _async(self, command: int, operation: str, timeout: float) -> Irb:
+        self._command(command, operation)
+        self.irq.wait(timeout)
+        return self._take()
+
+    def _command(self, command: int, operation: str) -> None:
         region = self._region(abi.VFIO_REGION_SUBTYPE_CCW_ASYNC_CMD, operation)
         self.irq.poll()
         try:
             region.write(0, bytes(abi.CcwCmdRegion(command=command)))
         except PyvfioError as error:
             raise self._refused(error, operation) from error
-        self.irq.wait(timeout)
-        return self._take()
 
     def schib(self) -> Schib:
         """The subchannel-information block of now."""
@@ -229,14 +269,3 @@ class CcwDevice:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _decode(irb: Irb) -> str:
-    """An unusual status in words."""
-    scsw = irb.scsw
-    words = [str(scsw)]
-    if scsw.dstat & Dstat.UNIT_CHECK:
-        words.append(f"unit check, sense {irb.sense.hex() or 'not given: ask with BASIC SENSE'}")
-    if scsw.cstat & Cstat.PROGRAM_CHECK:
-        words.append("program check: a CCW before cpa breaks a rule of the architecture")
-    return "; ".join(words)

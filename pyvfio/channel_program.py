@@ -71,7 +71,8 @@ class Tic:
 class ProgramResult:
     """How a program ended: the `irb`, and the `data` of all its reads in order (`parts`: one each).
 
-    The last read is cut to the bytes that came, as far as the residual count tells.
+    The read that ended the program is cut to the bytes that came, as the residual count tells; one that the program
+    did not get to is empty.
     """
 
     irb: Irb
@@ -153,12 +154,15 @@ class LaidProgram:
         return program
 
     def result(self, irb: Irb) -> ProgramResult:
-        """The data of the reads; the last one without what did not come."""
+        """The data of the reads, as far as they came."""
         parts: list[bytes] = []
         ended = (irb.scsw.cpa - self.memory.iova) // CCW_SIZE - 1
+        known = 0 <= ended < len(self.commands)
         for number, (command, offset) in enumerate(zip(self.commands, self.offsets, strict=True)):
             if isinstance(command, Read):
                 count = command.count - (irb.scsw.count if number == ended else 0)
+                if known and number > ended:
+                    count = 0
                 parts.append(bytes(self.memory.view[offset : offset + max(0, count)]))
         return ProgramResult(irb, tuple(parts))
 
