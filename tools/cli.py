@@ -5,14 +5,16 @@ Subcommands are imported when they are used, so that ``pyvfio list`` starts fast
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
+import os
 import sys
 from typing import Any
 
 import click
 
-from pyvfio.errors import PyvfioError
+from pyvfio.errors import Misuse, PyvfioError, from_oserror
 
 __all__ = ["COMMANDS", "EXIT_CODES", "main"]
 
@@ -67,6 +69,10 @@ EXIT_CODES = {
     130: "interrupted",
 }
 """The documented exit codes."""
+
+
+_OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_HELP = "pyvfio --help, and pyvfio COMMAND --help"
 
 
 class _Lazy(click.Group):
@@ -128,14 +134,27 @@ def run(arguments: list[str]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        if "--json" not in arguments:
+            error.show()
+            return error.exit_code
+        return _tell(Misuse("read the command line", cause=error.format_message(), next_step=_HELP), True)
     except PyvfioError as error:
         return _tell(error, "--json" in arguments)
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    except OSError as error:
+        if error.errno not in _OUTPUT_ERRORS:
+            raise
+        return _output_failed(error)
+    except SystemExit:  # click's own answer to a closed pipe
+        return _output_failed(BrokenPipeError())
     return result if isinstance(result, int) else 0
+
+
+def _output_failed(error: OSError) -> int:
+    """Whoever reads has gone (``| head -1``): that is no error.  A full disk is one."""
+    sys.stdout = open(os.devnull, "w")  # the interpreter flushes it at the end  # noqa: SIM115
+    if isinstance(error, BrokenPipeError):
+        return 0
+    return _tell(from_oserror(error, "write the output", "standard output", cause="not all of it was written"), False)
 
 
 def _tell(error: PyvfioError, as_json: bool) -> int:

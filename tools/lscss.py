@@ -63,6 +63,9 @@ def lscss(host: Host, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
+    if not host.sysfs.exists("/sys/bus/css"):
+        click.echo("this host has no channel subsystem (no /sys/bus/css)", err=True)
+        return
     click.echo(HEADING)
     click.echo(RULE)
     for facts in rows:

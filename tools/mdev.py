@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pyvfio.address import MdevUuid
 from pyvfio.errors import NoSuchDevice
 from pyvfio.host import Host
 from pyvfio.mdev import MdevParent
@@ -27,7 +28,7 @@ def _parent(host: Host, name: str) -> MdevParent:
         "find mdev parent",
         name,
         path="/sys/class/mdev_bus",
-        cause=f"no mediated-device parent of this name; there is: {known}",
+        cause=f"no device of this name makes mediated devices; those that do: {known}",
         next_step="for a channel device: pyvfio ccw take DEVNO makes its subchannel a parent",
     )
 
@@ -53,7 +54,11 @@ def types(host: Host, as_json: bool, parent: str | None) -> None:
         keys = ("parent", "type", "device_api", "available_instances", "name")
         print_json([dict(zip(keys, (*row[:3], int(row[3]), row[4]), strict=True)) for row in rows])
         return
-    print_table(("PARENT", "TYPE", "API", "AVAILABLE", "NAME"), rows, empty="no mdev parents")
+    print_table(
+        ("PARENT", "TYPE", "API", "AVAILABLE", "NAME"),
+        rows,
+        empty="no device here makes mediated devices (pyvfio ccw take makes one of a subchannel)",
+    )
 
 
 @mdev.command()
@@ -85,7 +90,7 @@ def remove(host: Host, as_json: bool, uuid: str) -> None:
     Examples:
       pyvfio mdev remove 66826a94-72c4-557f-beca-d135a70628e9
     """
-    device = host.mdev(uuid)
+    device = host.mdev(MdevUuid.parse(uuid))
     device.remove()
     if as_json:
         print_json({"uuid": str(device.address), "removed": True})
@@ -112,7 +117,17 @@ def list_(host: Host, as_json: bool) -> None:
         for device in devices
     ]
     if as_json:
-        keys = ("uuid", "parent", "type", "driver", "group")
-        print_json([dict(zip(keys, row, strict=True)) for row in rows])
+        print_json(
+            [
+                {
+                    "uuid": str(device.address),
+                    "parent": str(device.parent.address),
+                    "type": device.type.id,
+                    "driver": device.driver,
+                    "group": None if device.group is None else device.group.number,
+                }
+                for device in devices
+            ]
+        )
         return
     print_table(("UUID", "PARENT", "TYPE", "DRIVER", "GROUP"), rows, empty="no mediated devices")

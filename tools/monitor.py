@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 
 import click
@@ -15,7 +16,12 @@ __all__ = ["monitor"]
 
 @click.command()
 @click.option("--bus", "subsystems", multiple=True, help="Only this subsystem (pci, css, ccw, mdev, vfio, ...).")
-@click.option("--seconds", type=float, default=None, help="Stop after so many seconds. Default: until interrupted.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=None,
+    help="Stop after so many seconds. Default: until interrupted.",
+)
 @click.option("--count", type=click.IntRange(min=1), default=None, help="Stop after so many events.")
 @host_options
 def monitor(host: Host, as_json: bool, subsystems: tuple[str, ...], seconds: float | None, count: int | None) -> None:
@@ -26,6 +32,8 @@ def monitor(host: Host, as_json: bool, subsystems: tuple[str, ...], seconds: flo
       pyvfio monitor
       pyvfio monitor --bus mdev --bus vfio --json
     """
+    if seconds is not None and math.isnan(seconds):
+        raise click.BadParameter("'nan' is not a number of seconds.", param_hint="'--seconds'")
     deadline = None if seconds is None else time.monotonic() + seconds
     seen = 0
     with host.uevents(subsystems) as stream:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from pyvfio.host import Host
 
-__all__ = ["device_argument", "host_options", "open_host"]
+__all__ = ["bus_option", "device_argument", "host_options", "open_host"]
 
 
 def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,13 +21,15 @@ def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--backend",
         envvar="PYVFIO_BACKEND",
         default=None,
+        shell_complete=_complete_backend,
         help="Whose calls: kernel (this host) or software. Default: kernel, or software with --machine.",
     )
     @click.option(
         "--machine",
         envvar="PYVFIO_MACHINE",
         default=None,
-        help="The software machine: a name (see pyvfio machines) or a .toml file.",
+        shell_complete=_complete_machine,
+        help="A software machine: a name (see pyvfio machines) or a .toml file. It lives as long as the command.",
     )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, on standard output.")
     @functools.wraps(function)
@@ -39,12 +42,26 @@ def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def open_host(backend: str | None, machine: str | None) -> Host:
     """The host that the options name."""
-    name = backend or ("software" if machine else "kernel")
+    name = backend or ("kernel" if machine is None else "software")
     if name == "software":
-        return Host(name, machine=machine or "z15-lpar")
+        return Host(name, machine="z15-lpar" if machine is None else machine)
     if machine is not None:
         raise click.UsageError(f"--machine goes with --backend software, not with --backend {name}")
     return Host(name)
+
+
+def _complete_backend(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in ("kernel", "software") if name.startswith(incomplete)]
+
+
+def _complete_machine(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The installed machines, or files when a path is begun."""
+    from importlib.metadata import entry_points
+
+    if "/" in incomplete or "." in incomplete:
+        return [CompletionItem(incomplete, type="file")]
+    names = sorted(name for point in entry_points(group="pyvfio.machines") for name in point.load()())
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -55,6 +72,15 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     except Exception:  # completion never disturbs the prompt
         return []
     return [name for name in found if name.startswith(incomplete)]
+
+
+bus_option = click.option(
+    "--bus",
+    type=click.Choice(["pci", "css", "ccw", "mdev"]),
+    default=None,
+    help="The bus of DEV. 0.0.013f names a channel device; with --bus css it names a subchannel.",
+)
+"""``--bus``, for what only the bus tells apart."""
 
 
 def device_argument(name: str = "device", **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

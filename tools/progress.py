@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import click
@@ -23,6 +24,8 @@ def show_plan(plan: Plan) -> None:
     click.echo(click.style(plan.title, bold=True) + ("" if plan.steps else ": nothing to do"))
     for number, step in enumerate(plan.steps, 1):
         click.echo(f"  {number}. {step.text}" + click.style(f"   (undo: {step.undo_text})", dim=True))
+    for note in plan.notes:
+        click.echo(f"  note: {note}")
 
 
 def watcher(quiet: bool) -> Callable[[Event], None]:
@@ -33,7 +36,9 @@ def watcher(quiet: bool) -> Callable[[Event], None]:
         if mark is None or quiet:
             return
         text, colour = mark
-        click.echo(f"  [{event.index + 1}/{event.total}] {click.style(text, fg=colour)}: {event.step.text}")
+        # Nobody reads any more (`pyvfio bind ... | head -1`): the change is still carried through, not left half done.
+        with contextlib.suppress(OSError):
+            click.echo(f"  [{event.index + 1}/{event.total}] {click.style(text, fg=colour)}: {event.step.text}")
 
     return tell
 
@@ -42,5 +47,6 @@ def plan_as_dict(plan: Plan) -> dict[str, object]:
     """The plan as plain data."""
     return {
         "title": plan.title,
+        "notes": list(plan.notes),
         "steps": [{"text": step.text, "undo": step.undo_text, "paths": list(step.paths)} for step in plan.steps],
     }

@@ -8,7 +8,7 @@ from pyvfio.binding import facts
 from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel
 from pyvfio.host import Host
 from pyvfio.sysfs_device import SysfsDevice
-from pyvfio_tools.options import device_argument, host_options
+from pyvfio_tools.options import bus_option, device_argument, host_options
 from pyvfio_tools.output import print_json, print_pairs
 
 __all__ = ["show"]
@@ -21,8 +21,8 @@ def _hex(value: int | None, digits: int = 4) -> str | None:
 def _specific(device: SysfsDevice) -> list[tuple[str, object]]:
     if isinstance(device, PciFunction):
         return [
-            ("vendor", _hex(device.vendor_id)),
-            ("device", _hex(device.device_id)),
+            ("vendor id", _hex(device.vendor_id)),
+            ("device id", _hex(device.device_id)),
             ("subsystem", f"{device.subsystem_vendor:04x}:{device.subsystem_device:04x}"),
             ("class", _hex(device.class_code, 6)),
             ("uid", _hex(device.uid)),
@@ -30,7 +30,7 @@ def _specific(device: SysfsDevice) -> list[tuple[str, object]]:
             ("function handle", _hex(device.fh, 8)),
             ("pchid", _hex(device.pchid)),
             ("function group", _hex(device.pfgid, 2)),
-            ("capabilities", ", ".join(str(capability) for capability in device.config.capabilities())),
+            ("capabilities", [str(capability) for capability in device.config.capabilities()]),
         ]
     if isinstance(device, Subchannel):
         return [
@@ -38,13 +38,13 @@ def _specific(device: SysfsDevice) -> list[tuple[str, object]]:
             ("device number", device.device_number),
             ("paths", f"pim {device.pim:02x} pam {device.pam:02x} pom {device.pom:02x}"),
             ("chpids", " ".join(f"{chpid:02x}" for chpid in device.chpids)),
-            ("mediated devices", ", ".join(str(mdev.address) for mdev in device.mdevs)),
+            ("mediated devices", [str(mdev.address) for mdev in device.mdevs]),
         ]
     if isinstance(device, ChannelDevice):
         return [
             ("control unit", device.cutype),
             ("device type", device.devtype),
-            ("online", "yes" if device.online else "no"),
+            ("online", device.online),
             ("availability", device.availability),
             ("subchannel", device.subchannel.address),
         ]
@@ -55,27 +55,29 @@ def _specific(device: SysfsDevice) -> list[tuple[str, object]]:
 
 @click.command()
 @device_argument()
+@bus_option
 @host_options
-def show(host: Host, as_json: bool, device: str) -> None:
+def show(host: Host, as_json: bool, device: str, bus: str | None) -> None:
     """Show all facts of one device: what it is, who drives it, its group, and who blocks it.
 
     \b
     Examples:
       pyvfio show 0011:00:00.0
       pyvfio show 0.0.013f --machine z15-lpar --json
+      pyvfio show 0.0.0000 --bus css --machine z15-lpar
     """
-    found = host.device(device)
+    found = host.device(device, bus=bus)
     known = facts(found)
     group = None if known.group is None else known.group.number
     pairs: list[tuple[str, object]] = [
         ("device", found.address),
         ("bus", found.bus),
         ("path", found.path),
-        ("driver", known.driver or "none"),
+        ("driver", known.driver),
         ("override", known.override),
         *_specific(found),
-        ("IOMMU group", group),
-        ("VFIO node", known.vfio_node),
+        ("iommu group", group),
+        ("vfio node", known.vfio_node),
     ]
     members = [{"address": m.name, "driver": m.driver, "blocks": m.blocks, "reason": m.reason} for m in known.members]
     holders = [str(holder) for holder in known.holders]
@@ -84,14 +86,20 @@ def show(host: Host, as_json: bool, device: str) -> None:
         print_json({**document, "group_members": members, "held_by": holders})
         return
     if members:
-        lines = [
-            f"{m['address']} driver {m['driver'] or 'none'}: {'blocks' if m['blocks'] else 'harmless'}, {m['reason']}"
-            for m in members
-        ]
+        lines = [f"{m['address']} driver {m['driver'] or 'none'}: {m['reason']}" for m in members]
         pairs.append(("group members", "\n".join(lines)))
     pairs.append(("held by", "\n".join(holders)))
-    print_pairs(pairs)
+    print_pairs((name, _words(name, value)) for name, value in pairs)
 
 
 def _plain(value: object) -> object:
-    return value if value is None or isinstance(value, int | bool) else str(value)
+    return value if value is None or isinstance(value, int | bool | list) else str(value)
+
+
+def _words(name: str, value: object) -> object:
+    """For people: what is not there is said where its absence matters."""
+    if value is None and name in ("driver", "iommu group"):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) if isinstance(value, list) else value

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import IO
 
 import click
 import pytest
 
 import pyvfio.errors
+from pyvfio.backend import Backend
+from pyvfio.binding import plan_bind
+from pyvfio.binding import run as carry_out
+from pyvfio.host import Host
 from pyvfio_tools.cli import COMMANDS, EXIT_CODES, SHORT, cli, run
+from pyvfio_tools.progress import watcher
 
 Z15 = ["--machine", "z15-lpar"]
 
@@ -35,6 +44,10 @@ MISTAKES = [
     (["mdev", "create", "0.0.0000", "vfio_ccw-io"], 3, "NoSuchDevice"),
     (["mdev", "remove", "66826a94-72c4-557f-beca-d135a70628e9"], 3, "NoSuchDevice"),
     (["mdev", "remove", "66826a94"], 2, "BadAddress"),
+    (["mdev", "remove", "-"], 2, "BadAddress"),
+    (["show", "0.0.013f", "--bus", "css"], 3, "NoSuchDevice"),
+    (["show", "0011:00:00.0", "--bus", "css"], 3, "WrongBus"),
+    (["bind", "0.0.013f"], 3, "WrongBus"),
 ]
 
 
@@ -63,6 +76,53 @@ def test_usage_errors() -> None:
     assert run(["no-such-command"]) == 2
     assert run(["list", "--backend", "kernel", "--machine", "z15-lpar"]) == 2
     assert run(["list", "--backend", "hardware"]) == 2
+    assert run(["list", "--machine", ""]) == 2
+    assert run(["monitor", "--seconds", "nan", *Z15]) == 2
+    assert run(["monitor", "--seconds", "-1", *Z15]) == 2
+    assert run(["bind", "0011:00:00.0", "--driver", "../x", *Z15]) == 2
+    assert run(["bind", "0011:00:00.0", "--driver", "", *Z15]) == 2
+
+
+def test_a_usage_error_is_json_when_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["list", "--bus", "isa", "--json"]) == 2
+    document = json.loads(capsys.readouterr().err)
+    assert "isa" in document["cause"]
+    assert document["next_step"]
+
+
+def _command(*arguments: str, stdout: int | IO[bytes]) -> subprocess.Popen[bytes]:
+    program = "import sys; from pyvfio_tools.cli import main; main(sys.argv[1:])"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments, *Z15], stdout=stdout, stderr=subprocess.PIPE, text=False
+    )
+
+
+@pytest.mark.parametrize("command", ["list", "lscss", "doctor"])
+def test_a_reader_that_goes_away_is_no_error(command: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe, _command(command, stdout=pipe) as process:
+        assert process.communicate()[1] == b""
+        assert process.returncode == 0
+
+
+def test_a_full_disk_is_an_error() -> None:
+    with open("/dev/full", "wb") as full, _command("list", stdout=full) as process:
+        assert b"ENOSPC" in process.communicate()[1]
+        assert process.returncode == 7
+
+
+def test_a_change_is_carried_through_when_nobody_reads_its_progress(
+    machine: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*args: object) -> None:
+        raise BrokenPipeError
+
+    function = Host(machine).device("0011:00:00.0")
+    plan = plan_bind(function)
+    monkeypatch.setattr("pyvfio_tools.progress.click.echo", gone)
+    carry_out(plan, progress=watcher(False))
+    assert function.driver == "vfio-pci"
 
 
 def test_a_wrong_machine_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,11 +178,16 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_show(capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(output(capsys, "show", "0011:00:00.0", "--json"))
+    assert facts["device"] == "0011:00:00.0"
+    assert facts["device_id"] == "0x1000"
     assert facts["uid"] == "0x0011"
     assert facts["driver"] == "virtio-pci"
     assert facts["group_members"][0]["blocks"] is True
     text = output(capsys, "show", "0.0.013f")
     assert "3990/e9" in text
+    assert json.loads(output(capsys, "show", "0.0.013f", "--json"))["online"] is True
+    assert json.loads(output(capsys, "show", "0060:00:00.0", "--json"))["driver"] is None
+    assert re.search(r"^device number +0\.0\.013f$", output(capsys, "show", "0.0.0000", "--bus", "css"), re.MULTILINE)
 
 
 def test_lscss_is_the_listing_that_people_know(capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,6 +204,8 @@ def test_bind_shows_its_plan_and_its_progress(capsys: pytest.CaptureFixture[str]
     text = output(capsys, "bind", "0011:00:00.0", "0060:00:00.0")
     assert "undo:" in text
     assert "ok:" in text
+    assert len(json.loads(output(capsys, "bind", "0011:00:00.0", "11:0:0.0", "--json"))) == 1, "one device, named twice"
+    assert "bind 0.0.0000 to vfio_ccw" in output(capsys, "bind", "0.0.0000", "--bus", "css")
     document = json.loads(output(capsys, "bind", "0011:00:00.0", "--dry-run", "--json"))
     assert document[0]["done"] is False
     assert document[0]["steps"]
