@@ -26,7 +26,7 @@ _LIBC.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_size_t]
 class KernelBackend:
     """A `pyvfio.backend.Backend` for the running kernel.
 
-    Descriptors that the caller has not closed are closed with the backend.
+    Descriptors are the caller's, as those of `os.open` are; closing the backend ends its uevent streams.
     """
 
     name = "kernel"
@@ -45,7 +45,6 @@ class KernelBackend:
         ]
         self._uevents = uevents
         self._streams: list[UeventStream] = []
-        self._fds: set[int] = set()
 
     def __repr__(self) -> str:
         return f"<KernelBackend {os.uname().release} {os.uname().machine}>"
@@ -58,20 +57,16 @@ class KernelBackend:
 
     def open(self, path: str, flags: int, mode: int = 0o777) -> int:
         """See `Backend.open`."""
-        fd = os.open(self._path(path), flags, mode)
-        self._fds.add(fd)
-        return fd
+        return os.open(self._path(path), flags, mode)
 
     def close(self, fd: int | None = None) -> None:
         """See `Backend.close`."""
         if fd is not None:
-            self._fds.discard(fd)
             os.close(fd)
             return
         for stream in self._streams:
             stream.close()
         self._streams.clear()
-        self._fds.clear()
 
     @overload
     def ioctl(self, fd: int, request: int, arg: int | Any = 0, mutate_flag: bool = True) -> int: ...

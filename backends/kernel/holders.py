@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-import psutil
-
 from pyvfio.backend import Holder
 
 __all__ = ["holders"]
@@ -28,6 +26,8 @@ def holders(path: str) -> list[Holder]:
 
     Raise OSError when the node is not there.
     """
+    import psutil  # slow to import, and only needed here
+
     wanted = os.stat(path)
     found: list[Holder] = []
     for process in psutil.process_iter(["name"]):

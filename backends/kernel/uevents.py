@@ -6,6 +6,7 @@ there is in an initramfs or a container.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -28,9 +29,17 @@ def udev_runs() -> bool:
 
 
 def open_stream(source: str, subsystems: Sequence[str]) -> UeventStream:
-    """A stream from `source` (auto, udev, netlink)."""
+    """A stream from `source`: ``udev``, ``netlink``, or ``auto``, which is udev where it runs and can be used.
+
+    Raise OSError: ENOPKG without libudev (with ``auto`` the kernel's own events are taken then), EPERM and the like
+    for the socket.
+    """
     if source == "udev" or (source == "auto" and udev_runs()):
-        return UdevUevents(subsystems)
+        try:
+            return UdevUevents(subsystems)
+        except ImportError as error:  # pyudev's word for a missing libudev
+            if source == "udev":
+                raise OSError(errno.ENOPKG, f"{os.strerror(errno.ENOPKG)}: {error}") from error
     return KernelUevents(subsystems)
 
 
@@ -87,9 +96,13 @@ class KernelUevents(_Stream):
 
         self._marshal: Any = MarshalUevent()
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        self._socket.bind((0, MONITOR_GROUP_KERNEL))
-        self._socket.setblocking(False)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            self._socket.bind((0, MONITOR_GROUP_KERNEL))
+            self._socket.setblocking(False)
+        except BaseException:
+            self._socket.close()
+            raise
 
     def fileno(self) -> int:
         """The socket; -1 after `close`."""

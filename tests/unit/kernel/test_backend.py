@@ -112,6 +112,34 @@ def test_streams_open_and_time_out(source: str, kind: type) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.fixture
+def no_libudev(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyudev on a machine without libudev, beside a udev that runs (as in a container)."""
+    import pyudev
+
+    def missing(*arguments: object) -> None:
+        raise ImportError("No library named udev")
+
+    monkeypatch.setattr(pyudev, "Context", missing)
+    monkeypatch.setattr("pyvfio_backends.kernel.uevents.udev_runs", lambda: True)
+
+
+@pytest.mark.usefixtures("no_libudev")
+def test_without_libudev() -> None:
+    with pytest.raises(OSError, match="No library named udev") as caught:
+        open_stream("udev", [])
+    assert caught.value.errno == errno.ENOPKG
+    with open_stream("auto", []) as stream:
+        assert isinstance(stream, KernelUevents)
+
+
+def test_closing_the_backend_leaves_the_callers_descriptors(tree: Path) -> None:
+    with open_backend("kernel", sysfs=str(tree)) as host:
+        fd = host.open("/sys/bus/file", os.O_RDONLY)
+    assert os.fstat(fd).st_size
+    os.close(fd)
+
+
 def test_kernel_uevents_keep_the_order_of_the_keys() -> None:
     trigger = Path("/sys/class/mem/null/uevent")
     if not os.access(trigger, os.W_OK):
