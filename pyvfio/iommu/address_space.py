@@ -337,7 +337,9 @@ class AddressSpace:
             del self._mappings[start]
             if self._available is not None:
                 self._available += 1
+            if self._allocator is None:
+                continue
             if start % self.granule or mapping.length % self.granule:
-                self._allocator = None  # its granules may hold other mappings
-            elif self._allocator is not None:
+                self._allocator = None  # its granules may hold other mappings; it is made again when it is needed
+            else:
                 self._allocator.free(start)
