@@ -18,6 +18,15 @@ from pyvfio_backends.software.machine import Machine
 
 __all__ = ["SoftwareBackend"]
 
+_MAX_OFFSET = (1 << 63) - 1
+_MAX_TRANSFER = (1 << 31) - 1
+"""``read`` moves no more in one call (fs/read_write.c: MAX_RW_COUNT, which is a page less)."""
+
+
+def _bytes(data: Any) -> bytes:
+    """What was written.  Raise TypeError for what has no bytes (``bytes(5)`` would make five)."""
+    return data if type(data) is bytes else bytes(memoryview(data))
+
 
 class SoftwareBackend:
     """A `pyvfio.backend.Backend` over `machine`.
@@ -41,11 +50,15 @@ class SoftwareBackend:
     def __repr__(self) -> str:
         return f"<SoftwareBackend {self.machine.name}>"
 
-    def _check(self, verb: str, path: str) -> None:
+    def _check(self, verb: str, path: str) -> str:
+        path = os.fspath(path)
+        if not isinstance(path, str):
+            raise TypeError(f"{verb}: path should be str, not {type(path).__name__}")
         if self._closed:
             raise fail(errno.EBADF, path)
         if self.faults.active:
             self.faults.check(verb, path)
+        return path
 
     def _file(self, verb: str, fd: int) -> File:
         file = self._table.get(fd)
@@ -65,9 +78,8 @@ class SoftwareBackend:
 
     def open(self, path: str, flags: int, mode: int = 0o777) -> int:
         """See `Backend.open`."""
-        path = os.fspath(path)
         with self._lock:
-            self._check("open", path)
+            path = self._check("open", path)
             self._table.reap()
             file, canonical = self._vfs.open(path, flags)
             fd = self._table.install(file, canonical, flags)
@@ -80,10 +92,11 @@ class SoftwareBackend:
             self._close_all()
             return
         with self._lock:
-            if self.faults.active:
-                self.faults.check("close", self._table.path(fd))
+            path = self._table.path(fd)
             self._table.close(fd)
             self._clock.settle()
+            if self.faults.active:
+                self.faults.check("close", path)  # close(2) frees the number also when it fails
 
     def _close_all(self) -> None:
         with self._lock:
@@ -97,7 +110,9 @@ class SoftwareBackend:
     def read(self, fd: int, n: int) -> bytes:
         """See `Backend.read`."""
         with self._lock:
-            data = self._readable("read", fd).read(n)
+            if n < 0:
+                raise fail(errno.EINVAL)
+            data = self._readable("read", fd).read(min(n, _MAX_TRANSFER))
             self._clock.settle()
             return data
 
@@ -107,28 +122,28 @@ class SoftwareBackend:
             file = self._file("write", fd)
             if not self._table.description(fd).writable:
                 raise fail(errno.EBADF)
-            taken = file.write(bytes(data))
+            taken = file.write(_bytes(data))
             self._clock.settle()
             return taken
 
     def pread(self, fd: int, n: int, offset: int) -> bytes:
         """See `Backend.pread`."""
         with self._lock:
-            if n < 0 or offset < 0:
+            if n < 0 or not 0 <= offset <= _MAX_OFFSET:
                 raise fail(errno.EINVAL)
-            data = self._readable("pread", fd).pread(n, offset)
+            data = self._readable("pread", fd).pread(min(n, _MAX_TRANSFER), offset)
             self._clock.settle()
             return data
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         """See `Backend.pwrite`."""
         with self._lock:
-            if offset < 0:
+            if not 0 <= offset <= _MAX_OFFSET:
                 raise fail(errno.EINVAL)
             file = self._file("pwrite", fd)
             if not self._table.description(fd).writable:
                 raise fail(file.pwrite_when_read_only)
-            taken = file.pwrite(bytes(data), offset)
+            taken = file.pwrite(_bytes(data), offset)
             self._clock.settle()
             return taken
 
@@ -174,25 +189,25 @@ class SoftwareBackend:
     def listdir(self, path: str) -> list[str]:
         """See `Backend.listdir`."""
         with self._lock:
-            self._check("listdir", path)
+            path = self._check("listdir", path)
             return self._vfs.listdir(path)
 
     def readlink(self, path: str) -> str:
         """See `Backend.readlink`."""
         with self._lock:
-            self._check("readlink", path)
+            path = self._check("readlink", path)
             return self._vfs.readlink(path)
 
     def stat(self, path: str) -> os.stat_result:
         """See `Backend.stat`."""
         with self._lock:
-            self._check("stat", path)
+            path = self._check("stat", path)
             return self._vfs.stat(path, follow=True)
 
     def lstat(self, path: str) -> os.stat_result:
         """See `Backend.lstat`."""
         with self._lock:
-            self._check("lstat", path)
+            path = self._check("lstat", path)
             return self._vfs.stat(path, follow=False)
 
     # the rest
@@ -206,7 +221,7 @@ class SoftwareBackend:
     def holders(self, path: str) -> list[Holder]:
         """See `Backend.holders`."""
         with self._lock:
-            self._check("holders", path)
+            path = self._check("holders", path)
             _, canonical = self._vfs.resolve(path)
             import psutil  # slow to import, and only needed here
 

@@ -110,7 +110,6 @@ class DescriptorTable:
                 yield fd
 
     def close_all(self) -> None:
-        """Close every number, last opened first."""
-        for fd in reversed(list(self._by_fd)):
-            if fd in self._by_fd:
-                self.close(fd)
+        """Close every number, last opened first, and those that `os.dup` made meanwhile."""
+        while self._by_fd:
+            self.close(next(reversed(self._by_fd)))

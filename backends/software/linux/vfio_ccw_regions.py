@@ -37,6 +37,7 @@ __all__ = ["OFFSET_SHIFT", "AsyncRegion", "CrwRegion", "IoRegion", "Region", "Sc
 OFFSET_SHIFT = 10
 _CODE = struct.Struct("=i")
 _COMMAND = struct.Struct("=I")
+_MAX_ERRNO = 4095  # include/linux/err.h
 _READ = vfio_abi.VFIO_REGION_INFO_FLAG_READ
 _READ_WRITE = vfio_abi.VFIO_REGION_INFO_FLAG_READ | vfio_abi.VFIO_REGION_INFO_FLAG_WRITE
 
@@ -88,6 +89,8 @@ class _RequestRegion(Region):
             _CODE.pack_into(self.data, self.code_at, result)
         # Without a request the word counts that was there, which may be the user's own.
         (code,) = _CODE.unpack_from(self.data, self.code_at)
+        if code < -_MAX_ERRNO:
+            raise fail(errno.EIO)  # no errno: a C library hands the number on, and the caller's errno means nothing
         if code < 0:
             raise fail(-code)
         return code or len(data)
