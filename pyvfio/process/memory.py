@@ -154,12 +154,17 @@ def _mem_call(call: Callable[[], _Result]) -> _Result:
 
 
 class ProcessMemory:
-    """The memory of process `pid` (default: this one)."""
+    """The memory of process `pid` (default: the process that asks, which after a fork is the child)."""
 
-    __slots__ = ("pid",)
+    __slots__ = ("_pid",)
 
     def __init__(self, pid: int | None = None) -> None:
-        self.pid = os.getpid() if pid is None else pid
+        self._pid = pid
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return os.getpid() if self._pid is None else self._pid
 
     def read(self, address: int, count: int) -> bytes:
         """Copy `count` bytes from `address`.  Raise OSError EFAULT when any of them cannot be read."""

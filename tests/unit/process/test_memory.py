@@ -212,3 +212,21 @@ def test_a_kernel_without_cross_memory_attach(code: int, mocker: MockerFixture) 
         with pytest.raises(OSError) as caught:
             OWN.write(_address_of(page), b"x")
         assert caught.value.errno == errno.EFAULT
+
+
+def test_memory_of_a_child_is_its_own() -> None:
+    """After a fork, the memory of "this process" is the child's and never the parent's."""
+    memory = ProcessMemory()
+    with AnonymousMemory(mmap.PAGESIZE) as shared:
+        page = ctypes.create_string_buffer(b"parent", 16)
+        child = os.fork()
+        if child == 0:
+            try:
+                page.value = b"child"
+                shared.view[:5] = memory.read(ctypes.addressof(page), 5)
+                memory.write(ctypes.addressof(page), b"CHILD")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert bytes(shared.view[:5]) == b"child"
+        assert page.value == b"parent"
