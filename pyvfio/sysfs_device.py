@@ -82,8 +82,12 @@ class SysfsDevice:
 
     @property
     def override(self) -> str | None:
-        """``driver_override``, None when it is not set or the bus has none."""
-        text = self.sysfs.attribute(f"{self.link_path}/driver_override")
+        """``driver_override``, None when it is not set or the bus has none.
+
+        Plans go by it, so an error is raised and never taken for "not set".
+        """
+        path = f"{self.link_path}/driver_override"
+        text = self.sysfs.read_text(path) if self.sysfs.exists(path) else None
         return None if text in (None, "", _NO_OVERRIDE) else text
 
     @property

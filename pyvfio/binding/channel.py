@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyvfio.address import DeviceNumber, MdevUuid
+from pyvfio.address import DeviceNumber, MdevUuid, PciAddress, SubchannelId, parse_address
 from pyvfio.binding.plan import Plan, run
 from pyvfio.binding.step import Progress, Step
 from pyvfio.binding.steps import (
@@ -21,7 +21,7 @@ from pyvfio.binding.steps import (
     wait_for,
 )
 from pyvfio.devices import ChannelDevice, MediatedDevice, Subchannel, find_subchannel
-from pyvfio.errors import DeviceBusy, NoSuchDevice, NotAvailable
+from pyvfio.errors import DeviceBusy, NoSuchDevice, NotAvailable, WrongBus
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
@@ -44,7 +44,7 @@ class Taken:
 
 
 def _find(host: Host, device_number: str | DeviceNumber) -> tuple[ChannelDevice, Subchannel]:
-    number = device_number if isinstance(device_number, DeviceNumber) else DeviceNumber.parse(device_number)
+    number = device_number if isinstance(device_number, DeviceNumber) else _number(device_number)
     device = ChannelDevice(host.sysfs, number)
     if device.exists:
         return device, device.subchannel
@@ -54,10 +54,34 @@ def _find(host: Host, device_number: str | DeviceNumber) -> tuple[ChannelDevice,
             "find channel device",
             str(number),
             path=device.link_path,
-            cause="no subchannel has a device of this number",
-            next_step="pyvfio lscss lists the subchannels; pyvfio list those devices which have a driver",
+            cause=_why_missing(host, number),
+            next_step="pyvfio lscss lists the subchannels and their devices",
         )
     return device, subchannel
+
+
+def _number(text: str) -> DeviceNumber:
+    """The device number in `text`.  Raise `WrongBus` for the address of another bus."""
+    address = parse_address(text)
+    if isinstance(address, DeviceNumber):
+        return address
+    raise WrongBus(
+        "find channel device",
+        str(address),
+        cause=f"it is an address of bus {address.subsystem}, not of a channel device (0.0.013f)",
+        next_step=f"pyvfio bind {address}" if isinstance(address, PciAddress) else "pyvfio mdev list shows its parent",
+    )
+
+
+def _why_missing(host: Host, number: DeviceNumber) -> str:
+    if not host.sysfs.exists("/sys/bus/css"):
+        return "this host has no channel subsystem (no bus css)"
+    other = Subchannel(host.sysfs, SubchannelId(number.cssid, number.ssid, number.number))
+    if other.exists and other.device_number is not None:
+        return (
+            f"no subchannel has a device of this number; {number} is a subchannel, its device is {other.device_number}"
+        )
+    return "no subchannel has a device of this number"
 
 
 def plan_ccw_take(host: Host, device_number: str | DeviceNumber, *, uuid: MdevUuid | str | None = None) -> Plan:
@@ -133,8 +157,7 @@ def ccw_take(
     device, subchannel = _find(host, device_number)
     was_online = device.exists and device.online
     plan = run(plan_ccw_take(host, device_number, uuid=name), progress)
-    mdevs = subchannel.mdevs
-    return Taken(mdevs[0] if mdevs else MediatedDevice(host.sysfs, name), subchannel, was_online, plan)
+    return Taken(MediatedDevice(host.sysfs, name), subchannel, was_online, plan)  # one of another name is refused
 
 
 def ccw_give_back(

@@ -1,0 +1,208 @@
+"""Each call that binding makes fails in turn: the host ends in its old state or the wanted one; the error says which.
+
+The machine is small, so that all of its ``/sys`` and ``/dev`` can be compared after each failure.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pyvfio import binding
+from pyvfio.errors import PyvfioError, RollbackFailed, StepFailed
+from pyvfio.host import Host
+from pyvfio_backends.software.backend import SoftwareBackend
+from pyvfio_backends.software.description import ChannelPathSpec, FunctionSpec, MachineSpec, SubchannelSpec
+from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, Symlink
+from pyvfio_backends.software.machine import Machine
+
+FUNCTION = "0011:00:00.0"
+DEVICE = "0.0.013f"
+UUID = "66826a94-72c4-557f-beca-d135a70628e9"
+CODES = (errno.EIO, errno.ENODEV, errno.EBUSY, errno.EACCES)
+COUNTERS = ("uevent_seqnum", "diskseq", "uevent", "stat")
+"""Attributes with numbers that a kernel never gives out twice."""
+
+Action = Callable[[Host], object]
+
+
+def _nothing(host: Host) -> None:
+    """The machine as it is booted."""
+
+
+def _bind(host: Host) -> object:
+    return binding.bind(host.function(FUNCTION))
+
+
+def _bind_back(host: Host) -> object:
+    return binding.bind(host.function(FUNCTION), "virtio-pci")
+
+
+def _unbind(host: Host) -> object:
+    return binding.unbind(host.function(FUNCTION))
+
+
+def _release(host: Host) -> object:
+    return binding.release(host.function(FUNCTION))
+
+
+def _take(host: Host) -> object:
+    return binding.ccw_take(host, DEVICE, uuid=UUID)
+
+
+def _give_back(host: Host) -> object:
+    return binding.ccw_give_back(host, DEVICE, online=True)
+
+
+OPERATIONS: dict[str, tuple[Action, Action]] = {
+    "bind": (_nothing, _bind),
+    "bind_back": (_bind, _bind_back),
+    "unbind": (_nothing, _unbind),
+    "release": (_bind, _release),
+    "ccw_take": (_nothing, _take),
+    "ccw_give_back": (_take, _give_back),
+}
+"""What is done before, and what is done while calls fail."""
+
+
+class Rig:
+    """A machine with a PCI function and a DASD, in the state that `prepare` makes."""
+
+    def __init__(self, prepare: Action) -> None:
+        spec = MachineSpec(
+            "small",
+            paths=[ChannelPathSpec(0)],
+            subchannels=[SubchannelSpec("0.0.0005", DEVICE, "dasd-3390", driver="dasd-eckd", online=True)],
+            functions=[FunctionSpec(0x11, 0x10, "virtio-rng", driver="virtio-pci")],
+        )
+        self.backend = SoftwareBackend(Machine(spec))
+        self.faults = self.backend.faults
+        self.host = Host(self.backend)
+        prepare(self.host)
+        self.before = self.state()
+
+    def state(self) -> dict[str, str]:
+        """Every name of the host with its kind, target or text (read below the seam, where nothing fails)."""
+        found: dict[str, str] = {}
+        waiting: list[tuple[str, Node]] = [("", self.backend.machine.kernel.vfs.root)]
+        while waiting:
+            path, node = waiting.pop()
+            if isinstance(node, Directory):
+                found[path] = "directory"
+                for name in node.names():
+                    if path == "/sys/module" or (path.startswith("/sys/bus/") and name == "devices"):
+                        continue  # constant, and links to what is looked at anyway
+                    below = node.lookup(name)
+                    assert below is not None
+                    waiting.append((f"{path}/{name}", below))
+            elif isinstance(node, Symlink):
+                found[path] = f"-> {node.target}"
+            elif isinstance(node, Attribute) and node.show is not None and not path.endswith(COUNTERS):
+                try:
+                    found[path] = str(node.show())
+                except OSError as error:
+                    found[path] = f"errno {error.errno}"
+            else:
+                found[path] = oct(node.st_mode)
+        return found
+
+    def calls(self, action: Action) -> list[tuple[str, str]]:
+        """The calls of an action that succeeds."""
+        log = self.faults.log = []
+        action(self.host)
+        self.faults.log = None
+        return log
+
+    def close(self) -> None:
+        self.backend.close()
+
+
+class Sweep:
+    """One operation, again and again; a machine is made anew when one was changed."""
+
+    def __init__(self, name: str) -> None:
+        self.prepare, self.action = OPERATIONS[name]
+        rig = Rig(self.prepare)
+        self.log = rig.calls(self.action)
+        self.wanted = rig.state()
+        rig.close()
+        self.rig = Rig(self.prepare)
+        self.descriptors = len(os.listdir("/proc/self/fd"))
+
+    def fail(self, number: int, code: int, times: int) -> PyvfioError | None:
+        """Do it while calls `number` to `number` + `times` - 1 (-1: all from there on) fail; the error."""
+        self.rig.faults.fail("*", code, nth=number, times=times)
+        try:
+            self.action(self.rig.host)
+        except PyvfioError as error:
+            return error
+        finally:
+            self.rig.faults.clear()
+        return None
+
+    def end(self) -> dict[str, str]:
+        """The state that the operation left; the next one begins anew if it changed anything."""
+        state = self.rig.state()
+        assert len(os.listdir("/proc/self/fd")) == self.descriptors, "a descriptor was left open"
+        if state != self.rig.before:
+            self.rig.close()
+            self.rig = Rig(self.prepare)
+        return state
+
+
+@pytest.fixture
+def sweep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
+    monkeypatch.setattr(binding.steps, "_PATIENCE", 1.0)  # nobody waits long for what cannot come
+    made = Sweep(request.param)
+    yield made
+    made.rig.close()
+
+
+def _differences(state: dict[str, str], other: dict[str, str]) -> list[str]:
+    return sorted(
+        f"{path}: {other.get(path)} became {state.get(path)}"
+        for path in state.keys() | other.keys()
+        if state.get(path) != other.get(path)
+    )[:6]
+
+
+@pytest.mark.parametrize("sweep", OPERATIONS, indirect=True)
+def test_each_call_fails_once(sweep: Sweep) -> None:
+    """One failure: an error and the old state, or no error and the wanted state."""
+    assert len(sweep.log) > 10
+    for number, (verb, path) in enumerate(sweep.log, 1):
+        writes = verb in ("write", "close")
+        for code in CODES if writes else CODES[number % len(CODES) :][:1]:
+            before, words = sweep.rig.before, f"call {number}: {verb} {path} {errno.errorcode[code]}"
+            error = sweep.fail(number, code, 1)
+            state = sweep.end()
+            if error is None:
+                assert not _differences(state, sweep.wanted), words
+                continue
+            words += f" -> {type(error).__name__}: {error}"
+            assert not isinstance(error, RollbackFailed), words
+            assert not _differences(state, before), words
+            if isinstance(error, StepFailed):
+                assert "as it was before" in error.next_step, words
+            assert str(error), words
+
+
+@pytest.mark.parametrize("sweep", OPERATIONS, indirect=True)
+def test_all_calls_fail_from_one_on(sweep: Sweep) -> None:
+    """No call helps any more: the old state and an error, or a rollback that says what is left to do."""
+    for number, (verb, path) in enumerate(sweep.log, 1):
+        code = CODES[number % len(CODES)]
+        before, words = sweep.rig.before, f"from call {number} on: {verb} {path} {errno.errorcode[code]}"
+        error = sweep.fail(number, code, -1)
+        state = sweep.end()
+        changed = _differences(state, before)
+        assert error is not None, words
+        words += f" -> {type(error).__name__}: {error}"
+        if changed:
+            assert isinstance(error, RollbackFailed), (words, changed)
+            assert "not undone" in error.cause, words
+        elif isinstance(error, StepFailed):
+            assert "as it was before" in error.next_step, words
