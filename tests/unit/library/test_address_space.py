@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import BELL, DISK, machine_of
+from small_machine import BELL, DISK, machine_of
 
 import pyvfio
 from pyvfio.errors import Misuse, NotAvailable, PartialUnmap

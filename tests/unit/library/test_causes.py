@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import BELL, DISK, machine_of
+from small_machine import BELL, DISK, machine_of
 
 import pyvfio
 from pyvfio import causes

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from conftest import machine_of
+from small_machine import machine_of
 
 import pyvfio
 from pyvfio import CcwDevice, Control, Read, Tic, Write

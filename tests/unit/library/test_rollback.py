@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from conftest import BELL, DISK, machine_of, state
+from small_machine import BELL, DISK, machine_of, state
 
 import pyvfio
 from pyvfio.binding import Phase, Plan, Step, undo
