@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from pyvfio.abi import vfio_ccw as abi
 from pyvfio.channel_program import ChannelCommand, LaidProgram, ProgramResult, Read, Write
@@ -27,7 +27,7 @@ from pyvfio.css.program import Program
 from pyvfio.css.schib import Schib
 from pyvfio.css.scsw import Fctl, Scsw
 from pyvfio.css.senseid import SenseId
-from pyvfio.css.trace import Step, StepListener
+from pyvfio.css.trace import Step, StepDetails, StepListener
 from pyvfio.errors import ChannelProgramFailed, Misuse, NotAvailable, PyvfioError, Timeout
 from pyvfio.process import ProcessMemory
 
@@ -70,9 +70,9 @@ class CcwDevice:
         self.irq.enable()
         self._tell("Q2", "an eventfd awaits the end of I/O")
 
-    def _tell(self, name: str, text: str, **more: object) -> None:
+    def _tell(self, name: str, text: str, **details: Unpack[StepDetails]) -> None:
         if self._trace is not None:
-            self._trace(Step(name, self.device.name, text, **more))  # type: ignore[arg-type]
+            self._trace(Step(name, self.device.name, text, **details))
 
     def _region(self, subtype: int, what: str) -> Region:
         region = self.device.find_region(abi.VFIO_REGION_TYPE_CCW, subtype)

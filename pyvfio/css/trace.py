@@ -27,12 +27,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
 from pyvfio.css.ccw import Ccw
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 
-__all__ = ["ProgramLine", "Step", "StepListener"]
+__all__ = ["ProgramLine", "Step", "StepDetails", "StepListener"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,16 @@ class ProgramLine:
     def __str__(self) -> str:
         words = " IDAWs " + " ".join(f"{word:#x}" for word in self.idaws) if self.idaws else ""
         return f"{self.address:#x}: {self.ccw}{words}"
+
+
+class StepDetails(TypedDict, total=False):
+    """What a step can have besides its name, device and text; see `Step`."""
+
+    orb: Orb
+    program: tuple[ProgramLine, ...]
+    condition_code: int
+    result: int
+    irb: Irb
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any, Self
 from pyvfio.abi import vfio, vfio_ccw
 from pyvfio.backend import Backend
 from pyvfio.css import Ccw, CcwFlag, Command, Fctl, Irb, Orb, Schib, Scsw
+from pyvfio.css.ccw import NO_FLAGS
 from pyvfio.process import AnonymousMemory, EventFd
 from pyvfio.testing import requests
 from pyvfio.testing.attributes import OpenFiles
@@ -36,7 +37,7 @@ def nop(cda: int, *, chained: bool = False) -> Ccw:
     return Ccw(Command.NOP, CcwFlag.SLI | CcwFlag.CC if chained else CcwFlag.SLI, 1, cda)
 
 
-def tic(target: int, flags: CcwFlag = CcwFlag(0)) -> Ccw:  # noqa: B008
+def tic(target: int, flags: CcwFlag = NO_FLAGS) -> Ccw:
     """Transfer in channel."""
     return Ccw(Command.TIC, flags, 0, target)
 

@@ -65,11 +65,12 @@ class _Override:
         assert self.driver == self.driver_before, f"{self.address} did not go back to {self.driver_before}"
 
 
-class BoundFunction(_Override):
-    """A PCI function bound to vfio-pci, given back at the end of the ``with`` block."""
+class _VfioNodes:
+    """Where a device that a VFIO driver has is opened."""
 
-    def __init__(self, backend: Backend, address: str) -> None:
-        super().__init__(backend, "pci", address)
+    backend: Backend
+    sysfs: Attributes
+    path: str
 
     @property
     def group_number(self) -> int:
@@ -85,6 +86,13 @@ class BoundFunction(_Override):
     def cdev(self) -> str:
         """The node of the device itself."""
         return f"/dev/vfio/devices/{self.backend.listdir(f'{self.path}/vfio-dev')[0]}"
+
+
+class BoundFunction(_Override, _VfioNodes):
+    """A PCI function bound to vfio-pci, given back at the end of the ``with`` block."""
+
+    def __init__(self, backend: Backend, address: str) -> None:
+        super().__init__(backend, "pci", address)
 
     def __enter__(self) -> Self:
         self.take("vfio-pci")
@@ -139,7 +147,7 @@ class BoundSubchannel(_Override):
         self.give_back()
 
 
-class BoundMdev:
+class BoundMdev(_VfioNodes):
     """A mediated device; removed at the end of the ``with`` block if it still exists."""
 
     def __init__(self, backend: Backend, uuid: str) -> None:
@@ -148,21 +156,6 @@ class BoundMdev:
         self.uuid = uuid
         self.address = uuid
         self.path = f"/sys/bus/mdev/devices/{uuid}"
-
-    @property
-    def group_number(self) -> int:
-        """The (software) group."""
-        return int(self.sysfs.link(f"{self.path}/iommu_group") or -1)
-
-    @property
-    def group(self) -> str:
-        """The group's node."""
-        return f"/dev/vfio/{self.group_number}"
-
-    @property
-    def cdev(self) -> str:
-        """The node of the device itself."""
-        return f"/dev/vfio/devices/{self.backend.listdir(f'{self.path}/vfio-dev')[0]}"
 
     def remove(self) -> None:
         """Remove it; blocks while it is open."""

@@ -17,6 +17,7 @@ Sources: ``drivers/s390/virtio/virtio_ccw.c``, ``drivers/s390/char/raw3270.c``, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from pyvfio.css.ccw import NO_FLAGS, Ccw
 from pyvfio_backends.software.linux.block import Disk, add_disk, remove_disk
@@ -108,7 +109,7 @@ class Terminal3270Driver(CcwDriver):
             node.devnode = (major, minor, f"3270/{word}{minor}")
             kernel.add_class_device(node, quiet=quiet)
         for name, text in (("columns", "80"), ("model", "2"), ("rows", "24")):
-            device.extra[name] = Attribute(lambda text=text: f"{text}\n")  # type: ignore[misc]
+            device.extra[name] = Attribute(partial("{}\n".format, text))
         device.options = {**device.options, "minor": minor}
 
     def hide(self, device: CcwDevice) -> None:

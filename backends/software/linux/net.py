@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.driver_core import Device
@@ -101,7 +102,7 @@ class Interface(Device):
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
         entries: dict[str, Node] = {name: _constant(f"{text}\n") for name, text in _CONSTANTS.items()}
-        entries |= {name: _setting(name, lambda text=text: text) for name, text in _SETTINGS.items()}  # type: ignore[misc]
+        entries |= {name: _setting(name, partial(str, text)) for name, text in _SETTINGS.items()}
         entries |= {name: Attribute(_failing(errno.EINVAL)) for name in _DOWN}
         entries |= {name: Attribute(_failing(errno.EOPNOTSUPP)) for name in _NO_PORT}
         entries |= {

@@ -20,14 +20,14 @@ import errno
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from pyvfio.abi import vfio_ccw as abi
 from pyvfio.css.instructions import OperandException
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 from pyvfio.css.scsw import Actl, Fctl, Scsw
-from pyvfio.css.trace import Step
+from pyvfio.css.trace import Step, StepDetails
 from pyvfio_backends.software.linux.vfio_ccw_cp import ChannelProgram
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ class CcwMachine:
         self._io_work: Callable[[], None] | None = None
         self._interrupts = 0
 
-    def _step(self, name: str, text: str, **details: object) -> None:
+    def _step(self, name: str, text: str, **details: Unpack[StepDetails]) -> None:
         css = self.sch.css
         if css.listeners:
-            css.step(Step(name, self.sch.name, text, **details))  # type: ignore[arg-type]
+            css.step(Step(name, self.sch.name, text, **details))
 
     # events from the user
 

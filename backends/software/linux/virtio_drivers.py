@@ -8,7 +8,7 @@ from __future__ import annotations
 from pyvfio_backends.software.linux.block import Disk, add_disk, remove_disk
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.net import Interface, add_interface, remove_interface
-from pyvfio_backends.software.linux.vfs import Attribute
+from pyvfio_backends.software.linux.vfs import Attribute, Node
 from pyvfio_backends.software.linux.virtio import VirtioBus, VirtioDevice, VirtioDriver
 
 __all__ = ["VIRTIO_BLK", "VIRTIO_CONSOLE", "VIRTIO_NET", "VIRTIO_P9", "VIRTIO_RNG", "register_drivers"]
@@ -63,7 +63,7 @@ class _Port(Device):
         self.devnode = (_PORT_MAJOR, number, name)
         self.label = label
 
-    def attributes(self) -> dict[str, Attribute]:  # type: ignore[override]
+    def attributes(self) -> dict[str, Node]:
         return {"name": Attribute(lambda: f"{self.label}\n")}
 
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvfio.address import PciAddress
@@ -233,10 +234,7 @@ class ZpciDev:
         """The s390 files of the PCI device."""
         facts = self.function.facts
         unique = self.facility.uid_checking
-        segments = {
-            f"segment{n}": Attribute(lambda value=facts.pfip[n]: f"{value:#04x}\n")  # type: ignore[misc]
-            for n in range(PFIP_SEGMENTS)
-        }
+        segments = {f"segment{n}": Attribute(partial("{:#04x}\n".format, facts.pfip[n])) for n in range(PFIP_SEGMENTS)}
         entries: dict[str, Node] = {
             "function_id": Attribute(lambda: f"{self.fid:#010x}\n"),
             "function_handle": Attribute(lambda: f"{self.function.fh:#010x}\n"),

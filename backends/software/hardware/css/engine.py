@@ -156,15 +156,19 @@ class ChannelProgram:
         status.sense = ending.sense
         return False
 
-    def _fetch(self, address: int) -> tuple[int, int, int, int]:
-        """Fetch and check the CCW at `address`: command, flags, count, data address."""
+    def _fetch_raw(self, address: int) -> bytes:
+        """The bytes of the CCW at `address`; the status points behind it from now on.  Raise `ChannelCheck`."""
         self.status.cpa = address + CCW_SIZE
         if address >= self._limit:
             raise ChannelCheck(Cstat.PROGRAM_CHECK)
         try:
-            raw = self._storage.read(address, CCW_SIZE)
+            return self._storage.read(address, CCW_SIZE)
         except StorageError:
             raise ChannelCheck(Cstat.PROGRAM_CHECK) from None
+
+    def _fetch(self, address: int) -> tuple[int, int, int, int]:
+        """Fetch and check the CCW at `address`: command, flags, count, data address."""
+        raw = self._fetch_raw(address)
         if self._fmt:
             cmd, flags, count, cda = _FORMAT_1.unpack(raw)
             if cmd == _TIC:
@@ -195,13 +199,7 @@ class ChannelProgram:
         """The next CCW of a data chain; its command code is not looked at, a TIC may lie between."""
         address = self.status.cpa
         for after_tic in (False, True):
-            self.status.cpa = address + CCW_SIZE
-            if address >= self._limit:
-                raise ChannelCheck(Cstat.PROGRAM_CHECK)
-            try:
-                raw = self._storage.read(address, CCW_SIZE)
-            except StorageError:
-                raise ChannelCheck(Cstat.PROGRAM_CHECK) from None
+            raw = self._fetch_raw(address)
             if self._fmt:
                 cmd, flags, count, cda = _FORMAT_1.unpack(raw)
                 is_tic = cmd == _TIC
