@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pyvfio.abi.layout import AbiStructure, Capability, parse_capability_chain
 from pyvfio.backend import Backend, WritableBuffer
-from pyvfio.errors import MalformedAnswer, from_oserror
+from pyvfio.errors import MalformedAnswer, Misuse, explained, from_oserror
 
 __all__ = ["Call", "read_info"]
 
@@ -17,7 +17,10 @@ _TRIES = 4
 
 
 class Call:
-    """Makes ioctl calls on one descriptor of `backend`; `obj` and `path` are the words for its errors."""
+    """Makes ioctl calls on one descriptor of `backend`; `obj` and `path` are the words for its errors.
+
+    After `end` or `close` no call is made any more: the number may be another file's by then.
+    """
 
     __slots__ = ("backend", "fd", "obj", "path")
 
@@ -28,11 +31,24 @@ class Call:
         self.path = path
 
     def __call__(self, operation: str, request: int, arg: int | WritableBuffer = 0) -> int:
-        """Make the call.  Raise the class of `pyvfio.errors` for its errno."""
+        """Make the call.  Raise the class of `pyvfio.errors` for its errno, `Misuse` after the end."""
+        if self.fd < 0:
+            raise Misuse(operation, self.obj, path=self.path, cause="it was closed")
         try:
             return self.backend.ioctl(self.fd, request, arg)
         except OSError as error:
             raise from_oserror(error, operation, self.obj, path=self.path) from error
+
+    def end(self) -> None:
+        """Make no more calls; the descriptor is somebody else's to close."""
+        self.fd = -1
+
+    def close(self) -> None:
+        """Close the descriptor; a second call does nothing.  Raise the class for the errno."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            with explained("close", self.obj, path=self.path):
+                self.backend.close(fd)
 
 
 def read_info(

@@ -74,7 +74,11 @@ class DmaBuffer:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.close()
+        try:
+            self.close()
+        except BufferError:
+            if exc[0] is None:
+                raise  # else the slice is in the frames of that error, which says more; the memory goes with it
 
     def __repr__(self) -> str:
         return f"<DmaBuffer iova={self.iova:#x} length={self.length:#x}>"

@@ -30,6 +30,7 @@ class Iommufd:
     def __init__(self, host: Host) -> None:
         self.backend = host.backend
         self._fd = open_node(host.sysfs, _NODE, "open iommufd")
+        self._calls = [Call(self.backend, self._fd, _NODE, _NODE)]
 
     def fileno(self) -> int:
         """The descriptor (-1 after `close`)."""
@@ -38,20 +39,26 @@ class Iommufd:
     def allocate(self) -> AddressSpace:
         """A new, empty address space."""
         argument = abi.IoasAlloc.sized()
-        Call(self.backend, self._fd, _NODE, _NODE)("allocate IOAS", abi.IOMMU_IOAS_ALLOC, argument)
+        self._calls[0]("allocate IOAS", abi.IOMMU_IOAS_ALLOC, argument)
         return AddressSpace(IoasTable(self, int(argument.out_ioas_id)), self.backend)
 
     def destroy(self, number: int) -> None:
         """Destroy an object by its number.  Raise `DeviceBusy` while a device uses it."""
-        Call(self.backend, self._fd, f"iommufd object {number}", _NODE)(
-            "destroy", abi.IOMMU_DESTROY, abi.Destroy.sized(id=number)
-        )
+        self._calls[0](f"destroy object {number}", abi.IOMMU_DESTROY, abi.Destroy.sized(id=number))
+
+    def call(self, name: str) -> Call:
+        """Calls with the words for an object of this iommufd; they end with it."""
+        made = Call(self.backend, self._fd, name, _NODE)
+        self._calls.append(made)
+        return made
 
     def close(self) -> None:
         """Close the descriptor; a second call does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            self.backend.close(fd)
+        self._fd = -1
+        first, *others = self._calls
+        for call in others:
+            call.end()
+        first.close()
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +75,7 @@ class IoasTable:
     def __init__(self, iommufd: Iommufd, ioas_id: int) -> None:
         self.iommufd = iommufd
         self.ioas_id = ioas_id
-        self._call = Call(iommufd.backend, iommufd.fileno(), self.name, _NODE)
+        self._call = iommufd.call(self.name)
 
     @property
     def name(self) -> str:

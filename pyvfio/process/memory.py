@@ -286,7 +286,7 @@ class AnonymousMemory:
         if self._view is not None:
             self._view.release()
             self._view = None
-            self._map.close()
+        self._map.close()
 
     def __enter__(self) -> Self:
         return self

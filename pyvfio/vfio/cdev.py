@@ -88,7 +88,7 @@ class Cdev:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             space, self.space = self.space, None
-            self.backend.close(fd)
+            self._call.close()
             if space is not None:
                 space.refresh()
 

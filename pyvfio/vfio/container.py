@@ -139,10 +139,11 @@ class Container:
             if self._space is not None:
                 self._space.close()
             for group in list(self._groups):
-                group.unset_container()
+                if group.fileno() >= 0:
+                    group.unset_container()
             self._groups.clear()
         finally:
-            self.backend.close(fd)
+            self._call.close()
 
     def __enter__(self) -> Self:
         return self

@@ -209,6 +209,7 @@ class Device:
             return
         with self._resources, ExitStack() as first:
             first.callback(self._close_fd)
+            first.callback(self._call.end)
             for region in self._regions.values():
                 first.callback(region.close)
             for irq in self._irqs.values():

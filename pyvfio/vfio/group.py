@@ -93,7 +93,7 @@ class Group:
                 finally:
                     self._fd = -1
         finally:
-            self.backend.close(fd)
+            self._call.close()
 
     def __enter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from pyvfio.address import Address
+from pyvfio.call import Call
 from pyvfio.devices import ChannelDevice, Subchannel
 from pyvfio.errors import Misuse, NotAvailable, PermissionDenied, WrongBus
 from pyvfio.iommu.address_space import AddressSpace
@@ -139,7 +140,7 @@ def _by_group(host: Host, device: SysfsDevice, shared: Container | None, why: st
             host.backend,
             device.name,
             fd,
-            close_fd=lambda: host.backend.close(fd),
+            close_fd=Call(host.backend, fd, device.name).close,
             space=space,
             way="group",
             why=why,

@@ -1,0 +1,95 @@
+"""What is used after it was closed says so, and never reaches the file that has its descriptor number now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pyvfio.binding import bind
+from pyvfio.errors import KernelRefused, Misuse
+from pyvfio.host import Host
+from pyvfio.iommu.iommufd import Iommufd
+from pyvfio.vfio import Device, open_device
+from pyvfio.vfio.container import Container
+from pyvfio.vfio.group import Group
+
+FUNCTION = "0030:00:00.0"
+OTHER = "0020:00:00.0"
+MSIX = 2
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    with Host("software", machine="lab-s390x") as opened:
+        for name in (FUNCTION, OTHER):
+            bind(opened.function(name))
+        yield opened
+
+
+@pytest.mark.parametrize("way", ["group", "iommufd"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda device: device.reset(),
+        lambda device: device.irq(MSIX).enable(),
+        lambda device: device.irq(MSIX).trigger(),
+        lambda device: device.region(3),
+        lambda device: device.feature.probe(0),
+        lambda device: device.space.ranges(),
+    ],
+)
+def test_a_closed_device_leaves_the_next_one_alone(host: Host, way: str, use: Callable[[Device], object]) -> None:
+    """The descriptors of the second device have the numbers of the first one's."""
+    first = open_device(host, FUNCTION, way=way)
+    assert first.irq(MSIX).count > 0
+    assert first.info.num_irqs
+    number = first.fileno()
+    first.close()
+    with open_device(host, OTHER, way=way) as second:
+        assert second.fileno() == number
+        with pytest.raises(Misuse, match="it was closed"):
+            use(first)
+        second.irq(MSIX).enable()
+
+
+def test_closed_nodes_say_so(host: Host) -> None:
+    container, iommufd = Container(host), Iommufd(host)
+    group = Group(host, host.function(FUNCTION).group.number)  # type: ignore[union-attr]
+    space = iommufd.allocate()
+    for node in (group, container, iommufd):
+        node.close()
+        node.close()
+    for use in (group.status, lambda: container.supports(1), iommufd.allocate, space.ranges):
+        with pytest.raises(Misuse, match="it was closed"):
+            use()
+
+
+@pytest.mark.parametrize("way", ["group", "iommufd"])
+def test_closing_after_the_host_is_an_error_of_this_library(host: Host, way: str) -> None:
+    device = open_device(host, FUNCTION, way=way)
+    host.close()
+    with pytest.raises(KernelRefused, match="EBADF"):
+        device.close()
+    device.close()
+
+
+def test_an_error_is_not_hidden_by_a_slice_that_it_keeps(host: Host) -> None:
+    def work() -> None:
+        with open_device(host, FUNCTION) as device, device.space.buffer(1) as buffer:
+            slice_ = buffer.view[:4]
+            raise KeyError(bytes(slice_))
+
+    with pytest.raises(KeyError):
+        work()
+
+
+def test_memory_is_freed_when_the_slice_is_gone(host: Host) -> None:
+    with open_device(host, FUNCTION) as device:
+        buffer = device.space.buffer(1)
+        memory, kept = buffer._memory, buffer.view[:4]
+        with pytest.raises(BufferError):
+            buffer.close()
+        kept.release()
+        buffer.close()
+        assert memory._map.closed
