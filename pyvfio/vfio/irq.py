@@ -14,7 +14,7 @@ from typing import Self
 
 from pyvfio.abi import vfio as abi
 from pyvfio.call import Call
-from pyvfio.errors import Misuse, Timeout
+from pyvfio.errors import Misuse, Timeout, explained
 from pyvfio.process import EventFd
 
 __all__ = ["Irq"]
@@ -32,6 +32,7 @@ class Irq:
         self.count = int(info.count)
         self.flags = abi.IrqInfoFlags(info.flags)
         self.eventfds: list[EventFd] = []
+        self._awaited: dict[int, asyncio.Future[None]] = {}
 
     @property
     def eventfd(self) -> bool:
@@ -92,6 +93,8 @@ class Irq:
         finally:
             for event in events:
                 event.close()
+            for ready in self._awaited.values():
+                ready.get_loop().call_soon_threadsafe(_resolve, ready)
 
     def mask(self, vector: int = 0) -> None:
         """Hold back a vector.  Raise the class for the errno (ENOTTY where it cannot be masked)."""
@@ -124,23 +127,32 @@ class Irq:
         """Wait up to `timeout` seconds (None: for ever) and take the count.  Raise `Timeout` or `Misuse`."""
         event = self._event(vector)
         try:
-            return event.wait(timeout)
+            with explained("wait for interrupt", self._name):
+                return event.wait(timeout)
         except Timeout as error:
             raise Timeout("wait for interrupt", self._name, cause=error.cause) from None
 
     async def wait_async(self, timeout: float | None = None, vector: int = 0) -> int:
-        """As `wait`, without blocking the event loop."""
+        """As `wait`, without blocking the event loop; one task at a time may await a vector.
+
+        Raise `Timeout`, or `Misuse`: another task awaits it, or it was disabled meanwhile.
+        """
         event = self._event(vector)
-        loop = asyncio.get_running_loop()
+        if vector in self._awaited:
+            raise Misuse("wait for interrupt", self._name, cause=f"another task awaits vector {vector}")
+        loop, fd = asyncio.get_running_loop(), event.fileno()
         try:
             async with asyncio.timeout(timeout):
                 while not (count := event.read()):
-                    ready: asyncio.Future[None] = loop.create_future()
-                    loop.add_reader(event.fileno(), _resolve, ready)
+                    ready = self._awaited[vector] = loop.create_future()
+                    loop.add_reader(fd, _resolve, ready)
                     try:
                         await ready
                     finally:
-                        loop.remove_reader(event.fileno())
+                        del self._awaited[vector]
+                        loop.remove_reader(fd)
+                    if event.fileno() < 0:
+                        raise Misuse("wait for interrupt", self._name, cause="it was disabled meanwhile")
                 return count
         except TimeoutError:
             raise Timeout("wait for interrupt", self._name, cause=f"nothing came within {timeout} s") from None

@@ -193,6 +193,32 @@ def test_a_cancelled_wait_leaves_no_reader(irq: Irq) -> None:
         assert asyncio.run(cancel()) == 1
 
 
+def test_one_task_awaits_a_vector(irq: Irq) -> None:
+    async def two() -> int:
+        first = asyncio.create_task(irq.wait_async(5.0))
+        await asyncio.sleep(0)
+        with pytest.raises(Misuse, match="another task"):
+            await irq.wait_async(5.0)
+        irq.eventfds[0].signal()
+        return await first
+
+    with irq:
+        irq.enable(1)
+        assert asyncio.run(two()) == 1
+
+
+def test_disabled_while_it_is_awaited(irq: Irq) -> None:
+    async def disable() -> None:
+        task = asyncio.create_task(irq.wait_async(5.0))
+        await asyncio.sleep(0)
+        irq.disable()
+        with pytest.raises(Misuse, match="disabled meanwhile"):
+            await task
+
+    irq.enable(1)
+    asyncio.run(disable())
+
+
 def test_close_frees_all(irq: Irq) -> None:
     before = open_fds()
     for _ in range(3):
