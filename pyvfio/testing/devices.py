@@ -11,7 +11,7 @@ from pyvfio.backend import Backend
 from pyvfio.testing.attributes import Attributes
 from pyvfio.testing.expect import settles
 
-__all__ = ["MDEV_UUID", "BoundFunction", "BoundSubchannel"]
+__all__ = ["MDEV_UUID", "BoundFunction", "BoundMdev", "BoundSubchannel"]
 
 MDEV_UUID = "66826a94-72c4-557f-beca-d135a70628e9"
 """The mediated device that the contract makes."""

@@ -33,11 +33,16 @@ class DeviceNodes(Protocol):
     """What `open_device` needs of a bound device."""
 
     @property
-    def address(self) -> str: ...
+    def address(self) -> str:
+        """Its name in its group."""
+
     @property
-    def group(self) -> str: ...
+    def group(self) -> str:
+        """The group's node."""
+
     @property
-    def cdev(self) -> str: ...
+    def cdev(self) -> str:
+        """The node of the device itself."""
 
 
 class OpenDevice:

@@ -22,7 +22,7 @@ import pytest
 
 from pyvfio.backend import Backend, open_backend
 
-__all__ = ["backend", "lab", "machine", "software_machine"]
+__all__ = ["Lab", "backend", "lab", "machine", "software_machine"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -15,7 +15,7 @@ from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Disk", "add_disk", "remove_disk"]
+__all__ = ["Disk", "add_disk", "letters", "remove_disk"]
 
 _FIRST_SEQUENCE = 9
 """The first disk's ``diskseq``: eight loop devices come before it."""

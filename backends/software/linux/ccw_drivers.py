@@ -40,7 +40,7 @@ _DASD_BLOCK = 4 * 1024
 _SECTOR = 512
 
 
-class VirtioCcwDriver(CcwDriver):
+class _VirtioCcwDriver(CcwDriver):
     """``virtio_ccw``: sets its devices online by itself, a moment after it took them."""
 
     ids = ((_VIRTIO, None, None, None),)
@@ -87,7 +87,7 @@ class _Terminal(Device):
     pass
 
 
-class Terminal3270Driver(CcwDriver):
+class _Terminal3270Driver(CcwDriver):
     """``3270``: an online terminal has a tty and a full-screen device."""
 
     ids = (
@@ -122,7 +122,7 @@ class Terminal3270Driver(CcwDriver):
         device.extra.clear()
 
 
-class DasdEckdDriver(CcwDriver):
+class _DasdEckdDriver(CcwDriver):
     """``dasd-eckd``: an online volume is a disk of 4 KiB blocks, twelve on a track."""
 
     ids = tuple(
@@ -164,7 +164,7 @@ class DasdEckdDriver(CcwDriver):
                 remove_disk(child)
 
 
-class ZfcpDriver(CcwDriver):
+class _ZfcpDriver(CcwDriver):
     """``zfcp``: FCP adapters; the SCSI host behind an online one is not shown."""
 
     ids = ((0x1731, 0x03, 0x1732, 0x03), (0x1731, 0x03, 0x1732, 0x04))
@@ -174,7 +174,7 @@ class ZfcpDriver(CcwDriver):
         super().__init__(bus, "zfcp")
 
 
-class QethDriver(CcwDriver):
+class _QethDriver(CcwDriver):
     """``qeth``: holds OSA subchannels; only a ccwgroup of three of them could go online."""
 
     ids = ((0x1731, 0x01, 0x1732, 0x01), (0x1731, 0x05, 0x1732, 0x05), (0x1731, 0x02, 0x1732, 0x03))
@@ -188,9 +188,9 @@ ALWAYS = ("3270", "virtio_ccw")
 """The drivers of every kernel here; the others are loaded when a machine's description names them."""
 
 DRIVERS: dict[str, Callable[[CcwBus], CcwDriver]] = {
-    "3270": Terminal3270Driver,
-    "virtio_ccw": VirtioCcwDriver,
-    "dasd-eckd": DasdEckdDriver,
-    "zfcp": ZfcpDriver,
-    "qeth": QethDriver,
+    "3270": _Terminal3270Driver,
+    "virtio_ccw": _VirtioCcwDriver,
+    "dasd-eckd": _DasdEckdDriver,
+    "zfcp": _ZfcpDriver,
+    "qeth": _QethDriver,
 }

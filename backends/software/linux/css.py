@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.chp import ChannelPathDevice
     from pyvfio_backends.software.machine import Machine
 
-__all__ = ["Css", "CssBus", "boot", "css_of"]
+__all__ = ["BoundDevices", "Css", "CssBus", "boot", "css_of"]
 
 _SETS = 4
 _NUMBERS = 1 << 16

@@ -13,7 +13,7 @@ from pyvfio_backends.software.linux.vfs import fail
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
 
-__all__ = ["DmaDomain", "LockedMemory", "Mapping"]
+__all__ = ["DmaDomain", "LockedMemory", "Mapping", "Mappings"]
 
 
 class Mapping:

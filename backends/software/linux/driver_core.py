@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.kernel import Kernel
 
-__all__ = ["Bus", "Device", "DeviceClass", "DeviceSource", "Driver", "override_attribute"]
+__all__ = ["Bus", "Device", "DeviceClass", "DeviceDirectory", "DeviceSource", "Driver", "override_attribute"]
 
 _SYNTHETIC = re.compile(
     rb"(add|remove|change|move|online|offline|bind|unbind)"

@@ -75,7 +75,7 @@ class IoSubchannelDriver(CssDriver):
         """See `Driver.remove`."""
         if isinstance(device, SubchannelDevice):
             self._end_recognition(device)
-            ccw = ccw_device_of(device)
+            ccw = _ccw_device_of(device)
             if ccw is not None and ccw.bus is not None:
                 ccw.bus.remove(ccw)
             device.extra.clear()
@@ -111,7 +111,7 @@ class IoSubchannelDriver(CssDriver):
         self.kernel.clock.schedule(0.0, lambda: self._register(bus, sch, identity))
 
     def _register(self, bus: CcwBus, sch: SubchannelDevice, identity: SenseId) -> None:
-        if sch.driver is not self or ccw_device_of(sch) is not None:
+        if sch.driver is not self or _ccw_device_of(sch) is not None:
             return
         sch.update_schib()
         device = CcwDevice(bus, sch, identity)
@@ -122,7 +122,7 @@ class IoSubchannelDriver(CssDriver):
 
     def sch_event(self, sch: SubchannelDevice) -> None:
         """See `CssDriver.sch_event`."""
-        ccw = ccw_device_of(sch)
+        ccw = _ccw_device_of(sch)
         action = self._action(sch, ccw)
         if action in (_Action.UNREGISTER, _Action.UNREGISTER_DEVICE, _Action.REATTACH) and ccw is not None:
             ccw.state = CcwState.NOT_OPERATIONAL
@@ -247,7 +247,7 @@ class _Recognition:
         self.memory.free(self.address)
 
 
-def ccw_device_of(sch: SubchannelDevice) -> CcwDevice | None:
+def _ccw_device_of(sch: SubchannelDevice) -> CcwDevice | None:
     """The ccw device below a subchannel."""
     for child in sch.children.values():
         if isinstance(child, CcwDevice):

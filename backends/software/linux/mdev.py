@@ -161,11 +161,11 @@ class MdevDevice(Device):
         return {"mdev_type": self.mediated_by.type_path(self.kind)} if self.active else {}
 
     def _remove(self, data: bytes) -> None:
-        if kstrtoul_or_einval(data) and self.bus is not None and self.active:
+        if _kstrtoul_or_einval(data) and self.bus is not None and self.active:
             self.bus.remove(self)
 
 
-def kstrtoul_or_einval(data: bytes) -> int:
+def _kstrtoul_or_einval(data: bytes) -> int:
     """``kstrtoul`` in any base, with EINVAL for whatever is wrong."""
     try:
         return kstrtoul(data, 0)

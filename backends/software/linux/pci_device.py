@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.zpci import ZpciDev
 
-__all__ = ["ROM", "PciDevice", "Resource", "ResourceFlag"]
+__all__ = ["ROM", "PciDevice", "Resource", "ResourceFlag", "SavedState"]
 
 ROM = 6
 RESOURCES = 13

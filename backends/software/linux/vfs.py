@@ -19,10 +19,14 @@ from pyvfio_backends.software.linux.file import File
 
 __all__ = [
     "Attribute",
+    "AttributeFile",
     "BinaryAttribute",
+    "BinaryAttributeFile",
     "CharacterDevice",
     "Directory",
+    "DirectoryFile",
     "Node",
+    "Opener",
     "StaticDirectory",
     "Symlink",
     "Vfs",
