@@ -118,7 +118,12 @@ class BadAddress(PyvfioError):
     exit_code = 2
 
     def __init__(self, text: str, cause: str, next_step: str = "") -> None:
-        super().__init__("read address", repr(text), cause=cause, next_step=next_step)
+        super().__init__(
+            "read address",
+            repr(text),
+            cause=cause,
+            next_step=next_step or "pyvfio list shows the addresses of this host",
+        )
         self.text = text
 
 
@@ -129,7 +134,14 @@ class BadMachine(PyvfioError):
 
     def __init__(self, path: str, key: str, line: int | None, cause: str, next_step: str = "") -> None:
         where = path if line is None else f"{path}:{line}"
-        super().__init__("read machine file", key or "machine", path=where, cause=cause, next_step=next_step)
+        place = where if key or line is not None else ""  # without either, the file itself is the object
+        super().__init__(
+            "read machine file",
+            key or path,
+            path=place,
+            cause=cause,
+            next_step=next_step or "docs/machines.md describes machine files; pyvfio machines lists those installed",
+        )
         self.key = key
         self.line = line
 

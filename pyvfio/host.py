@@ -211,7 +211,7 @@ class Host:
             names = [str(other) for other in devices_on(self.sysfs, bus)]
             at = bisect.bisect(names, name)
             near = names[max(0, at - _NEARBY // 2) : at + _NEARBY // 2]
-            cause = f"bus {bus} has no such device; nearby: {', '.join(near)}" if near else f"bus {bus} has no device"
+            cause = f"bus {bus} has no such device; nearby: {', '.join(near)}" if near else f"bus {bus} has no devices"
             cause += self._other_reading(device)
         return NoSuchDevice(
             "find device", name, path=device.link_path, cause=cause, next_step="pyvfio list shows what there is"

@@ -11,6 +11,7 @@ import posixpath
 import threading
 
 from pyvfio.backend import Backend, Holder
+from pyvfio.causes import Cause, not_permitted
 from pyvfio.errors import Misuse, Timeout, explained, from_oserror
 
 __all__ = ["Sysfs"]
@@ -102,12 +103,22 @@ class Sysfs:
             raise failures[0]
 
     def _write(self, path: str, text: str) -> None:
-        with explained("write", path=path):
+        try:
             fd = self.backend.open(path, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 self.backend.write(fd, text.encode())
             finally:
                 self.backend.close(fd)
+        except OSError as error:
+            why = self._not_permitted(path) if error.errno in (errno.EACCES, errno.EPERM) else Cause()
+            raise from_oserror(error, "write", path=path, cause=why.sentence, next_step=why.next_step) from error
+
+    def _not_permitted(self, path: str) -> Cause:
+        try:
+            status = self.backend.stat(path)
+        except OSError:
+            return Cause(next_step="run as root")
+        return not_permitted(path, status.st_mode, status.st_uid, status.st_gid)
 
     def exists(self, path: str) -> bool:
         """Whether `path` can be found (a dangling link cannot)."""

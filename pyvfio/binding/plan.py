@@ -38,15 +38,18 @@ def run(plan: Plan, progress: Progress | None = None) -> Plan:
     """Do the steps in order; each is read back.  The plan is returned.
 
     When one fails, that and the earlier ones are undone in reverse and `StepFailed` is raised; `RollbackFailed` when
-    an inverse fails too, which then says what is left.  An interruption (Ctrl-C) is followed by the rollback as well.
+    an inverse fails too, which then says what is left.  An interruption (Ctrl-C) or an exception of `progress` is
+    followed by the rollback as well.
     """
     tell = progress or _quiet
     total = len(plan.steps)
     for index, step in enumerate(plan.steps):
-        tell(Event(step, Phase.START, index, total))
         try:
+            tell(Event(step, Phase.START, index, total))
             step.do()
             problem = step.verify()
+            if not problem:
+                tell(Event(step, Phase.DONE, index, total))
         except PyvfioError as error:
             tell(Event(step, Phase.FAILED, index, total, str(error)))
             _roll_back(plan, index, tell, error)
@@ -65,7 +68,6 @@ def run(plan: Plan, progress: Progress | None = None) -> Plan:
                 cause=f"the kernel took the write, but reading back: {problem}",
                 next_step="the host is as it was before; the kernel log (dmesg) may say why",
             )
-        tell(Event(step, Phase.DONE, index, total))
     return plan
 
 

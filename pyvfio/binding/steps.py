@@ -14,7 +14,7 @@ from pyvfio import causes
 from pyvfio.address import MdevUuid
 from pyvfio.binding.step import Step
 from pyvfio.devices import ChannelDevice, MediatedDevice
-from pyvfio.errors import NotAvailable, PyvfioError, Timeout
+from pyvfio.errors import NotAvailable, PermissionDenied, PyvfioError, Timeout
 from pyvfio.mdev import MdevParent
 from pyvfio.sysfs_device import SysfsDevice
 
@@ -60,6 +60,8 @@ def _bind(device: SysfsDevice, driver: str) -> None:
     path = _driver_file(device, driver, "bind")
     try:
         device.sysfs.write_text(path, device.name)
+    except PermissionDenied:
+        raise
     except PyvfioError as error:
         why = causes.bind_refused(driver, device.name, override=device.override, now=device.driver)
         raise type(error)(

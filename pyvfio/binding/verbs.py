@@ -20,7 +20,8 @@ def _check_bus(device: SysfsDevice, operation: str) -> None:
     if isinstance(device, PciFunction | Subchannel):
         return
     step = {
-        ChannelDevice: f"pyvfio ccw take {device.name}: its subchannel is what vfio_ccw has",
+        ChannelDevice: f"pyvfio ccw {'give-back' if operation == 'release' else 'take'} {device.name}"
+        ": its subchannel is what vfio_ccw has",
         MediatedDevice: "a mediated device has its driver from the start; remove it with pyvfio mdev remove",
     }.get(type(device), "")
     raise WrongBus(operation, device.name, cause=f"it is on bus {device.bus}, not on pci or css", next_step=step)

@@ -15,7 +15,7 @@ import pytest
 
 import pyvfio.errors
 from pyvfio.backend import Backend
-from pyvfio.binding import plan_bind
+from pyvfio.binding import Event, Phase, plan_bind
 from pyvfio.binding import run as carry_out
 from pyvfio.host import Host
 from pyvfio_tools.cli import COMMANDS, EXIT_CODES, SHORT, cli, run
@@ -38,7 +38,9 @@ MISTAKES = [
     (["bind", "0.0.4711"], 3, "NoSuchDevice"),
     (["bind", "0011:00:00.0", "--driver", "no-such-driver"], None, None),
     (["release", "0099:00:00.0"], 3, "NoSuchDevice"),
-    (["ccw", "take", "0011:00:00.0"], None, None),
+    (["ccw", "take", "0011:00:00.0"], 3, "WrongBus"),
+    (["ccw", "take", "66826a94-72c4-557f-beca-d135a70628e9"], 3, "WrongBus"),
+    (["ccw", "take", "0.0.0000"], 3, "NoSuchDevice"),
     (["ccw", "take", "0.0.013f", "--uuid", "not-a-uuid"], 2, "BadAddress"),
     (["ccw", "give-back", "0.0.4711"], 3, "NoSuchDevice"),
     (["mdev", "create", "0.0.0000", "vfio_ccw-io"], 3, "NoSuchDevice"),
@@ -68,6 +70,7 @@ def test_mistakes_have_their_exit_code_and_say_what_to_do(
     document = json.loads(capsys.readouterr().err)
     assert document["exit_code"] == got
     assert document["cause"]
+    assert document["next_step"]
     assert kind is None or document["error"] == kind
 
 
@@ -104,6 +107,24 @@ def test_a_reader_that_goes_away_is_no_error(command: str) -> None:
     with os.fdopen(writer, "wb") as pipe, _command(command, stdout=pipe) as process:
         assert process.communicate()[1] == b""
         assert process.returncode == 0
+
+
+def test_a_change_is_rolled_back_when_its_progress_function_fails(machine: Backend) -> None:
+    def fail(event: Event) -> None:
+        if event.phase is Phase.DONE and event.index == 1:
+            raise ValueError("a bug of the caller")
+
+    function = Host(machine).device("0011:00:00.0")
+    with pytest.raises(ValueError, match="a bug"):
+        carry_out(plan_bind(function), progress=fail)
+    assert (function.driver, function.override) == ("virtio-pci", None)
+
+
+def test_colours_can_be_turned_off(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert "\x1b[" in output(capsys, "doctor")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" not in output(capsys, "doctor")
 
 
 def test_a_full_disk_is_an_error() -> None:
