@@ -108,11 +108,14 @@ Exit codes:
 
 @click.group(cls=_Lazy, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pyvfio", prog_name="pyvfio")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Take a device away from the kernel and give it to a program or a guest, and give it back.
 
     Every command works on this host (--backend kernel, the default) or on a software machine (--machine NAME).
     """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -65,7 +65,8 @@ def groups(host: Host) -> Iterator[Finding]:
             "IOMMU",
             PROBLEM,
             "PCI functions but no IOMMU groups: the IOMMU is off",
-            "turn it on in the firmware, and on the kernel command line (intel_iommu=on; AMD and s390x have it on)",
+            "turn it on in the firmware and on the kernel command line (intel_iommu=on; AMD and s390x have it on); "
+            "a virtual machine must be given a virtual IOMMU",
         )
     else:
         yield Finding("IOMMU", OK, "no PCI functions; mediated devices need no IOMMU")

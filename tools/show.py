@@ -6,6 +6,7 @@ import click
 
 from pyvfio.binding import facts
 from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel
+from pyvfio.errors import MalformedAnswer
 from pyvfio.host import Host
 from pyvfio.sysfs_device import SysfsDevice
 from pyvfio_tools.options import bus_option, device_argument, host_options
@@ -16,6 +17,14 @@ __all__ = ["show"]
 
 def _hex(value: int | None, digits: int = 4) -> str | None:
     return None if value is None else f"0x{value:0{digits}x}"
+
+
+def _capabilities(device: PciFunction) -> list[str] | None:
+    """None where sysfs shows only the first 64 bytes of configuration space, as it does without CAP_SYS_ADMIN."""
+    try:
+        return [str(capability) for capability in device.config.capabilities()]
+    except MalformedAnswer:
+        return None
 
 
 def _specific(device: SysfsDevice) -> list[tuple[str, object]]:
@@ -30,7 +39,7 @@ def _specific(device: SysfsDevice) -> list[tuple[str, object]]:
             ("function handle", _hex(device.fh, 8)),
             ("pchid", _hex(device.pchid)),
             ("function group", _hex(device.pfgid, 2)),
-            ("capabilities", [str(capability) for capability in device.config.capabilities()]),
+            ("capabilities", _capabilities(device)),
         ]
     if isinstance(device, Subchannel):
         return [
@@ -98,6 +107,8 @@ def _plain(value: object) -> object:
 
 def _words(name: str, value: object) -> object:
     """For people: what is not there is said where its absence matters."""
+    if value is None and name == "capabilities":
+        return "unknown (only root may read all of configuration space)"
     if value is None and name in ("driver", "iommu group"):
         return "none"
     if isinstance(value, bool):
