@@ -62,7 +62,11 @@ lint: $(VENV)/.dev
 	cd build/src && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml
 	$(BIN)/codespell pyvfio backends fixtures/machines tools tests docs README.md CHANGELOG.md Makefile
 
-docs: $(VENV)/.demo
+$(VENV)/.docs: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet "$$(ls build/dist/pyvfio-*.whl)[docs]"
+	@touch $@
+
+docs: $(VENV)/.docs
 	$(BIN)/python docs/generate.py
 
 clean:

@@ -8,24 +8,38 @@
 from __future__ import annotations
 
 import ast
+import warnings
+from importlib import metadata
 from pathlib import Path
 
 import click
-from click_man.core import write_man_pages
 
 from pyvfio_tools.cli import EXIT_CODES, cli
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+DATE = "2026-11-21"
+"""On the manual pages: the day of the version, so that the pages change only with the commands."""
 
 
 def man() -> None:
     """One page for the command and one for each subcommand."""
+    from click_man.core import write_man_pages  # only this page needs it; it is in the extra "docs"
+
     target = DOCS / "man"
     target.mkdir(exist_ok=True)
     for old in target.glob("*.1"):
         old.unlink()
-    write_man_pages("pyvfio", cli, version="0.1.0", target_dir=str(target), date="2026-11-21")
+    whole = click.Group("pyvfio", help=cli.help, epilog=cli.epilog, params=cli.params)
+    context = click.Context(cli, info_name="pyvfio")
+    for name in cli.list_commands(context):  # click-man looks at `commands`, where a lazy group has none yet
+        whole.add_command(cli.get_command(context, name), name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_man_pages("pyvfio", whole, version=metadata.version("pyvfio"), target_dir=str(target), date=DATE)
+    codes = [f".TP\n\\fB{code}\\fP\n{meaning}\n" for code, meaning in EXIT_CODES.items()]
+    for page in sorted(target.glob("*.1")):
+        page.write_text(page.read_text().rstrip() + "\n.SH EXIT STATUS\n" + "".join(codes))
 
 
 def commands() -> None:
@@ -33,7 +47,10 @@ def commands() -> None:
     text = ["# Commands", "", "Written by `make docs` from the commands themselves.", ""]
 
     def walk(command: click.Command, path: list[str], parent: click.Context | None) -> None:
-        context = click.Context(command, info_name=path[-1], parent=parent, terminal_width=100)
+        settings = {"help_option_names": ["-h", "--help"]} if parent is None else {}
+        context = click.Context(
+            command, info_name=path[-1], parent=parent, terminal_width=100, max_content_width=100, **settings
+        )
         text.extend([f"## `{' '.join(path)}`", "", "```", command.get_help(context), "```", ""])
         if isinstance(command, click.Group):
             for name in command.list_commands(context):
@@ -54,7 +71,7 @@ def raises() -> list[tuple[str, str]]:
         for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "NotModelled" and node.args:
-                    found.append((str(path.relative_to(ROOT)), _text(node.args[0])))
+                    found.append((str(path.relative_to(ROOT)), _text(node.args[0]).removeprefix("not modelled: ")))
     return found
 
 
