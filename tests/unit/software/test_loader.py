@@ -37,7 +37,7 @@ MISTAKES = {
     "option": (HEAD + FUNCTION + "options = { size = 1 }\n", "zpci.function.options", 7, "no option 'size'"),
     "option's type": (HEAD + FUNCTION + "options = { legacy = 1 }\n", "zpci.function.options", 7, "type bool"),
     "option's value": (HEAD + FUNCTION + 'options = { pfip = "0x" }\n', "zpci.function.options", 7, "hexadecimal"),
-    "unit's option": (HEAD + PATH + SUBCHANNEL + "options = { capacity = 1 }\n", "css.subchannel.options", 10, "'capacity'"),
+    "unit's option": (HEAD + PATH + SUBCHANNEL + "options = { room = 1 }\n", "css.subchannel.options", 10, "'room'"),
     "fid missing": (HEAD + FUNCTION.replace("fid = 2\n", ""), "zpci.function", 3, "missing: fid"),
     "not TOML": (HEAD + "x = \n", "machine", 3, "not TOML"),
 }
