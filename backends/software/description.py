@@ -9,7 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ChannelPathSpec", "FunctionSpec", "MachineSpec", "SubchannelSpec"]
+__all__ = ["ARCHITECTURES", "MODULES", "ChannelPathSpec", "FunctionSpec", "MachineSpec", "SubchannelSpec"]
+
+
+ARCHITECTURES = ("s390x",)
+"""Whose kernel a machine can have."""
+
+MODULES = ("iommufd", "mdev", "vfio", "vfio_ccw", "vfio_iommu_type1", "vfio_pci")
+"""The modules that can be loaded at boot."""
 
 
 @dataclass(slots=True)

@@ -14,7 +14,14 @@ from typing import Any
 
 from pyvfio.address import DeviceNumber, SubchannelId
 from pyvfio.errors import BadAddress, BadMachine, Misuse
-from pyvfio_backends.software.description import ChannelPathSpec, FunctionSpec, MachineSpec, SubchannelSpec
+from pyvfio_backends.software.description import (
+    ARCHITECTURES,
+    MODULES,
+    ChannelPathSpec,
+    FunctionSpec,
+    MachineSpec,
+    SubchannelSpec,
+)
 from pyvfio_backends.software.hardware.zpci.models import MODELS, build_function
 from pyvfio_backends.software.units import UNITS
 
@@ -129,6 +136,11 @@ class _Reader:
 
     def check(self, spec: MachineSpec) -> None:
         """Rules between values."""
+        if spec.architecture not in ARCHITECTURES:
+            raise self.error(("machine", "architecture"), f"not modelled; there is {_listing(ARCHITECTURES)}")
+        for name in spec.modules:
+            if name.replace("-", "_") not in MODULES:
+                raise self.error(("machine", "modules"), f"no module {name!r}; there is {_listing(MODULES)}")
         if spec.page_size not in (1 << 12, 1 << 14, 1 << 16):
             raise self.error(("machine", "page_size"), "must be 4096, 16384 or 65536")
         chpids = {path.chpid for path in spec.paths}
