@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING, Self
 
+from pyvfio import causes
 from pyvfio.abi import vfio as abi
 from pyvfio.call import Call
-from pyvfio.errors import Misuse, NotAvailable
+from pyvfio.errors import DeviceBusy, KernelRefused, Misuse, NotAvailable, PyvfioError
 from pyvfio.iommu.address_space import AddressSpace
 from pyvfio.iommu.iommufd import IoasTable, Iommufd
 from pyvfio.node import open_node
@@ -45,6 +48,7 @@ class Cdev:
 
     def __init__(self, host: Host, device: SysfsDevice) -> None:
         self.backend = host.backend
+        self._sysfs = host.sysfs
         self.name = device.name
         node, why = cdev_node(device)
         if not node:
@@ -62,9 +66,22 @@ class Cdev:
     def bind(self, iommufd: Iommufd) -> int:
         """Give the device to an iommufd; its number there.  Raise `DeviceBusy` while its group is open."""
         argument = abi.DeviceBindIommufd.sized(iommufd=iommufd.fileno())
-        self._call("bind device to iommufd", abi.VFIO_DEVICE_BIND_IOMMUFD, argument)
+        try:
+            self._call("bind device to iommufd", abi.VFIO_DEVICE_BIND_IOMMUFD, argument)
+        except KernelRefused as error:
+            raise self._refused(error) from error
         self.bound = True
         return int(argument.out_devid)
+
+    def _refused(self, error: KernelRefused) -> PyvfioError:
+        """vfio_df_open(): EINVAL while the device is open by another file; the node itself can be opened again."""
+        others = [one for one in self._sysfs.holders(self.path) if (one.pid, one.fd) != (os.getpid(), self._fd)]
+        if error.errno != errno.EINVAL or not others:
+            return error
+        why = causes.busy(self.path, others)
+        return DeviceBusy(
+            error.operation, self.name, path=self.path, errno=error.errno, cause=why.sentence, next_step=why.next_step
+        )
 
     def attach(self, space: AddressSpace) -> None:
         """Let the device use an address space of its iommufd.  Raise `Misuse` for another kind."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pyvfio.binding import bind
-from pyvfio.errors import KernelRefused, Misuse
+from pyvfio.errors import DeviceBusy, KernelRefused, Misuse
 from pyvfio.host import Host
 from pyvfio.iommu.iommufd import Iommufd
 from pyvfio.vfio import Device, open_device
@@ -72,6 +72,12 @@ def test_closing_after_the_host_is_an_error_of_this_library(host: Host, way: str
     with pytest.raises(KernelRefused, match="EBADF"):
         device.close()
     device.close()
+
+
+def test_a_device_that_is_open_names_its_holder(host: Host) -> None:
+    with open_device(host, FUNCTION, way="iommufd") as device:
+        with pytest.raises(DeviceBusy, match=f"fd {device.fileno()}"):
+            open_device(host, FUNCTION, way="iommufd")
 
 
 def test_an_error_is_not_hidden_by_a_slice_that_it_keeps(host: Host) -> None:
