@@ -2,7 +2,7 @@
 
 Addresses in CCWs have 31 bits, so a program lies below 2 GiB of the IO address space::
 
-    | CCW 0 | CCW 1 | ...        at least 2 KiB, which vfio-ccw copies from the first CCW on
+    | CCW 0 | CCW 1 | ...        whole pages: vfio-ccw copies 2 KiB from the first CCW on, however few there are
     | data of command 0 | data of command 1 | ...     each on a doubleword boundary, from a page of its own on
 
 Source: ``drivers/s390/cio/vfio_ccw_cp.c``; z/Architecture Principles of Operation, "Channel-Command Word".
@@ -29,7 +29,7 @@ __all__ = ["ChannelCommand", "Control", "LaidProgram", "ProgramResult", "Read", 
 _LIMIT = 1 << 31
 _MOST_COMMANDS = 256
 _MOST_BYTES = 0xFFFF
-_COPIED = 2048
+_COPIED = _MOST_COMMANDS * CCW_SIZE  # what the kernel copies from the first CCW on
 _OPERATION = "run channel program"
 
 
@@ -114,7 +114,7 @@ class LaidProgram:
         self.commands = list(commands)
         self._check()
         granule = space.granule
-        at = code = -(-max(len(self.commands) * CCW_SIZE, _COPIED) // granule) * granule
+        at = code = -(-_COPIED // granule) * granule
         self.offsets: list[int] = []
         for command in self.commands:
             self.offsets.append(at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
@@ -102,6 +102,15 @@ def test_ranges_that_overlap_are_one() -> None:
     assert allocator.allocate(5 * PAGE) == PAGE
     allocator.free(PAGE)
     assert sorted(allocator.allocate(PAGE) for _ in range(5)) == [n * PAGE for n in range(1, 6)]
+
+
+@given(order=st.permutations(range(8)))
+def test_what_was_freed_in_any_order_is_one_piece_again(order: list[int]) -> None:
+    allocator = IovaAllocator([(PAGE, 9 * PAGE - 1)], PAGE)
+    held = [allocator.allocate(PAGE) for _ in range(8)]
+    for number in order:
+        allocator.free(held[number])
+    assert allocator.allocate(8 * PAGE) == PAGE
 
 
 class Allocating(RuleBasedStateMachine):
