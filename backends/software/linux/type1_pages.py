@@ -135,7 +135,9 @@ class Type1Pages:
         return addresses
 
     def _pin_page(self, iova: int, write: bool) -> int:
-        mapping = self._owner.tree.find(iova)
+        # Any mapping that the page from `iova` on meets will do (vfio_find_dma); if `iova` lies before it, the page
+        # before the mapping's memory is taken.
+        mapping = self._owner.tree.find(iova) or self._owner.tree.overlap(iova, iova + self._page - 1)
         if mapping is None:
             raise fail(errno.EINVAL)
         if not mapping.read or (write and not mapping.write):
@@ -150,7 +152,7 @@ class Type1Pages:
             if self._owner.domain is None and self._memory.limited:
                 self._memory.charge(account, 1)
                 mapping.locked += 1
-            if mapping.dirty is not None:
+            if mapping.dirty is not None and page >= 0:
                 mapping.dirty.add(page * self._page // self._owner.page_size)
         mapping.pins[page] = held + 1
         return self._kernel.memory.pinned_address(mapping.caller, address)
@@ -158,7 +160,7 @@ class Type1Pages:
     def unpin(self, iova: int, npages: int) -> None:
         """Unpin pages; the first one that is not mapped ends it."""
         for at in range(iova, iova + npages * self._page, self._page):
-            mapping = self._owner.tree.find(at)
+            mapping = self._owner.tree.find(at) or self._owner.tree.overlap(at, at + self._page - 1)
             if mapping is None:
                 return
             page = (at - mapping.iova) // self._page

@@ -36,6 +36,7 @@ _REGION = native_struct(abi.RegionInfo)
 _CAPABILITY = native_struct(abi.RegionInfoCapType)
 _IRQ = native_struct(abi.IrqInfo)
 _FD = struct.Struct("=i")
+_U32 = 0xFFFFFFFF
 _DATA_AT = native_struct(abi.IrqSet).size
 
 
@@ -92,7 +93,7 @@ class VfioCcwDevice(VfioDevice):
     # regions
 
     def _region(self, offset: int) -> tuple[Region, int]:
-        index = offset >> OFFSET_SHIFT
+        index = offset >> OFFSET_SHIFT & _U32  # an unsigned int in the kernel
         if index >= len(self.regions):
             raise fail(errno.EINVAL)
         return self.regions[index], offset & (1 << OFFSET_SHIFT) - 1

@@ -102,3 +102,15 @@ def test_the_schib_after_a_program(channel: Channel) -> None:
     after = channel.schib()
     assert not after.scsw.actl
     assert (after.pmcw.chpid, after.pmcw.pim) == (before.chpid, before.pim)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+def test_sense_id_with_little_room(channel: Channel, count: int) -> None:
+    """The first byte is FF where there is room for the control unit's type as well, 0 where there is not."""
+    channel.run(sense_id(channel.data, count))
+    assert channel.get(channel.data, count)[0] == (0xFF if count >= 4 else 0)
+
+
+def test_the_region_number_has_32_bits(channel: Channel) -> None:
+    """Offsets say the region above bit 10, and the kernel keeps 32 bits of it."""
+    assert channel.backend.pread(channel.fd, 12, 1 << 42) == channel.backend.pread(channel.fd, 12, 0)

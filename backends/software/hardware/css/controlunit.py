@@ -56,6 +56,9 @@ def unit_check(*sense: int, dstat: Dstat = _ENDED) -> Ending:
     return Ending(dstat | Dstat.UNIT_CHECK, bytes(sense))
 
 
+_SENSE_ID_TYPE_END = 4
+
+
 class Channel(Protocol):
     """The channel, as a control unit sees it during one command."""
 
@@ -139,8 +142,14 @@ class ControlUnit:
         return DONE
 
     def read_sense_id(self, channel: Channel) -> Ending:
-        """SENSE ID: bring the identification and the command-information words."""
-        channel.write_to_memory(self.sense_id_data)
+        """SENSE ID: bring the identification and the command-information words.
+
+        A program that says it wants less than the control unit's type (a short count with SLI) gets 00 for the FF at
+        the head (SA22-7204, "Sense ID").
+        """
+        data = self.sense_id_data
+        short = channel.left < _SENSE_ID_TYPE_END and not channel.exact_length
+        channel.write_to_memory(b"\0" + data[1:] if short else data)
         return DONE
 
     def full_sense(self, sense: bytes) -> bytes:
