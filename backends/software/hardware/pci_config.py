@@ -35,7 +35,7 @@ class ConfigSpace:
     (offsets: first, end), whose content only exists when it is looked at.
     """
 
-    __slots__ = ("changed", "data", "live", "refresh", "reset_values", "writable")
+    __slots__ = ("changed", "data", "kept", "live", "refresh", "reset_values", "writable")
 
     def __init__(self, identity: Identity, *, interrupt_pin: int = 0) -> None:
         size = regs.PCI_CFG_SPACE_SIZE
@@ -45,6 +45,8 @@ class ConfigSpace:
         self.refresh: Callable[[], None] | None = None
         self.live: tuple[int, int] = (size, size)
         self.reset_values: bytes | None = None
+        self.kept = range(0)
+        """Offsets that a reset leaves as they are."""
         for offset, value in (
             (regs.PCI_VENDOR_ID, identity.vendor),
             (regs.PCI_DEVICE_ID, identity.device),
@@ -107,9 +109,11 @@ class ConfigSpace:
         self.reset_values = bytes(self.data)
 
     def reset(self) -> None:
-        """Bring the bytes back to what they were at `seal`."""
+        """Bring the bytes back to what they were at `seal`, except those that are `kept`."""
         if self.reset_values is not None:
+            kept = bytes(self.data[self.kept.start : self.kept.stop])
             self.data[:] = self.reset_values
+            self.data[self.kept.start : self.kept.stop] = kept
 
     def read(self, offset: int, length: int) -> int:
         """The field at `offset`."""

@@ -83,8 +83,16 @@ def test_reading_the_interrupt_status_clears_it(net: VirtioPci) -> None:
 
 
 def test_the_device_configuration_ends_in_ones(net: VirtioPci) -> None:
-    assert net.read(DEVICE, 8).to_bytes(8, "little").hex() == "5254001234560100"
+    assert net.read(DEVICE, 8).to_bytes(8, "little").hex() == "5254001234560001"
     assert net.read(DEVICE + 8, 4) == 0xFFFFFFFF
+
+
+def test_the_device_configuration_is_little_endian_once_version_1_is_accepted(net: VirtioPci) -> None:
+    net.write(abi.VIRTIO_PCI_COMMON_GFSELECT, 4, 1)
+    net.write(abi.VIRTIO_PCI_COMMON_GF, 4, 1)
+    assert net.read(DEVICE, 8).to_bytes(8, "little").hex() == "5254001234560100"
+    net.write(abi.VIRTIO_PCI_COMMON_STATUS, 1, 0)
+    assert net.read(DEVICE, 8).to_bytes(8, "little").hex() == "5254001234560001"
 
 
 def test_notifying_a_live_queue_says_that_it_is_not_modelled(net: VirtioPci) -> None:

@@ -14,13 +14,14 @@ from pyvfio_backends.software.hardware.devices.virtio_block import BLOCK_FEATURE
 
 __all__ = ["VirtioKind", "virtio_blk", "virtio_net", "virtio_rng"]
 
+_LINK_UP = 1
 _RING_FEATURES = 1 << 28 | 1 << 29  # indirect descriptors, event index
 
 
 @dataclass(frozen=True, slots=True)
 class VirtioKind:
     """A kind of device: its virtio `type`, the id and class of its transitional form, features 0 to 31, the sizes of
-    its queues, its own configuration, its MSI-X `vectors` and the size of its expansion ROM.
+    its queues, its own configuration (struct codes and values), its MSI-X `vectors` and the size of its expansion ROM.
     """
 
     type: int
@@ -28,9 +29,13 @@ class VirtioKind:
     class_code: int
     features: int
     queues: tuple[int, ...]
-    config: bytes
+    fields: tuple[tuple[str, int | bytes], ...]
     vectors: int
     rom_size: int = 0
+
+    def config(self, order: str) -> bytes:
+        """The device's own configuration in byte order `order`, ``<`` or ``>``."""
+        return struct.pack(order + "".join(code for code, _ in self.fields), *(value for _, value in self.fields))
 
 
 def virtio_net(mac: str = "52:54:00:12:34:56") -> VirtioKind:
@@ -41,17 +46,15 @@ def virtio_net(mac: str = "52:54:00:12:34:56") -> VirtioKind:
         address = b""
     if len(address) != 6:
         raise Misuse("build virtio network interface", mac, cause="a MAC address is written 52:54:00:12:34:56")
-    link_up = struct.pack("<H", 1)
-    return VirtioKind(1, 0x1000, 0x020000, 0x30BF8024, (256, 256, 64), address + link_up, 4, 0x40000)
+    fields = (("6s", address), ("H", _LINK_UP))
+    return VirtioKind(1, 0x1000, 0x020000, 0x30BF8024, (256, 256, 64), fields, 4, 0x40000)
 
 
 def virtio_blk(size: int = 1 << 20) -> VirtioKind:
     """A disk of `size` bytes.  Raise `Misuse` unless these are whole sectors of 512 bytes."""
-    codes, values = zip(*block_config(size), strict=True)
-    config = struct.pack("<" + "".join(codes), *values)
-    return VirtioKind(2, 0x1001, 0x010000, _RING_FEATURES | BLOCK_FEATURES, (256,), config, 2)
+    return VirtioKind(2, 0x1001, 0x010000, _RING_FEATURES | BLOCK_FEATURES, (256,), tuple(block_config(size)), 2)
 
 
 def virtio_rng() -> VirtioKind:
     """An entropy source."""
-    return VirtioKind(4, 0x1005, 0x00FF00, _RING_FEATURES, (8,), b"", 2)
+    return VirtioKind(4, 0x1005, 0x00FF00, _RING_FEATURES, (8,), (), 2)

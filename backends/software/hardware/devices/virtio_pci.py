@@ -4,7 +4,7 @@ BAR 0 is the legacy register block (I/O, which zPCI cannot reach), BAR 1 the MSI
 
     0000   common configuration (`pyvfio.abi.virtio_pci` draws it)
     1000   interrupt status, one byte, cleared by reading
-    2000   configuration of the device kind, little-endian
+    2000   configuration of the device kind; big-endian, as the guest, until the driver accepts VERSION_1
     3000   notification, 4 bytes from queue to queue
 
 There are registers but no queues: notifying an enabled queue is `NotModelled`.  As QEMU does, disabling and enabling
@@ -37,7 +37,8 @@ _NO_VECTOR = 0xFFFF
 _VENDOR = 0x1AF4
 _MODERN_FIRST_ID = 0x1040
 _MODERN_SUBSYSTEM = 0x1100
-_FEATURES_HIGH = 0x101  # VERSION_1 and RING_RESET
+_VERSION_1 = 1  # of features 32 to 63
+_FEATURES_HIGH = 0x100 | _VERSION_1  # and RING_RESET
 _MSIX_CAPABILITY, _WINDOW_CAPABILITY = 0x98, 0x84
 _WINDOW_DATA = _WINDOW_CAPABILITY + abi.VIRTIO_PCI_NOTIFY_CAP_MULT
 _DWORD = 0xFFFFFFFF
@@ -72,13 +73,14 @@ class VirtioPci:
             Bar(_REGISTER_BAR, _BAR4_SIZE, memory64, self),
         ]
         if legacy:
-            size = 1 << (_LEGACY_HEADER + len(kind.config) - 1).bit_length()
+            size = 1 << (_LEGACY_HEADER + len(kind.config("<")) - 1).bit_length()
             self.bars.insert(0, Bar(0, size, regs.PCI_BASE_ADDRESS_SPACE_IO, _Legacy()))
         for bar in self.bars:
             self.config.set_bar(bar.index, bar.size, bar.flags)
         if kind.rom_size:
             self.config.set_rom(kind.rom_size)
         self.queues = [_Queue(size) for size in kind.queues]
+        self._use_byte_order(">")
         self.device_select = self.driver_select = self.queue_select = 0
         self.driver_features = [0, 0]
         self.config_vector = _NO_VECTOR
@@ -114,6 +116,7 @@ class VirtioPci:
         first = _MSIX_CAPABILITY + regs.PCI_CAP_MSIX_SIZEOF
         size = regs.PCI_CFG_SPACE_SIZE - first
         config.allow(first, size, (1 << 8 * size) - 1)  # QEMU keeps what is written past the capabilities
+        config.kept = range(_WINDOW_CAPABILITY, regs.PCI_CFG_SPACE_SIZE)  # and in the window, also over a reset
         config.refresh = self._window_read
         config.changed = self._config_written
         config.live = (_WINDOW_DATA, _WINDOW_DATA + 4)
@@ -158,7 +161,7 @@ class VirtioPci:
             return value
         if part == DEVICE:
             end = within + length
-            known = self.kind.config[within:end]
+            known = self._kind_config[within:end]
             return int.from_bytes(known.ljust(length, b"\xff"), "little") if end > within else 0
         return 0
 
@@ -176,33 +179,42 @@ class VirtioPci:
                 raise NotModelled("virtqueues of virtio PCI functions")
 
     def _common_read(self, offset: int, length: int) -> int:
-        image = self._common_image()
-        return int.from_bytes(image[offset : offset + length].ljust(length, b"\0"), "little")
+        # A read answers with the register that begins at its offset, as wide as the read; 0 where none begins.
+        value = 0
+        for part in range(0, length, 4):
+            wide = min(4, length - part)
+            value |= (self._register(offset + part) & (1 << 8 * wide) - 1) << 8 * part
+        return value
 
-    def _common_image(self) -> bytes:
+    def _register(self, offset: int) -> int:
         queue = self._queue or _Queue(0, 0)
         offered = (self.kind.features, _FEATURES_HIGH)
-        return struct.pack(
-            "<IIIIHHBBHHHHHQQQHH",
-            self.device_select,
-            offered[self.device_select] if self.device_select < 2 else 0,
-            self.driver_select,
-            self.driver_features[self.driver_select] if self.driver_select < 2 else 0,
-            self.config_vector,
-            len(self.queues),
-            self.status,
-            0,  # generation: the configuration never changes
-            self.queue_select,
-            queue.size,
-            queue.vector if self._queue is not None else 0,
-            queue.enabled,
-            self.queue_select,
-            queue.descriptors,
-            queue.driver,
-            queue.device,
-            0,
-            0,
-        )
+        if offset == abi.VIRTIO_PCI_COMMON_DF:
+            return offered[self.device_select] if self.device_select < 2 else 0
+        if offset == abi.VIRTIO_PCI_COMMON_GF:
+            return self.driver_features[self.driver_select] if self.driver_select < 2 else 0
+        registers = {
+            abi.VIRTIO_PCI_COMMON_DFSELECT: self.device_select,
+            abi.VIRTIO_PCI_COMMON_GFSELECT: self.driver_select,
+            abi.VIRTIO_PCI_COMMON_MSIX: self.config_vector,
+            abi.VIRTIO_PCI_COMMON_NUMQ: len(self.queues),
+            abi.VIRTIO_PCI_COMMON_STATUS: self.status,
+            abi.VIRTIO_PCI_COMMON_Q_SELECT: self.queue_select,
+            abi.VIRTIO_PCI_COMMON_Q_SIZE: queue.size,
+            abi.VIRTIO_PCI_COMMON_Q_MSIX: queue.vector if self._queue is not None else 0,
+            abi.VIRTIO_PCI_COMMON_Q_ENABLE: queue.enabled,
+            abi.VIRTIO_PCI_COMMON_Q_NOFF: self.queue_select,
+            abi.VIRTIO_PCI_COMMON_Q_DESCLO: queue.descriptors & _DWORD,
+            abi.VIRTIO_PCI_COMMON_Q_DESCHI: queue.descriptors >> 32,
+            abi.VIRTIO_PCI_COMMON_Q_AVAILLO: queue.driver & _DWORD,
+            abi.VIRTIO_PCI_COMMON_Q_AVAILHI: queue.driver >> 32,
+            abi.VIRTIO_PCI_COMMON_Q_USEDLO: queue.device & _DWORD,
+            abi.VIRTIO_PCI_COMMON_Q_USEDHI: queue.device >> 32,
+        }
+        return registers.get(offset, 0)  # the generation is 0, too: the configuration never changes
+
+    def _use_byte_order(self, order: str) -> None:
+        self._kind_config = self.kind.config(order)
 
     @property
     def _queue(self) -> _Queue | None:
@@ -217,6 +229,7 @@ class VirtioPci:
         elif offset == abi.VIRTIO_PCI_COMMON_GF:
             if self.driver_select < 2:
                 self.driver_features[self.driver_select] = value
+                self._use_byte_order("<" if self.driver_features[1] & _VERSION_1 else ">")
         elif offset == abi.VIRTIO_PCI_COMMON_MSIX:
             self.config_vector = self._vector(value)
         elif offset == abi.VIRTIO_PCI_COMMON_STATUS:
@@ -257,6 +270,7 @@ class VirtioPci:
         self.queues = [_Queue(size) for size in self.kind.queues]
         self.config_vector = _NO_VECTOR
         self.status = self.interrupt = 0
+        self._use_byte_order(">")
 
 
 class _Legacy:
