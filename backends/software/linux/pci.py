@@ -96,6 +96,7 @@ class PciBus(Bus):
         self.wait_unlocked(device)
         with self._device_lock(device):
             super().detach(device)
+            device.power_state = "unknown"  # pci_device_remove
 
     def wait_unlocked(self, device: PciDevice) -> None:
         """Wait until nobody binds or unbinds the device."""

@@ -85,6 +85,8 @@ class PciDevice(Device):
         self.class_code = self.read_config(regs.PCI_CLASS_REVISION, 4) >> 8
         self.no_command_memory = zdev.function.facts.vfn != 0
         self.enable_count = 0
+        self.power_state = "unknown"
+        """As ``power_state`` shows it: D0 once somebody enables it, not known again when a driver has left."""
         self.no_msi = False
         self.dma_mask_bits = 32
         """Drivers widen it; it stays when they leave."""
@@ -229,6 +231,7 @@ class PciDevice(Device):
         """Enable the device once more (``pci_enable_device``)."""
         self.enable_count += 1
         if self.enable_count == 1:
+            self.power_state = "D0"
             self.set_command(0, regs.PCI_COMMAND_MEMORY if any(r.flags for r in self.resources[:ROM]) else 0)
 
     def disable(self) -> None:

@@ -40,7 +40,7 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
             "local_cpulist": lambda: "0\n",
             "local_cpus": lambda: "1\n",
             "modalias": lambda: f"{device.modalias}\n",
-            "power_state": lambda: "D0\n",
+            "power_state": lambda: f"{device.power_state}\n",
             "resource": lambda: _show_resources(device),
             "revision": lambda: f"{device.revision:#04x}\n",
             "subsystem_device": lambda: f"{device.subsystem_device:#06x}\n",

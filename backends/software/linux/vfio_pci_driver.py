@@ -45,6 +45,7 @@ class VfioPciDriver(PciDriver):
         if not isinstance(device, PciDevice):
             raise fail(errno.ENODEV)
         VirtualConfig.check(device)
+        device.power_state = "D0"  # vfio_pci_core_register_device
         vdev = VfioPciDevice(device)
         try:
             vdev.register(quiet=quiet)

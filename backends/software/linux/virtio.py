@@ -6,7 +6,7 @@ make the children people look for (a disk, a port, a network interface).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
 from pyvfio_backends.software.linux.kernel import Kernel
@@ -16,6 +16,7 @@ __all__ = ["RING_FEATURES", "VirtioBus", "VirtioDevice", "VirtioDriver", "virtio
 
 _STATUS_UNUSED = 0x01
 _STATUS_IN_USE = 0x0F
+_STATUS_FAILED = 0x8B
 _FEATURE_BITS = 64
 _INDIRECT_DESC, _EVENT_IDX, _VERSION_1, _RING_RESET = 28, 29, 32, 40
 RING_FEATURES = frozenset({_INDIRECT_DESC, _EVENT_IDX, _VERSION_1, _RING_RESET})
@@ -45,6 +46,9 @@ class VirtioDevice(Device):
         self.vendor = vendor
         self.offered = frozenset(offered)
         self.options = options or {}
+        self.start: Callable[[], None] | None = None
+        """What the transport does for a driver that probes (``find_vqs``); it raises OSError when it cannot."""
+        self.failed = False
         self.extra: dict[str, Node] = {}
 
     @property
@@ -59,7 +63,7 @@ class VirtioDevice(Device):
 
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
-        status = _STATUS_IN_USE if self.driver is not None else _STATUS_UNUSED
+        status = _STATUS_IN_USE if self.driver is not None else _STATUS_FAILED if self.failed else _STATUS_UNUSED
         return {
             "device": Attribute(lambda: f"{self.device_id:#06x}\n"),
             "features": Attribute(self._features),
@@ -87,8 +91,12 @@ class VirtioDriver(Driver):
             self.kernel.remove_class_device(child)
 
     def probe(self, device: Device) -> None:
-        """See `Driver.probe`."""
+        """See `Driver.probe`.  Raise the transport's OSError when it has no interrupts for the device."""
         if isinstance(device, VirtioDevice):
+            device.failed = True
+            if device.start is not None:
+                device.start()
+            device.failed = False
             self.populate(device, quiet=False)
 
     def remove(self, device: Device) -> None:

@@ -30,6 +30,7 @@ _ID_BLOCK, _ID_BITS = 0x20, 7
 _FIRST_MODERN_ID = 0x1040
 _BAR = 4
 _MAC_LENGTH, _SECTOR = 6, 512
+_WORD = 0xFFFFFFFF
 _VECTORS = {VIRTIO_NET: 3, VIRTIO_BLK: 2, VIRTIO_RNG: 2}
 _ACKNOWLEDGE, _DRIVER_OK = 0x01, 0x0F
 # Virtio drivers register in link order (drivers/char, block, net), so their devices get interrupt numbers in it.
@@ -63,7 +64,7 @@ class VirtioPciDriver(PciDriver):
         if not isinstance(device, PciDevice) or device.device_id >> _ID_BITS != _ID_BLOCK:
             raise fail(errno.ENODEV)
         child = self._start(device)
-        self._set_up(device, child)
+        child.start = lambda: self._set_up(device, child)
         self.virtio.add(child)
 
     def _start(self, device: PciDevice) -> VirtioDevice:
@@ -78,6 +79,8 @@ class VirtioPciDriver(PciDriver):
         for word in range(2):
             device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_DFSELECT, 4, word)
             offered |= device.load_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_DF, 4) << 32 * word
+        # VERSION_1 first: without it the configuration is big-endian.
+        self._accept(device, offered & sum(1 << bit for bit in RING_FEATURES))
         return VirtioDevice(
             self.virtio,
             device,
@@ -106,12 +109,16 @@ class VirtioPciDriver(PciDriver):
         if not isinstance(driver, VirtioDriver):
             return
         accepted = child.offered & (driver.features | RING_FEATURES)
-        for word in range(2):
-            value = sum(1 << bit - 32 * word for bit in accepted if 32 * word <= bit < 32 * word + 32)
-            device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_GFSELECT, 4, word)
-            device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_GF, 4, value)
+        self._accept(device, sum(1 << bit for bit in accepted))
         device.msi.allocate(1, _VECTORS.get(child.device_id, 2))
+        last = device.load_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_NUMQ, 2) - 1
+        device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_Q_SELECT, 2, last)  # it ends with the last queue
         self._status(device, _DRIVER_OK)
+
+    def _accept(self, device: PciDevice, features: int) -> None:
+        for word in range(2):
+            device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_GFSELECT, 4, word)
+            device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_GF, 4, features >> 32 * word & _WORD)
 
     def _status(self, device: PciDevice, value: int) -> None:
         device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_STATUS, 1, value)

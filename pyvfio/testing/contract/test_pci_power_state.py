@@ -1,0 +1,53 @@
+"""``power_state``: D0 once somebody has enabled the function, unknown again when a driver has left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pyvfio.backend import Backend
+from pyvfio.testing.attributes import Attributes
+from pyvfio.testing.devices import BoundFunction
+from pyvfio.testing.plugin import Lab
+
+
+@pytest.fixture
+def free(backend: Backend, pci_path: str, lab: Lab) -> Iterator[BoundFunction]:
+    """The function without driver."""
+    found = BoundFunction(backend, lab.pci)
+    found.unbind()
+    yield found
+    found.restore()
+
+
+def test_without_driver(sysfs: Attributes, free: BoundFunction) -> None:
+    assert sysfs.read(f"{free.path}/power_state") == "unknown"
+
+
+@pytest.mark.parametrize("driver", ["vfio-pci", "virtio-pci"])
+def test_with_driver(sysfs: Attributes, free: BoundFunction, driver: str) -> None:
+    free.take(driver)
+    assert sysfs.read(f"{free.path}/power_state") == "D0"
+    free.unbind()
+    assert sysfs.read(f"{free.path}/power_state") == "unknown"
+
+
+def test_enabled_by_hand(sysfs: Attributes, free: BoundFunction) -> None:
+    sysfs.write(f"{free.path}/enable", "1")
+    assert sysfs.read(f"{free.path}/power_state") == "D0"
+    sysfs.write(f"{free.path}/enable", "0")
+    assert sysfs.read(f"{free.path}/power_state") == "D0"
+
+
+def test_a_virtio_driver_without_interrupts(backend: Backend, sysfs: Attributes, free: BoundFunction) -> None:
+    """virtio-pci takes the function all the same; its child stays without driver and is marked as failed."""
+    sysfs.write(f"{free.path}/msi_bus", "0")
+    try:
+        free.take("virtio-pci")
+        (child,) = [name for name in backend.listdir(free.path) if name.startswith("virtio")]
+        assert sysfs.link(f"{free.path}/{child}/driver") is None
+        assert int(sysfs.read(f"{free.path}/{child}/status"), 16) & 0x80
+        free.unbind()
+    finally:
+        sysfs.write(f"{free.path}/msi_bus", "1")
