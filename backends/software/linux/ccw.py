@@ -19,7 +19,7 @@ from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.subchannel import SubchannelDevice
-from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
+from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, fail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,6 +36,29 @@ class CcwState(Enum):
     ONLINE = auto()
     DISCONNECTED = auto()
     NOT_OPERATIONAL = auto()
+
+
+def _measurements() -> Directory:
+    """``cmf``: what the channel subsystem has measured; this one stores no samples (``drivers/s390/cio/cmf.c``)."""
+    texts = {
+        **dict.fromkeys(
+            (
+                "avg_control_unit_queuing_time",
+                "avg_device_active_only_time",
+                "avg_device_busy_time",
+                "avg_device_connect_time",
+                "avg_device_disconnect_time",
+                "avg_function_pending_time",
+                "avg_initial_command_response_time",
+                "sample_count",
+                "ssch_rsch_count",
+            ),
+            "0\n",
+        ),
+        "avg_sample_interval": "-1\n",
+        "avg_utilization": "00.0%\n",
+    }
+    return StaticDirectory({name: Attribute(lambda text=text: text) for name, text in texts.items()})  # type: ignore[misc]
 
 
 class CcwDevice(Device):
@@ -136,6 +159,7 @@ class CcwDevice(Device):
             ),
             "modalias": Attribute(lambda: f"{self.modalias}\n"),
             "online": Attribute(lambda: f"{int(self.online)}\n", self._store_online),
+            **({"cmf": _measurements()} if self._measuring else {}),
             **self.extra,
         }
 
@@ -154,6 +178,8 @@ class CcwDevice(Device):
         sch = self.subchannel
         if sch is None:
             raise fail(errno.ENODEV)
+        if not value and not self._measuring:
+            raise fail(errno.EINVAL)  # there is no measurement block to give back (set_cmbe)
         self._measuring = bool(value)
         sch.config = replace(sch.config, mme=2 if value else 0)
         if sch.schib.pmcw.ena:
