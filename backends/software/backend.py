@@ -10,7 +10,7 @@ from typing import Any, Self, overload
 
 from pyvfio.backend import Holder
 from pyvfio.process import ProcessMemory
-from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.file import File, PathFile
 from pyvfio_backends.software.linux.uaccess import AddressArgument, BufferArgument
 from pyvfio_backends.software.linux.uevents import UeventQueue
 from pyvfio_backends.software.linux.vfs import fail
@@ -182,7 +182,11 @@ class SoftwareBackend:
         with self._lock:
             if length <= 0 or offset % self.machine.page_size:
                 raise fail(errno.EINVAL)
-            return self._file("mmap", fd).mmap(length, flags, prot, offset)
+            file, description = self._file("mmap", fd), self._table.description(fd)
+            writes = prot & _mmap.PROT_WRITE and flags & _mmap.MAP_SHARED
+            if not isinstance(file, PathFile) and (not description.readable or (writes and not description.writable)):
+                raise fail(errno.EACCES)  # do_mmap looks at the descriptor before it asks the file
+            return file.mmap(length, flags, prot, offset)
 
     # names
 

@@ -128,6 +128,12 @@ class _RootDirectory(DeviceDirectory):
         named = root.css.bus.names() if isinstance(root, _Root) else []
         return dict.fromkeys([*super().names(), *named])
 
+    def subdirectories(self) -> int:
+        # Every subchannel is one, also those that are only named so far; none is built for this.
+        root = self.device
+        named = set(root.css.bus.names()) if isinstance(root, _Root) else set()
+        return len(named | {child.name for child in root.child_devices()})
+
 
 class Css:
     """cio's state for a kernel: the bus, the root device, the hardware below, and who listens to vfio_ccw's steps."""

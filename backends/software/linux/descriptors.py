@@ -44,8 +44,9 @@ class DescriptorTable:
         """Give a file a real descriptor; `flags` are those of ``open``."""
         self.reap()
         reservation = Reservation(path)
-        access = flags & os.O_ACCMODE
-        description = Description(file, path, reservation, access != os.O_WRONLY, access != os.O_RDONLY)
+        access = None if flags & os.O_PATH else flags & os.O_ACCMODE
+        readable, writable = access in (os.O_RDONLY, os.O_RDWR), access in (os.O_WRONLY, os.O_RDWR)
+        description = Description(file, path, reservation, readable, writable)
         self._by_identity[reservation.identity] = description
         self._by_fd[reservation.fd] = description
         return reservation.fd

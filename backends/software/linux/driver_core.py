@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from pyvfio_backends.software.linux.uevents import parse_synthetic, synthetic_uevents
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, Symlink, fail
 
 if TYPE_CHECKING:
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
 
 __all__ = ["Bus", "Device", "DeviceClass", "DeviceDirectory", "DeviceSource", "Driver", "override_attribute"]
-
-_SYNTHETIC = re.compile(
-    rb"(add|remove|change|move|online|offline|bind|unbind)"
-    rb"(?: ([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})((?: [0-9A-Za-z]+=[0-9A-Za-z]+)*))?[\n\0]?\Z"
-)
 
 
 class Device:
@@ -130,16 +125,7 @@ class Device:
         self.kernel.uevents.send(action, self.devpath, pairs)
 
     def _store_uevent(self, data: bytes) -> None:
-        # kobject_synth_uevent: ACTION [UUID [KEY=VALUE ...]]
-        match = _SYNTHETIC.match(data)
-        if match is None:
-            raise fail(errno.EINVAL)
-        action, uuid, arguments = (part.decode() if part is not None else "" for part in match.groups())
-        pairs = [("SYNTH_UUID", uuid or "0")]
-        for argument in arguments.split():
-            key, _, value = argument.partition("=")
-            pairs.append((f"SYNTH_ARG_{key}", value))
-        self.uevent(action, pairs)
+        self.uevent(*parse_synthetic(data))
 
     def _show_uevent(self) -> str:
         return "".join(f"{key}={value}\n" for key, value in self.variables())
@@ -194,6 +180,11 @@ class DeviceDirectory(Directory):
                 return other.node()
         return None
 
+    def subdirectories(self) -> int:
+        device = self.device
+        below = {child.glue or child.name for child in device.child_devices()}
+        return len(below) + sum(isinstance(node, Directory) for node in device.attributes().values())
+
     def names(self) -> Iterable[str]:
         seen = {**dict.fromkeys(self._fixed()), **dict.fromkeys(self.device.attributes())}
         seen.update(dict.fromkeys(child.glue or child.name for child in self.device.child_devices()))
@@ -244,6 +235,9 @@ class _LinkDirectory(Directory):
     def names(self) -> Iterable[str]:
         return [*self._devices(), *self._extra]
 
+    def subdirectories(self) -> int:
+        return sum(isinstance(node, Directory) for node in self._extra.values())
+
 
 class Driver:
     """A driver: a directory below its bus.  Subclasses override `probe` and `remove` and may add attributes."""
@@ -275,7 +269,7 @@ class Driver:
         extra: dict[str, Node] = {
             "bind": Attribute(store=self._bind),
             "unbind": Attribute(store=self._unbind),
-            "uevent": Attribute(store=lambda data: None),
+            "uevent": synthetic_uevents(self.kernel.uevents, self.sysfs_path, "drivers"),
             **self.attributes(),
         }
         if self.module:
@@ -442,7 +436,7 @@ class Bus:
             "drivers": _DriverDirectory(self),
             "drivers_autoprobe": Attribute(lambda: f"{int(self.autoprobe)}\n", self._store_autoprobe),
             "drivers_probe": Attribute(store=self._store_probe),
-            "uevent": Attribute(store=lambda data: None),
+            "uevent": synthetic_uevents(self.kernel.uevents, f"/bus/{self.name}", "bus"),
             **self.attributes(),
         }
         return StaticDirectory(dict(entries))
@@ -469,6 +463,9 @@ class _BusDevices(Directory):
 
     def names(self) -> Iterable[str]:
         return self.bus.names()
+
+    def subdirectories(self) -> int:
+        return 0
 
 
 class _DriverDirectory(Directory):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.uaccess import Argument
 
-__all__ = ["File"]
+__all__ = ["File", "PathFile"]
 
 
 def _refuse(code: int) -> OSError:
@@ -54,3 +54,17 @@ class File:
 
     def release(self) -> None:
         """The last descriptor was closed."""
+
+
+class PathFile(File):
+    """What ``O_PATH`` opens: a place in the tree, on which nothing can be done (EBADF)."""
+
+    __slots__ = ()
+
+    def ioctl(self, request: int, argument: Argument) -> int:
+        """See `File.ioctl`."""
+        raise _refuse(errno.EBADF)
+
+    def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
+        """See `File.mmap`."""
+        raise _refuse(errno.EBADF)

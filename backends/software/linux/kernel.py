@@ -18,6 +18,7 @@ from pyvfio_backends.software.linux.vfs import (
     Node,
     StaticDirectory,
     Symlink,
+    TemporaryDirectory,
     Vfs,
 )
 from pyvfio_backends.software.memory import HostMemory
@@ -51,13 +52,13 @@ class Kernel:
         self.uevents = UeventSource(seqnum)
         self.fds = DescriptorTable()
         self.groups = IommuGroups()
-        self.modules = Modules()
+        self.modules = Modules(self.uevents)
         self.buses: dict[str, Bus] = {}
         self.classes: dict[str, DeviceClass] = {}
         self.roots: dict[str, Device] = {}
         self.subsystems: dict[str, object] = {}
         """What a subsystem keeps for the whole kernel, by its module's name."""
-        self.dev = StaticDirectory()
+        self.dev = TemporaryDirectory()
         self.sys = StaticDirectory(
             {
                 "bus": _Table(lambda: {name: bus.directory for name, bus in self.buses.items()}),
@@ -76,7 +77,8 @@ class Kernel:
                     }
                 ),
                 "module": self.modules,
-            }
+            },
+            permissions=0o555,
         )
         self.vfs = Vfs(StaticDirectory({"sys": self.sys, "dev": self.dev}))
 
@@ -153,8 +155,8 @@ class Kernel:
         *folders, name = path.split("/")
         at = self.dev
         for folder in folders:
-            below = at.entries.setdefault(folder, StaticDirectory())
-            if not isinstance(below, StaticDirectory):
+            below = at.entries.setdefault(folder, TemporaryDirectory())
+            if not isinstance(below, TemporaryDirectory):
                 raise TypeError(f"/dev/{path}: {folder} is not a directory")
             at = below
         at.entries[name] = node
@@ -165,7 +167,7 @@ class Kernel:
         trail = [self.dev]
         for folder in folders:
             below = trail[-1].entries.get(folder)
-            if not isinstance(below, StaticDirectory):
+            if not isinstance(below, TemporaryDirectory):
                 return
             trail.append(below)
         trail[-1].entries.pop(name, None)

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
+from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, Symlink, fail
 
 __all__ = ["MdevBus", "MdevDevice", "MdevDriver", "MdevParent", "MdevType", "MdevTypes", "mdev_bus"]
@@ -25,6 +26,7 @@ __all__ = ["MdevBus", "MdevDevice", "MdevDriver", "MdevParent", "MdevType", "Mde
 _UUID_SIZE = 36
 _UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _PARENT_CLASS = "mdev_bus"
+_VERSION = "0.1"
 
 
 class MdevType:
@@ -199,5 +201,6 @@ def mdev_bus(kernel: Kernel) -> MdevBus:
     if not isinstance(bus, MdevBus):
         bus = MdevBus(kernel)
         kernel.add_bus(bus)
+        kernel.modules.load(Module("mdev", version=_VERSION))
         kernel.class_(_PARENT_CLASS)
     return bus

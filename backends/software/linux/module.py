@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
+from pyvfio_backends.software.linux.uevents import UeventSource, synthetic_uevents
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, Symlink
 
 __all__ = ["Module", "Modules"]
@@ -21,14 +22,14 @@ class Module:
         self.parameters = dict(parameters or {})
         self.drivers: dict[str, str] = {}
 
-    def directory(self) -> Directory:
-        """The directory of the module."""
+    def directory(self, uevents: UeventSource) -> Directory:
+        """The directory of the module, whose ``uevent`` sends to `uevents`."""
         path = f"/module/{self.name}"
         entries: dict[str, Node] = {
             "initstate": Attribute(lambda: "live\n"),
             "refcnt": Attribute(lambda: f"{self.refcnt}\n"),
             "taint": Attribute(lambda: "\n"),
-            "uevent": Attribute(store=lambda data: None),
+            "uevent": synthetic_uevents(uevents, path, "module"),
             "holders": StaticDirectory({name: Symlink(f"../../{name}") for name in self.holders}),
         }
         if self.version:
@@ -45,9 +46,10 @@ class Module:
 class Modules(Directory):
     """The table of loaded modules."""
 
-    __slots__ = ("table",)
+    __slots__ = ("_uevents", "table")
 
-    def __init__(self) -> None:
+    def __init__(self, uevents: UeventSource) -> None:
+        self._uevents = uevents
         self.table: dict[str, Module] = {}
 
     def load(self, module: Module, *, needs: Iterable[str] = ()) -> Module:
@@ -61,7 +63,7 @@ class Modules(Directory):
 
     def lookup(self, name: str) -> Node | None:
         module = self.table.get(name)
-        return None if module is None else module.directory()
+        return None if module is None else module.directory(self._uevents)
 
     def names(self) -> Iterable[str]:
         return list(self.table)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import errno
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Self
@@ -10,8 +12,40 @@ from typing import Self
 from pyvfio.errors import Timeout
 from pyvfio.process import EventFd
 from pyvfio.uevent import Uevent
+from pyvfio_backends.software.linux.vfs import Attribute, fail
 
-__all__ = ["UeventQueue", "UeventSource"]
+__all__ = ["UeventQueue", "UeventSource", "parse_synthetic", "synthetic_uevents"]
+
+_SYNTHETIC = re.compile(
+    rb"(add|remove|change|move|online|offline|bind|unbind)"
+    rb"(?: ([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})((?: [0-9A-Za-z]+=[0-9A-Za-z]+)*))?[\n\0]?\Z"
+)
+
+
+def parse_synthetic(data: bytes) -> tuple[str, list[tuple[str, str]]]:
+    """Read what was written to a ``uevent`` file, ``ACTION [UUID [KEY=VALUE ...]]``: the action and its variables.
+
+    Raise OSError EINVAL (``kobject_synth_uevent``).
+    """
+    match = _SYNTHETIC.match(data)
+    if match is None:
+        raise fail(errno.EINVAL)
+    action, uuid, arguments = (part.decode() if part is not None else "" for part in match.groups())
+    pairs = [("SYNTH_UUID", uuid or "0")]
+    for argument in arguments.split():
+        key, _, value = argument.partition("=")
+        pairs.append((f"SYNTH_ARG_{key}", value))
+    return action, pairs
+
+
+def synthetic_uevents(source: UeventSource, path: str, subsystem: str) -> Attribute:
+    """The ``uevent`` file of a bus, a driver or a module, which have no variables of their own to add."""
+
+    def store(data: bytes) -> None:
+        action, pairs = parse_synthetic(data)
+        source.send(action, path, [("SUBSYSTEM", subsystem), *pairs])
+
+    return Attribute(store=store)
 
 
 class UeventSource:

@@ -142,5 +142,5 @@ def load(kernel: Kernel) -> None:
     driver = VfioCcwDriver(css.bus, mdev)
     bus.drivers[mdev.name] = mdev
     css.bus.drivers[driver.name] = driver
-    module = kernel.modules.load(Module(_MODULE), needs=("vfio",))
+    module = kernel.modules.load(Module(_MODULE), needs=("vfio", "mdev"))
     module.drivers |= {f"css:{driver.name}": driver.sysfs_path, f"mdev:{mdev.name}": mdev.sysfs_path}

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.file import File, PathFile
 
 __all__ = [
     "Attribute",
@@ -29,11 +29,14 @@ __all__ = [
     "Opener",
     "StaticDirectory",
     "Symlink",
+    "TemporaryDirectory",
     "Vfs",
     "fail",
 ]
 
 _MAX_LINKS = 40
+_NAME_MAX, _PATH_MAX = 255, 1 << 12
+_DIRECTORY_ENTRY = 20  # BOGO_DIRENT_SIZE of tmpfs
 Show = Callable[[], "str | bytes"]
 Store = Callable[[bytes], "int | None"]
 
@@ -70,6 +73,10 @@ class Directory(Node):
         """All names, without ``.`` and ``..``."""
         return ()
 
+    def subdirectories(self) -> int:
+        """How many of the names are directories; with ``.`` and the parent's entry that is the number of links."""
+        return sum(isinstance(self.lookup(name), Directory) for name in self.names())
+
     def open(self, path: str, flags: int) -> File:
         """A directory opens for reading only (its content comes by `Vfs.listdir`)."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
@@ -90,10 +97,13 @@ class DirectoryFile(File):
 class StaticDirectory(Directory):
     """A directory with a dictionary of nodes, or of functions that make them when looked at."""
 
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "st_mode")
 
-    def __init__(self, entries: Mapping[str, Node | Callable[[], Node]] | None = None) -> None:
+    def __init__(
+        self, entries: Mapping[str, Node | Callable[[], Node]] | None = None, *, permissions: int = 0o755
+    ) -> None:
         self.entries: dict[str, Node | Callable[[], Node]] = dict(entries or {})
+        self.st_mode = stat.S_IFDIR | permissions
 
     def lookup(self, name: str) -> Node | None:
         entry = self.entries.get(name)
@@ -103,6 +113,16 @@ class StaticDirectory(Directory):
 
     def names(self) -> Iterable[str]:
         return self.entries
+
+
+class TemporaryDirectory(StaticDirectory):
+    """A directory of ``/dev``, whose file system counts 20 bytes for each entry, ``.`` and ``..`` included."""
+
+    __slots__ = ()
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        return _DIRECTORY_ENTRY * (len(self.entries) + 2)
 
 
 class Symlink(Node):
@@ -145,10 +165,11 @@ class Attribute(Node):
 
 
 def _check_mode(st_mode: int, path: str, flags: int) -> None:
+    # An access mode of 3 asks for neither, and gets it (build_open_flags).
     access = flags & os.O_ACCMODE
-    if access != os.O_WRONLY and not st_mode & 0o444:
+    if access in (os.O_RDONLY, os.O_RDWR) and not st_mode & 0o444:
         raise fail(errno.EACCES, path)
-    if access != os.O_RDONLY and not st_mode & 0o222:
+    if access in (os.O_WRONLY, os.O_RDWR) and not st_mode & 0o222:
         raise fail(errno.EACCES, path)
 
 
@@ -187,7 +208,8 @@ class AttributeFile(File):
             return 0  # sysfs does not call the store function
         if self._attribute.store is None:
             raise fail(errno.EIO)
-        taken = self._attribute.store(data[: self._attribute.page])
+        data = data[: self._attribute.page]  # the rest is the caller's to write again (kernfs_fop_write_iter)
+        taken = self._attribute.store(data)
         return len(data) if taken is None else taken
 
 
@@ -283,7 +305,12 @@ class Vfs:
         self.root = root
 
     def resolve(self, path: str, *, follow: bool = True) -> tuple[Node, str]:
-        """The node at an absolute path, and its path without links.  Raise OSError ENOENT, ENOTDIR or ELOOP."""
+        """The node at an absolute path, and its path without links.
+
+        Raise OSError ENOENT, ENOTDIR, ELOOP or ENAMETOOLONG.
+        """
+        if len(os.fsencode(path)) >= _PATH_MAX:
+            raise fail(errno.ENAMETOOLONG, path)
         if not path.startswith("/"):
             raise fail(errno.ENOENT, path)  # the machine has no current directory
         if "\0" in path:
@@ -304,7 +331,9 @@ class Vfs:
                 continue
             found = node.lookup(name)
             if found is None:
-                raise fail(errno.ENOENT, path)
+                # sysfs has no limit: it only looks for the name.
+                too_long = len(os.fsencode(name)) > _NAME_MAX and not (trail and trail[0][0] == "sys")
+                raise fail(errno.ENAMETOOLONG if too_long else errno.ENOENT, path)
             if isinstance(found, Symlink) and (follow or parts or wants_directory):
                 links += 1
                 if links > _MAX_LINKS:
@@ -325,6 +354,14 @@ class Vfs:
 
         New files are refused with EACCES, which is what sysfs, having no way to make any, answers.
         """
+        if flags & os.O_PATH:
+            node, canonical = self.resolve(path, follow=not flags & os.O_NOFOLLOW)
+            if flags & os.O_DIRECTORY and not isinstance(node, Directory):
+                raise fail(errno.ENOTDIR, path)
+            return PathFile(), canonical
+        if flags & os.O_CREAT and path.endswith("/"):
+            self.resolve(os.path.dirname(path.rstrip("/")) or "/")
+            raise fail(errno.EISDIR, path)
         exclusive = flags & os.O_CREAT and flags & os.O_EXCL
         follow = not flags & os.O_NOFOLLOW and not exclusive
         try:
@@ -361,7 +398,7 @@ class Vfs:
         """The `os.stat_result` of a node; times are zero, the owner is root."""
         node, canonical = self.resolve(path, follow=follow)
         inode = zlib.crc32(canonical.encode()) or 1
-        links = 2 if isinstance(node, Directory) else 1
+        links = 2 + node.subdirectories() if isinstance(node, Directory) else 1
         return os.stat_result(
             (node.st_mode, inode, 1, links, 0, 0, node.size, 0, 0, 0),
             {"st_rdev": node.rdev, "st_atime": 0.0, "st_mtime": 0.0, "st_ctime": 0.0},
