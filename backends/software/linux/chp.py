@@ -53,11 +53,13 @@ class ChannelPathDevice(Device):
 
     def _store_configure(self, data: bytes) -> None:
         # sscanf "%d %c": exactly the number, nothing after it.
-        match = _NUMBER.match(data)
+        match = _NUMBER.match(data.split(b"\0")[0])
         if match is None or match[2] or int(match[1]) not in (0, 1):
             raise fail(errno.EINVAL)
 
     def _store_status(self, data: bytes) -> None:
+        if data.startswith(b"\0"):
+            return  # nothing was scanned
         words = data.split(b"\0")[0].split()
         word = words[0][:_WORD_SIZE] if words else b""
         if word[:2].lower() == b"on" or word == b"1":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 
 from pyvfio_backends.software.linux.driver_core import Device
-from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, Symlink
+from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, Symlink, fail
 
 __all__ = ["IommuGroup", "IommuGroups"]
 
@@ -45,11 +46,24 @@ class IommuGroup:
                 {name: Symlink(os.path.relpath(device.devpath, path)) for name, device in self.devices.items()}
             ),
             "reserved_regions": Attribute(self._show_reserved),
-            "type": Attribute(lambda: f"{self.type}\n", lambda data: None),
+            "type": Attribute(lambda: f"{self.type}\n", self._store_type),
         }
         if self.name:
             entries["name"] = Attribute(lambda: f"{self.name}\n")
         return StaticDirectory(dict(entries))
+
+    def _store_type(self, data: bytes) -> None:
+        # iommu_group_store_type: a flush queue can be had at any time, else nobody may use the group's DMA.
+        word = data.split(b"\0")[0].removesuffix(b"\n").decode(errors="replace")
+        if self.aperture is None or word not in ("identity", "DMA", "DMA-FQ", "auto"):
+            raise fail(errno.EINVAL)
+        drivers = [device.driver for device in self.devices.values() if device.driver is not None]
+        in_use = self.owner is not None or not all(getattr(driver, "driver_managed_dma", False) for driver in drivers)
+        if in_use and (self.type, word) != ("DMA", "DMA-FQ"):
+            raise fail(errno.EPERM)
+        if word == "identity":
+            raise fail(errno.EOPNOTSUPP)  # s390's IOMMU has no such domain
+        self.type = "DMA" if word == "DMA" else "DMA-FQ"
 
     def _show_reserved(self) -> str:
         return "".join(f"{start:#018x} {end:#018x} reserved\n" for start, end in self.reserved)

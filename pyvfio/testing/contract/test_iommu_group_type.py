@@ -1,0 +1,54 @@
+"""``type`` of an IOMMU group: what may be written while a driver has the device, and to a mediated device's group."""
+
+from __future__ import annotations
+
+from errno import EINVAL, EOPNOTSUPP, EPERM
+
+import pytest
+
+from pyvfio.backend import Backend
+from pyvfio.testing.attributes import Attributes
+from pyvfio.testing.devices import BoundFunction, BoundMdev
+from pyvfio.testing.expect import fails
+from pyvfio.testing.modes import OpenDevice
+from pyvfio.testing.plugin import Lab
+
+GROUPS = "/sys/kernel/iommu_groups"
+TYPES = ["identity", "DMA", "DMA-FQ", "auto", "DMA\n"]
+
+
+@pytest.mark.parametrize("text", TYPES)
+def test_a_driver_uses_it(backend: Backend, sysfs: Attributes, pci_path: str, lab: Lab, text: str) -> None:
+    bound = BoundFunction(backend, lab.pci)
+    assert bound.driver == "virtio-pci"
+    with fails(EPERM):
+        sysfs.write(f"{GROUPS}/{bound.group_number}/type", text)
+
+
+@pytest.mark.parametrize("text", TYPES)
+def test_a_program_uses_it(sysfs: Attributes, function: BoundFunction, opened: OpenDevice, text: str) -> None:
+    with fails(EPERM):
+        sysfs.write(f"{GROUPS}/{function.group_number}/type", text)
+
+
+def test_nobody_uses_it(sysfs: Attributes, function: BoundFunction) -> None:
+    path = f"{GROUPS}/{function.group_number}/type"
+    assert sysfs.read(path) == "DMA-FQ"
+    sysfs.write(path, "DMA\n")
+    assert sysfs.read(path) == "DMA"
+    with fails(EOPNOTSUPP):
+        sysfs.write(path, "identity")
+    sysfs.write(path, "auto")
+    assert sysfs.read(path) == "DMA-FQ"
+
+
+@pytest.mark.parametrize("text", ["DMA ", "dma", "0", "\n", "unmanaged"])
+def test_no_type(sysfs: Attributes, function: BoundFunction, text: str) -> None:
+    with fails(EINVAL):
+        sysfs.write(f"{GROUPS}/{function.group_number}/type", text)
+
+
+@pytest.mark.parametrize("text", TYPES)
+def test_a_group_without_an_iommu(sysfs: Attributes, mdev: BoundMdev, text: str) -> None:
+    with fails(EINVAL):
+        sysfs.write(f"{GROUPS}/{mdev.group_number}/type", text)
