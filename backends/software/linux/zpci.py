@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import struct
 from collections.abc import Iterator
 from enum import Enum
 from functools import partial
@@ -34,7 +35,10 @@ _IOMAP_BASE = 0x4000000000000000
 _IOMAP_SHIFT = 48
 _LAST_IOVA = (1 << 42) - 1  # three levels of s390's DMA tables (arch/s390/include/asm/pci_dma.h)
 _PAGE_SIZES = 1 << 12
-_REPORT_HEADER = 8
+# struct zpci_report_error_header (arch/s390/include/asm/sclp.h): version, action, length of what follows
+_REPORT_HEADER = struct.Struct("=BBH")
+_REPORT_ACTIONS = (0, 1, 2)  # reset, repair, informational
+_REPORT_OVERHEAD = 24  # struct err_notify_sccb, which shares one page with the report
 
 
 class ZpciState(Enum):
@@ -259,6 +263,10 @@ class ZpciDev:
         return self.function.facts.util_str.ljust(UTILITY_STRING_SIZE, b"\0")[offset : offset + n]
 
     def _report_error(self, offset: int, data: bytes) -> int:
-        if offset or len(data) < _REPORT_HEADER:
+        if offset or len(data) < _REPORT_HEADER.size:
             raise fail(errno.EINVAL)
+        version, action, length = _REPORT_HEADER.unpack_from(data)
+        room = self.bus.kernel.page_size - _REPORT_OVERHEAD
+        if version != 1 or action not in _REPORT_ACTIONS or length > room:
+            raise fail(errno.EINVAL)  # sclp_pci_check_report()
         raise fail(errno.EOPNOTSUPP)  # the machine's SCLP takes no reports
