@@ -22,9 +22,9 @@ import mmap as _mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, Protocol, Self, overload, runtime_checkable
 
+from pyvfio import plugins
 from pyvfio.errors import Misuse
 from pyvfio.uevent import UeventStream
 
@@ -42,6 +42,8 @@ __all__ = [
 MAP_SHARED = _mmap.MAP_SHARED
 PROT_READ = _mmap.PROT_READ
 PROT_WRITE = _mmap.PROT_WRITE
+
+_GROUP = "pyvfio.backends"
 
 WritableBuffer = Any
 """An object with a writable buffer: `bytearray`, `array.array`, a ctypes structure, a writable `memoryview`."""
@@ -134,7 +136,7 @@ class Backend(Protocol):
 
 def backend_names() -> list[str]:
     """The names of the installed backends."""
-    return sorted({point.name for point in entry_points(group="pyvfio.backends")})
+    return plugins.names(_GROUP)
 
 
 def open_backend(name: str, **options: Any) -> Backend:
@@ -145,16 +147,16 @@ def open_backend(name: str, **options: Any) -> Backend:
     >>> with open_backend("software", machine="z15-lpar") as host:  # doctest: +SKIP
     ...     host.listdir("/sys/bus")
     """
-    for point in entry_points(group="pyvfio.backends"):
-        if point.name == name:
-            factory = point.load()
-            try:
-                backend: Backend = factory(**options)
-            except TypeError as error:
-                if "unexpected keyword" in str(error):
-                    raise Misuse(f"open backend: {error}", name) from error
-                raise
-            return backend
-    raise Misuse(
-        "open backend", name, cause="no backend of this name is installed", next_step=f"one of: {backend_names()}"
-    )
+    try:
+        factory = plugins.load(_GROUP, name)
+    except KeyError:
+        raise Misuse(
+            "open backend", name, cause="no backend of this name is installed", next_step=f"one of: {backend_names()}"
+        ) from None
+    try:
+        backend: Backend = factory(**options)
+    except TypeError as error:
+        if "unexpected keyword" in str(error):
+            raise Misuse(f"open backend: {error}", name) from error
+        raise
+    return backend

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 
+from pyvfio import plugins
 from pyvfio_tools.output import print_json, print_table
 
 __all__ = ["machines"]
@@ -23,8 +23,8 @@ def machines(as_json: bool) -> None:
       pyvfio machines
     """
     files: dict[str, Path] = {}
-    for point in entry_points(group="pyvfio.machines"):
-        files.update(point.load()())
+    for provide in plugins.load_all("pyvfio.machines"):
+        files.update(provide())
     rows = []
     for name, path in sorted(files.items()):
         head = tomllib.loads(path.read_text(encoding="utf-8")).get("machine", {})

@@ -56,11 +56,11 @@ def _complete_backend(ctx: click.Context, param: click.Parameter, incomplete: st
 
 def _complete_machine(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The installed machines, or files when a path is begun."""
-    from importlib.metadata import entry_points
+    from pyvfio import plugins
 
     if "/" in incomplete or "." in incomplete:
         return [CompletionItem(incomplete, type="file")]
-    names = sorted(name for point in entry_points(group="pyvfio.machines") for name in point.load()())
+    names = sorted(name for provide in plugins.load_all("pyvfio.machines") for name in provide())
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 

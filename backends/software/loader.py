@@ -8,10 +8,10 @@ import tomllib
 import typing
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from pyvfio import plugins
 from pyvfio.address import DeviceNumber, SubchannelId
 from pyvfio.errors import BadAddress, BadMachine, Misuse
 from pyvfio_backends.software.description import (
@@ -36,8 +36,8 @@ _TABLES: dict[str, dict[str, tuple[str, type]]] = {
 def machine_files() -> dict[str, Path]:
     """The machines that installed packages offer (entry points of group ``pyvfio.machines``): name -> file."""
     files: dict[str, Path] = {}
-    for point in entry_points(group="pyvfio.machines"):
-        provide: Callable[[], Mapping[str, Path]] = point.load()
+    providers: list[Callable[[], Mapping[str, Path]]] = plugins.load_all("pyvfio.machines")
+    for provide in providers:
         files.update(provide())
     return dict(sorted(files.items()))
 
