@@ -54,11 +54,14 @@ class Bell:
         self.irq.enable(vector + 1)
         self.bar.write_u32(regs.VECTOR, vector)
 
-    def copy(self, target: int, source: int, count: int, *, timeout: float = 5.0) -> None:
-        """Let the device copy `count` bytes from IOVA `source` to IOVA `target`.  Raise `BellFailed` or `Timeout`."""
+    def copy(self, target: int, source: int, count: int, *, timeout: float = 5.0) -> int:
+        """Let the device copy `count` bytes from IOVA `source` to IOVA `target`; the interrupts that came.
+
+        Raise `BellFailed` or `Timeout`.
+        """
         self.bar.write_u64(regs.SOURCE, source)
         self.bar.write_u64(regs.TARGET, target)
-        self._do(BellCommand.COPY, count, timeout)
+        return self._do(BellCommand.COPY, count, timeout)
 
     def fill(self, target: int, byte: int, count: int, *, timeout: float = 5.0) -> None:
         """Let the device fill memory with one byte."""
@@ -72,14 +75,15 @@ class Bell:
         self._do(BellCommand.CHECK, count, timeout)
         return self.bar.read_u32(regs.PATTERN)
 
-    def _do(self, command: BellCommand, count: int, timeout: float) -> None:
+    def _do(self, command: BellCommand, count: int, timeout: float) -> int:
         self.bar.write_u32(regs.COUNT, count)
         self.bar.write_u32(regs.COMMAND, command)
-        self.irq.wait(timeout, self._vector)
+        interrupts = self.irq.wait(timeout, self._vector)
         status = BellStatus(self.bar.read_u32(regs.STATUS))
         self.bar.write_u32(regs.STATUS, status)
         if status & BellStatus.ERROR:
             raise BellFailed(self.device.name, status, self.bar.read_u64(regs.FAULT))
+        return interrupts
 
     def close(self) -> None:
         """Interrupt off, command register as it was."""
