@@ -26,6 +26,7 @@ from typing import Any, Protocol, Self, overload, runtime_checkable
 
 from pyvfio import plugins
 from pyvfio.errors import Misuse
+from pyvfio.network import Network
 from pyvfio.uevent import UeventStream
 
 __all__ = [
@@ -119,6 +120,30 @@ class Backend(Protocol):
 
     def lstat(self, path: str) -> os.stat_result:
         """As `os.lstat`."""
+
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        """As `os.mkdir`."""
+
+    def rmdir(self, path: str) -> None:
+        """As `os.rmdir`."""
+
+    def rename(self, source: str, target: str) -> None:
+        """As `os.rename`: replaces `target` at once."""
+
+    def unlink(self, path: str) -> None:
+        """As `os.unlink`."""
+
+    def fsync(self, fd: int) -> None:
+        """As `os.fsync`: what was written survives a crash; of a directory, its names do."""
+
+    def chmod(self, path: str, mode: int) -> None:
+        """As `os.chmod`."""
+
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        """As `os.chown`: -1 leaves one as it is."""
+
+    def network(self) -> Network:
+        """The network interfaces, their addresses and routes, and where the caller's own session comes from."""
 
     def uevents(self, subsystems: Sequence[str] = ()) -> UeventStream:
         """The kernel's uevents from now on; `subsystems` keeps only those (empty: all)."""

@@ -12,6 +12,7 @@ from typing import Any, Self, overload
 
 from pyvfio.backend import Holder
 from pyvfio.errors import Misuse
+from pyvfio.network import Network
 from pyvfio.uevent import UeventStream
 from pyvfio_backends.kernel.holders import holders
 from pyvfio_backends.kernel.uevents import open_stream
@@ -36,6 +37,7 @@ class KernelBackend:
     write = staticmethod(os.write)
     pread = staticmethod(os.pread)
     pwrite = staticmethod(os.pwrite)
+    fsync = staticmethod(os.fsync)
 
     def __init__(self, *, sysfs: str = "/sys", devfs: str = "/dev", uevents: str = "auto") -> None:
         if uevents not in ("auto", "udev", "netlink"):
@@ -109,6 +111,36 @@ class KernelBackend:
     def lstat(self, path: str) -> os.stat_result:
         """See `Backend.lstat`."""
         return os.lstat(self._path(path))
+
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        """See `Backend.mkdir`."""
+        os.mkdir(self._path(path), mode)
+
+    def rmdir(self, path: str) -> None:
+        """See `Backend.rmdir`."""
+        os.rmdir(self._path(path))
+
+    def rename(self, source: str, target: str) -> None:
+        """See `Backend.rename`."""
+        os.rename(self._path(source), self._path(target))
+
+    def unlink(self, path: str) -> None:
+        """See `Backend.unlink`."""
+        os.unlink(self._path(path))
+
+    def chmod(self, path: str, mode: int) -> None:
+        """See `Backend.chmod`."""
+        os.chmod(self._path(path), mode)
+
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        """See `Backend.chown`."""
+        os.chown(self._path(path), uid, gid)
+
+    def network(self) -> Network:
+        """See `Backend.network`."""
+        from pyvfio_backends.kernel.network import network  # pyroute2 is slow to import, and only needed here
+
+        return network()
 
     def uevents(self, subsystems: Sequence[str] = ()) -> UeventStream:
         """See `Backend.uevents`."""

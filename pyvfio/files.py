@@ -1,0 +1,131 @@
+"""Plain files of a host (``/etc``, ``/var``, ``/run``) through the seam: whole reads, and writes that are there or not.
+
+A file is written beside its name, flushed to the disk, and renamed: a crash leaves the old or the new content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import posixpath
+
+from pyvfio.backend import Backend
+from pyvfio.errors import from_oserror
+
+__all__ = ["HostFiles"]
+
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
+_CHUNK = 1 << 16
+
+
+class HostFiles:
+    """The files of the host that `backend` answers for.  All paths are absolute.
+
+    Raise the class of `pyvfio.errors` for the errno of a failing call.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def read(self, path: str) -> str | None:
+        """The text of a file; None when there is none."""
+        try:
+            return self._read(path).decode("utf-8", "surrogateescape")
+        except OSError as error:
+            if error.errno in _MISSING:
+                return None
+            raise from_oserror(error, "read", path=path) from error
+
+    def _read(self, path: str) -> bytes:
+        fd = self.backend.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            parts = []
+            while part := self.backend.read(fd, _CHUNK):
+                parts.append(part)
+            return b"".join(parts)
+        finally:
+            self.backend.close(fd)
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory, sorted; a missing directory is an empty list."""
+        try:
+            return sorted(self.backend.listdir(path))
+        except OSError as error:
+            if error.errno in _MISSING:
+                return []
+            raise from_oserror(error, "list", path=path) from error
+
+    def make_directory(self, path: str, mode: int = 0o755) -> None:
+        """Make a directory and those above it; one that is there is left as it is."""
+        if path in ("", "/"):
+            return
+        try:
+            self.backend.mkdir(path, mode)
+            return
+        except OSError as error:
+            if error.errno == errno.EEXIST:
+                return
+            if error.errno != errno.ENOENT:
+                raise from_oserror(error, "make directory", path=path) from error
+        self.make_directory(posixpath.dirname(path), mode)
+        try:
+            self.backend.mkdir(path, mode)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise from_oserror(error, "make directory", path=path) from error
+        self.sync_directory(posixpath.dirname(path))
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Replace a file by `text`, at once and on the disk; its directory must be there."""
+        beside = f"{path}.pyvfio-new"
+        try:
+            fd = self.backend.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+            try:
+                self._all(fd, text.encode("utf-8", "surrogateescape"))
+                self.backend.fsync(fd)
+            finally:
+                self.backend.close(fd)
+            self.backend.rename(beside, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.backend.unlink(beside)
+            raise from_oserror(error, "write", path=path) from error
+        self.sync_directory(posixpath.dirname(path))
+
+    def append(self, path: str, text: str, mode: int = 0o600) -> None:
+        """Add `text` to a file, which is made if it is not there, and flush it to the disk."""
+        try:
+            fd = self.backend.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
+            try:
+                self._all(fd, text.encode("utf-8", "surrogateescape"))
+                self.backend.fsync(fd)
+            finally:
+                self.backend.close(fd)
+        except OSError as error:
+            raise from_oserror(error, "write", path=path) from error
+
+    def _all(self, fd: int, data: bytes) -> None:
+        while data:
+            data = data[self.backend.write(fd, data) :]
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is not there is no error."""
+        try:
+            self.backend.unlink(path)
+        except OSError as error:
+            if error.errno in _MISSING:
+                return
+            raise from_oserror(error, "remove", path=path) from error
+        self.sync_directory(posixpath.dirname(path))
+
+    def sync_directory(self, path: str) -> None:
+        """Flush the names of a directory to the disk."""
+        try:
+            fd = self.backend.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self.backend.fsync(fd)
+            finally:
+                self.backend.close(fd)
+        except OSError as error:
+            raise from_oserror(error, "flush directory", path=path) from error
