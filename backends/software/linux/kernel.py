@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from pyvfio.network import Network
 from pyvfio_backends.software.clock import Clock
 from pyvfio_backends.software.linux.descriptors import DescriptorTable
 from pyvfio_backends.software.linux.driver_core import Bus, Device, DeviceClass
+from pyvfio_backends.software.linux.host_state import ConsoleEntry, MountEntry, ProcessEntry, SwapEntry
 from pyvfio_backends.software.linux.iommu_group import IommuGroups
 from pyvfio_backends.software.linux.module import Modules
 from pyvfio_backends.software.linux.uevents import UeventSource
@@ -30,7 +32,8 @@ class Kernel:
     """Shared state of the kernel's half; subsystems add their buses, classes and nodes to it.
 
     `memlock` is the limit of locked memory in bytes (-1: none), which binds unless callers have CAP_IPC_LOCK
-    (`ipc_lock`); `page_size` that of the machine.
+    (`ipc_lock`); `page_size` that of the machine.  `mounts`, `swaps`, `consoles`, `processes` and `network` are what
+    the host does with its devices; whoever gives a device a use adds to them.
     """
 
     def __init__(
@@ -56,6 +59,20 @@ class Kernel:
         self.buses: dict[str, Bus] = {}
         self.classes: dict[str, DeviceClass] = {}
         self.roots: dict[str, Device] = {}
+        self.cmdline = ""
+        """The options of the kernel's command line (``/proc/cmdline``)."""
+        self.mounts: list[MountEntry] = [
+            MountEntry("rootfs", "/", "rootfs", minor=2, options="rw"),
+            MountEntry("sysfs", "/sys", "sysfs", minor=20, options="rw,nosuid,nodev,noexec,relatime"),
+            MountEntry("proc", "/proc", "proc", minor=21, options="rw,nosuid,nodev,noexec,relatime"),
+            MountEntry("devtmpfs", "/dev", "devtmpfs", minor=5, options="rw,nosuid"),
+            MountEntry("tmpfs", "/run", "tmpfs", minor=22, options="rw,nosuid,nodev"),
+            MountEntry("tmpfs", "/tmp", "tmpfs", minor=23, options="rw,nosuid,nodev"),
+        ]
+        self.swaps: list[SwapEntry] = []
+        self.consoles: list[ConsoleEntry] = []
+        self.processes: list[ProcessEntry] = []
+        self.network = Network()
         self.subsystems: dict[str, object] = {}
         """What a subsystem keeps for the whole kernel, by its module's name."""
         self.dev = TemporaryDirectory()
