@@ -24,6 +24,21 @@ The MSI-X capability, and an entry of the table that it points to::
     04   | table offset, 8-aligned                        | BAR (3)  |     04  | upper address       |
     08   | pending bits offset, 8-aligned                 | BAR (3)  |     08  | message data        |
                                                                           0c  | ... M (masked)      |
+
+The SR-IOV extended capability, at or after 100::
+
+          3              2              1              0
+    00   | next (12)     ver. | id = 0010                            |
+    04   | capabilities                                              |
+    08   | status                      | control: VFE 0, MSE 3, ARI 4|
+    0c   | total VFs                   | initial VFs                 |
+    10   | reserved     | dep. link    | number of VFs               |
+    14   | VF stride                   | first VF offset             |
+    18   | VF device id                | reserved                    |
+    1c   | supported page sizes                                      |
+    20   | system page size                                          |
+    24   | base addresses 0 to 5 of the VFs                          |
+    3c   | VF migration state array                                  |
 """
 
 from enum import IntEnum, IntFlag
@@ -320,7 +335,40 @@ PCI_EXP_DEVSTA_URD = 0x0008
 PCI_EXP_DEVSTA_AUXPD = 0x0010
 PCI_EXP_DEVSTA_TRPND = 0x0020
 
+PCI_EXP_LNKCAP = 0x0C
+PCI_EXP_LNKCAP_SLS = 0x0000000F
+PCI_EXP_LNKCAP_MLW = 0x000003F0
+PCI_EXP_LNKSTA = 0x12
+PCI_EXP_LNKSTA_CLS = 0x000F
+PCI_EXP_LNKSTA_NLW = 0x03F0
+PCI_EXP_DEVCTL2 = 0x28
+PCI_EXP_DEVCTL2_ARI = 0x0020
+PCI_EXP_LNKCAP2 = 0x2C
+
 PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V1 = 12
 PCI_CAP_EXP_ENDPOINT_SIZEOF_V1 = 20
 PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2 = 0x2C
 PCI_CAP_EXP_ENDPOINT_SIZEOF_V2 = 0x34
+
+# ---- SR-IOV, an extended capability ------------------------------------------------------------------------------
+
+PCI_EXT_CAP_ID_SRIOV = 0x10
+PCI_SRIOV_CAP = 0x04
+PCI_SRIOV_CAP_VFM = 0x00000001
+PCI_SRIOV_CTRL = 0x08
+PCI_SRIOV_CTRL_VFE = 0x0001
+PCI_SRIOV_CTRL_MSE = 0x0008
+PCI_SRIOV_CTRL_ARI = 0x0010
+PCI_SRIOV_STATUS = 0x0A
+PCI_SRIOV_INITIAL_VF = 0x0C
+PCI_SRIOV_TOTAL_VF = 0x0E
+PCI_SRIOV_NUM_VF = 0x10
+PCI_SRIOV_FUNC_LINK = 0x12
+PCI_SRIOV_VF_OFFSET = 0x14
+PCI_SRIOV_VF_STRIDE = 0x16
+PCI_SRIOV_VF_DID = 0x1A
+PCI_SRIOV_SUP_PGSIZE = 0x1C
+PCI_SRIOV_SYS_PGSIZE = 0x20
+PCI_SRIOV_BAR = 0x24
+PCI_SRIOV_NUM_BARS = 6
+PCI_EXT_CAP_SRIOV_SIZEOF = 0x40
