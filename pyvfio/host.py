@@ -24,7 +24,7 @@ from pyvfio.devices import (
     devices_on,
     find_subchannel,
 )
-from pyvfio.errors import NoSuchDevice, WrongBus, explained
+from pyvfio.errors import BadAddress, NoSuchDevice, WrongBus, explained
 from pyvfio.groups import IommuGroup
 from pyvfio.sysfs import Sysfs
 from pyvfio.sysfs_device import SysfsDevice
@@ -115,9 +115,10 @@ class Host:
     def device(self, address: str | Address | SysfsDevice, *, bus: str | None = None) -> SysfsDevice:
         """The device called `address`, on `bus` if that is given.
 
-        A text such as ``0.0.013f`` names a channel device; a subchannel is asked for by a `SubchannelId` or with
-        ``bus="css"``.  A channel device is found by its subchannel while vfio_ccw has it.  Raise `BadAddress`,
-        `NoSuchDevice` (which names what exists nearby) or `WrongBus`.
+        A text is an address or any other name that people have for a device: an interface, a disk, a node, a path in
+        sysfs (`pyvfio.lookup` lists them).  ``0.0.013f`` names a channel device; a subchannel is asked for by a
+        `SubchannelId` or with ``bus="css"``.  A channel device is found by its subchannel while vfio_ccw has it.  Raise
+        `BadAddress`, `NoSuchDevice` (which names what exists nearby) or `WrongBus`.
         """
         if isinstance(address, SysfsDevice):
             address = address.address
@@ -198,9 +199,17 @@ class Host:
     # errors
 
     def _parse(self, text: str, bus: str | None) -> Address:
-        address = parse_address(text)
+        # An address whose form leaves no doubt needs no look at the host, and not the module for all other names.
+        try:
+            address = parse_address(text)
+        except BadAddress:
+            address = None
+        if address is None or (isinstance(address, DeviceNumber) and "." not in text):
+            from pyvfio.lookup import find_address
+
+            return find_address(self.sysfs, text, bus)
         if bus == "css" and isinstance(address, DeviceNumber):
-            return SubchannelId.parse(text)
+            return SubchannelId(address.cssid, address.ssid, address.number)
         return address
 
     def _missing(self, device: SysfsDevice) -> NoSuchDevice:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from pyvfio.host import Host
+from pyvfio_tools.complete import complete_backend, complete_device, complete_machine
 
 __all__ = ["bus_option", "device_argument", "host_options", "open_host"]
 
@@ -21,14 +21,14 @@ def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--backend",
         envvar="PYVFIO_BACKEND",
         default=None,
-        shell_complete=_complete_backend,
+        shell_complete=complete_backend,
         help="Whose calls: kernel (this host) or software. Default: kernel, or software with --machine.",
     )
     @click.option(
         "--machine",
         envvar="PYVFIO_MACHINE",
         default=None,
-        shell_complete=_complete_machine,
+        shell_complete=complete_machine,
         help="A software machine: a name (see pyvfio machines) or a .toml file. It lives as long as the command.",
     )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, on standard output.")
@@ -50,30 +50,6 @@ def open_host(backend: str | None, machine: str | None) -> Host:
     return Host(name)
 
 
-def _complete_backend(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    return [name for name in ("kernel", "software") if name.startswith(incomplete)]
-
-
-def _complete_machine(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The installed machines, or files when a path is begun."""
-    from pyvfio import plugins
-
-    if "/" in incomplete or "." in incomplete:
-        return [CompletionItem(incomplete, type="file")]
-    names = sorted(name for provide in plugins.load_all("pyvfio.machines") for name in provide())
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
-
-
-def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """The addresses of the devices that are there, for completion by the shell."""
-    try:
-        with open_host(ctx.params.get("backend"), ctx.params.get("machine")) as host:
-            found = [str(d.address) for d in (*host.functions(), *host.ccw_devices(), *host.mdevs())]
-    except Exception:  # completion never disturbs the prompt
-        return []
-    return [name for name in found if name.startswith(incomplete)]
-
-
 bus_option = click.option(
     "--bus",
     type=click.Choice(["pci", "css", "ccw", "mdev"]),
@@ -84,5 +60,5 @@ bus_option = click.option(
 
 
 def device_argument(name: str = "device", **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An argument that names a device, completed with what is there."""
-    return click.argument(name, metavar=settings.pop("metavar", "DEV"), shell_complete=_complete, **settings)
+    """An argument that names a device in any spelling, completed with what is there."""
+    return click.argument(name, metavar=settings.pop("metavar", "DEV"), shell_complete=complete_device, **settings)

@@ -31,7 +31,8 @@ def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 MISTAKES = [
     (["show", "0011:00:00.9"], 2, "BadAddress"),
-    (["show", "xyz"], 2, "BadAddress"),
+    (["show", "x:z"], 2, "BadAddress"),
+    (["show", "xyz"], 3, "NoSuchDevice"),
     (["show", "0.0.4711"], 3, "NoSuchDevice"),
     (["show", "0099:00:00.0"], 3, "NoSuchDevice"),
     (["show", "66826a94-72c4-557f-beca-d135a70628e9"], 3, "NoSuchDevice"),
