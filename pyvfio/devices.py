@@ -35,6 +35,7 @@ __all__ = [
     "PciFunction",
     "Subchannel",
     "device_at",
+    "device_named",
     "device_of",
     "devices_on",
     "find_subchannel",
@@ -273,6 +274,12 @@ _TYPES: dict[str, tuple[type[SysfsDevice], type[Address]]] = {
 def device_of(sysfs: Sysfs, address: Address) -> SysfsDevice:
     """The device called `address` on its bus, registered or not."""
     return _TYPES[address.subsystem][0](sysfs, address)
+
+
+def device_named(sysfs: Sysfs, bus: str, name: str) -> SysfsDevice:
+    """The device called `name` on a bus that this library knows, registered or not.  Raise `BadAddress`."""
+    kind, address = _TYPES[bus]
+    return kind(sysfs, address.parse(name))
 
 
 def device_at(sysfs: Sysfs, path: str) -> SysfsDevice:

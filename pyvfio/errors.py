@@ -1,7 +1,8 @@
 """The exceptions of pyvfio.
 
 Every error says what was tried (`operation`), on what (`obj`, in the user's words: ``0.0.013f``), at which `path`,
-what the kernel answered (`errno`), why as far as it was checked (`cause`) and what to do next (`next_step`).
+what the kernel answered (`errno`), why as far as it was checked (`cause`), in which state the host is when a change
+was wanted (`host`), and what to do next (`next_step`).
 
 =====================  ==================================================  =========
 class                  raised when                                         exit code
@@ -12,11 +13,13 @@ NoSuchDevice           the named device is not there                       3
 WrongBus               the device is there but on another bus              3
 PermissionDenied       the kernel answered EACCES or EPERM                 4
 DeviceBusy             somebody has the device                             5
+DeviceInUse            probes found the device in use; nothing was done    5
 NotAvailable           no ``/dev/vfio``, a module or facility is missing   6
 KernelRefused          any other errno                                     7
 MalformedAnswer        the kernel's answer does not parse                  7
 ChannelProgramFailed   a channel program ended with an error status        8
 Timeout                an awaited event did not come                       9
+StillWaiting           the kernel still waits in a write that was given up 9
 PartialUnmap           fewer bytes were unmapped than asked                7
 StepFailed             a step of a plan failed and was rolled back         10
 RollbackFailed         a step failed and so did its rollback               11
@@ -32,14 +35,16 @@ from __future__ import annotations
 import contextlib
 import errno as _errno
 import os
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 __all__ = [
+    "UNTOUCHED",
     "BadAddress",
     "BadMachine",
     "ChannelProgramFailed",
     "DeviceBusy",
+    "DeviceInUse",
     "KernelRefused",
     "MalformedAnswer",
     "Misuse",
@@ -51,11 +56,15 @@ __all__ = [
     "PyvfioError",
     "RollbackFailed",
     "StepFailed",
+    "StillWaiting",
     "Timeout",
     "WrongBus",
     "explained",
     "from_oserror",
 ]
+
+UNTOUCHED = "nothing was changed"
+"""What `host` says when no step was begun."""
 
 
 class PyvfioError(Exception):
@@ -80,6 +89,7 @@ class PyvfioError(Exception):
         self.errno = errno
         self.cause = cause
         self.next_step = next_step
+        self.host = ""
 
     @property
     def errno_name(self) -> str:
@@ -94,6 +104,8 @@ class PyvfioError(Exception):
             text += f" [{self.path}]"
         if self.cause:
             text += f"\n  cause: {self.cause}"
+        if self.host:
+            text += f"\n  host:  {self.host}"
         if self.next_step:
             text += f"\n  next:  {self.next_step}"
         return text
@@ -107,6 +119,7 @@ class PyvfioError(Exception):
             "path": self.path,
             "errno": self.errno_name or None,
             "cause": self.cause,
+            "host": self.host,
             "next_step": self.next_step,
             "exit_code": self.exit_code,
         }
@@ -176,6 +189,19 @@ class DeviceBusy(PyvfioError):
     exit_code = 5
 
 
+class DeviceInUse(DeviceBusy):
+    """Probes found the device in use; `findings` are what they saw.  Nothing was done."""
+
+    def __init__(self, operation: str, obj: str, findings: Sequence[Any], *, cause: str, next_step: str) -> None:
+        super().__init__(operation, obj, cause=cause, next_step=next_step)
+        self.findings = tuple(findings)
+        self.host = UNTOUCHED
+
+    def as_dict(self) -> dict[str, object]:
+        """See `PyvfioError.as_dict`."""
+        return {**super().as_dict(), "findings": [finding.as_dict() for finding in self.findings]}
+
+
 class NotAvailable(PyvfioError):
     """A node, module or facility which the operation needs is missing on this host."""
 
@@ -225,6 +251,10 @@ class Timeout(PyvfioError):
     exit_code = 9
 
 
+class StillWaiting(Timeout):
+    """The kernel still waits in a write that was given up; what can be undone was, and the journal is kept."""
+
+
 class StepFailed(PyvfioError):
     """A step of a plan failed; the earlier steps were undone and the host is as it was before."""
 
@@ -251,6 +281,7 @@ _BY_ERRNO: dict[int, type[PyvfioError]] = {
     _errno.EACCES: PermissionDenied,
     _errno.EPERM: PermissionDenied,
     _errno.EBUSY: DeviceBusy,
+    _errno.ETIMEDOUT: Timeout,
 }
 
 

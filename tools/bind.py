@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
-from pyvfio.binding import Plan, plan_bind, plan_release, plan_unbind, run
+from pyvfio.binding import Plan, plan_bind, plan_release, plan_unbind
 from pyvfio.host import Host
-from pyvfio.sysfs_device import SysfsDevice
-from pyvfio_tools.options import bus_option, device_argument, host_options
-from pyvfio_tools.output import print_json
-from pyvfio_tools.progress import plan_as_dict, show_plan, watcher
+from pyvfio_tools.acting import Acting, acting_options
+from pyvfio_tools.complete import complete_driver
+from pyvfio_tools.selection import select, selection_options
+
+if TYPE_CHECKING:
+    from pyvfio.selection import Selection
 
 __all__ = ["bind", "release", "unbind"]
-
-
-def _act(
-    host: Host,
-    names: tuple[str, ...],
-    make: Callable[[SysfsDevice], Plan],
-    *,
-    bus: str | None,
-    as_json: bool,
-    dry_run: bool,
-) -> None:
-    # All devices are found and all plans made before anything is touched: a typo in the last one changes nothing.
-    # One that is named twice is done once.
-    devices = {device.link_path: device for device in (host.device(name, bus=bus) for name in names)}
-    plans = [make(device) for device in devices.values()]
-    done = []
-    for plan in plans:
-        if not as_json:
-            show_plan(plan)
-        if not dry_run:
-            run(plan, progress=watcher(as_json))
-        done.append({**plan_as_dict(plan), "done": not dry_run})
-    if as_json:
-        print_json(done)
-
-
-_dry_run = click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
 
 
 def _driver_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -51,59 +26,67 @@ def _driver_name(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 
 @click.command()
-@device_argument("devices", metavar="DEV...", nargs=-1, required=True)
 @click.option(
-    "--driver", default=None, callback=_driver_name, help="The driver. Default: vfio-pci on pci, vfio_ccw on css."
+    "--to",
+    "target",
+    default=None,
+    metavar="DRIVER",
+    callback=_driver_name,
+    shell_complete=complete_driver,
+    help="The driver that gets them. Default: vfio-pci on pci, vfio_ccw on css.",
 )
-@bus_option
-@_dry_run
-@host_options
-def bind(
-    host: Host, as_json: bool, devices: tuple[str, ...], driver: str | None, bus: str | None, dry_run: bool
-) -> None:
-    """Give devices to a VFIO driver, by driver_override; each step is read back and undone if a later one fails.
+@click.option(
+    "--with-group", is_flag=True, help="Also bind the members of their IOMMU groups that would keep it from being used."
+)
+@selection_options
+@acting_options
+def bind(host: Host, acting: Acting, selection: Selection, target: str | None, with_group: bool) -> None:
+    """Give devices to a VFIO driver, by driver_override. All of it is done, or nothing.
+
+    The plan is shown first; a device that is in use is refused, with the evidence. Each step is read back, and undone
+    with those before it if one fails.
 
     \b
     Examples:
       pyvfio bind 0011:00:00.0
-      pyvfio bind 0011:00:00.0 0020:00:00.0 --dry-run
-      pyvfio bind 0.0.0000 --bus css --machine z15-lpar --dry-run
+      pyvfio bind eth1 /dev/nvme0n1 --dry-run
+      pyvfio bind --driver nvme --id 144d:*
+      pyvfio bind 0.0.0000 --bus css --to vfio_ccw --machine z15-lpar --dry-run
+      lspci -Dn -d 10de: | cut -d' ' -f1 | pyvfio bind -
     """
-    _act(
-        host,
-        devices,
-        lambda device: plan_bind(device) if driver is None else plan_bind(device, driver),
-        bus=bus,
-        as_json=as_json,
-        dry_run=dry_run,
-    )
+    devices = select(host, selection)
+    if with_group:
+        for device in tuple(devices):
+            group = device.group
+            blocking = {} if group is None else {member.name for member in group.blockers()}
+            devices += [] if group is None else [m for m in group.devices if m.name in blocking and m not in devices]
+    names = [device.name for device in devices]
+    acting.carry_out(Plan.join([plan_bind(device, target, besides=names) for device in devices]))
 
 
 @click.command()
-@device_argument("devices", metavar="DEV...", nargs=-1, required=True)
-@bus_option
-@_dry_run
-@host_options
-def unbind(host: Host, as_json: bool, devices: tuple[str, ...], bus: str | None, dry_run: bool) -> None:
-    """Take devices away from their driver; they have none afterwards.
+@selection_options
+@acting_options
+def unbind(host: Host, acting: Acting, selection: Selection) -> None:
+    """Take devices away from their driver; they have none afterwards. All of it is done, or nothing.
 
     \b
     Examples:
       pyvfio unbind 0011:00:00.0
+      pyvfio unbind --driver vfio-pci --group 12
     """
-    _act(host, devices, plan_unbind, bus=bus, as_json=as_json, dry_run=dry_run)
+    acting.carry_out(Plan.join([plan_unbind(device) for device in select(host, selection)]))
 
 
 @click.command()
-@device_argument("devices", metavar="DEV...", nargs=-1, required=True)
-@bus_option
-@_dry_run
-@host_options
-def release(host: Host, as_json: bool, devices: tuple[str, ...], bus: str | None, dry_run: bool) -> None:
-    """Give devices back: clear the override, unbind the VFIO driver, let the kernel's own driver take them.
+@selection_options
+@acting_options
+def release(host: Host, acting: Acting, selection: Selection) -> None:
+    """Give devices back: unbind the VFIO driver, clear the override, let the kernel's own driver take them.
 
     \b
     Examples:
       pyvfio release 0011:00:00.0
+      pyvfio release --driver vfio-pci
     """
-    _act(host, devices, plan_release, bus=bus, as_json=as_json, dry_run=dry_run)
+    acting.carry_out(Plan.join([plan_release(device) for device in select(host, selection)]))

@@ -5,15 +5,12 @@ from __future__ import annotations
 import click
 
 from pyvfio.address import MdevUuid
-from pyvfio.binding import plan_ccw_give_back, plan_ccw_take, run
+from pyvfio.binding import plan_ccw_give_back, plan_ccw_take
 from pyvfio.host import Host
-from pyvfio_tools.options import device_argument, host_options
-from pyvfio_tools.output import print_json
-from pyvfio_tools.progress import plan_as_dict, show_plan, watcher
+from pyvfio_tools.acting import Acting, acting_options
+from pyvfio_tools.options import device_argument
 
 __all__ = ["ccw"]
-
-_dry_run = click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
 
 
 @click.group()
@@ -24,9 +21,8 @@ def ccw() -> None:
 @ccw.command()
 @device_argument("device", metavar="DEVNO")
 @click.option("--uuid", default=None, help="The name of the mediated device. Default: a new one.")
-@_dry_run
-@host_options
-def take(host: Host, as_json: bool, device: str, uuid: str | None, dry_run: bool) -> None:
+@acting_options
+def take(host: Host, acting: Acting, device: str, uuid: str | None) -> None:
     """Set DEVNO offline, give its subchannel to vfio_ccw and create a mediated device.
 
     \b
@@ -36,32 +32,19 @@ def take(host: Host, as_json: bool, device: str, uuid: str | None, dry_run: bool
     """
     name = MdevUuid.random() if uuid is None else MdevUuid.parse(uuid)
     plan = plan_ccw_take(host, device, uuid=name)
-    if not as_json:
-        show_plan(plan)
-    if not dry_run:
-        run(plan, progress=watcher(as_json))
-    if as_json:
-        print_json({**plan_as_dict(plan), "done": not dry_run, "mdev": str(name)})
-    elif not dry_run:
+    if acting.carry_out(plan, mdev=str(name)) and not acting.as_json:
         click.echo(f"mediated device {name}")
 
 
 @ccw.command("give-back")
 @device_argument("device", metavar="DEVNO")
 @click.option("--online/--offline", default=None, help="State of the device afterwards. Default: offline.")
-@_dry_run
-@host_options
-def give_back(host: Host, as_json: bool, device: str, online: bool | None, dry_run: bool) -> None:
+@acting_options
+def give_back(host: Host, acting: Acting, device: str, online: bool | None) -> None:
     """Remove the mediated device, give the subchannel back to io_subchannel, and the device to its own driver.
 
     \b
     Examples:
       pyvfio ccw give-back 0.0.1234 --online
     """
-    plan = plan_ccw_give_back(host, device, online_after=online)
-    if not as_json:
-        show_plan(plan)
-    if not dry_run:
-        run(plan, progress=watcher(as_json))
-    if as_json:
-        print_json({**plan_as_dict(plan), "done": not dry_run})
+    acting.carry_out(plan_ccw_give_back(host, device, online_after=online))

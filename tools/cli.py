@@ -29,7 +29,9 @@ COMMANDS = {
     "machines": "pyvfio_tools.machines:machines",
     "mdev": "pyvfio_tools.mdev:mdev",
     "monitor": "pyvfio_tools.monitor:monitor",
+    "plan": "pyvfio_tools.plan:plan",
     "release": "pyvfio_tools.bind:release",
+    "restore": "pyvfio_tools.restore:restore_",
     "show": "pyvfio_tools.show:show",
     "unbind": "pyvfio_tools.bind:unbind",
 }
@@ -46,7 +48,9 @@ SHORT = {
     "machines": "the software machines that --machine takes",
     "mdev": "mediated devices: types, create, remove, list",
     "monitor": "uevents as they happen",
+    "plan": "what a command would do: facts, findings, steps and inverses",
     "release": "give devices back to the kernel's own drivers",
+    "restore": "undo what a killed run left",
     "show": "all facts of one device",
     "unbind": "take devices away from their driver",
 }

@@ -2,16 +2,22 @@
 
 from pyvfio.binding.channel import Taken, ccw_give_back, ccw_take, plan_ccw_give_back, plan_ccw_take
 from pyvfio.binding.facts import BindingFacts, facts
-from pyvfio.binding.plan import Plan, run, undo
+from pyvfio.binding.findings import Evidence, Finding
+from pyvfio.binding.journal import Record, records
+from pyvfio.binding.plan import Plan
+from pyvfio.binding.running import restore, run, undo
 from pyvfio.binding.step import Event, Phase, Progress, Step
 from pyvfio.binding.verbs import bind, plan_bind, plan_release, plan_unbind, release, unbind
 
 __all__ = [
     "BindingFacts",
     "Event",
+    "Evidence",
+    "Finding",
     "Phase",
     "Plan",
     "Progress",
+    "Record",
     "Step",
     "Taken",
     "bind",
@@ -23,7 +29,9 @@ __all__ = [
     "plan_ccw_take",
     "plan_release",
     "plan_unbind",
+    "records",
     "release",
+    "restore",
     "run",
     "unbind",
     "undo",

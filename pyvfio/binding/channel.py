@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyvfio.address import DeviceNumber, MdevUuid, PciAddress, SubchannelId, parse_address
-from pyvfio.binding.plan import Plan, run
+from pyvfio.binding.inspection import plan_for
+from pyvfio.binding.plan import Plan
+from pyvfio.binding.running import run
 from pyvfio.binding.step import Progress, Step
 from pyvfio.binding.steps import (
-    create_mdev,
-    give_to,
-    offline,
-    online,
-    probe,
+    Bind,
+    CreateMdev,
+    Probe,
     remove_mdev,
     require_driver,
+    set_online,
     set_override,
     take_from,
-    wait_for,
 )
 from pyvfio.devices import ChannelDevice, MediatedDevice, Subchannel, find_subchannel
-from pyvfio.errors import DeviceBusy, NoSuchDevice, NotAvailable, WrongBus
+from pyvfio.errors import DeviceBusy, NoSuchDevice, WrongBus
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
@@ -104,23 +105,22 @@ def plan_ccw_take(host: Host, device_number: str | DeviceNumber, *, uuid: MdevUu
         )
     steps: list[Step] = []
     if device.exists and device.online:
-        steps.append(offline(device))
+        steps.append(set_online(device, False))
     if subchannel.driver != DRIVER:
         now = subchannel.driver
         if subchannel.override != DRIVER:
             steps.append(set_override(subchannel, DRIVER))
         if now is not None:
-            steps.append(take_from(subchannel, now, after=lambda: _come_back(device)))
-        steps.append(give_to(subchannel, DRIVER))
+            steps.append(take_from(subchannel, now, returns=device.name if device.exists else ""))
+        steps.append(Bind(subchannel.bus, subchannel.name, DRIVER))
     if not subchannel.mdevs:
-        steps.append(create_mdev(subchannel, TYPE, name))
-    return Plan(f"take {device.name} (subchannel {subchannel.name}) for vfio-ccw", device.name, tuple(steps))
+        steps.append(CreateMdev(subchannel.bus, subchannel.name, TYPE, str(name)))
+    return _plan(f"take {device.name} (subchannel {subchannel.name}) for vfio-ccw", device, subchannel, steps)
 
 
-def _come_back(device: ChannelDevice) -> None:
-    problem = wait_for(device)
-    if problem:
-        raise NotAvailable("give back to io_subchannel", device.name, cause=problem)
+def _plan(title: str, device: ChannelDevice, subchannel: Subchannel, steps: list[Step]) -> Plan:
+    plan = plan_for(title, subchannel, steps)
+    return replace(plan, objects=(device.name, *plan.objects))
 
 
 def plan_ccw_give_back(host: Host, device_number: str | DeviceNumber, *, online_after: bool | None = None) -> Plan:
@@ -136,10 +136,10 @@ def plan_ccw_give_back(host: Host, device_number: str | DeviceNumber, *, online_
     if subchannel.override is not None:
         steps.append(set_override(subchannel, None))
     if now != OWN_DRIVER:
-        steps.append(probe(subchannel, wanted=OWN_DRIVER, after=lambda: wait_for(device)))
+        steps.append(Probe(subchannel.bus, subchannel.name, OWN_DRIVER, device.name))
     if online_after and not (device.exists and device.online):
-        steps.append(online(device))
-    return Plan(f"give {device.name} (subchannel {subchannel.name}) back", device.name, tuple(steps))
+        steps.append(set_online(device, True))
+    return _plan(f"give {device.name} (subchannel {subchannel.name}) back", device, subchannel, steps)
 
 
 def ccw_take(
@@ -148,15 +148,16 @@ def ccw_take(
     *,
     uuid: MdevUuid | str | None = None,
     progress: Progress | None = None,
+    force: Iterable[str] = (),
 ) -> Taken:
     """Take a channel device: afterwards its mediated device can be opened.
 
-    Raise what `plan_ccw_take` raises, `StepFailed` (the host is as before) or `RollbackFailed`.
+    `force` names the in-use probes that are overridden.  Raise what `plan_ccw_take` and `run` raise.
     """
     name = MdevUuid.random() if uuid is None else MdevUuid.parse(str(uuid))
     device, subchannel = _find(host, device_number)
     was_online = device.exists and device.online
-    plan = run(plan_ccw_take(host, device_number, uuid=name), progress)
+    plan = run(plan_ccw_take(host, device_number, uuid=name), progress, force=force)
     return Taken(MediatedDevice(host.sysfs, name), subchannel, was_online, plan)  # one of another name is refused
 
 
@@ -166,6 +167,7 @@ def ccw_give_back(
     *,
     online: bool | None = None,
     progress: Progress | None = None,
+    force: Iterable[str] = (),
 ) -> Plan:
     """Give a channel device back to its own driver.  Raise as `ccw_take`."""
-    return run(plan_ccw_give_back(host, device_number, online_after=online), progress)
+    return run(plan_ccw_give_back(host, device_number, online_after=online), progress, force=force)

@@ -1,115 +1,94 @@
-"""Plans: steps with inverses, done in order, undone in reverse when one fails."""
+"""Plans: what is known, what speaks against it, and the steps with their inverses."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from pyvfio.binding.step import Event, Phase, Progress, Step
-from pyvfio.errors import PyvfioError, RollbackFailed, StepFailed
+from pyvfio.binding.findings import Finding
+from pyvfio.binding.step import Step
+from pyvfio.errors import DeviceInUse
+from pyvfio.sysfs import Sysfs
 
-__all__ = ["Plan", "run", "undo"]
+__all__ = ["Plan"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be done to `obj`: a `title`, the `steps` in order, and `notes` that people should read first."""
+    """What will be done to `objects` (addresses): a `title`, and the `steps` in order.
+
+    `facts` are (what, value) pairs of the present state, `findings` what the in-use probes saw, `notes` what people
+    should read first.  `sysfs` is the host.  A plan is a value: nothing is changed before `pyvfio.binding.run`.
+    """
 
     title: str
-    obj: str
+    objects: tuple[str, ...]
     steps: tuple[Step, ...] = ()
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    sysfs: Sysfs | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def obj(self) -> str:
+        """The objects as one text."""
+        return ", ".join(self.objects)
 
     @property
     def empty(self) -> bool:
         """Whether everything is as wanted already."""
         return not self.steps
 
+    @classmethod
+    def join(cls, plans: Sequence[Plan], title: str = "") -> Plan:
+        """One plan of several: either all of it is done or nothing."""
+        if len(plans) == 1 and not title:
+            return plans[0]
+        return cls(
+            title or "; ".join(plan.title for plan in plans),
+            tuple(dict.fromkeys(obj for plan in plans for obj in plan.objects)),
+            tuple(step for plan in plans for step in plan.steps),
+            tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
+            tuple(dict.fromkeys(finding for plan in plans for finding in plan.findings)),
+            tuple(fact for plan in plans for fact in plan.facts),
+            next((plan.sysfs for plan in plans if plan.sysfs is not None), None),
+        )
+
+    def refuse(self, force: Iterable[str] = ()) -> None:
+        """Raise `DeviceInUse` when a finding is not overridden by the name of its probe in `force`.
+
+        A plan without steps is never refused.
+        """
+        overridden = set(force)
+        left = [finding for finding in self.findings if finding.probe not in overridden]
+        if not left or self.empty:
+            return
+        probes = ",".join(dict.fromkeys(finding.probe for finding in left))
+        raise DeviceInUse(
+            self.title,
+            self.obj,
+            left,
+            cause="\n         ".join(line for finding in left for line in str(finding).splitlines()),
+            next_step=f"end that use; or override it knowingly with --force={probes}",
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """The plan as plain data, for ``--json``."""
+        return {
+            "title": self.title,
+            "objects": list(self.objects),
+            "facts": dict(self.facts),
+            "findings": [finding.as_dict() for finding in self.findings],
+            "notes": list(self.notes),
+            "steps": [
+                {"text": step.text, "undo": step.undo_text, "paths": list(step.paths), **step.as_dict()}
+                for step in self.steps
+            ],
+        }
+
     def __str__(self) -> str:
         lines = [self.title + (": nothing to do" if self.empty else "")]
+        lines += [f"  {what}: {value}" for what, value in self.facts]
+        lines += [f"  {line}" for finding in self.findings for line in str(finding).splitlines()]
         lines += [f"  {number}. {step.text} (undo: {step.undo_text})" for number, step in enumerate(self.steps, 1)]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
-
-
-def _quiet(event: Event) -> None:
-    """No progress is wanted."""
-
-
-def run(plan: Plan, progress: Progress | None = None) -> Plan:
-    """Do the steps in order; each is read back.  The plan is returned.
-
-    When one fails, that and the earlier ones are undone in reverse and `StepFailed` is raised; `RollbackFailed` when
-    an inverse fails too, which then says what is left.  An interruption (Ctrl-C) or an exception of `progress` is
-    followed by the rollback as well.
-    """
-    tell = progress or _quiet
-    total = len(plan.steps)
-    for index, step in enumerate(plan.steps):
-        try:
-            tell(Event(step, Phase.START, index, total))
-            step.do()
-            problem = step.verify()
-            if not problem:
-                tell(Event(step, Phase.DONE, index, total))
-        except PyvfioError as error:
-            tell(Event(step, Phase.FAILED, index, total, str(error)))
-            _roll_back(plan, index, tell, error)
-            raise _failure(plan, step, error) from error
-        except BaseException:
-            tell(Event(step, Phase.FAILED, index, total, "interrupted"))
-            _roll_back(plan, index, tell, None)
-            raise
-        if problem:
-            tell(Event(step, Phase.FAILED, index, total, problem))
-            _roll_back(plan, index, tell, None)
-            raise StepFailed(
-                step.text,
-                plan.obj,
-                path=step.paths[0] if step.paths else "",
-                cause=f"the kernel took the write, but reading back: {problem}",
-                next_step="the host is as it was before; the kernel log (dmesg) may say why",
-            )
-    return plan
-
-
-def undo(plan: Plan, progress: Progress | None = None) -> None:
-    """Undo a plan that was done.  Raise `RollbackFailed`."""
-    _roll_back(plan, len(plan.steps) - 1, progress or _quiet, None)
-
-
-def _failure(plan: Plan, step: Step, error: PyvfioError) -> StepFailed:
-    what = f"{error.operation}: {error.errno_name}" if error.errno is not None else error.operation
-    cause = f"{what}; {error.cause}" if error.cause else what
-    return StepFailed(
-        step.text,
-        plan.obj,
-        path=error.path or (step.paths[0] if step.paths else ""),
-        errno=error.errno,
-        cause=cause,
-        next_step="the host is as it was before" + (f"; {error.next_step}" if error.next_step else ""),
-    )
-
-
-def _roll_back(plan: Plan, last: int, tell: Progress, reason: PyvfioError | None) -> None:
-    """Undo steps `last` to 0; all are tried, and the first failure is raised at the end."""
-    total = len(plan.steps)
-    failed: list[tuple[Step, PyvfioError]] = []
-    for index in range(last, -1, -1):
-        step = plan.steps[index]
-        tell(Event(step, Phase.UNDOING, index, total))
-        try:
-            step.undo()
-        except PyvfioError as error:
-            failed.append((step, error))
-            tell(Event(step, Phase.UNDO_FAILED, index, total, str(error)))
-        else:
-            tell(Event(step, Phase.UNDONE, index, total))
-    if failed:
-        left = "; ".join(f"{step.undo_text}: {error.operation} {error.errno_name}".rstrip() for step, error in failed)
-        raise RollbackFailed(
-            f"undo {plan.title}",
-            plan.obj,
-            path=failed[0][1].path,
-            errno=failed[0][1].errno,
-            cause=f"not undone: {left}",
-            next_step="do by hand what is named there, in this order",
-        ) from (reason or failed[0][1])

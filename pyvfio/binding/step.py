@@ -1,38 +1,112 @@
-"""Steps of a plan: each knows how to do, to check and to undo itself."""
+"""Steps of a plan: each knows how to do, to check and to undo itself.
+
+A step is plain data: its fields are text, numbers and truth values, what was before among them.  So it can be written
+to the journal before the host is touched, read by another process, and undone there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, ClassVar, TypeVar
 
-__all__ = ["Event", "Phase", "Progress", "Step"]
+from pyvfio.errors import MalformedAnswer
+from pyvfio.sysfs import Sysfs
+
+__all__ = ["Event", "Phase", "Progress", "Step", "journaled", "step_from_dict"]
+
+STEP_MODULES: tuple[str, ...] = ("pyvfio.binding.steps",)
+"""The modules whose steps a journal may name."""
+
+_KINDS: dict[str, type[Step]] = {}
+_S = TypeVar("_S", bound="type[Step]")
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One change to the host.
+class Step(ABC):
+    """One change to the host, as a frozen dataclass of plain values.
 
-    `text` and `undo_text` say in words what it and its inverse do; `paths` are the files that are written.  `do` makes
-    the change; `verify` reads it back and says what is wrong (an empty string when it is right); `undo` restores what
-    was before and may be called whether or not `do` got to its end.  All three raise `PyvfioError`.
+    Fields are str, int, bool, None or tuples of str.  `text` and `undo_text` say in words what it and its inverse do;
+    `paths` are the files that are written.  All three actions get the `Sysfs` of the host and raise `PyvfioError`.
     """
 
-    text: str
-    undo_text: str
-    paths: tuple[str, ...]
-    do: Callable[[], None]
-    verify: Callable[[], str]
-    undo: Callable[[], None]
+    __slots__ = ()
+    kind: ClassVar[str] = ""
+    survives_boot: ClassVar[bool] = False
+    """Whether what it changes is still so after the next boot (a file is, a driver is not)."""
+
+    @property
+    @abstractmethod
+    def text(self) -> str:
+        """What it does, in words."""
+
+    @property
+    @abstractmethod
+    def undo_text(self) -> str:
+        """What its inverse does, in words."""
+
+    @property
+    @abstractmethod
+    def paths(self) -> tuple[str, ...]:
+        """The files it writes."""
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes whose holders the kernel may wait for while it makes the change."""
+        return ()
+
+    @abstractmethod
+    def do(self, sysfs: Sysfs) -> None:
+        """Make the change."""
+
+    @abstractmethod
+    def verify(self, sysfs: Sysfs) -> str:
+        """Read it back: what is wrong, an empty string when it is right."""
+
+    @abstractmethod
+    def undo(self, sysfs: Sysfs) -> None:
+        """Restore what was before; right whether or not `do` was called or got to its end, and a second time."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The step for the journal: its kind and its fields."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {"step": self.kind, **fields}
 
     def __str__(self) -> str:
         return self.text
+
+
+def journaled(kind: str) -> Callable[[_S], _S]:
+    """Register a step under the name by which the journal calls it."""
+
+    def register(cls: _S) -> _S:
+        cls.kind = kind
+        _KINDS[kind] = cls
+        return cls
+
+    return register
+
+
+def step_from_dict(data: Mapping[str, Any]) -> Step:
+    """The step of a journal.  Raise `MalformedAnswer` when it is none."""
+    for module in STEP_MODULES:
+        importlib.import_module(module)
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    kind = str(fields.pop("step", ""))
+    try:
+        return _KINDS[kind](**fields)
+    except (KeyError, TypeError) as error:
+        raise MalformedAnswer("read journal", kind, f"not a step of this version: {error}") from error
 
 
 class Phase(Enum):
     """Where a step is."""
 
     START = "start"
+    WAITING = "waiting"
     DONE = "done"
     FAILED = "failed"
     UNDOING = "undoing"
@@ -42,7 +116,9 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Progress of a plan: `step` number `index` (from 0) of `total` entered `phase`; `error` says why it failed."""
+    """Progress of a plan: `step` number `index` (from 0) of `total` entered `phase`; `error` says why it failed or
+    what it waits for.
+    """
 
     step: Step
     phase: Phase

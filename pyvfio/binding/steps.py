@@ -9,34 +9,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pyvfio import causes
-from pyvfio.address import MdevUuid
-from pyvfio.binding.step import Step
-from pyvfio.devices import ChannelDevice, MediatedDevice
+from pyvfio.address import DeviceNumber, MdevUuid
+from pyvfio.binding.step import Step, journaled
+from pyvfio.devices import ChannelDevice, MediatedDevice, device_named
 from pyvfio.errors import NotAvailable, PermissionDenied, PyvfioError, Timeout
 from pyvfio.mdev import MdevParent
+from pyvfio.sysfs import Sysfs
 from pyvfio.sysfs_device import SysfsDevice
 
 __all__ = [
-    "create_mdev",
-    "give_to",
-    "offline",
-    "online",
-    "probe",
+    "Bind",
+    "CreateMdev",
+    "Probe",
+    "RemoveMdev",
+    "SetOnline",
+    "SetOverride",
+    "Unbind",
     "remove_mdev",
     "require_driver",
+    "set_online",
     "set_override",
     "take_from",
-    "wait_for",
 ]
 
 _PATIENCE = 15.0
 _LOOK_EVERY = 0.02
 
 
-def _driver_file(device: SysfsDevice, driver: str, name: str) -> str:
-    return f"/sys/bus/{device.bus}/drivers/{driver}/{name}"
+def _driver_file(bus: str, driver: str, name: str) -> str:
+    return f"/sys/bus/{bus}/drivers/{driver}/{name}"
 
 
 def require_driver(device: SysfsDevice, driver: str) -> None:
@@ -57,10 +61,10 @@ def _bind(device: SysfsDevice, driver: str) -> None:
     if device.driver == driver:
         return
     require_driver(device, driver)
-    path = _driver_file(device, driver, "bind")
+    path = _driver_file(device.bus, driver, "bind")
     try:
         device.sysfs.write_text(path, device.name)
-    except PermissionDenied:
+    except (PermissionDenied, Timeout):
         raise
     except PyvfioError as error:
         why = causes.bind_refused(driver, device.name, override=device.override, now=device.driver)
@@ -77,80 +81,172 @@ def _bind(device: SysfsDevice, driver: str) -> None:
 def _unbind(device: SysfsDevice) -> None:
     driver = device.driver
     if driver is not None:
-        node = device.group.node if device.group is not None else ""
-        device.sysfs.write_text(_driver_file(device, driver, "unbind"), device.name, deadline=_PATIENCE, held=node)
+        device.sysfs.write_text(_driver_file(device.bus, driver, "unbind"), device.name)
 
 
-def set_override(device: SysfsDevice, value: str | None) -> Step:
-    """Write ``driver_override`` (None: clear it with a newline)."""
-    before = device.override
-    wanted = value or "none"
-    return Step(
-        f"set driver_override of {device.name} to {value}" if value else f"clear driver_override of {device.name}",
-        f"set it to {before}" if before else "clear it",
-        (f"{device.path}/driver_override",),
-        lambda: _write_override(device, value),
-        lambda: "" if device.override == value else f"driver_override is {device.override or 'none'}, not {wanted}",
-        lambda: _write_override(device, before),
-    )
+def _node(device: SysfsDevice) -> str:
+    """The node of its group, which a program has open when the kernel waits in an unbind."""
+    group = device.group
+    return "" if group is None else group.node
 
 
-def take_from(device: SysfsDevice, driver: str, after: Callable[[], None] = lambda: None) -> Step:
-    """Unbind from `driver`.  The inverse restores the override of now, binds again, and calls `after`."""
-    override = device.override
+@journaled("override")
+@dataclass(frozen=True, slots=True)
+class SetOverride(Step):
+    """Write ``driver_override``: `value` (None: cleared with a newline) instead of `before`."""
 
-    def back() -> None:
-        if device.driver not in (None, driver):
+    bus: str
+    name: str
+    value: str | None
+    before: str | None
+
+    @property
+    def text(self) -> str:
+        return (
+            f"set driver_override of {self.name} to {self.value}"
+            if self.value
+            else f"clear driver_override of {self.name}"
+        )
+
+    @property
+    def undo_text(self) -> str:
+        return f"set it to {self.before}" if self.before else "clear it"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (f"/sys/bus/{self.bus}/devices/{self.name}/driver_override",)
+
+    def do(self, sysfs: Sysfs) -> None:
+        _write_override(device_named(sysfs, self.bus, self.name), self.value)
+
+    def verify(self, sysfs: Sysfs) -> str:
+        now = device_named(sysfs, self.bus, self.name).override
+        return "" if now == self.value else f"driver_override is {now or 'none'}, not {self.value or 'none'}"
+
+    def undo(self, sysfs: Sysfs) -> None:
+        _write_override(device_named(sysfs, self.bus, self.name), self.before)
+
+
+@journaled("unbind")
+@dataclass(frozen=True, slots=True)
+class Unbind(Step):
+    """Unbind from `driver`.  The inverse restores the `override` of before, binds again, and waits for the channel
+    device `returns` (empty: none), which `driver` registers.  `node` is what the kernel may wait for.
+    """
+
+    bus: str
+    name: str
+    driver: str
+    override: str | None
+    node: str = ""
+    returns: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"unbind {self.name} from {self.driver}"
+
+    @property
+    def undo_text(self) -> str:
+        return f"bind it to {self.driver}"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (_driver_file(self.bus, self.driver, "unbind"),)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return (self.node,) if self.node else ()
+
+    def do(self, sysfs: Sysfs) -> None:
+        _unbind(device_named(sysfs, self.bus, self.name))
+
+    def verify(self, sysfs: Sysfs) -> str:
+        now = device_named(sysfs, self.bus, self.name).driver
+        return "" if now is None else f"it still has driver {now}"
+
+    def undo(self, sysfs: Sysfs) -> None:
+        device = device_named(sysfs, self.bus, self.name)
+        if device.driver not in (None, self.driver):
             _unbind(device)
-        _write_override(device, override)
-        _bind(device, driver)
-        after()
-
-    return Step(
-        f"unbind {device.name} from {driver}",
-        f"bind it to {driver}",
-        (_driver_file(device, driver, "unbind"),),
-        lambda: _unbind(device),
-        lambda: "" if device.driver is None else f"it still has driver {device.driver}",
-        back,
-    )
+        _write_override(device, self.override)
+        _bind(device, self.driver)
+        if self.returns:
+            problem = _come(ChannelDevice(sysfs, DeviceNumber.parse(self.returns)))
+            if problem:
+                raise NotAvailable(f"give back to {self.driver}", self.name, cause=problem)
 
 
-def give_to(device: SysfsDevice, driver: str) -> Step:
+@journaled("bind")
+@dataclass(frozen=True, slots=True)
+class Bind(Step):
     """Bind to `driver`, which its override names."""
-    return Step(
-        f"bind {device.name} to {driver}",
-        f"unbind it from {driver}",
-        (_driver_file(device, driver, "bind"),),
-        lambda: _bind(device, driver),
-        lambda: "" if device.driver == driver else f"its driver is {device.driver or 'none'}, not {driver}",
-        lambda: _unbind(device) if device.driver == driver else None,
-    )
+
+    bus: str
+    name: str
+    driver: str
+
+    @property
+    def text(self) -> str:
+        return f"bind {self.name} to {self.driver}"
+
+    @property
+    def undo_text(self) -> str:
+        return f"unbind it from {self.driver}"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (_driver_file(self.bus, self.driver, "bind"),)
+
+    def do(self, sysfs: Sysfs) -> None:
+        _bind(device_named(sysfs, self.bus, self.name), self.driver)
+
+    def verify(self, sysfs: Sysfs) -> str:
+        now = device_named(sysfs, self.bus, self.name).driver
+        return "" if now == self.driver else f"its driver is {now or 'none'}, not {self.driver}"
+
+    def undo(self, sysfs: Sysfs) -> None:
+        device = device_named(sysfs, self.bus, self.name)
+        if device.driver == self.driver:
+            _unbind(device)
 
 
-def probe(device: SysfsDevice, *, wanted: str | None = None, after: Callable[[], str] = lambda: "") -> Step:
+@journaled("probe")
+@dataclass(frozen=True, slots=True)
+class Probe(Step):
     """Let the kernel look for a driver (``drivers_probe``, which reports success even when none takes the device).
 
-    `wanted` is the driver that must have it afterwards; without one, no driver is a good answer too.
+    `wanted` is the driver that must have it afterwards; without one, no driver is a good answer too.  `returns` is the
+    channel device that must come (empty: none).
     """
-    path = f"/sys/bus/{device.bus}/drivers_probe"
 
-    def check() -> str:
-        if wanted is not None and device.driver != wanted:
-            return f"its driver is {device.driver or 'none'}, not {wanted}"
-        return after()
+    bus: str
+    name: str
+    wanted: str | None = None
+    returns: str = ""
 
-    def back() -> None:
-        _unbind(device)
+    @property
+    def text(self) -> str:
+        return f"let the kernel find the driver of {self.name}"
 
-    return Step(
-        f"let the kernel find the driver of {device.name}",
-        "unbind it",
-        (path,),
-        lambda: device.sysfs.write_text(path, device.name),
-        check,
-        back,
-    )
+    @property
+    def undo_text(self) -> str:
+        return "unbind it"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (f"/sys/bus/{self.bus}/drivers_probe",)
+
+    def do(self, sysfs: Sysfs) -> None:
+        sysfs.write_text(self.paths[0], self.name)
+
+    def verify(self, sysfs: Sysfs) -> str:
+        now = device_named(sysfs, self.bus, self.name).driver
+        if self.wanted is not None and now != self.wanted:
+            return f"its driver is {now or 'none'}, not {self.wanted}"
+        return _come(ChannelDevice(sysfs, DeviceNumber.parse(self.returns))) if self.returns else ""
+
+    def undo(self, sysfs: Sysfs) -> None:
+        _unbind(device_named(sysfs, self.bus, self.name))
 
 
 def _wait(ready: Callable[[], bool], operation: str, name: str) -> None:
@@ -163,76 +259,150 @@ def _wait(ready: Callable[[], bool], operation: str, name: str) -> None:
         time.sleep(_LOOK_EVERY)
 
 
-def _set_online(device: ChannelDevice, wanted: bool) -> None:
-    _wait(lambda: device.exists, "wait for the channel device", device.name)
-    if device.online != wanted:
-        device.set_online(wanted)
-
-
-def offline(device: ChannelDevice) -> Step:
-    """Set a channel device offline."""
-    return Step(
-        f"set {device.name} offline",
-        "set it online",
-        (f"{device.path}/online",),
-        lambda: _set_online(device, False),
-        lambda: "it is still online" if device.online else "",
-        lambda: _set_online(device, True),
-    )
-
-
-def online(device: ChannelDevice) -> Step:
-    """Set a channel device online; it may appear only while the plan runs."""
-    return Step(
-        f"set {device.name} online",
-        "set it offline",
-        (f"/sys/bus/ccw/devices/{device.name}/online",),
-        lambda: _set_online(device, True),
-        lambda: "" if device.online else "it is not online",
-        lambda: _set_online(device, False) if device.exists else None,
-    )
-
-
-def wait_for(device: ChannelDevice) -> str:
+def _come(device: ChannelDevice) -> str:
     """Wait until a channel device is registered; an empty string, or what is wrong."""
     try:
         _wait(lambda: device.exists, "wait for the channel device", device.name)
-    except PyvfioError as error:
+    except Timeout as error:
         return f"the channel device {device.name} did not come back ({error.cause})"
     return ""
 
 
-def create_mdev(parent: SysfsDevice, type_id: str, uuid: MdevUuid) -> Step:
-    """Create a mediated device on `parent`, which may become a parent only while the plan runs."""
-    device = MediatedDevice(parent.sysfs, uuid)
-    path = f"/sys/bus/{parent.bus}/devices/{parent.name}/mdev_supported_types/{type_id}/create"
+@journaled("online")
+@dataclass(frozen=True, slots=True)
+class SetOnline(Step):
+    """Set a channel device `online` or offline, where it was `before`; it may appear only while the plan runs."""
 
-    def create() -> None:
-        MdevParent(parent).type(type_id).create(uuid)
+    name: str
+    online: bool
+    before: bool
 
-    return Step(
-        f"create mediated device {uuid} on {parent.name}",
-        "remove it",
-        (path,),
-        create,
-        lambda: "" if device.exists else "it is not there",
-        lambda: device.remove() if device.exists else None,
-    )
+    @property
+    def text(self) -> str:
+        return f"set {self.name} {'online' if self.online else 'offline'}"
+
+    @property
+    def undo_text(self) -> str:
+        return f"set it {'online' if self.before else 'offline'}"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (f"/sys/bus/ccw/devices/{self.name}/online",)
+
+    def _set(self, sysfs: Sysfs, wanted: bool) -> None:
+        device = ChannelDevice(sysfs, DeviceNumber.parse(self.name))
+        _wait(lambda: device.exists, "wait for the channel device", device.name)
+        if device.online != wanted:
+            device.set_online(wanted)
+
+    def do(self, sysfs: Sysfs) -> None:
+        self._set(sysfs, self.online)
+
+    def verify(self, sysfs: Sysfs) -> str:
+        now = ChannelDevice(sysfs, DeviceNumber.parse(self.name)).online
+        return "" if now == self.online else f"it is {'online' if now else 'not online'}"
+
+    def undo(self, sysfs: Sysfs) -> None:
+        self._set(sysfs, self.before)
 
 
-def remove_mdev(device: MediatedDevice) -> Step:
-    """Remove a mediated device; the inverse makes it again with the same name."""
-    parent, type_id, uuid = device.parent, device.type.id, device.address
+@journaled("mdev-create")
+@dataclass(frozen=True, slots=True)
+class CreateMdev(Step):
+    """Create the mediated device `uuid` of `type` on `parent`, which may become a parent only while the plan runs."""
 
-    def create() -> None:
-        if not device.exists:
-            MdevParent(parent).type(type_id).create(uuid)
+    bus: str
+    parent: str
+    type: str
+    uuid: str
 
-    return Step(
-        f"remove mediated device {device.name}",
-        f"create it again on {parent.name}",
-        (f"{device.path}/remove",),
-        lambda: device.remove(deadline=_PATIENCE),
-        lambda: "it is still there" if device.exists else "",
-        create,
-    )
+    @property
+    def text(self) -> str:
+        return f"create mediated device {self.uuid} on {self.parent}"
+
+    @property
+    def undo_text(self) -> str:
+        return "remove it"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (f"/sys/bus/{self.bus}/devices/{self.parent}/mdev_supported_types/{self.type}/create",)
+
+    def do(self, sysfs: Sysfs) -> None:
+        _create(sysfs, self.bus, self.parent, self.type, self.uuid)
+
+    def verify(self, sysfs: Sysfs) -> str:
+        return "" if MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists else "it is not there"
+
+    def undo(self, sysfs: Sysfs) -> None:
+        device = MediatedDevice(sysfs, MdevUuid.parse(self.uuid))
+        if device.exists:
+            device.remove(deadline=None)
+
+
+def _create(sysfs: Sysfs, bus: str, parent: str, type_id: str, uuid: str) -> None:
+    if not MediatedDevice(sysfs, MdevUuid.parse(uuid)).exists:
+        MdevParent(device_named(sysfs, bus, parent)).type(type_id).create(uuid)
+
+
+@journaled("mdev-remove")
+@dataclass(frozen=True, slots=True)
+class RemoveMdev(Step):
+    """Remove the mediated device `uuid`; the inverse makes it again on `parent` with the same name.
+
+    `node` is what the kernel may wait for.
+    """
+
+    bus: str
+    parent: str
+    type: str
+    uuid: str
+    node: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"remove mediated device {self.uuid}"
+
+    @property
+    def undo_text(self) -> str:
+        return f"create it again on {self.parent}"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (f"/sys/bus/mdev/devices/{self.uuid}/remove",)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return (self.node,) if self.node else ()
+
+    def do(self, sysfs: Sysfs) -> None:
+        device = MediatedDevice(sysfs, MdevUuid.parse(self.uuid))
+        if device.exists:
+            device.remove(deadline=None)
+
+    def verify(self, sysfs: Sysfs) -> str:
+        return "it is still there" if MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists else ""
+
+    def undo(self, sysfs: Sysfs) -> None:
+        _create(sysfs, self.bus, self.parent, self.type, self.uuid)
+
+
+def set_override(device: SysfsDevice, value: str | None) -> SetOverride:
+    """Set (None: clear) the override of `device`, which has one now or not."""
+    return SetOverride(device.bus, device.name, value, device.override)
+
+
+def take_from(device: SysfsDevice, driver: str, *, returns: str = "") -> Unbind:
+    """Unbind `device` from `driver`, remembering the override of now."""
+    return Unbind(device.bus, device.name, driver, device.override, _node(device), returns)
+
+
+def set_online(device: ChannelDevice, online: bool) -> SetOnline:
+    """Set a channel device online or offline."""
+    return SetOnline(device.name, online, device.exists and device.online)
+
+
+def remove_mdev(device: MediatedDevice) -> RemoveMdev:
+    """Remove a mediated device."""
+    parent = device.parent
+    return RemoveMdev(parent.bus, parent.name, device.type.id, device.name, _node(device))

@@ -299,21 +299,21 @@ def test_a_driver_that_refuses(host: pyvfio.Host) -> None:
 
 
 def test_an_override_that_keeps_a_driver_away(host: pyvfio.Host) -> None:
-    from pyvfio.binding.steps import give_to
+    from pyvfio.binding.steps import Bind
 
     function = host.function(BELL)
     function.write("driver_override", "virtio-pci\n")
     with pytest.raises(PyvfioError) as caught:
-        give_to(function, "vfio-pci").do()
+        Bind("pci", function.name, "vfio-pci").do(function.sysfs)
     assert caught.value.cause == f"driver_override of {BELL} is virtio-pci, which keeps vfio-pci away"
 
 
 def test_another_driver_came_instead(host: pyvfio.Host) -> None:
-    from pyvfio.binding.steps import give_to
+    from pyvfio.binding.steps import Bind
 
     function = host.function(DISK)
     with pytest.raises(PyvfioError) as caught:
-        give_to(function, "vfio-pci").do()
+        Bind("pci", function.name, "vfio-pci").do(function.sysfs)
     assert caught.value.cause == f"driver virtio-pci took {DISK} instead of vfio-pci"
 
 

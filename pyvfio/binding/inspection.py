@@ -1,0 +1,48 @@
+"""What a plan says of a device before it is touched: the facts of now, and what the in-use probes find."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyvfio.binding.facts import facts
+from pyvfio.binding.plan import Plan
+from pyvfio.binding.step import Step
+from pyvfio.sysfs_device import SysfsDevice
+
+__all__ = ["plan_for"]
+
+
+def _facts(device: SysfsDevice) -> tuple[tuple[str, str], ...]:
+    known = facts(device)
+    found = [("driver", known.driver or "none")]
+    if known.override is not None:
+        found.append(("override", known.override))
+    if known.group is not None:
+        found.append(("iommu group", str(known.group.number)))
+        found += [("member", str(member)) for member in known.members if member.name != device.name]
+    found += [("held by", str(holder)) for holder in known.holders]
+    return tuple((f"{device.name}: {what}", value) for what, value in found)
+
+
+def plan_for(
+    title: str, device: SysfsDevice, steps: Sequence[Step], *, notes: Sequence[str] = (), probes: bool = True
+) -> Plan:
+    """A plan for `device`: its facts, and with `probes` what speaks against taking it from its driver now."""
+    if not steps:
+        return Plan(title, (device.name,), notes=tuple(notes), facts=_facts(device), sysfs=device.sysfs)
+    try:
+        from pyvfio.binding.probes import look  # only a plan that changes something needs them
+    except ImportError:
+        probes = False
+
+    seen = look(device) if probes else None
+    blind = () if seen is None else tuple(f"{device.name}: not looked at: {what}" for what in seen.blind)
+    return Plan(
+        title,
+        (device.name,),
+        tuple(steps),
+        (*notes, *blind),
+        () if seen is None else tuple(seen.findings),
+        _facts(device),
+        device.sysfs,
+    )

@@ -1,0 +1,283 @@
+"""Running plans: each step is noted, done and read back; one that fails is undone with those before it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+from pyvfio.binding.journal import DIRECTORY, Journal, Record, boot_id, records
+from pyvfio.binding.patience import Patience, Pending
+from pyvfio.binding.plan import Plan
+from pyvfio.binding.step import Event, Phase, Progress, Step
+from pyvfio.errors import UNTOUCHED, DeviceBusy, Misuse, PyvfioError, RollbackFailed, StepFailed, StillWaiting
+from pyvfio.files import HostFiles
+from pyvfio.sysfs import Sysfs
+
+__all__ = ["DEADLINE", "restore", "run", "undo"]
+
+DEADLINE = 15.0
+"""Seconds that one call may take before its holders are named."""
+
+_BEFORE = "it is as it was before"
+
+
+def _quiet(event: Event) -> None:
+    """No progress is wanted."""
+
+
+class _Run:
+    """One run of `plan`: the patient backend below it, the journal beside it, and who is told."""
+
+    def __init__(
+        self, plan: Plan, tell: Progress, journal: str | None, deadline: float, wait: float | None, sysfs: Sysfs
+    ) -> None:
+        self.plan = plan
+        self.tell = tell
+        self.deadline = deadline
+        self.host = sysfs
+        self.patience = Patience(sysfs.backend, deadline, wait=wait, on_wait=self._waiting)
+        self.sysfs = Sysfs(self.patience)
+        self.journal = None if journal is None else Journal(self.sysfs, journal)
+        self.index = 0
+        self.waits = ""
+
+    def event(self, phase: Phase, index: int, error: str = "") -> None:
+        self.tell(Event(self.plan.steps[index], phase, index, len(self.plan.steps), error))
+
+    def note(self, **words: object) -> None:
+        if self.journal is not None:
+            self.journal.note(**words)
+
+    def _waiting(self, pending: Pending) -> None:
+        """The kernel is late: say for whom it may wait."""
+        nodes = self.plan.steps[self.index].nodes if self.index < len(self.plan.steps) else ()
+        who = [f"{node} is open in {holder}" for node in nodes for holder in self.host.holders(node)]
+        self.waits = f"the kernel still waits after {self.deadline:g} s in {pending}" + "".join(f"; {w}" for w in who)
+        if self.patience.wait != 0 and self.index < len(self.plan.steps):
+            self.event(Phase.WAITING, self.index, self.waits)
+
+    def forward(self) -> None:
+        """Do all steps.  Raise what the first one that fails raises; `index` is its number."""
+        for index, step in enumerate(self.plan.steps):
+            self.index = index
+            self.note(start=index)
+            self.event(Phase.START, index)
+            step.do(self.sysfs)
+            problem = step.verify(self.sysfs)
+            if problem:
+                raise StepFailed(
+                    step.text,
+                    self.plan.obj,
+                    path=step.paths[0] if step.paths else "",
+                    cause=f"the kernel took the write, but reading back: {problem}",
+                    next_step="the kernel log (dmesg) may say why",
+                )
+            self.note(done=index)
+            self.event(Phase.DONE, index)
+
+    def back(self, steps: Iterable[int]) -> list[tuple[Step, PyvfioError]]:
+        """Undo the steps of these numbers, each tried; those that could not be undone with the reason."""
+        failed: list[tuple[Step, PyvfioError]] = []
+        for index in steps:
+            step = self.plan.steps[index]
+            self.event(Phase.UNDOING, index)
+            try:
+                step.undo(self.sysfs)
+            except PyvfioError as error:
+                failed.append((step, error))
+                self.event(Phase.UNDO_FAILED, index, str(error))
+            else:
+                with contextlib.suppress(PyvfioError):
+                    self.note(undone=index)
+                self.event(Phase.UNDONE, index)
+        return failed
+
+    def close(self) -> None:
+        self.patience.close()
+
+
+def run(
+    plan: Plan,
+    progress: Progress | None = None,
+    *,
+    force: Iterable[str] = (),
+    journal: str | None = DIRECTORY,
+    deadline: float = DEADLINE,
+    wait: float | None = 0.0,
+) -> Plan:
+    """Do the steps in order; each is read back.  The plan is returned.
+
+    `force` names the probes whose findings are overridden.  Before the first write, all that the inverses need goes to
+    a file in the directory `journal` (None: none is kept).  A call of the kernel that takes longer than `deadline`
+    seconds, and `wait` more (None: for ever), is given up.
+
+    When a step fails, that and the earlier ones are undone in reverse.  Raise `DeviceInUse` (nothing was done),
+    `StepFailed` (the host is as before), `StillWaiting` (as before, but the kernel will carry out a write that was
+    given up; the journal is kept for `restore`) or `RollbackFailed`, which says what is left.  An interruption (Ctrl-C)
+    or an exception of `progress` is followed by the rollback as well.
+    """
+    plan.refuse(force)
+    if plan.empty:
+        return plan
+    if plan.sysfs is None:
+        raise Misuse("run plan", plan.obj, cause="the plan names no host (Plan.sysfs)")
+    work = _Run(plan, progress or _quiet, journal, deadline, wait, plan.sysfs)
+    try:
+        _begin(work)
+        try:
+            work.forward()
+            if work.journal is not None:
+                work.journal.end("done")
+        except PyvfioError as error:
+            step = plan.steps[work.index]
+            work.tell = _guarded(work.tell)
+            work.event(Phase.FAILED, work.index, str(error))
+            _roll_back(work, error)
+            if isinstance(error, StepFailed):
+                error.host = _BEFORE
+                raise
+            raise _failure(plan, step, error) from error
+        except BaseException:
+            work.tell = _guarded(work.tell)
+            work.event(Phase.FAILED, work.index, "interrupted")
+            _roll_back(work, None)
+            raise
+    finally:
+        work.close()
+    return plan
+
+
+def _guarded(tell: Progress) -> Progress:
+    def guarded(event: Event) -> None:
+        with contextlib.suppress(Exception):
+            tell(event)
+
+    return guarded
+
+
+def _begin(work: _Run) -> None:
+    """Look for other runs on the same objects, then write the journal.  Raise; nothing was changed."""
+    if work.journal is None:
+        return
+    try:
+        for record in records(work.sysfs, work.journal.directory):
+            shared = sorted(set(record.objects) & set(work.plan.objects))
+            if shared:
+                raise _occupied(work, record, shared)
+        work.journal.begin(work.plan.title, work.plan.objects, work.plan.steps)
+    except PyvfioError as error:
+        error.host = UNTOUCHED
+        raise
+
+
+def _occupied(work: _Run, record: Record, shared: list[str]) -> DeviceBusy:
+    alive = record.alive(work.sysfs)
+    what = f"pyvfio (pid {record.pid}) " + ("is at work on it" if alive else "was killed or gave up at work on it")
+    return DeviceBusy(
+        work.plan.title,
+        ", ".join(shared),
+        path=record.path,
+        cause=f"{what}: {record.title}, begun at {record.time}",
+        next_step="wait for its end" if alive else "pyvfio restore undoes that; then try again",
+    )
+
+
+def undo(plan: Plan, progress: Progress | None = None, *, deadline: float = DEADLINE) -> None:
+    """Undo a plan that was done.  Raise `RollbackFailed`."""
+    if plan.sysfs is None:
+        raise Misuse("undo plan", plan.obj, cause="the plan names no host (Plan.sysfs)")
+    work = _Run(plan, progress or _quiet, None, deadline, 0.0, plan.sysfs)
+    try:
+        work.index = len(plan.steps) - 1
+        _roll_back(work, None)
+    finally:
+        work.close()
+
+
+def _failure(plan: Plan, step: Step, error: PyvfioError) -> StepFailed:
+    what = f"{error.operation}: {error.errno_name}" if error.errno is not None else error.operation
+    cause = f"{what}; {error.cause}" if error.cause else what
+    failure = StepFailed(
+        step.text,
+        plan.obj,
+        path=error.path or (step.paths[0] if step.paths else ""),
+        errno=error.errno,
+        cause=cause,
+        next_step=error.next_step,
+    )
+    failure.host = _BEFORE
+    return failure
+
+
+def _roll_back(work: _Run, reason: PyvfioError | None) -> None:
+    """Undo step `work.index` and those before it.  Raise `RollbackFailed` or `StillWaiting` if that is not all."""
+    plan, last = work.plan, work.index
+    work.index = len(plan.steps)  # nobody is named for the calls of the rollback
+    failed = work.back(range(last, -1, -1))
+    outstanding = [call for call in work.patience.pending if call.writes]
+    if failed:
+        raise _left(plan, failed, work) from (reason or failed[0][1])
+    if outstanding:
+        raise _still_waiting(work, plan.steps[last], outstanding) from reason
+    if work.journal is not None:
+        with contextlib.suppress(PyvfioError):
+            work.journal.end("undone")
+
+
+def _still_waiting(work: _Run, step: Step, outstanding: list[Pending]) -> StillWaiting:
+    with contextlib.suppress(PyvfioError):
+        work.note(waits=str(outstanding[0]))
+    error = StillWaiting(
+        step.text,
+        work.plan.obj,
+        path=outstanding[0].path,
+        cause=work.waits or f"the kernel still waits in {outstanding[0]}",
+        next_step="close the device there; then pyvfio restore gives the device back, or try again after it",
+    )
+    error.host = f"{_BEFORE}, but the kernel will still carry out this write when it can"
+    return error
+
+
+def _left(plan: Plan, failed: list[tuple[Step, PyvfioError]], work: _Run) -> RollbackFailed:
+    left = "; ".join(f"{step.undo_text}: {error.operation} {error.errno_name}".rstrip() for step, error in failed)
+    error = RollbackFailed(
+        f"undo {plan.title}",
+        plan.obj,
+        path=failed[0][1].path,
+        errno=failed[0][1].errno,
+        cause=f"not undone: {left}" + (f"; {work.waits}" if work.waits else ""),
+        next_step="pyvfio restore tries again; or do by hand what is named there, in this order",
+    )
+    error.host = "it is between the old state and the new one"
+    return error
+
+
+def restore(
+    sysfs: Sysfs,
+    record: Record,
+    progress: Progress | None = None,
+    *,
+    deadline: float = DEADLINE,
+) -> Plan:
+    """Undo what a killed run left, as its journal says, and remove the journal.  The plan of what was undone is
+    returned.
+
+    After another boot only what survives one is undone.  Raise `DeviceBusy` while the run is at work, `Misuse` for a
+    damaged journal, `RollbackFailed` (the journal is kept).
+    """
+    if record.damaged:
+        raise Misuse("restore", record.path, cause=record.damaged, next_step="remove the file when you know its state")
+    if record.alive(sysfs):
+        raise DeviceBusy(
+            "restore",
+            record.title,
+            path=record.path,
+            cause=f"pyvfio (pid {record.pid}) is at work on it" + (f": {record.waits}" if record.waits else ""),
+            next_step="wait for its end",
+        )
+    rebooted = record.boot != boot_id(sysfs)
+    steps = tuple(step for step in reversed(record.left()) if step.survives_boot or not rebooted)
+    plan = Plan(f"undo {record.title}", record.objects, steps, sysfs=sysfs)
+    undo(plan, progress, deadline=deadline)
+    HostFiles(sysfs.backend).remove(record.path)
+    return plan

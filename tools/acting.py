@@ -1,0 +1,171 @@
+"""What commands that change a host share: they show their plan, refuse what is in use, act, and say how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import click
+
+from pyvfio.binding import Plan, run
+from pyvfio.binding.journal import DIRECTORY
+from pyvfio.binding.running import DEADLINE
+from pyvfio.errors import UNTOUCHED, PyvfioError
+from pyvfio.host import Host
+from pyvfio_tools.options import host_options
+from pyvfio_tools.output import print_json
+from pyvfio_tools.progress import show_plan, watcher
+
+__all__ = ["PLANNING", "Acting", "acting_options", "journal_directory"]
+
+PLANNING = "pyvfio.planning"
+"""Set in the meta data of click's context by ``pyvfio plan``: nothing is done."""
+
+
+def journal_directory() -> str:
+    """Where journals are kept."""
+    return os.environ.get("PYVFIO_JOURNAL") or DIRECTORY
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, so that a rollback follows."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(slots=True)
+class Acting:
+    """How a command acts: `dry_run` (nothing is done), `force` (probes overridden), `deadline` and `wait` (seconds)."""
+
+    host: Host
+    as_json: bool
+    dry_run: bool
+    force: tuple[str, ...]
+    deadline: float
+    wait: float | None
+    begun: bool = False
+
+    def carry_out(self, plan: Plan, **more: object) -> bool:
+        """Show `plan` and do it; with ``--json`` print it as one document, with `more` keys.
+
+        Whether something was done is returned.  Raise what `run` raises.
+        """
+        if not self.as_json:
+            show_plan(plan, self.force)
+        if not self.dry_run:
+            with _terminated():
+                run(
+                    plan,
+                    watcher(self.as_json, self.begin),
+                    force=self.force,
+                    journal=journal_directory(),
+                    deadline=self.deadline,
+                    wait=self.wait,
+                )
+        if self.as_json:
+            print_json({**plan.as_dict(), "done": not self.dry_run, **more})
+        if self.dry_run:
+            plan.refuse(self.force)
+        elif not self.as_json and plan.steps:
+            # Nobody reads any more (`pyvfio bind ... | head -1`): it is done all the same.
+            with contextlib.suppress(OSError):
+                click.echo(click.style("done", fg="green") + f": {plan.title}")
+        return not self.dry_run and bool(plan.steps)
+
+    def begin(self) -> None:
+        """A step was begun."""
+        self.begun = True
+
+
+def _probes(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """The names in ``--force``."""
+    if value is None:
+        return ()
+    from pyvfio.binding.probes import PROBES
+
+    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    unknown = [name for name in names if name not in PROBES]
+    if not names or unknown:
+        what = "--force alone is refused" if not names else f"there is no probe {unknown[0]!r}"
+        raise click.BadParameter(f"{what}: name what is overridden, as in --force=mounted,swap ({', '.join(PROBES)})")
+    return names
+
+
+def _complete_probes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from pyvfio.binding.probes import PROBES
+
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in PROBES if name.startswith(last)]
+
+
+def acting_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a host and of acting; the function gets `host` and `acting`.
+
+    An error that comes before the first step says that nothing was changed.
+    """
+
+    @click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
+    @click.option(
+        "--force",
+        metavar="PROBE[,PROBE]",
+        is_flag=False,
+        flag_value="",
+        default=None,
+        callback=_probes,
+        shell_complete=_complete_probes,
+        help="Act although these in-use probes found something.",
+    )
+    @click.option(
+        "--deadline",
+        type=click.FloatRange(min=0, min_open=True),
+        default=DEADLINE,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long the kernel may take for one write; then those who hold the device are named.",
+    )
+    @click.option(
+        "--wait",
+        is_flag=True,
+        help="After the deadline, wait on until they let go, instead of giving up and undoing.",
+    )
+    @host_options
+    @functools.wraps(function)
+    def wrapped(
+        *args: Any,
+        host: Host,
+        as_json: bool,
+        dry_run: bool,
+        force: tuple[str, ...],
+        deadline: float,
+        wait: bool,
+        **kwargs: Any,
+    ) -> Any:
+        planning = click.get_current_context().meta.get(PLANNING, False)
+        acting = Acting(host, as_json, dry_run or planning, force, deadline, None if wait else 0.0)
+        try:
+            return function(*args, host=host, acting=acting, **kwargs)
+        except PyvfioError as error:
+            if not acting.begun and not error.host:
+                error.host = UNTOUCHED
+            raise
+
+    return wrapped

@@ -1,0 +1,56 @@
+"""``pyvfio plan``: what a command would do, without doing it."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+
+import click
+
+from pyvfio_tools.acting import PLANNING
+
+__all__ = ["plan"]
+
+VERBS = {
+    "bind": "pyvfio_tools.bind:bind",
+    "ccw-give-back": "pyvfio_tools.channel:give_back",
+    "ccw-take": "pyvfio_tools.channel:take",
+    "release": "pyvfio_tools.bind:release",
+    "unbind": "pyvfio_tools.bind:unbind",
+}
+"""Verb -> the command that does it."""
+
+
+class _Verbs(click.Group):
+    """The commands that act, imported on use, without ``--dry-run``, which goes without saying here."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = VERBS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command = copy.copy(getattr(importlib.import_module(module), name))
+        command.name = cmd_name
+        return command  # type: ignore[no-any-return]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_text(", ".join(self.list_commands(ctx)))
+
+
+@click.group(cls=_Verbs)
+@click.pass_context
+def plan(ctx: click.Context) -> None:
+    """Show what a command would do: the facts of now, what speaks against it, the steps and their inverses.
+
+    Nothing is changed. The exit code is that of the command: 5 when it would be refused because a device is in use.
+
+    \b
+    Examples:
+      pyvfio plan bind 0011:00:00.0
+      pyvfio plan ccw-take 0.0.1234 --json
+    """
+    ctx.meta[PLANNING] = True
