@@ -39,6 +39,13 @@ The SR-IOV extended capability, at or after 100::
     20   | system page size                                          |
     24   | base addresses 0 to 5 of the VFs                          |
     3c   | VF migration state array                                  |
+
+The extended capability of access control services (ACS), at or after 100::
+
+          3              2              1              0
+    00   | next (12)     ver. | id = 000d                            |
+    04   | control: DT 6 ... SV 0      | egr. vector size | DT 6..SV 0 |
+    08   | egress control vector ...                                 |
 """
 
 from enum import IntEnum, IntFlag
@@ -296,6 +303,22 @@ PCI_EXP_TYPE_PCI_BRIDGE = 0x7
 PCI_EXP_TYPE_PCIE_BRIDGE = 0x8
 PCI_EXP_TYPE_RC_END = 0x9
 PCI_EXP_TYPE_RC_EC = 0xA
+
+
+class ExpressType(IntEnum):
+    """What a PCI Express function is: `PCI_EXP_FLAGS_TYPE` of its flags, four bits to the right."""
+
+    ENDPOINT = PCI_EXP_TYPE_ENDPOINT
+    LEG_END = PCI_EXP_TYPE_LEG_END
+    ROOT_PORT = PCI_EXP_TYPE_ROOT_PORT
+    UPSTREAM = PCI_EXP_TYPE_UPSTREAM
+    DOWNSTREAM = PCI_EXP_TYPE_DOWNSTREAM
+    PCI_BRIDGE = PCI_EXP_TYPE_PCI_BRIDGE
+    PCIE_BRIDGE = PCI_EXP_TYPE_PCIE_BRIDGE
+    RC_END = PCI_EXP_TYPE_RC_END
+    RC_EC = PCI_EXP_TYPE_RC_EC
+
+
 PCI_EXP_FLAGS_SLOT = 0x0100
 PCI_EXP_FLAGS_IRQ = 0x3E00
 
@@ -372,3 +395,34 @@ PCI_SRIOV_SYS_PGSIZE = 0x20
 PCI_SRIOV_BAR = 0x24
 PCI_SRIOV_NUM_BARS = 6
 PCI_EXT_CAP_SRIOV_SIZEOF = 0x40
+
+# ---- access control services, an extended capability ------------------------------------------------------------
+
+PCI_EXT_CAP_ID_ACS = 0x0D
+PCI_ACS_CAP = 0x04
+PCI_ACS_SV = 0x0001
+PCI_ACS_TB = 0x0002
+PCI_ACS_RR = 0x0004
+PCI_ACS_CR = 0x0008
+PCI_ACS_UF = 0x0010
+PCI_ACS_EC = 0x0020
+PCI_ACS_DT = 0x0040
+PCI_ACS_EGRESS_BITS = 0x05
+PCI_ACS_CTRL = 0x06
+PCI_ACS_EGRESS_CTL_V = 0x08
+
+
+class AcsBits(IntFlag):
+    """Bits of the ACS capability register (what the function has) and of its control register (what is on).
+
+    SV source validation, TB translation blocking, RR request redirect, CR completion redirect, UF upstream forwarding,
+    EC egress control, DT direct translated peer-to-peer.
+    """
+
+    SV = PCI_ACS_SV
+    TB = PCI_ACS_TB
+    RR = PCI_ACS_RR
+    CR = PCI_ACS_CR
+    UF = PCI_ACS_UF
+    EC = PCI_ACS_EC
+    DT = PCI_ACS_DT
