@@ -16,6 +16,7 @@ import click
 
 from pyvfio.binding import Plan, run
 from pyvfio.binding.journal import DIRECTORY
+from pyvfio.binding.patience import Patience
 from pyvfio.binding.running import DEADLINE
 from pyvfio.errors import UNTOUCHED, PyvfioError
 from pyvfio.host import Host
@@ -162,7 +163,8 @@ def acting_options(function: Callable[..., Any]) -> Callable[..., Any]:
         planning = click.get_current_context().meta.get(PLANNING, False)
         acting = Acting(host, as_json, dry_run or planning, force, deadline, None if wait else 0.0)
         try:
-            return function(*args, host=host, acting=acting, **kwargs)
+            with Patience(host.backend, deadline) as patience:  # reading may wait in the kernel, too
+                return function(*args, host=Host(patience), acting=acting, **kwargs)
         except PyvfioError as error:
             if not acting.begun and not error.host:
                 error.host = UNTOUCHED

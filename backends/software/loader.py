@@ -22,7 +22,7 @@ from pyvfio_backends.software.description import (
     MachineSpec,
     SubchannelSpec,
 )
-from pyvfio_backends.software.hardware.zpci.models import MODELS, build_function
+from pyvfio_backends.software.hardware.zpci.models import MODELS, build_function, virtual
 from pyvfio_backends.software.units import UNITS
 
 __all__ = ["find_machine", "load_machine", "machine_files"]
@@ -184,6 +184,12 @@ class _Reader:
             if function.state not in ("configured", "standby", "reserved"):
                 raise self.error((*where, "state"), "must be configured, standby or reserved", n)
             self.options(partial(build_function, function, 0), where, n)
+            for other in virtual(function):
+                for key in ("uid", "fid"):
+                    if (key, getattr(other, key)) in taken:
+                        cause = f"{key} {getattr(other, key):#x} of a virtual function is there already"
+                        raise self.error((*where, "options"), cause, n, f"choose vf_{key}")
+                    taken.add((key, getattr(other, key)))
 
     def options(self, build: Callable[[], object], where: tuple[str, ...], index: int) -> None:
         """Build what a row describes, to find out whether its options make sense."""

@@ -6,7 +6,7 @@ from pyvfio.binding.findings import Evidence, Finding
 from pyvfio.binding.journal import Record, records
 from pyvfio.binding.plan import Plan
 from pyvfio.binding.running import restore, run, undo
-from pyvfio.binding.step import Event, Phase, Progress, Step
+from pyvfio.binding.step import Event, Phase, Progress, Step, step_from_dict
 from pyvfio.binding.verbs import bind, plan_bind, plan_release, plan_unbind, release, unbind
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "release",
     "restore",
     "run",
+    "step_from_dict",
     "unbind",
     "undo",
 ]

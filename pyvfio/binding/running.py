@@ -34,8 +34,9 @@ class _Run:
         self.plan = plan
         self.tell = tell
         self.deadline = deadline
-        self.host = sysfs
-        self.patience = Patience(sysfs.backend, deadline, wait=wait, on_wait=self._waiting)
+        backend = sysfs.backend.backend if isinstance(sysfs.backend, Patience) else sysfs.backend
+        self.host = Sysfs(backend)
+        self.patience = Patience(backend, deadline, wait=wait, on_wait=self._waiting)
         self.sysfs = Sysfs(self.patience)
         self.journal = None if journal is None else Journal(self.sysfs, journal)
         self.index = 0

@@ -19,7 +19,11 @@ from pyvfio.sysfs import Sysfs
 
 __all__ = ["Event", "Phase", "Progress", "Step", "journaled", "step_from_dict"]
 
-STEP_MODULES: tuple[str, ...] = ("pyvfio.binding.steps",)
+STEP_MODULES: tuple[str, ...] = (
+    "pyvfio.binding.steps",
+    "pyvfio.binding.steps_files",
+    "pyvfio.binding.steps_mdev",
+)
 """The modules whose steps a journal may name."""
 
 _KINDS: dict[str, type[Step]] = {}

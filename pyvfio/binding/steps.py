@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pyvfio import causes
 from pyvfio.address import DeviceNumber, MdevUuid
 from pyvfio.binding.step import Step, journaled
-from pyvfio.devices import ChannelDevice, MediatedDevice, device_named
+from pyvfio.devices import ChannelDevice, MediatedDevice, device_named, link_path
 from pyvfio.errors import NotAvailable, PermissionDenied, PyvfioError, Timeout
 from pyvfio.mdev import MdevParent
 from pyvfio.sysfs import Sysfs
@@ -326,7 +326,7 @@ class CreateMdev(Step):
 
     @property
     def paths(self) -> tuple[str, ...]:
-        return (f"/sys/bus/{self.bus}/devices/{self.parent}/mdev_supported_types/{self.type}/create",)
+        return (f"{link_path(self.bus, self.parent)}/mdev_supported_types/{self.type}/create",)
 
     def do(self, sysfs: Sysfs) -> None:
         _create(sysfs, self.bus, self.parent, self.type, self.uuid)

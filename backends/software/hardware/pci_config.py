@@ -28,7 +28,7 @@ class Identity:
 
 
 class ConfigSpace:
-    """The 256 bytes of a function's configuration space.
+    """The 256 bytes of a function's configuration space, or 4 KiB after `extend`.
 
     `data` are the bytes as they are read, `writable` has a 1 for each bit that a write changes.  `changed` is called
     with the offset and the length of a write when it was done; `refresh` is called before a read of bytes in `live`
@@ -69,6 +69,12 @@ class ConfigSpace:
         )
         self.allow(regs.PCI_CACHE_LINE_SIZE, 1, 0xFF)
         self.allow(regs.PCI_INTERRUPT_LINE, 1, 0xFF)
+
+    def extend(self) -> None:
+        """Grow to the 4 KiB of PCI Express; what is new reads as zeros."""
+        more = regs.PCI_CFG_SPACE_EXP_SIZE - len(self.data)
+        self.data.extend(bytes(more))
+        self.writable.extend(bytes(more))
 
     def allow(self, offset: int, length: int, mask: int) -> None:
         """Make the bits of `mask` writable in the field at `offset`, `length` bytes long."""

@@ -347,6 +347,9 @@ class Bus:
         if self.autoprobe:
             self.attach_all(driver)
 
+    def added(self, device: Device) -> None:
+        """A device was added, and no driver has been sought yet."""
+
     def add(self, device: Device, *, quiet: bool = False) -> None:
         """Add a device: event, then a driver is sought.  `quiet` is for the state at boot: no events, no search."""
         self.devices[device.name] = device
@@ -390,6 +393,7 @@ class Bus:
             return True
         return False
 
+        self.added(device)
     def attach_all(self, driver: Driver) -> None:
         """Offer all free devices to a driver (``driver_attach``)."""
         for name in self.names():

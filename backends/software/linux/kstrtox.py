@@ -7,7 +7,7 @@ import re
 
 from pyvfio_backends.software.linux.vfs import fail
 
-__all__ = ["kstrtoul"]
+__all__ = ["kstrtobool", "kstrtoul"]
 
 _DIGITS = {
     8: re.compile(rb"\+?([0-7]+)\n?\Z"),
@@ -33,3 +33,16 @@ def kstrtoul(data: bytes, base: int) -> int:
     if value >= _LIMIT:
         raise fail(errno.ERANGE)
     return value
+
+
+def kstrtobool(data: bytes) -> bool:
+    """Read a switch: y, t, 1 or on; n, f, 0 or off; what follows the first letters does not count.
+
+    Raise OSError EINVAL for anything else.
+    """
+    word = data.split(b"\0")[0][:2].lower()
+    if word[:1] in (b"y", b"t", b"1") or word == b"on":
+        return True
+    if word[:1] in (b"n", b"f", b"0") or word == b"of":
+        return False
+    raise fail(errno.EINVAL)

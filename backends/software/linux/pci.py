@@ -17,6 +17,7 @@ from pyvfio_backends.software.linux.ida import Ida
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId
+from pyvfio_backends.software.linux.pci_iov import find_physical
 from pyvfio_backends.software.linux.pci_slot import PciSlot
 from pyvfio_backends.software.linux.pci_sysfs import number
 from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
@@ -82,28 +83,44 @@ class PciBus(Bus):
             not driver.driver_managed_dma and group is not None and group.owner is not None
         ):
             raise fail(errno.EBUSY)
-        with self._device_lock(device):
+        if not self._may_probe(device):
+            raise fail(errno.ENODEV)
+        with self.hold(device):
             try:
                 super().attach(device, driver)
             except NotModelled:
                 device.driver = None
                 raise
 
+    @staticmethod
+    def _may_probe(device: PciDevice) -> bool:
+        """``pci_device_can_probe``: the physical function can keep drivers from its virtual ones."""
+        physical = device.physfn
+        return physical is None or physical.sriov is None or physical.sriov.autoprobe or device.override is not None
+
     def detach(self, device: Device) -> None:
         """See `Bus.detach`; the device's lock is held all the time."""
         if not isinstance(device, PciDevice):
             return
-        self.wait_unlocked(device)
-        with self._device_lock(device):
+        with self.hold(device):
             super().detach(device)
             device.power_state = "unknown"  # pci_device_remove
+
+    def added(self, device: Device) -> None:
+        """See `Bus.added`: a virtual function is linked with its physical one (``zpci_iov_setup_virtfn``)."""
+        if isinstance(device, PciDevice):
+            device.physfn = find_physical(device)
+            if device.physfn is not None:
+                device.uevent("change")
 
     def wait_unlocked(self, device: PciDevice) -> None:
         """Wait until nobody binds or unbinds the device."""
         self.kernel.clock.wait(lambda: not device.locked)
 
     @contextlib.contextmanager
-    def _device_lock(self, device: PciDevice) -> Iterator[None]:
+    def hold(self, device: PciDevice) -> Iterator[None]:
+        """Hold the device's lock; wait for who has it."""
+        self.wait_unlocked(device)
         device.locked = True
         try:
             yield

@@ -13,6 +13,7 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.address import PciAddress
 from pyvfio_backends.software.hardware.zpci import CONFIG_SPACE, OperandException, Refused, ZpciFunction
 from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.pci_iov import PciSriov
 from pyvfio_backends.software.linux.pci_msi import PciMsi
 from pyvfio_backends.software.linux.vfs import Node, fail
 
@@ -25,6 +26,8 @@ __all__ = ["ROM", "PciDevice", "Resource", "ResourceFlag", "SavedState"]
 ROM = 6
 RESOURCES = 13
 _HEADER_DWORDS = 16
+_ALL_ONES = 0xFFFFFFFF
+_NEXT_SHIFT, _NEXT_MASK = 20, 0xFFC
 _INTX_DISABLE = regs.PCI_COMMAND_INTX_DISABLE
 
 
@@ -74,7 +77,10 @@ class PciDevice(Device):
     def __init__(self, zdev: ZpciDev, parent: Device, bus: PciBus, address: PciAddress) -> None:
         super().__init__(bus.kernel, str(address), parent, bus=bus)
         self.zdev = zdev
+        self.pci_bus = bus
         self.address = address
+        self.physfn: PciDevice | None = None
+        """Of a virtual function: the physical one, while both are linked."""
         self.locked = False
         self.disconnected = False
         self.vendor = self.read_config(regs.PCI_VENDOR_ID, 2)
@@ -93,6 +99,10 @@ class PciDevice(Device):
         self.broken_parity = False
         self.rom_enabled = False
         self.msi = PciMsi(self)
+        self.express = self.find_capability(regs.PCI_CAP_ID_EXP)
+        self.config_size = self._size_of_config()
+        at = self.find_extended_capability(regs.PCI_EXT_CAP_ID_SRIOV)
+        self.sriov = PciSriov(self, at) if at else None
         self.resources = [Resource() for _ in range(RESOURCES)]
         self._map_resources()
         # Attributes that only exist when the device had something to show when it was added:
@@ -113,6 +123,11 @@ class PciDevice(Device):
             f"bc{self.class_code >> 16:02X}sc{self.class_code >> 8 & 0xFF:02X}i{self.class_code & 0xFF:02X}"
         )
 
+    @property
+    def devfn(self) -> int:
+        """Device and function number, as one."""
+        return self.zdev.devfn
+
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
         from pyvfio_backends.software.linux.pci_sysfs import device_attributes
@@ -121,7 +136,12 @@ class PciDevice(Device):
 
     def links(self) -> dict[str, str]:
         """See `Device.links`."""
-        return {"iommu": self.zdev.iommu.devpath}
+        found = {"iommu": self.zdev.iommu.devpath}
+        if self.physfn is not None:
+            found["physfn"] = self.physfn.devpath
+        if self.sriov is not None:
+            found.update(self.sriov.links())
+        return found
 
     # resources (drivers/pci/probe.c; arch/s390/pci/pci.c, zpci_map_resources)
 
@@ -212,6 +232,23 @@ class PciDevice(Device):
                 break
             at = data[at + regs.PCI_CAP_LIST_NEXT]
         return at if at >= regs.PCI_STD_HEADER_SIZEOF and data[at] == number else 0
+
+    def _size_of_config(self) -> int:
+        """4 KiB for a PCI Express function that answers beyond the first 256 bytes (``pci_cfg_space_size``)."""
+        if not self.express or self.read_config(regs.PCI_CFG_SPACE_SIZE, 4) == _ALL_ONES:
+            return regs.PCI_CFG_SPACE_SIZE
+        return regs.PCI_CFG_SPACE_EXP_SIZE
+
+    def find_extended_capability(self, number: int) -> int:
+        """Where the extended capability with this id is, 0 when there is none (``pci_find_ext_capability``)."""
+        if self.config_size <= regs.PCI_CFG_SPACE_SIZE:
+            return 0
+        at = regs.PCI_CFG_SPACE_SIZE
+        while at >= regs.PCI_CFG_SPACE_SIZE and (header := self.read_config(at, 4)):
+            if header & 0xFFFF == number:
+                return at
+            at = header >> _NEXT_SHIFT & _NEXT_MASK
+        return 0
 
     # enabling
 

@@ -56,11 +56,16 @@ class PciDriver(Driver):
     """
 
     driver_managed_dma = False
+    has_sriov = False
+    """Whether it configures virtual functions (`sriov_configure`)."""
     table: Sequence[PciId] = ()
 
     def __init__(self, bus: PciBus, name: str, *, module: str = "") -> None:
         super().__init__(bus, name, module=module)
         self.dynamic: list[PciId] = []
+
+    def sriov_configure(self, device: PciDevice, count: int) -> None:
+        """Make `count` virtual functions of a physical one, 0: take them away.  Raise OSError to refuse."""
 
     def error_detected(self, device: PciDevice) -> None:
         """The device is lost (``pci_error_handlers``)."""

@@ -35,7 +35,7 @@ class PciSlot:
         return StaticDirectory(
             {
                 "adapter": Attribute(lambda: "1\n"),
-                "address": Attribute(lambda: f"{zdev.root.domain:04x}:00:00\n"),
+                "address": Attribute(lambda: f"{zdev.root.domain:04x}:00:{zdev.devfn:02x}\n"),
                 "cur_bus_speed": Attribute(lambda: "Unknown\n"),
                 "max_bus_speed": Attribute(lambda: "Unknown\n"),
                 "power": Attribute(lambda: f"{int(zdev.state is ZpciState.CONFIGURED)}\n", self._store_power),

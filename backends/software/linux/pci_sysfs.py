@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["device_attributes", "number"]
 
+_SPEEDS = ("", "2.5", "5.0", "8.0", "16.0", "32.0", "64.0")
+_WIDTH_SHIFT = 4
 _NO_METHOD = ("pm", "flr", "af_flr", "device_specific", "acpi", "cxl_bus")
 
 
@@ -52,7 +54,7 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
         lambda: f"{int(device.broken_parity)}\n", lambda data: setattr(device, "broken_parity", bool(number(data)))
     )
     entries["config"] = BinaryAttribute(
-        regs.PCI_CFG_SPACE_SIZE,
+        device.config_size,
         lambda offset, n: _read_config(device, offset, n),
         lambda offset, data: _write_config(device, offset, data),
     )
@@ -77,8 +79,30 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
             lambda offset, data: _write_rom(device, offset, data),
             mode=0o600,
         )
+    if device.express:
+        entries.update(_link_attributes(device))
+    if device.sriov is not None:
+        entries.update(device.sriov.attributes())
     entries.update(device.zdev.attributes(device))
     return entries
+
+
+def _link_attributes(device: PciDevice) -> dict[str, Node]:
+    """The link of a PCI Express function, as its registers say (``pcie_dev_attrs``)."""
+
+    def speed(register: int, mask: int) -> str:
+        code = device.read_config(device.express + register, 2) & mask
+        return f"{_SPEEDS[code]} GT/s PCIe\n" if code < len(_SPEEDS) and code else "Unknown\n"
+
+    def width(register: int, mask: int) -> str:
+        return f"{(device.read_config(device.express + register, 2) & mask) >> _WIDTH_SHIFT}\n"
+
+    return {
+        "current_link_speed": Attribute(lambda: speed(regs.PCI_EXP_LNKSTA, regs.PCI_EXP_LNKSTA_CLS)),
+        "current_link_width": Attribute(lambda: width(regs.PCI_EXP_LNKSTA, regs.PCI_EXP_LNKSTA_NLW)),
+        "max_link_speed": Attribute(lambda: speed(regs.PCI_EXP_LNKCAP, regs.PCI_EXP_LNKCAP_SLS)),
+        "max_link_width": Attribute(lambda: width(regs.PCI_EXP_LNKCAP, regs.PCI_EXP_LNKCAP_MLW)),
+    }
 
 
 def _show_resources(device: PciDevice) -> str:

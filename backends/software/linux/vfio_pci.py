@@ -26,6 +26,7 @@ from pyvfio_backends.software.linux.vfio_pci_bars import Bars
 from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
 from pyvfio_backends.software.linux.vfio_pci_info import OFFSET_SHIFT
 from pyvfio_backends.software.linux.vfio_pci_irqs import Interrupts
+from pyvfio_backends.software.linux.vfio_pci_token import VfTokens, read_token
 from pyvfio_backends.software.linux.vfs import fail
 
 __all__ = ["VfioPciDevice"]
@@ -49,7 +50,8 @@ class VfioPciDevice(VfioDevice):
         super().__init__(pdev.kernel, pdev)
         self.pdev = pdev
         self.reset_works = False
-        self.config_size = regs.PCI_CFG_SPACE_SIZE
+        self.config_size = pdev.config_size
+        self.tokens = VfTokens(self)
         self._saved: SavedState | None = None
         self._low_power = False
         self._wakeup: EventFdReference | None = None
@@ -80,10 +82,12 @@ class VfioPciDevice(VfioDevice):
             pdev.set_intx(True)
         self.config = VirtualConfig(pdev, self.interrupts.mask_intx, self.interrupts.unmask_intx)
         self._bars = Bars(pdev, self.config)
+        self.tokens.opened(1)
 
     def close_device(self) -> None:
         """See `VfioDevice.close_device` (``vfio_pci_core_disable``)."""
         pdev = self.pdev
+        self.tokens.opened(-1)
         self._leave_low_power()
         pdev.set_master(False)
         self.interrupts.close()
@@ -111,13 +115,11 @@ class VfioPciDevice(VfioDevice):
             self.interrupts.error.signal()
 
     def match(self, name: str) -> bool:
-        """See `VfioDevice.match`: a VF token may follow, which no function here can use (EINVAL)."""
+        """See `VfioDevice.match`: a VF token may follow.  Raise OSError EINVAL or EACCES."""
         own = self.pdev.name
         if not name.startswith(own) or name[len(own) : len(own) + 1] not in ("", " "):
             return False
-        rest = name[len(own) :]
-        if rest.strip(" "):
-            raise fail(errno.EINVAL)
+        self.tokens.check(read_token(name[len(own) :]))
         return True
 
     # regions
@@ -210,7 +212,7 @@ class VfioPciDevice(VfioDevice):
         raise NotModelled("VFIO_DEVICE_IOEVENTFD", self.pdev.name)
 
     def feature(self, flags: int, argument: Argument, size: int) -> int:
-        """See `VfioDevice.feature`: low power, which a device without power management keeps as a promise."""
+        """See `VfioDevice.feature`: the VF token, and low power as a promise: no device has power management."""
         number = flags & abi.VFIO_DEVICE_FEATURE_MASK
         supported = abi.VFIO_DEVICE_FEATURE_SET
         if number == vfio_feature.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY:
@@ -225,6 +227,8 @@ class VfioPciDevice(VfioDevice):
         elif number == vfio_feature.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT:
             if check_feature(flags, size, supported, 0):
                 self._leave_low_power()
+        elif number == vfio_feature.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN:
+            self.tokens.feature(flags, argument, size)
         else:
             raise fail(errno.ENOTTY)
         return 0

@@ -17,13 +17,14 @@ from pyvfio_backends.software.linux.vfs import fail
 
 __all__ = ["VirtualConfig"]
 
-_SIZE = regs.PCI_CFG_SPACE_SIZE
+_BASIC = regs.PCI_CFG_SPACE_SIZE
 _HEADER = regs.PCI_STD_HEADER_SIZEOF
 _HEADER_ID, _NOBODY = 0, 0xFF
 _BARS = range(regs.PCI_BASE_ADDRESS_0, regs.PCI_BASE_ADDRESS_5 + 4)
 _ROM = range(regs.PCI_ROM_ADDRESS, regs.PCI_ROM_ADDRESS + 4)
 _MEMORY_AND_IO = regs.PCI_COMMAND_MEMORY | regs.PCI_COMMAND_IO
 _DWORD = 0xFFFFFFFF
+_NEXT_SHIFT, _NEXT_MASK = 20, 0xFFC
 _HIDDEN = frozenset(
     {
         regs.PCI_CAP_ID_SLOTID,
@@ -69,7 +70,7 @@ def _capabilities(device: PciDevice) -> Iterator[tuple[int, int, int, int]]:
     if not device.read_config(regs.PCI_STATUS, 2) & regs.PCI_STATUS_CAP_LIST:
         return
     at = device.read_config(regs.PCI_CAPABILITY_LIST, 1)
-    for _ in range((_SIZE - _HEADER) // regs.PCI_CAP_SIZEOF):
+    for _ in range((_BASIC - _HEADER) // regs.PCI_CAP_SIZEOF):
         if not at:
             return
         number = device.read_config(at, 1)
@@ -83,9 +84,22 @@ def _capability_length(device: PciDevice, number: int, at: int) -> int:
         return regs.PCI_CAP_MSIX_SIZEOF
     if number == regs.PCI_CAP_ID_VNDR:
         return device.read_config(at + regs.PCI_CAP_FLAGS, 1)
+    if number == regs.PCI_CAP_ID_EXP:
+        return regs.PCI_CAP_EXP_ENDPOINT_SIZEOF_V2  # all of this machine are endpoints with a link, version 2
     if not number or number in _HIDDEN or number > regs.PCI_CAP_ID_EA:
         return 0
     raise NotModelled(f"vfio-pci's view of PCI capability {number:#04x}", device.name)
+
+
+def _extended_capabilities(device: PciDevice) -> Iterator[tuple[int, int, int]]:
+    """The chain beyond the first 256 bytes: offset, id, length."""
+    at = regs.PCI_CFG_SPACE_SIZE if device.config_size > _BASIC else 0
+    while at >= _BASIC and (header := device.read_config(at, 4)):
+        number = header & 0xFFFF
+        if number != regs.PCI_EXT_CAP_ID_SRIOV:
+            raise NotModelled(f"vfio-pci's view of PCI extended capability {number:#06x}", device.name)
+        yield at, number, regs.PCI_EXT_CAP_SRIOV_SIZEOF
+        at = header >> _NEXT_SHIFT & _NEXT_MASK
 
 
 class VirtualConfig:
@@ -101,9 +115,11 @@ class VirtualConfig:
         self._physical = device.function.config
         self._bars_dirty = True
         self.intx_disabled = False
-        self.copy = bytearray(_SIZE)
-        self._owner = bytearray([_HEADER_ID] * _HEADER + [_NOBODY] * (_SIZE - _HEADER))
-        self._virtual = bytearray(_HEADER_VIRTUAL.ljust(_SIZE, b"\0"))
+        self._size = size = device.config_size
+        self.copy = bytearray(size)
+        self._owner = bytearray([_HEADER_ID] * _HEADER + [_NOBODY] * (size - _HEADER))
+        self._virtual = bytearray(_HEADER_VIRTUAL.ljust(size, b"\0"))
+        self._writable = bytearray(_HEADER_WRITABLE.ljust(size, b"\0"))
         self._fill(0, _HEADER)
         self._real_bars = [self._word(offset) for offset in range(_BARS.start, _BARS.stop, 4)]
         self._real_rom = self._word(regs.PCI_ROM_ADDRESS)
@@ -124,6 +140,8 @@ class VirtualConfig:
         """Raise `NotModelled` for a device with a capability that nothing here can virtualise."""
         for _ in _capabilities(device):
             continue
+        for _ in _extended_capabilities(device):
+            continue
 
     def _take_capabilities(self) -> None:
         link, found = regs.PCI_CAPABILITY_LIST, False
@@ -132,11 +150,27 @@ class VirtualConfig:
                 self.copy[link] = following
                 continue
             self._owner[at : at + length] = bytes([number]) * len(self._owner[at : at + length])
-            self._fill(at, min(length, _SIZE - at))
+            self._fill(at, min(length, self._size - at))
             self._virtual[at + regs.PCI_CAP_LIST_NEXT] = 0xFF
+            if number == regs.PCI_CAP_ID_EXP:
+                self._take_express(at)
             link, found = at + regs.PCI_CAP_LIST_NEXT, True
         if not found:
             self.copy[regs.PCI_STATUS] &= ~regs.PCI_STATUS_CAP_LIST & 0xFF
+        for at, number, length in _extended_capabilities(self.device):
+            self._owner[at : at + length] = bytes([number]) * length
+            self._fill(at, length)
+            self._virtual[at : at + regs.PCI_CAP_SIZEOF] = _DWORD.to_bytes(4, "little")  # vfio_direct_config_read
+
+    def _take_express(self, at: int) -> None:
+        """``init_pci_cap_exp_perm``: payload size, read request size and function-level reset are virtual."""
+        virtual = regs.PCI_EXP_DEVCTL_BCR_FLR | regs.PCI_EXP_DEVCTL_PAYLOAD | regs.PCI_EXP_DEVCTL_READRQ
+        for offset, bits, writable in (
+            (regs.PCI_EXP_DEVCTL, virtual, ~regs.PCI_EXP_DEVCTL_PHANTOM),
+            (regs.PCI_EXP_DEVCTL2, 0, ~regs.PCI_EXP_DEVCTL2_ARI),
+        ):
+            self._virtual[at + offset : at + offset + 2] = bits.to_bytes(2, "little")
+            self._writable[at + offset : at + offset + 2] = (writable & 0xFFFF).to_bytes(2, "little")
 
     @property
     def memory_enabled(self) -> bool:
@@ -153,7 +187,7 @@ class VirtualConfig:
     def read(self, count: int, position: int) -> bytes:
         """Read; OSError EFAULT outside, EIO when the device refuses."""
         end = position + count
-        if end > _SIZE:
+        if end > self._size:
             raise fail(errno.EFAULT)
         if self._bars_dirty and position < _ROM.stop and end > _BARS.start:
             self._fix_bars()
@@ -224,13 +258,17 @@ class VirtualConfig:
 
     def write(self, data: bytes, position: int) -> int:
         """Write; the number of bytes.  OSError EFAULT outside (nothing is written), EIO when the device refuses."""
-        if position + len(data) > _SIZE:
+        if position + len(data) > self._size:
             raise fail(errno.EFAULT)
         for at, size in self._pieces(position, len(data)):
             value = int.from_bytes(data[at - position : at - position + size], "little")
             owner = self._owner[at]
+            if at >= _BASIC and owner != _NOBODY:
+                continue  # extended capabilities are read-only
             if owner == _HEADER_ID:
                 self._write_header(at, size, value)
+            elif owner == regs.PCI_CAP_ID_EXP:
+                self._write_express(at, size, value)
             elif owner in (_NOBODY, regs.PCI_CAP_ID_VNDR):
                 self.device.store_config(at, size, value)
         return len(data)
@@ -250,9 +288,20 @@ class VirtualConfig:
         if at in _BARS or at in _ROM:
             self._bars_dirty = True
 
+    def _write_express(self, at: int, size: int, value: int) -> None:
+        """``vfio_exp_config_write``: a new read request size goes to the device; the reset bit never stays set."""
+        control = self.device.express + regs.PCI_EXP_DEVCTL
+        before = self._word(control, 2) & regs.PCI_EXP_DEVCTL_READRQ
+        self._write_default(at, size, value)
+        after = self._word(control, 2) & ~regs.PCI_EXP_DEVCTL_BCR_FLR
+        self.copy[control : control + 2] = after.to_bytes(2, "little")
+        if after & regs.PCI_EXP_DEVCTL_READRQ != before:
+            real = self.device.load_config(control, 2) & ~regs.PCI_EXP_DEVCTL_READRQ
+            self.device.store_config(control, 2, real | after & regs.PCI_EXP_DEVCTL_READRQ)
+
     def _write_default(self, at: int, size: int, value: int) -> None:
-        writable = int.from_bytes(_HEADER_WRITABLE[at : at + size], "little")
-        virtual = int.from_bytes(_HEADER_VIRTUAL[at : at + size], "little")
+        writable = int.from_bytes(self._writable[at : at + size], "little")
+        virtual = int.from_bytes(self._virtual[at : at + size], "little")
         if writable & virtual:
             own = self._word(at, size) & ~(writable & virtual) | value & writable & virtual
             self.copy[at : at + size] = own.to_bytes(size, "little")

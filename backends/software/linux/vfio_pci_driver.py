@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from random import Random
 from typing import TYPE_CHECKING
 
 from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.kstrtox import kstrtobool
 from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VfioPciDriver", "boot"]
 
+_TOKEN_LENGTH = 16
+
 
 class VfioPciDriver(PciDriver):
     """The driver ``vfio-pci``: it knows every id, but only for devices whose override names it."""
@@ -28,9 +32,40 @@ class VfioPciDriver(PciDriver):
     driver_managed_dma = True
     table = (PciId(override_only=True),)
 
-    def __init__(self, bus: PciBus) -> None:
+    has_sriov = True
+
+    def __init__(self, bus: PciBus, random: Random) -> None:
         super().__init__(bus, "vfio-pci", module="vfio_pci")
         self._vfio: dict[PciDevice, VfioPciDevice] = {}
+        self._random = random
+        self._physical: list[PciDevice] = []
+        self.enable_sriov = False
+        """The module's parameter."""
+
+    def sriov_configure(self, device: PciDevice, count: int) -> None:
+        """See `PciDriver.sriov_configure`.  Raise OSError ENOENT while the parameter is off."""
+        if not self.enable_sriov:
+            raise fail(errno.ENOENT)
+        self._configure(device, count)
+
+    def _configure(self, device: PciDevice, count: int) -> None:
+        """``vfio_pci_core_sriov_configure``: while it is in the list, its virtual functions need its token."""
+        if device.sriov is None:
+            return
+        if not count:
+            device.sriov.disable()
+        else:
+            if device in self._physical:
+                raise fail(errno.EINVAL)
+            self._physical.append(device)
+            try:
+                device.sriov.enable(count)
+            except OSError:
+                self._physical.remove(device)
+                raise
+            return
+        if device in self._physical:
+            self._physical.remove(device)
 
     def error_detected(self, device: PciDevice) -> None:
         """See `PciDriver.error_detected`."""
@@ -45,8 +80,15 @@ class VfioPciDriver(PciDriver):
         if not isinstance(device, PciDevice):
             raise fail(errno.ENODEV)
         VirtualConfig.check(device)
+        if device.sriov is not None and device.sriov.num_vfs:
+            raise fail(errno.EBUSY)  # nobody could tell who uses its virtual functions
         device.power_state = "D0"  # vfio_pci_core_register_device
         vdev = VfioPciDevice(device)
+        if device.physfn is not None:
+            if device.physfn in self._physical:
+                vdev.tokens.physical = self._vfio[device.physfn]
+        elif device.sriov is not None:
+            vdev.tokens.token = self._random.randbytes(_TOKEN_LENGTH)
         try:
             vdev.register(quiet=quiet)
         except OSError:
@@ -66,6 +108,7 @@ class VfioPciDriver(PciDriver):
         """See `Driver.remove`: blocks until the program has closed the device."""
         if isinstance(device, PciDevice):
             vdev = self._vfio[device]
+            self._configure(device, 0)
             vdev.unregister()
             del self._vfio[device]
             device.msi.driver_left()
@@ -89,9 +132,14 @@ def boot(machine: Machine, bus: PciBus, held: Sequence[PciDevice]) -> None:
     modules.load(Module("irqbypass"))
     modules.load(Module("vfio_pci_core"), needs=("vfio", "irqbypass"))
     names = {"disable_denylist": 0o444, "disable_idle_d3": 0o644, "enable_sriov": 0o644, "nointxmask": 0o644}
+    driver = VfioPciDriver(bus, machine.random)
     parameters = {name: _switch(mode) for name, mode in names.items()}
+    parameters["enable_sriov"] = Attribute(
+        lambda: "Y\n" if driver.enable_sriov else "N\n",
+        lambda data: setattr(driver, "enable_sriov", kstrtobool(data)),
+        mode=0o644,
+    )
     module = modules.load(Module("vfio_pci", parameters=parameters), needs=("vfio", "vfio_pci_core"))
-    driver = VfioPciDriver(bus)
     module.drivers["pci:vfio-pci"] = driver.sysfs_path
     bus.register(driver)
     driver.boot(held)

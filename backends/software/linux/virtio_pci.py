@@ -33,6 +33,8 @@ _MAC_LENGTH, _SECTOR = 6, 512
 _WORD = 0xFFFFFFFF
 _VECTORS = {VIRTIO_NET: 3, VIRTIO_BLK: 2, VIRTIO_RNG: 2}
 _ACKNOWLEDGE, _DRIVER_OK = 0x01, 0x0F
+_RUNS = 0x04
+_SR_IOV = 37
 # Virtio drivers register in link order (drivers/char, block, net), so their devices get interrupt numbers in it.
 _BOOT_ORDER = (VIRTIO_RNG, VIRTIO_BLK, VIRTIO_NET)
 
@@ -41,6 +43,7 @@ class VirtioPciDriver(PciDriver):
     """The driver; each device it has makes one `VirtioDevice`."""
 
     table = (PciId(vendor=_VENDOR),)
+    has_sriov = True
 
     def __init__(self, bus: PciBus) -> None:
         super().__init__(bus, "virtio-pci", module="virtio_pci")
@@ -123,8 +126,28 @@ class VirtioPciDriver(PciDriver):
     def _status(self, device: PciDevice, value: int) -> None:
         device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_STATUS, 1, value)
 
+    def sriov_configure(self, device: PciDevice, count: int) -> None:
+        """See `PciDriver.sriov_configure`.  Raise OSError EBUSY before the device runs, EINVAL without SR-IOV."""
+        if device.load_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_STATUS, 1) & _RUNS == 0:
+            raise fail(errno.EBUSY)
+        if device.sriov is None or not self._accepted(device) >> _SR_IOV & 1:
+            raise fail(errno.EINVAL)
+        if count:
+            device.sriov.enable(count)
+        else:
+            device.sriov.disable()
+
+    def _accepted(self, device: PciDevice) -> int:
+        features = 0
+        for word in range(2):
+            device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_GFSELECT, 4, word)
+            features |= device.load_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_GF, 4) << 32 * word
+        return features
+
     def remove(self, device: Device) -> None:
         """See `Driver.remove`."""
+        if isinstance(device, PciDevice) and device.sriov is not None:
+            device.sriov.disable()
         for child in reversed(list(device.child_devices())):
             self.virtio.remove(child)
         if isinstance(device, PciDevice):

@@ -82,7 +82,8 @@ class ZpciDev:
         self.dma: DmaSpace | None = None
         self.entries: dict[int, int] = {}
         self.iommu = _IommuDevice(self)
-        self.root = PciRoot(self, bus)
+        self.root = PciRoot.of(self, bus)
+        self.devfn = 0
         self.slot = PciSlot(self)
 
     def __repr__(self) -> str:
@@ -94,7 +95,7 @@ class ZpciDev:
         """Register the IOMMU, the bus and the slot."""
         kernel = self.bus.kernel
         kernel.add_class_device(self.iommu, quiet=quiet)
-        self.root.add(quiet=quiet)
+        self.devfn = self.root.join(self, quiet=quiet)
         self.bus.slots[f"{self.fid:08x}"] = self.slot
         self.bus.zdevs[self.fid] = self
         if not quiet:
@@ -109,7 +110,7 @@ class ZpciDev:
         for entry in self.entries.values():
             self.bus.iomap.free(entry)
         self.entries.clear()
-        self.root.remove()
+        self.root.leave(self)
         kernel.remove_class_device(self.iommu)
 
     # devices
@@ -135,7 +136,7 @@ class ZpciDev:
         if self.pdev is not None or self.state is not ZpciState.CONFIGURED or not self.prepare():
             return
         kernel = self.bus.kernel
-        address = PciAddress(self.root.domain, 0, 0, 0)
+        address = PciAddress(self.root.domain, 0, self.devfn >> 3, self.devfn & 7)
         device = self.pdev = PciDevice(self, self.root.device, self.bus, address)
         facts = self.function.facts
         first, last = facts.start_dma, facts.end_dma
@@ -150,6 +151,7 @@ class ZpciDev:
         self.bus.wait_unlocked(device)
         if device.dead:
             return
+        device.physfn = None  # its links go first
         self.bus.remove(device)
         self.bus.kernel.groups.leave(device)
         self.pdev = None

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from small_machine import BELL, DISK, state
 
 import pyvfio
-from pyvfio.binding import Phase, Plan, Step, undo
+from pyvfio.binding import Phase, Plan, Step, records, restore, undo
+from pyvfio.binding.steps import Bind, Unbind
 from pyvfio.errors import DeviceBusy, KernelRefused, PyvfioError, RollbackFailed, StepFailed
 from pyvfio.host import Host
+from pyvfio.sysfs import Sysfs
 
 DASD = "0.0.013f"
 UUID = "11111111-2222-3333-4444-555555555555"
@@ -53,32 +54,34 @@ def test_a_plan_that_is_undone_leaves_nothing(host: Host, planner: Planner) -> N
     assert state(host) == before
 
 
-def test_an_interruption_is_rolled_back_too(host: Host) -> None:
+def test_an_interruption_is_rolled_back_too(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     before = state(host)
-
     plan = pyvfio.plan_bind(host.function(DISK))
 
-    def stop() -> None:
+    def stop(step: Bind, sysfs: Sysfs) -> None:
         raise KeyboardInterrupt
 
-    broken = replace(plan, steps=(*plan.steps[:-1], replace(plan.steps[-1], do=stop)))
+    monkeypatch.setattr(Bind, "do", stop)
     with pytest.raises(KeyboardInterrupt):
-        pyvfio.run(broken)
+        pyvfio.run(plan)
     assert state(host) == before
+    assert not records(host.sysfs)
 
 
-def test_a_rollback_that_fails_says_what_is_left(host: Host) -> None:
+def test_a_rollback_that_fails_says_what_is_left(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = pyvfio.plan_bind(host.function(DISK))
 
-    def refuse() -> None:
+    def refuse(step: object, sysfs: Sysfs) -> None:
         raise KernelRefused("bind to virtio-pci", DISK, errno=errno.ENODEV)
 
-    first, second, third = plan.steps
-    broken = replace(plan, steps=(first, replace(second, undo=refuse), replace(third, do=refuse)))
     phases: list[tuple[int, Phase]] = []
-    with pytest.raises(RollbackFailed) as caught:
-        pyvfio.run(broken, lambda event: phases.append((event.index, event.phase)))
+    with monkeypatch.context() as broken:
+        broken.setattr(Bind, "do", refuse)
+        broken.setattr(Unbind, "undo", refuse)
+        with pytest.raises(RollbackFailed) as caught:
+            pyvfio.run(plan, lambda event: phases.append((event.index, event.phase)))
     assert "bind it to virtio-pci: bind to virtio-pci ENODEV" in caught.value.cause
+    assert "between" in caught.value.host
     assert isinstance(caught.value.__cause__, KernelRefused)
     assert phases[-6:] == [
         (2, Phase.UNDOING),
@@ -89,27 +92,37 @@ def test_a_rollback_that_fails_says_what_is_left(host: Host) -> None:
         (0, Phase.UNDONE),
     ]
     assert host.function(DISK).override is None
+    # The journal is kept; what could not be undone then can be now.
+    (record,) = records(host.sysfs)
+    assert [step.text for step in record.left()] == [f"unbind {DISK} from virtio-pci"]
+    restore(host.sysfs, record)
+    assert host.function(DISK).driver == "virtio-pci"
+    assert not records(host.sysfs)
 
 
-def test_a_write_that_the_kernel_takes_and_does_not_do(host: Host) -> None:
+def test_a_write_that_the_kernel_takes_and_does_not_do(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     before = state(host)
     plan = pyvfio.plan_bind(host.function(DISK))
-    idle = replace(plan.steps[-1], do=lambda: None)
+    monkeypatch.setattr(Bind, "do", lambda step, sysfs: None)
     with pytest.raises(StepFailed) as caught:
-        pyvfio.run(replace(plan, steps=(*plan.steps[:-1], idle)))
+        pyvfio.run(plan)
     assert caught.value.cause == "the kernel took the write, but reading back: its driver is none, not vfio-pci"
+    assert "as it was before" in caught.value.host
     assert state(host) == before
 
 
 def test_what_a_plan_says(host: Host) -> None:
     text = str(pyvfio.plan_bind(host.function(DISK)))
-    assert text.splitlines() == [
-        f"bind {DISK} to vfio-pci",
+    title, *lines = text.splitlines()
+    assert title == f"bind {DISK} to vfio-pci"
+    assert f"  {DISK}: driver: virtio-pci" in lines
+    assert [line for line in lines if line.split()[0].rstrip(".").isdecimal()] == [
         f"  1. set driver_override of {DISK} to vfio-pci (undo: clear it)",
         f"  2. unbind {DISK} from virtio-pci (undo: bind it to virtio-pci)",
         f"  3. bind {DISK} to vfio-pci (undo: unbind it from vfio-pci)",
     ]
-    assert str(pyvfio.plan_unbind(host.function(BELL))) == f"unbind {BELL}: nothing to do"
+    pyvfio.unbind(host.function(BELL))
+    assert str(pyvfio.plan_unbind(host.function(BELL))).splitlines()[0] == f"unbind {BELL}: nothing to do"
 
 
 def test_a_step_names_the_file_it_writes(host: Host) -> None:

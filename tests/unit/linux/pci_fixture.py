@@ -45,16 +45,16 @@ def errno_of(call: Callable[..., Any], *arguments: Any, **options: Any) -> str:
 
 
 class Device:
-    """An open vfio-pci device with its group and container."""
+    """An open vfio-pci device with its group and container; `fd` is -1 with `get` false."""
 
-    def __init__(self, lab: Pci, name: str, *, iommu: int = abi.VFIO_TYPE1_IOMMU) -> None:
+    def __init__(self, lab: Pci, name: str, *, iommu: int = abi.VFIO_TYPE1_IOMMU, get: bool = True) -> None:
         self.host, self.name = lab.host, name
         number = lab.host.readlink(f"{BUS}/devices/{name}/iommu_group").rsplit("/", 1)[-1]
         self.container = lab.host.open("/dev/vfio/vfio", os.O_RDWR)
         self.group = lab.host.open(f"/dev/vfio/{number}", os.O_RDWR)
         lab.host.ioctl(self.group, abi.VFIO_GROUP_SET_CONTAINER, struct.pack("=i", self.container))
         lab.host.ioctl(self.container, abi.VFIO_SET_IOMMU, iommu)
-        self.fd = self.get(name)
+        self.fd = self.get(name) if get else -1
 
     def get(self, name: str) -> int:
         return self.host.ioctl(self.group, abi.VFIO_GROUP_GET_DEVICE_FD, bytearray(name.encode() + b"\0"))

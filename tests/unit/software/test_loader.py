@@ -83,3 +83,15 @@ def test_fixture_machines_load(name: str) -> None:
     assert spec.name == name
     assert spec.subchannels
     assert spec.functions
+
+
+def test_a_virtual_function_that_is_there_already(tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(
+        '[machine]\nname = "m"\n'
+        '[[zpci.function]]\nuid = 1\nfid = 1\nmodel = "virtio-bell"\noptions = { total_vfs = 2, vf_fid = 16 }\n'
+        '[[zpci.function]]\nuid = 2\nfid = 2\nmodel = "virtio-bell"\n'
+    )
+    with pytest.raises(BadMachine) as caught:
+        load_machine(path)
+    assert "uid 0x2" in str(caught.value) or "0x2 is there twice" in str(caught.value)

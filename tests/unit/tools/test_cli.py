@@ -37,7 +37,7 @@ MISTAKES = [
     (["show", "0099:00:00.0"], 3, "NoSuchDevice"),
     (["show", "66826a94-72c4-557f-beca-d135a70628e9"], 3, "NoSuchDevice"),
     (["bind", "0.0.4711"], 3, "NoSuchDevice"),
-    (["bind", "0011:00:00.0", "--driver", "no-such-driver"], None, None),
+    (["bind", "0011:00:00.0", "--to", "no-such-driver"], None, None),
     (["release", "0099:00:00.0"], 3, "NoSuchDevice"),
     (["ccw", "take", "0011:00:00.0"], 3, "WrongBus"),
     (["ccw", "take", "66826a94-72c4-557f-beca-d135a70628e9"], 3, "WrongBus"),
@@ -83,8 +83,8 @@ def test_usage_errors() -> None:
     assert run(["list", "--machine", ""]) == 2
     assert run(["monitor", "--seconds", "nan", *Z15]) == 2
     assert run(["monitor", "--seconds", "-1", *Z15]) == 2
-    assert run(["bind", "0011:00:00.0", "--driver", "../x", *Z15]) == 2
-    assert run(["bind", "0011:00:00.0", "--driver", "", *Z15]) == 2
+    assert run(["bind", "0011:00:00.0", "--to", "../x", *Z15]) == 2
+    assert run(["bind", "0011:00:00.0", "--to", "", *Z15]) == 2
 
 
 def test_a_usage_error_is_json_when_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,11 +226,14 @@ def test_bind_shows_its_plan_and_its_progress(capsys: pytest.CaptureFixture[str]
     text = output(capsys, "bind", "0011:00:00.0", "0060:00:00.0")
     assert "undo:" in text
     assert "ok:" in text
-    assert len(json.loads(output(capsys, "bind", "0011:00:00.0", "11:0:0.0", "--json"))) == 1, "one device, named twice"
+    twice = json.loads(output(capsys, "bind", "0011:00:00.0", "11:0:0.0", "--json"))
+    assert twice["objects"] == ["0011:00:00.0"]
+    assert len(twice["steps"]) == 3
+    assert twice["done"] is True
     assert "bind 0.0.0000 to vfio_ccw" in output(capsys, "bind", "0.0.0000", "--bus", "css")
     document = json.loads(output(capsys, "bind", "0011:00:00.0", "--dry-run", "--json"))
-    assert document[0]["done"] is False
-    assert document[0]["steps"]
+    assert document["done"] is False
+    assert document["steps"]
 
 
 def test_ccw_take(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,6 +39,7 @@ _MODERN_FIRST_ID = 0x1040
 _MODERN_SUBSYSTEM = 0x1100
 _VERSION_1 = 1  # of features 32 to 63
 _FEATURES_HIGH = 0x100 | _VERSION_1  # and RING_RESET
+_SR_IOV = 0x20
 _MSIX_CAPABILITY, _WINDOW_CAPABILITY = 0x98, 0x84
 _WINDOW_DATA = _WINDOW_CAPABILITY + abi.VIRTIO_PCI_NOTIFY_CAP_MULT
 _DWORD = 0xFFFFFFFF
@@ -57,11 +58,13 @@ class _Queue:
 class VirtioPci:
     """The device behind a function: `config` space, `bars` and `msix` are built for it; it is the registers of BAR 4.
 
-    `legacy` devices are transitional (BAR 0 in I/O space, ids 0x1000 and up), others are version 1 only.
+    `legacy` devices are transitional (BAR 0 in I/O space, ids 0x1000 and up), others are version 1 only; `sriov` ones
+    offer VIRTIO_F_SR_IOV.
     """
 
-    def __init__(self, kind: VirtioKind, *, legacy: bool = True) -> None:
+    def __init__(self, kind: VirtioKind, *, legacy: bool = True, sriov: bool = False) -> None:
         self.kind = kind
+        self.features_high = _FEATURES_HIGH | (_SR_IOV if sriov else 0)
         self.legacy = legacy
         self.config = ConfigSpace(self._identity(), interrupt_pin=1)
         self._add_window()
@@ -188,7 +191,7 @@ class VirtioPci:
 
     def _register(self, offset: int) -> int:
         queue = self._queue or _Queue(0, 0)
-        offered = (self.kind.features, _FEATURES_HIGH)
+        offered = (self.kind.features, self.features_high)
         if offset == abi.VIRTIO_PCI_COMMON_DF:
             return offered[self.device_select] if self.device_select < 2 else 0
         if offset == abi.VIRTIO_PCI_COMMON_GF:

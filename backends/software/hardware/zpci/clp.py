@@ -30,7 +30,8 @@ class FunctionFacts:
 
     `bar_sizes` are exponents of two, 0 for a BAR that is not there, `bar_values` the registers as in configuration
     space.  `start_dma` and `end_dma` are the first and the last address for DMA.  `util_str` is EBCDIC, empty when
-    the function has none.
+    the function has none.  `rid` is the routing identifier (bus and devfn), None where the machine gives none;
+    `is_physfn` says that it can make virtual functions.
     """
 
     fid: int
@@ -47,6 +48,8 @@ class FunctionFacts:
     pfip: bytes
     util_str: bytes = b""
     fmb_length: int = 0
+    rid: int | None = None
+    is_physfn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

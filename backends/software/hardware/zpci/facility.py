@@ -15,7 +15,7 @@ from pyvfio.errors import Misuse, NoSuchDevice
 from pyvfio_backends.software.hardware.zpci.clp import FunctionEntry
 from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.instructions import Refused, Status
-from pyvfio_backends.software.hardware.zpci.models import FunctionDescription, Schedule, build_function
+from pyvfio_backends.software.hardware.zpci.models import FunctionDescription, Schedule, build_function, virtual
 
 __all__ = ["EventCode", "ZpciEvent", "ZpciFacility"]
 
@@ -61,10 +61,19 @@ class ZpciFacility:
         self._schedule = schedule
         self._number = 0
         self._leaving: set[int] = set()
+        self._virtual: dict[int, list[ZpciFunction]] = {}
         for spec in specs:
             self._add(spec)
 
     def _add(self, spec: FunctionDescription) -> ZpciFunction:
+        function = self._make(spec)
+        others = [self._make(other) for other in virtual(spec)]
+        if function.sriov is not None:
+            self._virtual[function.fid] = others
+            function.sriov.on_enable = lambda count: self._virtual_functions(others, count)
+        return function
+
+    def _make(self, spec: FunctionDescription) -> ZpciFunction:
         if spec.fid in self.functions:
             raise Misuse("plug PCI function", f"fid {spec.fid:#x}", cause="there is a function with this identifier")
         function = build_function(spec, self._number, self._schedule)
@@ -73,6 +82,24 @@ class ZpciFacility:
         self._number += 1
         self.functions[spec.fid] = function
         return function
+
+    def _virtual_functions(self, functions: list[ZpciFunction], count: int) -> None:
+        """Configure the first `count` virtual functions, and take the others away."""
+        for place, function in enumerate(functions):
+            if place < count and function.state is FunctionState.RESERVED:
+                function.state = FunctionState.DISABLED
+                self._later(EventCode.CONFIGURED, function)
+            elif place >= count and function.state is not FunctionState.RESERVED:
+                function.reset()
+                function.state = FunctionState.RESERVED
+                self._later(EventCode.DECONFIGURED, function)
+
+    def _later(self, code: EventCode, function: ZpciFunction) -> None:
+        """Report when the store that caused it is over."""
+        if self._schedule is None:
+            self._event(code, function)
+        else:
+            self._schedule(0.0, lambda: self._event(code, function))
 
     def _event(self, code: EventCode, function: ZpciFunction) -> None:
         if self.on_event is not None:
@@ -144,6 +171,7 @@ class ZpciFacility:
         with self._lock:
             function = self.function(fid)
             if surprise:
+                self._lose_virtual(function)
                 function.reset()
                 function.state = FunctionState.RESERVED
                 del self.functions[fid]
@@ -155,7 +183,16 @@ class ZpciFacility:
             else:
                 self._leave(function)
 
+    def _lose_virtual(self, function: ZpciFunction) -> None:
+        """The physical function goes: so do its virtual ones."""
+        others = self._virtual.pop(function.fid, [])
+        if function.sriov is not None:
+            function.sriov.switch_off()
+        for other in others:
+            del self.functions[other.fid]
+
     def _leave(self, function: ZpciFunction) -> None:
+        self._lose_virtual(function)
         self._leaving.discard(function.fid)
         function.state = FunctionState.RESERVED
         self.functions.pop(function.fid, None)

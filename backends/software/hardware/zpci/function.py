@@ -21,6 +21,7 @@ from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
 from pyvfio_backends.software.hardware.zpci.clp import FunctionFacts, GroupFacts
 from pyvfio_backends.software.hardware.zpci.instructions import CONFIG_SPACE, OperandException, Refused, Status
 from pyvfio_backends.software.hardware.zpci.msix import MsixTable, Send
+from pyvfio_backends.software.hardware.zpci.sriov import Sriov
 
 __all__ = ["FH_ENABLED", "FunctionState", "ZpciFunction"]
 
@@ -50,6 +51,7 @@ class ZpciFunction:
 
     `facts` and `group` are what CLP tells, `config` is the configuration space, `bars` what lies behind the BARs and
     `msix` the interrupt table, if it has one.  `number` makes the handle unique among all functions ever plugged.
+    `sriov` makes the virtual functions of a physical one.
 
     Linux gives `dma`, the address space for DMA, and `msix.send`; the device uses `dma_read`, `dma_write`, `dma_copy`
     and `signal`.
@@ -65,6 +67,7 @@ class ZpciFunction:
         msix: MsixTable | None = None,
         rom_size: int = 0,
         number: int = 0,
+        sriov: Sriov | None = None,
     ) -> None:
         self.facts = facts
         self.group = group
@@ -73,6 +76,7 @@ class ZpciFunction:
         self.msix = msix
         self.rom_size = rom_size
         self.number = number
+        self.sriov = sriov
         self.state = FunctionState.DISABLED
         self.dma: DmaSpace | None = None
         config.seal()

@@ -20,14 +20,24 @@ from pyvfio_backends.software.hardware.zpci.clp import (
     GroupFacts,
 )
 from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
+from pyvfio_backends.software.hardware.zpci.sriov import MOST_VFS, VF_OFFSET, VF_STRIDE, Sriov, make_express
 
-__all__ = ["MODELS", "FunctionDescription", "Model", "Schedule", "build_function"]
+__all__ = ["MODELS", "FunctionDescription", "Model", "Schedule", "VirtualDescription", "build_function", "virtual"]
 
 Schedule = Callable[[float, Callable[[], None]], None]
 START_DMA = 0x100000000
 END_DMA = 0x11FFFFFFF
 _BUILD = "build PCI function"
-_COMMON_OPTIONS: Mapping[str, type] = {"pfip": str, "util_str": str, "start_dma": int, "end_dma": int}
+_COMMON_OPTIONS: Mapping[str, type] = {
+    "pfip": str,
+    "util_str": str,
+    "start_dma": int,
+    "end_dma": int,
+    "total_vfs": int,
+    "vf_fid": int,
+    "vf_uid": int,
+}
+_FID_LIMIT, _UID_LIMIT = 1 << 32, 1 << 16
 
 
 class FunctionDescription(Protocol):
@@ -56,6 +66,56 @@ class FunctionDescription(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class VirtualDescription:
+    """The description of a virtual function, made from that of its physical one (`virtual`)."""
+
+    uid: int
+    fid: int
+    model: str
+    state: str
+    pchid: int
+    pft: int
+    pfgid: int
+    vfn: int
+    port: int
+    rid: int
+    options: Mapping[str, Any]
+
+
+def virtual(spec: FunctionDescription) -> list[VirtualDescription]:
+    """The virtual functions that a physical one can make; empty for any other.  They are reserved at first.
+
+    Raise `Misuse` for an option `total_vfs`, `vf_fid` or `vf_uid` that makes no sense.
+    """
+    options = spec.options
+    total = options.get("total_vfs", 0)
+    if not 0 <= total <= MOST_VFS:
+        raise Misuse(_BUILD, spec.model, cause=f"total_vfs is between 0 and {MOST_VFS}, not {total}")
+    fid, uid = options.get("vf_fid", spec.fid + 1), options.get("vf_uid", spec.uid + 1)
+    if total and not (0 <= fid <= _FID_LIMIT - total and 0 <= uid <= _UID_LIMIT - total):
+        raise Misuse(_BUILD, spec.model, cause=f"vf_fid and vf_uid leave no room for {total} virtual functions")
+    kept = {name: value for name, value in options.items() if name not in ("total_vfs", "vf_fid", "vf_uid")}
+    if spec.model != "virtio-bell":
+        kept["legacy"] = False  # virtual functions have no I/O space
+    return [
+        VirtualDescription(
+            uid + n,
+            fid + n,
+            spec.model,
+            "reserved",
+            spec.pchid,
+            spec.pft,
+            spec.pfgid,
+            n + 1,
+            spec.port,
+            VF_OFFSET + n * VF_STRIDE,
+            kept,
+        )
+        for n in range(total)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model of function: `make` builds one (from description, number, schedule), `own` are the options that only it
     has, with their types.
@@ -74,15 +134,24 @@ class Model:
 def build_function(spec: FunctionDescription, number: int, schedule: Schedule | None = None) -> ZpciFunction:
     """The function of a description, disabled.
 
-    Options of all models: `pfip` and `util_str` (hexadecimal), `start_dma`, `end_dma`; of virtio: `legacy`, and
-    `mac` or `size`; of the bell: `delay` (seconds of machine time from the doorbell to its work).  Raise `Misuse` for
-    a model or an option that does not exist, and for a value that makes no sense.
+    Options of all models: `pfip` and `util_str` (hexadecimal), `start_dma`, `end_dma`; `total_vfs` makes a physical
+    function, whose virtual ones have the identifiers from `vf_fid` and `vf_uid` on (default: those after its own); of
+    virtio: `legacy`, and `mac` or `size`; of the bell: `delay` (seconds of machine time from the doorbell to its
+    work).  Raise `Misuse` for a model or an option that does not exist, and for a value that makes no sense.
     """
     model = MODELS.get(spec.model)
     if model is None:
         raise Misuse(_BUILD, f"fid {spec.fid:#x}", cause=f"there is no model {spec.model!r}")
     check_options(_BUILD, model.name, spec.options, model.options)
-    return model.make(spec, number, schedule)
+    function = model.make(spec, number, schedule)
+    others = virtual(spec)
+    if others or isinstance(spec, VirtualDescription):
+        make_express(function.config)
+    if others:
+        device = build_function(others[0], number).config.data
+        device_id = int.from_bytes(device[regs.PCI_DEVICE_ID : regs.PCI_DEVICE_ID + 2], "little")
+        function.sriov = Sriov(function.config, len(others), device_id)
+    return function
 
 
 def _bell(spec: FunctionDescription, number: int, schedule: Schedule | None) -> ZpciFunction:
@@ -106,6 +175,7 @@ def _virtio(kind: Callable[..., VirtioKind], own: Mapping[str, type], *, legacy:
         device = VirtioPci(
             kind(**{option: options[option] for option in own if option in options}),
             legacy=options.get("legacy", legacy),
+            sriov=bool(options.get("total_vfs")),
         )
         return ZpciFunction(
             _facts(spec, device.bars),
@@ -145,6 +215,8 @@ def _facts(spec: FunctionDescription, bars: Sequence[Bar]) -> FunctionFacts:
         end_dma=options.get("end_dma", END_DMA),
         pfip=path.ljust(PFIP_SEGMENTS, b"\0")[:PFIP_SEGMENTS],
         util_str=utility.ljust(UTILITY_STRING_SIZE, b"\0")[:UTILITY_STRING_SIZE] if utility else b"",
+        rid=spec.rid if isinstance(spec, VirtualDescription) else 0 if options.get("total_vfs") else None,
+        is_physfn=bool(options.get("total_vfs")),
     )
 
 

@@ -1,0 +1,149 @@
+"""SR-IOV as Linux's PCI core keeps it: counting, enabling and taking away virtual functions, and its attributes.
+
+The model is ``drivers/pci/iov.c`` (6.12) with ``arch/s390/pci/pci_iov.c``.  On s390 the core does not look for virtual
+functions itself (``no_vf_scan``): each comes by an event of the machine when the write to ``sriov_numvfs`` is over, on
+the bus of its physical function, and is linked then.  So the ``change`` event of the physical function is the first;
+and what a virtual function's files are was decided before Linux knew that it is one: it has no
+``sriov_vf_msix_count``.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.linux.kstrtox import kstrtobool, kstrtoul
+from pyvfio_backends.software.linux.pci_driver import PciDriver
+from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.pci_device import PciDevice
+
+__all__ = ["PciSriov", "find_physical"]
+
+_LAST_BUS = 0
+"""A zPCI root has one bus (``ZPCI_BUS_NR``)."""
+_U16 = 0xFFFF
+_ENABLED = regs.PCI_SRIOV_CTRL_VFE | regs.PCI_SRIOV_CTRL_MSE
+
+
+class PciSriov:
+    """The state of a physical function (``struct pci_sriov``); `at` is where its capability is.
+
+    `autoprobe` says whether drivers are sought for its virtual functions, `num_vfs` how many are enabled.
+    """
+
+    def __init__(self, device: PciDevice, at: int) -> None:
+        self.device = device
+        self.at = at
+        self.total = self._read(regs.PCI_SRIOV_TOTAL_VF)
+        self.vf_device = self._read(regs.PCI_SRIOV_VF_DID)
+        self.autoprobe = True
+        self.num_vfs = 0
+        self._set_number(0)
+
+    def _read(self, offset: int) -> int:
+        return self.device.read_config(self.at + offset, 2)
+
+    def _set_number(self, count: int) -> None:
+        self.device.write_config(self.at + regs.PCI_SRIOV_NUM_VF, 2, count)
+        self.offset = self._read(regs.PCI_SRIOV_VF_OFFSET)
+        self.stride = self._read(regs.PCI_SRIOV_VF_STRIDE)
+
+    def _set_control(self, clear: int, set_: int) -> None:
+        control = self._read(regs.PCI_SRIOV_CTRL) & ~clear | set_
+        self.device.write_config(self.at + regs.PCI_SRIOV_CTRL, 2, control)
+
+    def routing_id(self, number: int) -> int:
+        """Bus (from bit 8 on) and devfn of virtual function `number`, from 0."""
+        return self.device.devfn + self.offset + self.stride * number
+
+    # pci_enable_sriov, pci_disable_sriov: for drivers
+
+    def enable(self, count: int) -> None:
+        """Enable `count` virtual functions.  Raise OSError EINVAL or ENOMEM."""
+        if self.num_vfs or count > self.total:
+            raise fail(errno.EINVAL)
+        if self.routing_id(count - 1) >> 8 > _LAST_BUS:
+            raise fail(errno.ENOMEM)
+        self._set_number(count)
+        self._set_control(0, _ENABLED)
+        self.device.uevent("change")
+        self.num_vfs = count
+
+    def disable(self) -> None:
+        """Take all virtual functions away.  May block until their users let them go."""
+        if not self.num_vfs:
+            return
+        functions = self.device.zdev.root.functions
+        for number in range(self.num_vfs):
+            zdev = functions.get(self.routing_id(number))
+            if zdev is not None and zdev.pdev is not None:
+                zdev.pdev.physfn = None
+                zdev.remove_device(zdev.pdev)
+        self._set_control(_ENABLED, 0)
+        self.num_vfs = 0
+        self._set_number(0)
+
+    def links(self) -> dict[str, str]:
+        """``virtfnN`` for each virtual function that is there."""
+        found = {}
+        for zdev in tuple(self.device.zdev.root.functions.values()):
+            if zdev.pdev is not None and zdev.pdev.physfn is self.device:
+                found[f"virtfn{zdev.function.facts.vfn - 1}"] = zdev.pdev.devpath
+        return found
+
+    # attributes
+
+    def attributes(self) -> dict[str, Node]:
+        """The files of a physical function."""
+        return {
+            "sriov_drivers_autoprobe": Attribute(lambda: f"{int(self.autoprobe)}\n", self._store_autoprobe),
+            "sriov_numvfs": Attribute(self._show_number, self._store_number),
+            "sriov_offset": Attribute(lambda: f"{self.offset}\n"),
+            "sriov_stride": Attribute(lambda: f"{self.stride}\n"),
+            "sriov_totalvfs": Attribute(lambda: f"{self.total}\n"),
+            "sriov_vf_device": Attribute(lambda: f"{self.vf_device:x}\n"),
+            "sriov_vf_total_msix": Attribute(lambda: "0\n"),  # no driver here hands vectors out
+        }
+
+    def _store_autoprobe(self, data: bytes) -> None:
+        self.autoprobe = kstrtobool(data)
+
+    def _show_number(self) -> str:
+        self.device.pci_bus.wait_unlocked(self.device)
+        return f"{self.num_vfs}\n"
+
+    def _store_number(self, data: bytes) -> None:
+        try:
+            count = kstrtoul(data, 0)
+        except OSError:
+            raise fail(errno.EINVAL) from None
+        if count > _U16:
+            raise fail(errno.EINVAL)
+        if count > self.total:
+            raise fail(errno.ERANGE)
+        device = self.device
+        with device.pci_bus.hold(device):
+            if count == self.num_vfs:
+                return
+            driver = device.driver
+            if not isinstance(driver, PciDriver) or not driver.has_sriov:
+                raise fail(errno.ENOENT)
+            if count and self.num_vfs:
+                raise fail(errno.EBUSY)
+            driver.sriov_configure(device, count)
+
+
+def find_physical(device: PciDevice) -> PciDevice | None:
+    """The physical function of a virtual one, None when this partition has not got it (``zpci_iov_find_parent_pf``)."""
+    zdev = device.zdev
+    facts = zdev.function.facts
+    if not zdev.root.multifunction or not facts.vfn or facts.rid is None:
+        return None
+    for other in zdev.root.functions.values():
+        pdev = other.pdev
+        if pdev is not None and pdev.sriov is not None and pdev.sriov.routing_id(facts.vfn - 1) & 0xFF == device.devfn:
+            return pdev
+    return None
