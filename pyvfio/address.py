@@ -10,6 +10,7 @@ PciAddress          ``dddd:bb:dd.f``       domain up to 32 bits, printed with at
 SubchannelId        ``c.s.nnnn``           css image (0-fe, fe/ff virtual), subchannel set 0-3, number
 DeviceNumber        ``c.s.nnnn``           css image, subchannel set, device number
 MdevUuid            RFC 4122 text          lower case, as ``/sys/bus/mdev/devices`` prints it
+ParentName          a file name            a parent of mediated devices on another bus (``matrix``, ``mtty``)
 ==================  =====================  ==========================================================
 
 Sources: ``Documentation/ABI/testing/sysfs-bus-pci`` and ``-css``, ``drivers/s390/cio/css.c`` (bus id format),
@@ -24,7 +25,7 @@ from typing import ClassVar, Self
 
 from pyvfio.errors import BadAddress
 
-__all__ = ["Address", "DeviceNumber", "MdevUuid", "PciAddress", "SubchannelId", "parse_address"]
+__all__ = ["Address", "DeviceNumber", "MdevUuid", "ParentName", "PciAddress", "SubchannelId", "parse_address"]
 
 _PCI = re.compile(r"(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])\Z")
 _CSS = re.compile(r"(?:0x)?([0-9a-fA-F]{1,2})\.([0-9a-fA-F])\.([0-9a-fA-F]{1,4})\Z")
@@ -160,7 +161,27 @@ class MdevUuid:
         return self.text
 
 
-Address = PciAddress | SubchannelId | DeviceNumber | MdevUuid
+@dataclass(frozen=True, order=True, slots=True)
+class ParentName:
+    """A device by its name alone: a parent of mediated devices on a bus that has no form of its own here."""
+
+    text: str
+    subsystem: ClassVar[str] = "mdev_bus"
+
+    def __post_init__(self) -> None:
+        if not self.text or "/" in self.text or self.text in (".", ".."):
+            raise BadAddress(self.text, "it is not the name of a device, as in /sys/class/mdev_bus")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Take a name as ``/sys/class/mdev_bus`` lists it.  Raise `BadAddress`."""
+        return cls(text)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Address = PciAddress | SubchannelId | DeviceNumber | MdevUuid | ParentName
 
 
 def parse_address(text: str) -> PciAddress | DeviceNumber | MdevUuid:

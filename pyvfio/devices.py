@@ -7,6 +7,7 @@ type                bus    what
 `Subchannel`        css    a subchannel, which is what vfio_ccw takes
 `ChannelDevice`     ccw    the channel-attached device behind an I/O subchannel
 `MediatedDevice`    mdev   a mediated device, the child of its parent
+`OtherParent`       any    a parent of mediated devices on a bus with no type here
 ==================  =====  ============================================================
 
 All facts are read when they are asked for.  Sources: ``Documentation/ABI/testing/sysfs-bus-pci``, ``-css`` and
@@ -19,7 +20,7 @@ import posixpath
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pyvfio.address import Address, DeviceNumber, MdevUuid, PciAddress, SubchannelId
+from pyvfio.address import Address, DeviceNumber, MdevUuid, ParentName, PciAddress, SubchannelId
 from pyvfio.errors import BadAddress, NoSuchDevice
 from pyvfio.sysfs import Sysfs
 from pyvfio.sysfs_device import SysfsDevice
@@ -32,6 +33,7 @@ __all__ = [
     "BUSES",
     "ChannelDevice",
     "MediatedDevice",
+    "OtherParent",
     "PciFunction",
     "Subchannel",
     "device_at",
@@ -39,6 +41,8 @@ __all__ = [
     "device_of",
     "devices_on",
     "find_subchannel",
+    "link_path",
+    "parent_at",
 ]
 
 _NO_DEVICE_NUMBER = "none"
@@ -244,7 +248,7 @@ class MediatedDevice(SysfsDevice):
     @property
     def parent(self) -> SysfsDevice:
         """The device that it is a share of."""
-        return device_at(self.sysfs, posixpath.dirname(self.path))
+        return parent_at(self.sysfs, posixpath.dirname(self.path))
 
     @property
     def type(self) -> MdevType:
@@ -260,6 +264,18 @@ class MediatedDevice(SysfsDevice):
         self.sysfs.write_text(f"{self.path}/remove", "1", deadline=deadline, held=held)
 
 
+class OtherParent(SysfsDevice):
+    """A parent of mediated devices that is on another bus, or on none: vfio_ap's ``matrix``, a sample's ``mtty``."""
+
+    bus = "mdev_bus"
+    address: ParentName
+
+    @property
+    def link_path(self) -> str:
+        """The link in the class of parents."""
+        return link_path(self.bus, self.name)
+
+
 BUSES = ("pci", "css", "ccw", "mdev")
 """The buses that this library knows."""
 
@@ -268,6 +284,7 @@ _TYPES: dict[str, tuple[type[SysfsDevice], type[Address]]] = {
     "css": (Subchannel, SubchannelId),
     "ccw": (ChannelDevice, DeviceNumber),
     "mdev": (MediatedDevice, MdevUuid),
+    "mdev_bus": (OtherParent, ParentName),
 }
 
 
@@ -282,13 +299,25 @@ def device_named(sysfs: Sysfs, bus: str, name: str) -> SysfsDevice:
     return kind(sysfs, address.parse(name))
 
 
+def link_path(bus: str, name: str) -> str:
+    """Where sysfs lists the device called `name` of a bus; ``mdev_bus`` is the class of `OtherParent`."""
+    return f"/sys/class/{bus}/{name}" if bus == OtherParent.bus else f"/sys/bus/{bus}/devices/{name}"
+
+
 def device_at(sysfs: Sysfs, path: str) -> SysfsDevice:
     """The device whose directory is `path`, by its ``subsystem`` link.  Raise `NoSuchDevice` for anything else."""
     bus = sysfs.link_name(f"{path}/subsystem")
-    if bus not in _TYPES:
+    if bus not in BUSES:
         raise NoSuchDevice("find device", posixpath.basename(path), path=path, cause=f"it is on bus {bus}")
     kind, address = _TYPES[bus]
     return kind(sysfs, address.parse(posixpath.basename(path)))
+
+
+def parent_at(sysfs: Sysfs, path: str) -> SysfsDevice:
+    """The parent of mediated devices whose directory is `path`, whatever bus it is on."""
+    if sysfs.link_name(f"{path}/subsystem") in BUSES:
+        return device_at(sysfs, path)
+    return OtherParent(sysfs, ParentName(posixpath.basename(path)))
 
 
 def devices_on(sysfs: Sysfs, bus: str) -> Iterator[SysfsDevice]:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import errno
 
 from pyvfio.address import MdevUuid
-from pyvfio.devices import MediatedDevice, device_at, devices_on
+from pyvfio.devices import MediatedDevice, devices_on, parent_at
 from pyvfio.errors import DeviceBusy, KernelRefused, NoSuchDevice, PyvfioError
 from pyvfio.sysfs import Sysfs
 from pyvfio.sysfs_device import SysfsDevice
 
-__all__ = ["MdevParent", "MdevType", "mdev_parents"]
+__all__ = ["MdevParent", "MdevType", "free_parent", "mdev_parents"]
 
 
 class MdevType:
@@ -59,13 +59,8 @@ class MdevType:
         names = self.sysfs.names(f"{self.path}/devices")
         return [MediatedDevice(self.sysfs, MdevUuid.parse(name)) for name in names]
 
-    def create(self, uuid: MdevUuid | str | None = None) -> MediatedDevice:
-        """Make a mediated device called `uuid` (None: a random one) and check that it is there.
-
-        Raise `BadAddress` for what is no UUID, `DeviceBusy` when the UUID is taken or no instance is left,
-        `NoSuchDevice` when the parent does not offer the type, and the class for any other errno.
-        """
-        name = MdevUuid.random() if uuid is None else MdevUuid.parse(str(uuid))
+    def require(self) -> None:
+        """Raise `NoSuchDevice` when the parent does not offer the type now."""
         if not self.sysfs.exists(self.path):
             offered = ", ".join(self.sysfs.names(f"{self.parent.link_path}/mdev_supported_types")) or "none"
             raise NoSuchDevice(
@@ -74,6 +69,27 @@ class MdevType:
                 path=self.path,
                 cause=f"the parent offers these types: {offered}",
             )
+
+    def as_dict(self) -> dict[str, object]:
+        """As plain data."""
+        return {
+            "parent": self.parent.name,
+            "type": self.id,
+            "device_api": self.device_api,
+            "available_instances": self.available_instances,
+            "name": self.name,
+            "description": self.description,
+            "devices": [device.name for device in self.devices()],
+        }
+
+    def create(self, uuid: MdevUuid | str | None = None) -> MediatedDevice:
+        """Make a mediated device called `uuid` (None: a random one) and check that it is there.
+
+        Raise `BadAddress` for what is no UUID, `DeviceBusy` when the UUID is taken or no instance is left,
+        `NoSuchDevice` when the parent does not offer the type, and the class for any other errno.
+        """
+        name = MdevUuid.random() if uuid is None else MdevUuid.parse(str(uuid))
+        self.require()
         path = f"{self.path}/create"
         try:
             self.sysfs.write_text(path, str(name))
@@ -140,6 +156,36 @@ def mdev_parents(sysfs: Sysfs) -> list[MdevParent]:
     listed = "/sys/class/mdev_bus"
     if sysfs.exists(listed):
         paths = [path for name in sysfs.names(listed) if (path := sysfs.link(f"{listed}/{name}"))]
-        return [MdevParent(device_at(sysfs, path)) for path in paths]
+        return [MdevParent(parent_at(sysfs, path)) for path in paths]
     devices = (device for bus in ("css", "pci") for device in devices_on(sysfs, bus))
     return [MdevParent(device) for device in devices if sysfs.exists(f"{device.link_path}/mdev_supported_types")]
+
+
+def free_parent(sysfs: Sysfs, type_id: str) -> MdevParent:
+    """The parent with the most free instances of a type; of several with as many, the first by name.
+
+    Raise `NoSuchDevice` when no parent offers the type, `DeviceBusy` when none has an instance left.
+    """
+    parents = mdev_parents(sysfs)
+    offers = {parent: kind for parent in parents for kind in parent.types() if kind.id == type_id}
+    if not offers:
+        known = sorted({kind.id for parent in parents for kind in parent.types()})
+        raise NoSuchDevice(
+            "find a parent for the type",
+            type_id,
+            path="/sys/class/mdev_bus",
+            cause=f"no parent offers this type; types on this host: {', '.join(known) or 'none'}",
+            next_step="pyvfio mdev types lists parents and types",
+        )
+    room = {parent: kind.available_instances for parent, kind in offers.items()}
+    best = max(room, key=lambda parent: room[parent])  # the first of the largest
+    if room[best] < 1:
+        users = [str(device) for kind in offers.values() for device in kind.devices()]
+        raise DeviceBusy(
+            "find a parent for the type",
+            type_id,
+            path=offers[best].path,
+            cause=f"none is left on {', '.join(map(str, offers))}; in use: {', '.join(users) or 'none'}",
+            next_step="remove a device that is not used: pyvfio mdev list shows who uses which",
+        )
+    return best

@@ -13,7 +13,7 @@ from pyvfio.binding.step import Step
 from pyvfio.binding.steps import CreateMdev, remove_mdev
 from pyvfio.binding.steps_mdev import KeepAttributes, SetAttribute
 from pyvfio.devices import MediatedDevice
-from pyvfio.errors import DeviceBusy, Misuse, NoSuchDevice, WrongBus
+from pyvfio.errors import DeviceBusy, Misuse, NoSuchDevice
 from pyvfio.mdev import MdevParent, MdevType, free_parent, mdev_parents
 from pyvfio.mdev_attributes import attribute_of, attributes_of
 from pyvfio.sysfs import Sysfs
@@ -48,7 +48,7 @@ def plan_mdev_create(
 
     Without a `parent`, the one with the most free instances of the type is taken; without a `uuid`, a random one.
     Raise `BadAddress`, `NoSuchDevice` (no such parent or type), `DeviceBusy` (no instance is left, or the UUID is
-    taken by another device), `WrongBus`.
+    taken by another device).
     """
     name = MdevUuid.random() if uuid is None else MdevUuid.parse(str(uuid))
     there = MediatedDevice(host.sysfs, name)
@@ -119,8 +119,6 @@ def plan_mdev_attributes(device: MediatedDevice, attributes: Pairs) -> Plan:
     An attribute that cannot be read has no inverse, so it has to be the only one.  Raise `NoSuchDevice` (no such
     attribute), `Misuse`.
     """
-    if not isinstance(device, MediatedDevice):
-        raise WrongBus("set attributes", str(device), cause="only mediated devices have attributes of their own")
     steps = []
     for name, value in attributes:
         known = attribute_of(device, name)
