@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any, Self, overload
 
 from pyvfio.backend import Holder
-from pyvfio.process import ProcessMemory
+from pyvfio.network import Network
+from pyvfio.process import ProcessMemory, umask
 from pyvfio_backends.software.linux.file import File, PathFile
 from pyvfio_backends.software.linux.uaccess import AddressArgument, BufferArgument
 from pyvfio_backends.software.linux.uevents import UeventQueue
@@ -26,6 +27,13 @@ _MAX_TRANSFER = (1 << 31) - 1
 def _bytes(data: Any) -> bytes:
     """What was written.  Raise TypeError for what has no bytes (``bytes(5)`` would make five)."""
     return data if type(data) is bytes else bytes(memoryview(data))
+
+
+def _path(verb: str, path: Any) -> str:
+    path = os.fspath(path)
+    if not isinstance(path, str):
+        raise TypeError(f"{verb}: path should be str, not {type(path).__name__}")
+    return path
 
 
 class SoftwareBackend:
@@ -51,9 +59,7 @@ class SoftwareBackend:
         return f"<SoftwareBackend {self.machine.name}>"
 
     def _check(self, verb: str, path: str) -> str:
-        path = os.fspath(path)
-        if not isinstance(path, str):
-            raise TypeError(f"{verb}: path should be str, not {type(path).__name__}")
+        path = _path(verb, path)
         if self._closed:
             raise fail(errno.EBADF, path)
         if self.faults.active:
@@ -81,7 +87,7 @@ class SoftwareBackend:
         with self._lock:
             path = self._check("open", path)
             self._table.reap()
-            file, canonical = self._vfs.open(path, flags)
+            file, canonical = self._vfs.open(path, flags, mode & ~umask() if flags & os.O_CREAT else mode)
             fd = self._table.install(file, canonical, flags)
             self._clock.settle()
             return fd
@@ -214,7 +220,54 @@ class SoftwareBackend:
             path = self._check("lstat", path)
             return self._vfs.stat(path, follow=False)
 
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        """See `Backend.mkdir`."""
+        with self._lock:
+            path = self._check("mkdir", path)
+            self._vfs.mkdir(path, mode & ~umask())
+
+    def rmdir(self, path: str) -> None:
+        """See `Backend.rmdir`."""
+        with self._lock:
+            path = self._check("rmdir", path)
+            self._vfs.rmdir(path)
+
+    def rename(self, source: str, target: str) -> None:
+        """See `Backend.rename`; planned faults look at `source`."""
+        with self._lock:
+            source, target = self._check("rename", source), _path("rename", target)
+            self._vfs.rename(source, target)
+
+    def unlink(self, path: str) -> None:
+        """See `Backend.unlink`."""
+        with self._lock:
+            path = self._check("unlink", path)
+            self._vfs.unlink(path)
+
+    def fsync(self, fd: int) -> None:
+        """See `Backend.fsync`."""
+        with self._lock:
+            self._file("fsync", fd).fsync()
+
+    def chmod(self, path: str, mode: int) -> None:
+        """See `Backend.chmod`."""
+        with self._lock:
+            path = self._check("chmod", path)
+            self._vfs.chmod(path, mode)
+
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        """See `Backend.chown`."""
+        with self._lock:
+            path = self._check("chown", path)
+            self._vfs.chown(path, uid, gid)
+
     # the rest
+
+    def network(self) -> Network:
+        """See `Backend.network`."""
+        with self._lock:
+            self._check("network", "")
+            return self.machine.kernel.network
 
     def uevents(self, subsystems: Sequence[str] = ()) -> UeventQueue:
         """See `Backend.uevents`."""

@@ -3,9 +3,19 @@
 These are real on every backend.  Only this package and ``backends/kernel`` make system calls.
 """
 
+from pyvfio.process.credentials import umask
 from pyvfio.process.descriptor import Reservation
 from pyvfio.process.eventfd import EventFd, EventFdReference
 from pyvfio.process.memory import AnonymousMemory, ProcessMemory, populate
 from pyvfio.process.pin import Pin
 
-__all__ = ["AnonymousMemory", "EventFd", "EventFdReference", "Pin", "ProcessMemory", "Reservation", "populate"]
+__all__ = [
+    "AnonymousMemory",
+    "EventFd",
+    "EventFdReference",
+    "Pin",
+    "ProcessMemory",
+    "Reservation",
+    "populate",
+    "umask",
+]

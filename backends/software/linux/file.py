@@ -21,7 +21,7 @@ class File:
     """One open file; state lives here and not in the number, so duplicates share it.
 
     Subclasses override what their node can do.  The defaults are the kernel's answers for a file without the
-    operation: EINVAL for read and write, ENOTTY for ioctl, ENODEV for mmap.
+    operation: EINVAL for read, write and fsync, ENOTTY for ioctl, ENODEV for mmap.
     """
 
     __slots__ = ()
@@ -52,6 +52,10 @@ class File:
         """Map the file."""
         raise _refuse(errno.ENODEV)
 
+    def fsync(self) -> None:
+        """Flush what was written."""
+        raise _refuse(errno.EINVAL)
+
     def release(self) -> None:
         """The last descriptor was closed."""
 
@@ -67,4 +71,8 @@ class PathFile(File):
 
     def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
         """See `File.mmap`."""
+        raise _refuse(errno.EBADF)
+
+    def fsync(self) -> None:
+        """See `File.fsync`."""
         raise _refuse(errno.EBADF)

@@ -97,7 +97,18 @@ class Kernel:
             },
             permissions=0o555,
         )
-        self.vfs = Vfs(StaticDirectory({"sys": self.sys, "dev": self.dev}))
+        self.root = TemporaryDirectory(
+            {
+                "dev": self.dev,
+                "etc": TemporaryDirectory(),
+                "proc": StaticDirectory(permissions=0o555),
+                "run": TemporaryDirectory(),
+                "sys": self.sys,
+                "tmp": TemporaryDirectory(permissions=0o1777),
+                "var": TemporaryDirectory({"lib": TemporaryDirectory()}),
+            }
+        )
+        self.vfs = Vfs(self.root, self.mounts)
 
     def _devices(self) -> dict[str, Callable[[], Node]]:
         table: dict[str, Callable[[], Node]] = {name: device.node for name, device in self.roots.items()}
@@ -165,6 +176,7 @@ class Kernel:
             device.cls.devices.pop(device.name, None)
         if device.parent is not None:
             device.parent.children.pop(device.name, None)
+        self.vfs.forget(f"/sys{device.devpath}")
         device.uevent("remove")
 
     def add_node(self, path: str, node: CharacterDevice) -> None:
@@ -188,6 +200,7 @@ class Kernel:
                 return
             trail.append(below)
         trail[-1].entries.pop(name, None)
+        self.vfs.forget(f"/dev/{path}")
         for depth in range(len(folders), 0, -1):
             if not trail[depth].entries:
                 trail[depth - 1].entries.pop(folders[depth - 1], None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -162,3 +164,28 @@ def ccw_client(host: Host, mdev: BoundMdev, way: str) -> Iterator[CcwDevice]:
     """The channel device, opened by the library in each way."""
     with pyvfio.open_device(host, host.mdev(mdev.uuid), way=way) as opened_device, CcwDevice(opened_device) as client:
         yield client
+
+
+@pytest.fixture
+def folder(backend: Backend) -> Iterator[str]:
+    """A directory of one test below ``/tmp``, removed with what is in it."""
+    number = itertools.count(1)
+    while True:
+        path = f"/tmp/pyvfio-contract-{next(number)}"
+        try:
+            backend.mkdir(path)
+            break
+        except FileExistsError:
+            continue
+    yield path
+    _remove(backend, path)
+
+
+def _remove(backend: Backend, path: str) -> None:
+    for name in backend.listdir(path):
+        below = f"{path}/{name}"
+        if stat.S_ISDIR(backend.lstat(below).st_mode):
+            _remove(backend, below)
+        else:
+            backend.unlink(below)
+    backend.rmdir(path)

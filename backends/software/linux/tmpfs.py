@@ -1,0 +1,125 @@
+"""Directories and files that programs make: ``/etc``, ``/var``, ``/run``, ``/tmp``, and the names of ``/dev``.
+
+The model is ``mm/shmem.c`` (devtmpfs is one, too).  What is written stays until it is removed; the machine has no disk
+that would outlive it.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import stat
+from collections.abc import Callable, Mapping
+
+from pyvfio.errors import NotModelled
+from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.nodes import DirectoryFile, Node, StaticDirectory, fail
+
+__all__ = ["RegularFile", "TemporaryDirectory"]
+
+_ENTRY = 20  # BOGO_DIRENT_SIZE
+_CAPACITY = 1 << 26
+"""Bytes that a file can have; the file system is full beyond."""
+
+
+class TemporaryDirectory(StaticDirectory):
+    """A directory whose entries can be changed; its size is 20 bytes for each entry, ``.`` and ``..`` included."""
+
+    __slots__ = ("gid", "inode", "uid")
+
+    def __init__(
+        self,
+        entries: Mapping[str, Node | Callable[[], Node]] | None = None,
+        *,
+        permissions: int = 0o755,
+        uid: int = 0,
+        gid: int = 0,
+        inode: int = 0,
+    ) -> None:
+        super().__init__(entries, permissions=permissions)
+        self.uid = uid
+        self.gid = gid
+        self.inode = inode
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        return _ENTRY * (len(self.entries) + 2)
+
+    def open(self, path: str, flags: int) -> File:
+        super().open(path, flags)
+        return _OpenDirectory()
+
+
+class _OpenDirectory(DirectoryFile):
+    def fsync(self) -> None:
+        """Names are kept at once."""
+
+
+class RegularFile(Node):
+    """A file's content (`data`), permissions and owner."""
+
+    __slots__ = ("data", "gid", "inode", "st_mode", "uid")
+
+    def __init__(
+        self, data: bytes = b"", *, permissions: int = 0o644, uid: int = 0, gid: int = 0, inode: int = 0
+    ) -> None:
+        self.data = bytearray(data)
+        self.st_mode = stat.S_IFREG | permissions
+        self.uid = uid
+        self.gid = gid
+        self.inode = inode
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        return len(self.data)
+
+    def open(self, path: str, flags: int) -> File:
+        if flags & os.O_TRUNC:
+            self.data.clear()
+        return _OpenFile(self, bool(flags & os.O_APPEND))
+
+
+class _OpenFile(File):
+    """An open file with its position; with O_APPEND every write, also ``pwrite``, goes to the end, as Linux does."""
+
+    __slots__ = ("_append", "_node", "position")
+
+    def __init__(self, node: RegularFile, append: bool) -> None:
+        self._node = node
+        self._append = append
+        self.position = 0
+
+    def read(self, n: int) -> bytes:
+        data = self.pread(n, self.position)
+        self.position += len(data)
+        return data
+
+    def pread(self, n: int, offset: int) -> bytes:
+        return bytes(self._node.data[offset : offset + n])
+
+    def write(self, data: bytes) -> int:
+        at = self._put(data, self.position)
+        self.position = at + len(data)
+        return len(data)
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        self._put(data, offset)
+        return len(data)
+
+    def _put(self, data: bytes, offset: int) -> int:
+        content = self._node.data
+        at = len(content) if self._append else offset
+        if not data:
+            return at
+        if at + len(data) > _CAPACITY:
+            raise fail(errno.ENOSPC)
+        content.extend(bytes(max(0, at - len(content))))
+        content[at : at + len(data)] = data
+        return at
+
+    def fsync(self) -> None:
+        """What was written is kept at once."""
+
+    def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
+        raise NotModelled("a mapping of a regular file")
