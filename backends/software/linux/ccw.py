@@ -8,10 +8,11 @@ keep it), and not operational.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.css.senseid import SenseId
 from pyvfio_backends.software.linux.css import BoundDevices
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["CcwBus", "CcwDevice", "CcwDriver", "CcwState"]
 
 _FORCE = b"force\n"
+_NO_OPTIONS: Mapping[str, object] = {}
 
 
 class CcwState(Enum):
@@ -67,19 +69,26 @@ class CcwDevice(Device):
     `parent` changes when the device loses its subchannel and is kept.
     """
 
-    __slots__ = ("_measuring", "devno", "extra", "identity", "online", "options", "ssid", "state")
+    __slots__ = ("_extra", "_measuring", "devno", "identity", "online", "options", "ssid", "state")
 
     def __init__(self, bus: CcwBus, sch: SubchannelDevice, identity: SenseId) -> None:
-        ssid, devno = sch.schid.ssid, sch.schib.pmcw.devno
+        ssid, devno = sch.schid.ssid, sch.devno
         super().__init__(bus.kernel, f"0.{ssid:x}.{devno:04x}", sch, bus=bus)
         self.ssid = ssid
         self.devno = devno
         self.identity = identity
         self.online = False
         self.state = CcwState.OFFLINE
-        self.extra: dict[str, Node] = {}
-        self.options: Mapping[str, object] = {}
+        self._extra: dict[str, Node] | None = None
+        self.options: Mapping[str, object] = _NO_OPTIONS
         self._measuring = False
+
+    @property
+    def extra(self) -> dict[str, Node]:
+        """The attributes that its driver added; they may be changed."""
+        if self._extra is None:
+            self._extra = {}
+        return self._extra
 
     @property
     def subchannel(self) -> SubchannelDevice | None:
@@ -149,19 +158,39 @@ class CcwDevice(Device):
 
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
-        ident = self.identity
         return {
-            "availability": Attribute(self._availability),
-            "cmb_enable": Attribute(lambda: f"{int(self._measuring)}\n", self._store_cmb_enable),
-            "cutype": Attribute(lambda: f"{ident.cu_type:04x}/{ident.cu_model:02x}\n"),
-            "devtype": Attribute(
-                lambda: f"{ident.dev_type:04x}/{ident.dev_model:02x}\n" if ident.dev_type else "n/a\n"
-            ),
-            "modalias": Attribute(lambda: f"{self.modalias}\n"),
-            "online": Attribute(lambda: f"{int(self.online)}\n", self._store_online),
+            **{name: self._file(name) for name in _FILES},
             **({"cmf": _measurements()} if self._measuring else {}),
-            **self.extra,
+            **(self._extra or {}),
         }
+
+    def attribute(self, name: str) -> Node | None:
+        """See `Device.attribute`."""
+        if name in _FILES:
+            return self._file(name)
+        if name == "cmf" and self._measuring:
+            return _measurements()
+        return None if self._extra is None else self._extra.get(name)
+
+    def _file(self, name: str) -> Attribute:
+        show, store = _FILES[name]
+        return Attribute(partial(show, self), None if store is None else partial(store, self))
+
+    def _cutype(self) -> str:
+        return f"{self.identity.cu_type:04x}/{self.identity.cu_model:02x}\n"
+
+    def _devtype(self) -> str:
+        ident = self.identity
+        return f"{ident.dev_type:04x}/{ident.dev_model:02x}\n" if ident.dev_type else "n/a\n"
+
+    def _modalias(self) -> str:
+        return f"{self.modalias}\n"
+
+    def _show_cmb_enable(self) -> str:
+        return f"{int(self._measuring)}\n"
+
+    def _show_online(self) -> str:
+        return f"{int(self.online)}\n"
 
     def _availability(self) -> str:
         sch = self.subchannel
@@ -218,6 +247,17 @@ class CcwDevice(Device):
             # Force is for a device that another system has reserved, which none of this machine is.
             if not force:
                 raise
+
+
+_FILES: Final[Mapping[str, tuple[Callable[[CcwDevice], str], Callable[[CcwDevice, bytes], None] | None]]] = {
+    "availability": (CcwDevice._availability, None),
+    "cmb_enable": (CcwDevice._show_cmb_enable, CcwDevice._store_cmb_enable),
+    "cutype": (CcwDevice._cutype, None),
+    "devtype": (CcwDevice._devtype, None),
+    "modalias": (CcwDevice._modalias, None),
+    "online": (CcwDevice._show_online, CcwDevice._store_online),
+}
+"""What every ccw device shows, and how it is written."""
 
 
 class CcwDriver(Driver):

@@ -17,6 +17,7 @@ from pyvfio_backends.software.hardware.css import (
     VIRTUAL,
     ChannelPath,
     ChannelSubsystemHardware,
+    ControlUnit,
     SubchannelConfig,
 )
 from pyvfio_backends.software.linux import vfio_ccw
@@ -27,7 +28,7 @@ from pyvfio_backends.software.linux.css import Css
 from pyvfio_backends.software.linux.driver_core import Bus, Device
 from pyvfio_backends.software.linux.io_subchannel import ChscSubchannelDriver, IoSubchannelDriver
 from pyvfio_backends.software.linux.mdev import mdev_bus
-from pyvfio_backends.software.linux.subchannel import SubchannelDevice
+from pyvfio_backends.software.linux.subchannel import BootState, SubchannelDevice
 from pyvfio_backends.software.units import UNITS, Unit
 
 if TYPE_CHECKING:
@@ -66,17 +67,26 @@ class _Run:
             pim=spec.pim,
             pam=spec.pam,
             pom=spec.pom,
-            device=self.unit.make(spec.options),
             qdio=self.unit.qdio,
+            build=self.build,
         )
+
+    def build(self) -> ControlUnit:
+        """Build the control unit of one of them."""
+        return self.unit.make(self.spec.options)
 
 
 class _Subchannels:
-    """The subchannels that nobody has looked at yet, as a source of the css bus.  `taken` are those that were built."""
+    """The subchannels that nobody has looked at yet, as a source of the css bus.
+
+    `taken` are those that were built, `emptied` those whose ccw device was built too.
+    """
 
     def __init__(self, css: Css, runs: list[_Run]) -> None:
         self.css = css
         self.taken: set[str] = set()
+        self.emptied: set[str] = set()
+        self._states: dict[SubchannelId, BootState] = {}
         self.runs = sorted(runs, key=lambda run: run.first)
         self._starts = [(run.first.ssid, run.first.number) for run in self.runs]
 
@@ -107,22 +117,38 @@ class _Subchannels:
         run = self.run_of(ssid, number)
         if run is None:
             return None
-        self.taken.add(name)
         css = self.css
         sch = SubchannelDevice(css, SubchannelId(0, ssid, number))
-        sch.update_schib()
+        self.taken.add(sch.name)
         css.bus.add(sch, quiet=True)
         driver = css.bus.drivers["io_subchannel"]
-        if isinstance(driver, IoSubchannelDriver):
-            sch.driver = driver
-            driver.devices[name] = sch
-            driver.adopt(sch)
+        sch.driver = driver
+        driver.devices[sch.name] = sch
         sch.init_config()
-        sch.init_paths()
-        self._make_device(sch, run)
+        sch.boot = state = self._states.get(run.first) or self._boot_state(sch, run)
+        sch.opm, sch.lpm = state.opm, state.lpm
+        sch.unbuilt = self._make_device
+        if run.spec.online:
+            self.build_device(sch)
         return sch
 
-    def _make_device(self, sch: SubchannelDevice, run: _Run) -> None:
+    def _boot_state(self, sch: SubchannelDevice, run: _Run) -> BootState:
+        """What is the same for all of a run; a path that changes later has every subchannel looked at."""
+        sch.init_paths()
+        state = BootState(sch.schib.pmcw, run.devno - run.first.number, sch.opm, sch.lpm)
+        self._states[run.first] = state
+        return state
+
+    @staticmethod
+    def build_device(sch: SubchannelDevice) -> None:
+        """Have the ccw device below a subchannel, if it was not built yet."""
+        _ = sch.children
+
+    def _make_device(self, sch: SubchannelDevice) -> None:
+        self.emptied.add(sch.name)
+        run = self.run_of(sch.schid.ssid, sch.schid.number)
+        if run is None:
+            return
         css, spec = self.css, run.spec
         device = CcwDevice(css.ccw, sch, run.identity)
         device.options = spec.options
@@ -149,7 +175,7 @@ class _CcwDevices:
         self._starts = [(run.first.ssid, run.devno) for run in self._runs]
 
     def _unbuilt(self, run: _Run) -> Iterator[str]:
-        taken = self._subchannels.taken
+        taken = self._subchannels.emptied
         pairs = zip(run.names(run.first.number), run.names(run.devno), strict=True)
         return (name for below, name in pairs if below not in taken)
 
@@ -176,8 +202,11 @@ class _CcwDevices:
         run = self._runs[at]
         if run.first.ssid != ssid or devno >= run.devno + run.spec.count:
             return None
-        self._subchannels.make(f"0.{ssid:x}.{run.first.number + devno - run.devno:04x}")
-        return self._subchannels.css.ccw.devices.get(name)
+        css = self._subchannels.css
+        below = css.bus.find(f"0.{ssid:x}.{run.first.number + devno - run.devno:04x}")
+        if isinstance(below, SubchannelDevice):
+            self._subchannels.build_device(below)
+        return css.ccw.devices.get(name)
 
 
 def boot(machine: Machine) -> None:

@@ -15,6 +15,10 @@ from pyvfio_backends.software.linux.vfs import fail
 __all__ = ["Description", "DescriptorTable"]
 
 
+_SWEEP_AT = 64
+"""Closed files whose duplicates are looked for together; a look costs as much as many reads of an attribute."""
+
+
 @dataclass(slots=True)
 class Description:
     """An open file description: the file, its path, and the descriptor the machine reserved for it.
@@ -39,11 +43,14 @@ class DescriptorTable:
     def __init__(self) -> None:
         self._by_fd: dict[int, Description] = {}
         self._by_identity: dict[tuple[int, int], Description] = {}
+        self._closed: list[Description] = []
 
     def install(self, file: File, path: str, flags: int = os.O_RDWR) -> int:
         """Give a file a real descriptor; `flags` are those of ``open``."""
-        self.reap()
         reservation = Reservation(path)
+        stale = self._by_fd.pop(reservation.fd, None)
+        if stale is not None:  # the number was closed with `os.close`, else it could not be ours now
+            self._drop_if_last(stale)
         access = None if flags & os.O_PATH else flags & os.O_ACCMODE
         readable, writable = access in (os.O_RDONLY, os.O_RDWR), access in (os.O_WRONLY, os.O_RDWR)
         description = Description(file, path, reservation, readable, writable)
@@ -89,10 +96,27 @@ class DescriptorTable:
                 self._drop_if_last(description)
 
     def _drop_if_last(self, description: Description) -> None:
+        if type(description.file).release is File.release:
+            # Nothing happens when the last number of such a file is closed, so that there is time to look for more.
+            self._closed.append(description)
+            if len(self._closed) >= _SWEEP_AT:
+                self._sweep()
+            return
         if any(other is description for other in self._by_fd.values()) or self._find_duplicates(description):
             return
         if self._by_identity.pop(description.reservation.identity, None) is not None:
             description.file.release()
+
+    def _sweep(self) -> None:
+        """Forget the closed files without a number; those that `os.dup` made for them are noted."""
+        open_now = {identity(int(name)): int(name) for name in os.listdir("/proc/self/fd")}
+        for description in self._closed:
+            key = description.reservation.identity
+            if key in open_now:
+                self._by_fd[open_now[key]] = description
+            elif self._by_identity.get(key) is description:
+                del self._by_identity[key]
+        self._closed.clear()
 
     def _find_duplicates(self, description: Description) -> bool:
         """Whether `os.dup` made numbers of this description that the machine has not seen; they are noted."""
@@ -112,5 +136,8 @@ class DescriptorTable:
 
     def close_all(self) -> None:
         """Close every number, last opened first, and those that `os.dup` made meanwhile."""
-        while self._by_fd:
-            self.close(next(reversed(self._by_fd)))
+        while self._by_fd or self._closed:
+            if self._by_fd:
+                self.close(next(reversed(self._by_fd)))
+            else:
+                self._sweep()

@@ -31,8 +31,8 @@ class Device:
 
     __slots__ = (
         "__weakref__",
+        "_children",
         "bus",
-        "children",
         "cls",
         "dead",
         "devnode",
@@ -61,7 +61,7 @@ class Device:
         self.bus = bus
         self.cls = cls
         self.driver: Driver | None = None
-        self.children: dict[str, Device] = {}
+        self._children: dict[str, Device] | None = None
         self.override: str | None = None
         self.devnode: tuple[int, int, str] | None = None
         self.iommu_group: IommuGroup | None = None
@@ -82,6 +82,13 @@ class Device:
             prefix = "/devices" if self.cls is None else f"/devices/virtual/{self.cls.name}"
         return f"{prefix}/{self.glue}/{self.name}" if self.glue else f"{prefix}/{self.name}"
 
+    @property
+    def children(self) -> dict[str, Device]:
+        """The devices directly below, by name; it may be changed."""
+        if self._children is None:
+            self._children = {}
+        return self._children
+
     def child_devices(self) -> Iterator[Device]:
         """The devices directly below this one."""
         yield from tuple(self.children.values())
@@ -89,6 +96,10 @@ class Device:
     def attributes(self) -> dict[str, Node]:
         """The files and directories of this device besides those every device has."""
         return {}
+
+    def attribute(self, name: str) -> Node | None:
+        """One of `attributes`, or None; devices of which there are very many need not make all for it."""
+        return self.attributes().get(name)
 
     def links(self) -> dict[str, str]:
         """Further links: name -> absolute path below ``/sys`` of the target."""
@@ -131,6 +142,23 @@ class Device:
         return "".join(f"{key}={value}\n" for key, value in self.variables())
 
 
+_FIXED = ("uevent", "subsystem", "device", "driver", "iommu_group", "dev")
+
+
+def _relative(target: str, start: str) -> str:
+    """The path from the directory `start` to `target`, both absolute and without links.
+
+    A kernfs link goes up to the parent of its target at least, even if the target is above it.
+    """
+    here, there = start.split("/"), target.split("/")
+    common = 1
+    for one, other in zip(here[1:], there[1:-1], strict=False):
+        if one != other:
+            break
+        common += 1
+    return "../" * (len(here) - common) + "/".join(there[common:])
+
+
 class DeviceDirectory(Directory):
     """The sysfs directory of a device."""
 
@@ -140,38 +168,45 @@ class DeviceDirectory(Directory):
         self.device = device
 
     def _link(self, target: str) -> Symlink:
-        # A kernfs link goes up to the parent of its target at least, even if the target is above it.
-        folder, name = os.path.split(target)
-        return Symlink(os.path.normpath(f"{os.path.relpath(folder, self.device.devpath)}/{name}"))
+        return Symlink(_relative(target, self.device.devpath))
 
-    def _fixed(self) -> dict[str, Node]:
+    def _fixed_names(self) -> list[str]:
+        return [name for name in (*_FIXED, *self.device.links()) if self._fixed(name) is not None]
+
+    def _fixed(self, name: str) -> Node | None:
+        """A file or a link that every device has, or of `Device.links`."""
         device = self.device
-        entries: dict[str, Node] = {"uevent": Attribute(device._show_uevent, device._store_uevent)}
-        if device.bus is not None:
-            entries["subsystem"] = self._link(f"/bus/{device.bus.name}")
-        elif device.cls is not None:
-            entries["subsystem"] = self._link(f"/class/{device.cls.name}")
-            if device.glue and device.parent is not None:
-                entries["device"] = self._link(device.parent.devpath)
-        if device.driver is not None and not device.letting_go:
-            entries["driver"] = self._link(device.driver.sysfs_path)
-        if device.iommu_group is not None:
-            entries["iommu_group"] = self._link(device.iommu_group.sysfs_path)
-        if device.devnode is not None:
+        target = None
+        if name == "uevent":
+            return Attribute(device._show_uevent, device._store_uevent)
+        if name == "subsystem":
+            if device.bus is not None:
+                target = f"/bus/{device.bus.name}"
+            elif device.cls is not None:
+                target = f"/class/{device.cls.name}"
+        elif name == "device":
+            if device.bus is None and device.glue and device.parent is not None:
+                target = device.parent.devpath
+        elif name == "driver":
+            if device.driver is not None and not device.letting_go:
+                target = device.driver.sysfs_path
+        elif name == "iommu_group":
+            if device.iommu_group is not None:
+                target = device.iommu_group.sysfs_path
+        elif name == "dev" and device.devnode is not None:
             major, minor, _ = device.devnode
-            entries["dev"] = Attribute(lambda: f"{major}:{minor}\n")
-        for name, target in device.links().items():
-            entries[name] = self._link(target)
-        return entries
+            return Attribute(lambda: f"{major}:{minor}\n")
+        target = target or device.links().get(name)
+        return None if target is None else self._link(target)
 
     def lookup(self, name: str) -> Node | None:
         device = self.device
+        found = self._fixed(name) or device.attribute(name)
+        if found is not None:
+            return found
         child = device.children.get(name)
         if child is not None and not child.glue:
             return child.node()
-        found = self._fixed().get(name) or device.attributes().get(name)
-        if found is not None:
-            return found
         glued = {c.name: c.node for c in device.child_devices() if c.glue == name}
         if glued:
             return StaticDirectory(dict(glued))
@@ -186,7 +221,7 @@ class DeviceDirectory(Directory):
         return len(below) + sum(isinstance(node, Directory) for node in device.attributes().values())
 
     def names(self) -> Iterable[str]:
-        seen = {**dict.fromkeys(self._fixed()), **dict.fromkeys(self.device.attributes())}
+        seen = {**dict.fromkeys(self._fixed_names()), **dict.fromkeys(self.device.attributes())}
         seen.update(dict.fromkeys(child.glue or child.name for child in self.device.child_devices()))
         return list(seen)
 
@@ -230,7 +265,7 @@ class _LinkDirectory(Directory):
         if name in self._extra:
             return self._extra[name]
         device = self._devices().get(name)
-        return None if device is None else Symlink(os.path.relpath(device.devpath, self._path))
+        return None if device is None else Symlink(_relative(device.devpath, self._path))
 
     def names(self) -> Iterable[str]:
         return [*self._devices(), *self._extra]
@@ -435,15 +470,17 @@ class Bus:
 
     def directory(self) -> Directory:
         """The directory of the bus."""
-        entries: dict[str, Node] = {
-            "devices": _BusDevices(self),
-            "drivers": _DriverDirectory(self),
-            "drivers_autoprobe": Attribute(lambda: f"{int(self.autoprobe)}\n", self._store_autoprobe),
-            "drivers_probe": Attribute(store=self._store_probe),
-            "uevent": synthetic_uevents(self.kernel.uevents, f"/bus/{self.name}", "bus"),
-            **self.attributes(),
-        }
-        return StaticDirectory(dict(entries))
+        return _BusDirectory(self)
+
+    def file(self, name: str) -> Node | None:
+        """A file of the bus's directory."""
+        if name == "drivers_autoprobe":
+            return Attribute(lambda: f"{int(self.autoprobe)}\n", self._store_autoprobe)
+        if name == "drivers_probe":
+            return Attribute(store=self._store_probe)
+        if name == "uevent":
+            return synthetic_uevents(self.kernel.uevents, f"/bus/{self.name}", "bus")
+        return self.attributes().get(name)
 
     def _store_autoprobe(self, data: bytes) -> None:
         self.autoprobe = not data.startswith(b"0")
@@ -455,6 +492,21 @@ class Bus:
         self.probe(device)
 
 
+class _BusDirectory(Directory):
+    __slots__ = ("bus",)
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+
+    def lookup(self, name: str) -> Node | None:
+        if name == "devices":
+            return _BusDevices(self.bus)
+        return _DriverDirectory(self.bus) if name == "drivers" else self.bus.file(name)
+
+    def names(self) -> Iterable[str]:
+        return ["devices", "drivers", "drivers_autoprobe", "drivers_probe", "uevent", *self.bus.attributes()]
+
+
 class _BusDevices(Directory):
     __slots__ = ("bus",)
 
@@ -463,7 +515,7 @@ class _BusDevices(Directory):
 
     def lookup(self, name: str) -> Node | None:
         device = self.bus.find(name)
-        return None if device is None else Symlink(os.path.relpath(device.devpath, f"/bus/{self.bus.name}/devices"))
+        return None if device is None else Symlink(_relative(device.devpath, f"/bus/{self.bus.name}/devices"))
 
     def names(self) -> Iterable[str]:
         return self.bus.names()

@@ -20,7 +20,7 @@ from pyvfio.errors import Misuse
 from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver, CcwState
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
-from pyvfio_backends.software.linux.vfs import Attribute, fail
+from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.css import CssBus
@@ -52,10 +52,9 @@ class IoSubchannelDriver(CssDriver):
 
     # binding
 
-    def adopt(self, sch: SubchannelDevice) -> None:
-        """Give a subchannel the attributes it has with this driver."""
-        sch.extra["logging"] = Attribute(store=_log)
-        sch.extra["vpm"] = Attribute(lambda: f"{sch.vpm:02x}\n")
+    def files(self, sch: SubchannelDevice) -> dict[str, Node]:
+        """See `CssDriver.files`."""
+        return {"logging": _LOGGING, "vpm": Attribute(lambda: f"{sch.vpm:02x}\n")}
 
     def probe(self, device: Device) -> None:
         """See `Driver.probe`; the device below comes later, when its SENSE ID has been answered."""
@@ -68,7 +67,6 @@ class IoSubchannelDriver(CssDriver):
                 css = device.css
                 self.kernel.clock.schedule(0.0, lambda: css.unregister(device))
                 return
-            self.adopt(device)
             device.css.schedule_evaluation(device)
 
     def remove(self, device: Device) -> None:
@@ -78,7 +76,6 @@ class IoSubchannelDriver(CssDriver):
             ccw = _ccw_device_of(device)
             if ccw is not None and ccw.bus is not None:
                 ccw.bus.remove(ccw)
-            device.extra.clear()
 
     # recognition
 
@@ -273,3 +270,6 @@ def run_program(sch: SubchannelDevice, ccw: Ccw) -> bool:
 
 def _log(data: bytes) -> None:
     raise fail(errno.EOPNOTSUPP)  # the machine cannot log (chsc_siosl)
+
+
+_LOGGING = Attribute(store=_log)

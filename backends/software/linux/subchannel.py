@@ -7,8 +7,10 @@ that the kernel lets return ``-errno`` return the errno, 0 for success.
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.address import SubchannelId
 from pyvfio.css.instructions import OperandException
@@ -21,7 +23,7 @@ from pyvfio_backends.software.linux.vfs import Attribute, Node
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.css import Css
 
-__all__ = ["IO_ISC", "CssDriver", "SubchannelDevice"]
+__all__ = ["IO_ISC", "BootState", "CssDriver", "SubchannelDevice"]
 
 IO_ISC = 3
 """The interruption subclass of I/O subchannels, and of vfio_ccw (``arch/s390/include/asm/isc.h``)."""
@@ -34,14 +36,34 @@ _INTPARM_SHIFT = 10
 _INTPARM_BASE = 1 << 24
 
 
+_NO_CONFIG = Pmcw()
+_FIRST_CONFIG = Pmcw(csense=True)
+
+
+@dataclass(frozen=True, slots=True)
+class BootState:
+    """What the boot stored of a row of like subchannels: the first one's `pmcw`, and the paths that may be used.
+
+    A device number is the subchannel's number plus `offset`.
+    """
+
+    pmcw: Pmcw
+    offset: int
+    opm: int
+    lpm: int
+
+
 class SubchannelDevice(Device):
     """``/sys/devices/css0/0.S.NNNN``.
 
     `config` are the bits of the PMCW that Linux wants, `opm` the paths that are logically online, `lpm` those to be
     used, `vpm` those that were found to work.  `extra` are the attributes that the driver adds.
+
+    `boot` is what the boot stored of it, and of others like it, until it is looked at more closely; `unbuilt` makes the
+    device below, which the boot found too, as soon as somebody asks for the children.
     """
 
-    __slots__ = ("_schib", "config", "css", "extra", "lpm", "number", "opm", "schid", "ssid", "st", "vpm")
+    __slots__ = ("_extra", "_schib", "boot", "config", "css", "lpm", "opm", "schid", "st", "unbuilt", "vpm")
 
     def __init__(self, css: Css, schid: SubchannelId) -> None:
         super().__init__(css.kernel, f"0.{schid.ssid:x}.{schid.number:04x}", css.root, bus=css.bus)
@@ -49,13 +71,44 @@ class SubchannelDevice(Device):
         self.schid = schid
         self._schib: Schib | None = None
         self.st = SubchannelType.IO
-        self.config = Pmcw()
+        self.config = _NO_CONFIG
         self.opm = 0xFF
         self.lpm = 0
         self.vpm = 0
-        self.extra: dict[str, Node] = {}
+        self.boot: BootState | None = None
+        self.unbuilt: Callable[[SubchannelDevice], None] | None = None
+        self._extra: dict[str, Node] | None = None
+
+    @property
+    def children(self) -> dict[str, Device]:
+        """See `Device.children`."""
+        unbuilt, self.unbuilt = self.unbuilt, None
+        if unbuilt is not None:
+            unbuilt(self)
+        return super().children
+
+    @property
+    def extra(self) -> dict[str, Node]:
+        """The attributes that the driver added; they may be changed."""
+        if self._extra is None:
+            self._extra = {}
+        return self._extra
 
     # the channel subsystem's view
+
+    @property
+    def pmcw(self) -> Pmcw:
+        """What was stored last of the paths: right in everything but `Pmcw.devno`, for which there is `devno`."""
+        if self._schib is None and self.boot is not None:
+            return self.boot.pmcw
+        return self.schib.pmcw
+
+    @property
+    def devno(self) -> int:
+        """The device number that was stored last."""
+        if self._schib is None and self.boot is not None:
+            return self.schid.number + self.boot.offset
+        return self.schib.pmcw.devno
 
     @property
     def schib(self) -> Schib:
@@ -123,7 +176,7 @@ class SubchannelDevice(Device):
 
     def init_config(self) -> None:
         """The configuration with which a driver of I/O subchannels begins (``io_subchannel_init_config``)."""
-        self.config = Pmcw(csense=True)
+        self.config = _FIRST_CONFIG
 
     def init_paths(self) -> None:
         """Work out which paths may be used from the channel paths' state (``chp_get_sch_opm``)."""
@@ -193,39 +246,64 @@ class SubchannelDevice(Device):
 
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
-        entries: dict[str, Node] = {
-            "driver_override": override_attribute(self),
-            "modalias": Attribute(lambda: f"css:t{self.st:01X}\n"),
-            "type": Attribute(lambda: f"{self.st:01x}\n"),
-        }
-        if self.st == SubchannelType.IO:
-            entries |= {
-                "chpids": Attribute(self._chpids),
-                "dev_busid": Attribute(self._dev_busid),
-                "pimpampom": Attribute(self._pimpampom),
-            }
-        return entries | self.extra
+        names = ["driver_override", *_COMMON, *(_IO if self.st == SubchannelType.IO else ())]
+        entries = {name: node for name in names if (node := self.attribute(name)) is not None}
+        if isinstance(self.driver, CssDriver):
+            entries |= self.driver.files(self)
+        return entries if self._extra is None else entries | self._extra
+
+    def attribute(self, name: str) -> Node | None:
+        """See `Device.attribute`."""
+        show = _COMMON.get(name) or (_IO.get(name) if self.st == SubchannelType.IO else None)
+        if show is not None:
+            return Attribute(partial(show, self))
+        if name == "driver_override":
+            return override_attribute(self)
+        if self._extra is not None and name in self._extra:
+            return self._extra[name]
+        return self.driver.files(self).get(name) if isinstance(self.driver, CssDriver) else None
+
+    def _modalias(self) -> str:
+        return f"css:t{self.st:01X}\n"
+
+    def _type(self) -> str:
+        return f"{self.st:01x}\n"
 
     def _chpids(self) -> str:
-        pmcw = self.schib.pmcw
-        shown = (
-            f"{pmcw.chpid[position] if pmcw.pim & _FIRST_PATH >> position else 0:02x} " for position in range(_PATHS)
-        )
-        return "".join(shown) + "\n"
+        pmcw = self.pmcw
+        return _installed(pmcw.pim, pmcw.chpid)
 
     def _pimpampom(self) -> str:
-        pmcw = self.schib.pmcw
+        pmcw = self.pmcw
         return f"{pmcw.pim:02x} {pmcw.pam:02x} {pmcw.pom:02x}\n"
 
     def _dev_busid(self) -> str:
-        pmcw = self.schib.pmcw
-        return f"0.{self.schid.ssid:x}.{pmcw.devno:04x}\n" if pmcw.dnv else "none\n"
+        return f"0.{self.schid.ssid:x}.{self.devno:04x}\n" if self.pmcw.dnv else "none\n"
+
+
+@lru_cache(maxsize=256)
+def _installed(pim: int, chpids: bytes) -> str:
+    """The text of ``chpids``: two digits and a blank for each of eight, zeros for a path that is not installed."""
+    shown = bytes(chpid if pim & _FIRST_PATH >> position else 0 for position, chpid in enumerate(chpids))
+    return f"{shown.hex(' ')} \n"
+
+
+_COMMON: Final = {"modalias": SubchannelDevice._modalias, "type": SubchannelDevice._type}
+_IO: Final = {
+    "chpids": SubchannelDevice._chpids,
+    "dev_busid": SubchannelDevice._dev_busid,
+    "pimpampom": SubchannelDevice._pimpampom,
+}
 
 
 class CssDriver(Driver):
     """A driver of subchannels of the given types; what `Driver` has, and the events of a subchannel."""
 
     types: frozenset[SubchannelType] = frozenset({SubchannelType.IO})
+
+    def files(self, sch: SubchannelDevice) -> dict[str, Node]:
+        """The attributes that every subchannel of this driver has."""
+        return {}
 
     def irq(self, sch: SubchannelDevice, irb: Irb) -> None:
         """A status of the subchannel was pending; `irb` is what TSCH stored."""

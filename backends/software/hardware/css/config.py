@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyvfio.address import SubchannelId
@@ -30,6 +31,8 @@ class ChannelPath:
 class SubchannelConfig:
     """One subchannel: path masks have path 0 leftmost, `chpids` are 8 numbers, `devno` counts for type I/O only.
 
+    `build` makes the device when it is first used, in place of `device`.
+
     Raise `Misuse` when a number does not fit or there are not 8 CHPIDs.
     """
 
@@ -42,6 +45,7 @@ class SubchannelConfig:
     pom: int = 0xFF
     device: ControlUnit | None = None
     qdio: bool = False
+    build: Callable[[], ControlUnit] | None = None
 
     def __post_init__(self) -> None:
         if len(self.chpids) != 8 or not all(0 <= chpid < 256 for chpid in self.chpids):
@@ -55,5 +59,5 @@ class SubchannelConfig:
         )
 
     def __str__(self) -> str:
-        what = str(self.device) if self.device is not None else "no device"
+        what = str(self.device) if self.device is not None else "device not built yet" if self.build else "no device"
         return f"subchannel {self.schid} type {int(self.type)} devno {self.devno:04x}: {what}"

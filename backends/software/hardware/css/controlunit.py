@@ -6,7 +6,6 @@ A control unit gets one command after the other, each with the `Channel` that mo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
@@ -113,17 +112,15 @@ class ControlUnit:
         self.sense_id = sense_id
         self.sense_id_data = sense_id.to_bytes()
         self.pending_sense = b""
-        self._common: dict[int, Callable[[Channel], Ending]] = {
-            Command.NOP: self.no_operation,
-            Command.SENSE: self.basic_sense,
-            Command.SENSE_ID: self.read_sense_id,
-        }
 
     def perform(self, code: int, channel: Channel) -> Ending:
         """Do one command.  Called by the channel, in the order of the program."""
-        common = self._common.get(code)
-        if common is not None:
-            return common(channel)
+        if code == Command.NOP:
+            return self.no_operation(channel)
+        if code == Command.SENSE:
+            return self.basic_sense(channel)
+        if code == Command.SENSE_ID:
+            return self.read_sense_id(channel)
         self.pending_sense = b""
         return self.command(code, channel)
 

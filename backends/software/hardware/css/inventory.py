@@ -76,11 +76,11 @@ class Inventory:
         return iter(sorted(ids - self._removed))
 
     def config(self, schid: SubchannelId) -> SubchannelConfig:
-        """The configuration of a subchannel.  Raise `Misuse` when there is none."""
+        """The configuration of a subchannel, with the device it has.  Raise `Misuse` when there is none."""
         subchannel = self._find(schid)
         if subchannel is None:
             raise Misuse("look up subchannel", str(schid), cause="there is no such subchannel")
-        return subchannel.config
+        return replace(subchannel.config, device=subchannel.device, build=None)
 
     def add_path(self, path: ChannelPath) -> None:
         """Describe a channel path."""
@@ -107,12 +107,20 @@ class Inventory:
         self._report(Crw(rsc=ReportingSource.CHANNEL_PATH, erc=erc, rsid=chpid))
 
     def _find(self, schid: SubchannelId) -> Subchannel | None:
+        """The subchannel, built and kept now if it belongs to a range."""
+        found = self._look(schid)
+        if found is not None:
+            self._subchannels.setdefault(schid, found)
+        return found
+
+    def _look(self, schid: SubchannelId) -> Subchannel | None:
+        """The subchannel, to store its state only: one that nothing was done to yet is not kept."""
         found = self._subchannels.get(schid)
         if found is None and self._ranges and schid not in self._removed:
             for first, count, factory in self._ranges:
                 inside = first.number <= schid.number < first.number + count
                 if inside and (first.cssid, first.ssid) == (schid.cssid, schid.ssid):
-                    found = self._subchannels[schid] = Subchannel(factory(schid), self.model)
+                    found = Subchannel(factory(schid), self.model)
                     self._match_paths(found)
                     break
         return found

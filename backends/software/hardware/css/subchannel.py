@@ -15,12 +15,13 @@ from pyvfio.css.orb import Orb
 from pyvfio.css.schib import Pmcw, Schib, SubchannelType
 from pyvfio.css.scsw import Actl, Cstat, Dstat, Fctl, Scsw, Stctl
 from pyvfio_backends.software.hardware.css.config import SubchannelConfig
-from pyvfio_backends.software.hardware.css.controlunit import SENSE_SIZE
+from pyvfio_backends.software.hardware.css.controlunit import SENSE_SIZE, ControlUnit
 from pyvfio_backends.software.hardware.css.engine import ChannelProgram, ProgramStatus
 from pyvfio_backends.software.hardware.css.model import CssModel
 
 __all__ = ["Subchannel"]
 
+_NO_SENSE: Final = bytes(SENSE_SIZE)
 _PENDING: Final = int(Stctl.PENDING)
 _INTERMEDIATE_PENDING: Final = int(Stctl.INTERMEDIATE | Stctl.PENDING)
 _ENDING: Final = int(Stctl.PRIMARY | Stctl.SECONDARY | Stctl.PENDING)
@@ -39,6 +40,7 @@ class Subchannel:
     """The state of one subchannel.  `turn` counts functions, so that work scheduled for an old one is recognised."""
 
     __slots__ = (
+        "_device",
         "actl",
         "attention",
         "cc",
@@ -65,6 +67,7 @@ class Subchannel:
     def __init__(self, config: SubchannelConfig, model: CssModel) -> None:
         self.config = config
         self.model = model
+        self._device: ControlUnit | None = config.device
         self.schid: SubchannelId = config.schid
         self.pmcw = Pmcw(
             qf=config.qdio,
@@ -84,10 +87,17 @@ class Subchannel:
         self.cc = self.cpa = self.dstat = self.cstat = self.count = 0
         self.pno = False
         self.erw = 0
-        self.ecw = bytes(SENSE_SIZE)
+        self.ecw = _NO_SENSE
         self.last_path = 0
         self.turn = 0
         self.attention: list[int] = []
+
+    @property
+    def device(self) -> ControlUnit | None:
+        """The control unit, built now if this is its first use."""
+        if self._device is None and self.config.build is not None:
+            self._device = self.config.build()
+        return self._device
 
     @property
     def operational(self) -> bool:
@@ -156,8 +166,8 @@ class Subchannel:
             csense=new.csense,
         )
         self.mba = schib.mba if new.mbfc else 0
-        if disabled and self.config.device is not None:
-            self.config.device.subchannel_disabled()
+        if disabled and self.device is not None:
+            self.device.subchannel_disabled()
 
     def accept_start(self, orb: Orb) -> None:
         """Become start pending for `orb`."""
@@ -198,7 +208,7 @@ class Subchannel:
         alert = _ALERT if status.cstat or status.dstat & ~_USUAL else 0
         self.stctl |= _ENDING | alert
         self.program = None
-        device = self.config.device
+        device = self.device
         if status.dstat & _UNIT_CHECK and device is not None:
             if self.pmcw.csense and device.concurrent_sense:
                 self.ecw = device.full_sense(status.sense)
@@ -288,7 +298,7 @@ class Subchannel:
     def _no_sense(self) -> None:
         if self.erw:
             self.erw = 0
-            self.ecw = bytes(SENSE_SIZE)
+            self.ecw = _NO_SENSE
 
     def __str__(self) -> str:
         return f"{self.config}; {self.scsw()}"

@@ -62,7 +62,7 @@ class ChannelSubsystemHardware(Inventory):
 
     def stsch(self, schid: SubchannelId) -> tuple[int, Schib | None]:
         """STORE SUBCHANNEL: see `pyvfio.css.ChannelSubsystem`."""
-        subchannel = self._find(schid)
+        subchannel = self._look(schid)
         return (3, None) if subchannel is None else (0, subchannel.schib())
 
     def msch(self, schid: SubchannelId, schib: Schib) -> int:
@@ -94,7 +94,7 @@ class ChannelSubsystemHardware(Inventory):
         if self.model.no_path_is_cc3 and not orb.lpm & subchannel.pmcw.pam:
             return 3
         subchannel.accept_start(orb)
-        device = subchannel.config.device
+        device = subchannel.device
         self._later(subchannel, self._start, device.latency if device is not None else 0.0)
         return 0
 
@@ -189,7 +189,7 @@ class ChannelSubsystemHardware(Inventory):
 
     def _start(self, subchannel: Subchannel) -> None:
         orb = subchannel.orb
-        device = subchannel.config.device
+        device = subchannel.device
         if orb is None:
             return
         available = orb.lpm & subchannel.pmcw.pam
@@ -236,8 +236,9 @@ class ChannelSubsystemHardware(Inventory):
         self._interrupt(subchannel)
 
     def _clear(self, subchannel: Subchannel) -> None:
-        if subchannel.config.device is not None:
-            subchannel.config.device.cleared()
+        device = subchannel.device
+        if device is not None:
+            device.cleared()
         subchannel.end_clear()
         self._interrupt(subchannel)
 
