@@ -9,6 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyvfio_backends.software.usage import (
+    DiskSpec,
+    HolderSpec,
+    HostSpec,
+    MountSpec,
+    NetSpec,
+    SessionSpec,
+    SwapSpec,
+)
+
 __all__ = ["ARCHITECTURES", "MODULES", "ChannelPathSpec", "FunctionSpec", "MachineSpec", "SubchannelSpec"]
 
 
@@ -73,7 +83,8 @@ class FunctionSpec:
 class MachineSpec:
     """A whole machine.  `architecture` is ``s390x``; `page_size` in bytes; `memlock` in bytes or -1, which binds
     programs unless they have CAP_IPC_LOCK (`ipc_lock`, as root has); `seqnum` the last
-    uevent number at boot; `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
+    uevent number at boot; `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).  What the host
+    does with its devices is in `disks` and the fields after it (`usage`).
     """
 
     name: str
@@ -89,3 +100,10 @@ class MachineSpec:
     paths: list[ChannelPathSpec] = field(default_factory=list)
     subchannels: list[SubchannelSpec] = field(default_factory=list)
     functions: list[FunctionSpec] = field(default_factory=list)
+    disks: list[DiskSpec] = field(default_factory=list)
+    holders: list[HolderSpec] = field(default_factory=list)
+    mounts: list[MountSpec] = field(default_factory=list)
+    swaps: list[SwapSpec] = field(default_factory=list)
+    net: NetSpec = field(default_factory=NetSpec)
+    host: HostSpec = field(default_factory=HostSpec)
+    session: SessionSpec = field(default_factory=SessionSpec)

@@ -24,6 +24,16 @@ from pyvfio_backends.software.description import (
 )
 from pyvfio_backends.software.hardware.zpci.models import MODELS, build_function, virtual
 from pyvfio_backends.software.units import UNITS
+from pyvfio_backends.software.usage import (
+    DiskSpec,
+    HolderSpec,
+    HostSpec,
+    MountSpec,
+    NetSpec,
+    SessionSpec,
+    SwapSpec,
+)
+from pyvfio_backends.software.usage_check import check_usage
 
 __all__ = ["find_machine", "load_machine", "machine_files"]
 
@@ -31,6 +41,13 @@ _TABLES: dict[str, dict[str, tuple[str, type]]] = {
     "css": {"path": ("paths", ChannelPathSpec), "subchannel": ("subchannels", SubchannelSpec)},
     "zpci": {"function": ("functions", FunctionSpec)},
 }
+_ROWS: dict[str, tuple[str, type]] = {
+    "disk": ("disks", DiskSpec),
+    "holder": ("holders", HolderSpec),
+    "mount": ("mounts", MountSpec),
+    "swap": ("swaps", SwapSpec),
+}
+_SINGLE: dict[str, type] = {"host": HostSpec, "net": NetSpec, "session": SessionSpec}
 
 
 def machine_files() -> dict[str, Path]:
@@ -74,16 +91,20 @@ class _Reader:
     def __init__(self, path: str, text: str) -> None:
         self.path = path
         self.lines = text.splitlines()
+        self.headers = {line.split("#")[0].strip("[] \t") for line in self.lines if line.lstrip().startswith("[")}
+        self.nested: dict[str, int] = {}
 
     def machine(self, document: dict[str, Any]) -> MachineSpec:
-        known = {"machine", *_TABLES}
+        known = {"machine", *_TABLES, *_ROWS, *_SINGLE}
         for key in document:
             if key not in known:
                 raise self.error((key,), f"unknown table; a machine has {_listing(known)}")
         head = document.get("machine")
         if not isinstance(head, dict):
             raise self.error(("machine",), "the table [machine] is missing")
-        scalars = {f.name for f in dataclasses.fields(MachineSpec)} - {"paths", "subchannels", "functions"}
+        parts_of = {field for parts in _TABLES.values() for field, _ in parts.values()}
+        parts_of |= {field for field, _ in _ROWS.values()} | set(_SINGLE)
+        scalars = {f.name for f in dataclasses.fields(MachineSpec)} - parts_of
         spec: MachineSpec = self.fill(MachineSpec, head, ("machine",), scalars)
         for table, parts in _TABLES.items():
             content = document.get(table, {})
@@ -97,8 +118,27 @@ class _Reader:
                     raise self.error((table, key), f"must be written [[{table}.{key}]]")
                 names = {f.name for f in dataclasses.fields(kind)}
                 setattr(spec, field, [self.fill(kind, row, (table, key), names, n) for n, row in enumerate(rows)])
+        for table, (field, kind) in _ROWS.items():
+            setattr(spec, field, self.rows(kind, document.get(table, []), (table,)))
+        for table, kind in _SINGLE.items():
+            names = {f.name for f in dataclasses.fields(kind)}
+            setattr(spec, table, self.fill(kind, document.get(table, {}), (table,), names))
         self.check(spec)
+        check_usage(spec, self.error)
         return spec
+
+    def rows(self, kind: type, rows: Any, where: tuple[str, ...]) -> list[Any]:
+        """The rows of an array of tables; those of an array within rows are counted through the file."""
+        key = ".".join(where)
+        if not isinstance(rows, list):
+            raise self.error(where, f"must be written [[{key}]]")
+        names = {f.name for f in dataclasses.fields(kind)}
+        made = []
+        for row in rows:
+            index = self.nested.setdefault(key, 0)
+            self.nested[key] += 1
+            made.append(self.fill(kind, row, where, names, index))
+        return made
 
     def fill(self, kind: type, row: Any, where: tuple[str, ...], names: set[str], index: int | None = None) -> Any:
         if not isinstance(row, dict):
@@ -118,6 +158,8 @@ class _Reader:
 
     def convert(self, value: Any, hint: Any, where: tuple[str, ...], index: int | None) -> Any:
         origin = typing.get_origin(hint)
+        if origin is list:
+            return self.rows(typing.get_args(hint)[0], value, where)
         if hint is bool and isinstance(value, bool):
             return value
         if hint is int and isinstance(value, int) and not isinstance(value, bool):
@@ -207,7 +249,8 @@ class _Reader:
 
     def line(self, where: tuple[str, ...], index: int | None) -> int | None:
         """The line of a key: the `index`-th header of its table, then the key below it."""
-        depth = 1 if where[0] == "machine" or len(where) == 1 else 2
+        top = where[0] == "machine" or (where[0] in {*_ROWS, *_SINGLE} and ".".join(where[:2]) not in self.headers)
+        depth = 1 if top or len(where) == 1 else 2
         header = ".".join(where[:depth])
         key = where[depth] if len(where) > depth else None
         seen = -1

@@ -1,0 +1,1 @@
+"""What lies on disks: sparse images and what other systems would recognise on them."""

@@ -1,0 +1,84 @@
+"""The names that the kernel gives to a machine's disks and interfaces at boot, and where partitions lie.
+
+A machine file uses these names, so they have to be known before the machine is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pyvfio.address import SubchannelId
+from pyvfio_backends.software.description import MachineSpec
+from pyvfio_backends.software.medium.tables import DASD_TRACK, TABLES, Part
+from pyvfio_backends.software.usage import DiskSpec
+
+__all__ = ["DASD_CYLINDERS", "DASD_HEADS", "DISK_SIZE", "BootDisk", "boot_disks", "boot_interfaces", "lay_out"]
+
+DISK_SIZE = 1 << 20
+"""The size of a virtio disk unless its options say otherwise."""
+DASD_CYLINDERS, DASD_HEADS = 30051, 15
+_MOST_IN_ORDER = 64
+"""Longer runs of subchannels are not built at boot, so that their disks have no names yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class BootDisk:
+    """A disk of the machine: its `size` in bytes and the volume serial of a DASD (else empty)."""
+
+    size: int
+    volser: str = ""
+
+
+def _letters(index: int) -> str:
+    text = ""
+    index += 1
+    while index:
+        index, digit = divmod(index - 1, 26)
+        text = chr(ord("a") + digit) + text
+    return text
+
+
+def _size(options: dict[str, object]) -> int:
+    size = options.get("size", DISK_SIZE)
+    return size if isinstance(size, int) else DISK_SIZE
+
+
+def boot_disks(spec: MachineSpec) -> dict[str, BootDisk]:
+    """The disks that drivers hold at boot, by their names."""
+    virtio: list[BootDisk] = [
+        BootDisk(_size(function.options))
+        for function in spec.functions
+        if (function.model, function.driver, function.state) == ("virtio-blk", "virtio-pci", "configured")
+    ]
+    dasd: list[BootDisk] = []
+    for row in sorted(spec.subchannels, key=lambda row: SubchannelId.parse(row.schid)):
+        if not row.online or row.count > _MOST_IN_ORDER:
+            continue
+        if (row.unit, row.driver) == ("virtio-blk", "virtio_ccw"):
+            virtio += [BootDisk(_size(row.options))] * row.count
+        elif (row.unit, row.driver) == ("dasd-3390", "dasd-eckd"):
+            size = DASD_CYLINDERS * DASD_HEADS * DASD_TRACK
+            dasd += [BootDisk(size, str(row.options.get("volser", "0X3F3F")))] * row.count
+    named = {f"vd{_letters(index)}": disk for index, disk in enumerate(virtio)}
+    return named | {f"dasd{_letters(index)}": disk for index, disk in enumerate(dasd)}
+
+
+def boot_interfaces(spec: MachineSpec) -> list[str]:
+    """The interfaces that drivers hold at boot, with the loopback interface."""
+    count = sum(
+        (function.model, function.driver, function.state) == ("virtio-net", "virtio-pci", "configured")
+        for function in spec.functions
+    )
+    return ["lo", *(f"eth{number}" for number in range(count))]
+
+
+def lay_out(disk: DiskSpec, facts: BootDisk) -> Iterator[Part]:
+    """The partitions of a disk with their places, in the order of the description."""
+    table = TABLES["dasd" if facts.volser else disk.table]
+    before = 0
+    for index, row in enumerate(disk.partition):
+        start = row.start or max(before, -(-table.head // table.align) * table.align)
+        end = start + row.size if row.size else (facts.size - table.tail) // table.align * table.align
+        yield Part(row.number or index + 1, start, end - start, row.name, row.signature)
+        before = -(-end // table.align) * table.align
