@@ -64,12 +64,15 @@ class SoftwareBackend:
             raise fail(errno.EBADF, path)
         if self.faults.active:
             self.faults.check(verb, path)
+            if self._closed:  # while it hung
+                raise fail(errno.EBADF, path)
         return path
 
     def _file(self, verb: str, fd: int) -> File:
         file = self._table.get(fd)
         if self.faults.active:
             self.faults.check(verb, self._table.path(fd))
+            return self._table.get(fd)  # it may have been closed while the call hung
         return file
 
     def _readable(self, verb: str, fd: int) -> File:
@@ -78,6 +81,7 @@ class SoftwareBackend:
             raise fail(errno.EBADF)
         if self.faults.active:
             self.faults.check(verb, description.path)
+            return self._table.get(fd)
         return description.file
 
     # files
@@ -105,6 +109,7 @@ class SoftwareBackend:
                 self.faults.check("close", path)  # close(2) frees the number also when it fails
 
     def _close_all(self) -> None:
+        self.faults.release_all()
         with self._lock:
             if self._closed:
                 return

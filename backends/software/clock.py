@@ -108,8 +108,11 @@ class Clock:
             self._next()
         return True
 
-    def wait(self, ready: Callable[[], bool]) -> None:
-        """Block the calling thread, without the machine's lock, until `ready()`; others change the state meanwhile."""
+    def wait(self, ready: Callable[[], bool], *, interval: float | None = None) -> None:
+        """Block the calling thread, without the machine's lock, until `ready()`; others change the state meanwhile.
+
+        The answer is asked for after each change, and every `interval` real seconds if that is given.
+        """
         if ready():
             return
         me = threading.get_ident()
@@ -117,7 +120,7 @@ class Clock:
         self.condition.notify_all()
         try:
             while not ready() and not self._closed:
-                self.condition.wait()
+                self.condition.wait(interval)
         finally:
             del self._blocked[me]
             self.condition.notify_all()

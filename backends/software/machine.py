@@ -36,7 +36,7 @@ class Machine:
         self.random = random.Random(seed)
         self.lock = threading.RLock()
         self.clock = Clock(self.lock, paced=paced)
-        self.faults = Faults()
+        self.faults = Faults(self.clock)
         self.ccw_trace: list[StepListener] = []
         self.memory = HostMemory(spec.page_size)
         self.kernel = Kernel(
@@ -47,6 +47,7 @@ class Machine:
                 subsystem.boot(self)
 
     def close(self) -> None:
-        """End the machine: no thread, no listener, no descriptor stays."""
+        """End the machine: no thread, no listener, no descriptor stays, and no call hangs."""
+        self.faults.release_all()
         self.clock.close()
         self.kernel.uevents.close()
