@@ -347,6 +347,9 @@ class Bus:
         """The bus's variables of a device's events."""
         return []
 
+    def added(self, device: Device) -> None:
+        """A device was added, and no driver has been sought yet."""
+
     def attributes(self) -> dict[str, Node]:
         """Files besides those that every bus has."""
         return {}
@@ -382,9 +385,6 @@ class Bus:
         if self.autoprobe:
             self.attach_all(driver)
 
-    def added(self, device: Device) -> None:
-        """A device was added, and no driver has been sought yet."""
-
     def add(self, device: Device, *, quiet: bool = False) -> None:
         """Add a device: event, then a driver is sought.  `quiet` is for the state at boot: no events, no search."""
         self.devices[device.name] = device
@@ -393,6 +393,7 @@ class Bus:
         if quiet:
             return
         device.uevent("add")
+        self.added(device)
         if self.autoprobe:
             self.probe(device)
 
@@ -410,6 +411,7 @@ class Bus:
         device.dead = True
         if device.parent is not None:
             device.parent.children.pop(device.name, None)
+        self.kernel.vfs.forget(f"/sys{device.devpath}")
         device.uevent("remove")
 
     # binding
@@ -428,7 +430,6 @@ class Bus:
             return True
         return False
 
-        self.added(device)
     def attach_all(self, driver: Driver) -> None:
         """Offer all free devices to a driver (``driver_attach``)."""
         for name in self.names():
