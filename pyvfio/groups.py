@@ -1,8 +1,10 @@
 """IOMMU groups: the devices that can only be given away together.
 
-A group can be used (it is *viable*) when every member either has a VFIO driver or has none, or is a bridge of the
-fabric (driver ``pcieport``, ``drivers/pci/pcie/portdrv.c``, sets ``driver_managed_dma``).  Source:
-``drivers/vfio/group.c`` and ``iommu_group_claim_dma_owner()`` in ``drivers/iommu/iommu.c``.
+A group can be used (it is *viable*) while nobody uses the kernel's own DMA in it.  A driver claims that for the whole
+group when it gets a member, ``iommu_device_use_default_domain()``, unless it says that it leaves DMA alone
+(``driver_managed_dma``), which VFIO's drivers do and few others.  What the member is does not matter: a bridge under
+``pcieport`` is harmless, and the same bridge under ``shpchp`` is not.  Source: ``drivers/vfio/group.c``,
+``pci_dma_configure()`` in ``drivers/pci/pci-driver.c`` and ``drivers/iommu/iommu.c``, Linux 5.19 and later.
 """
 
 from __future__ import annotations
@@ -17,8 +19,14 @@ from pyvfio.sysfs_device import SysfsDevice, has_vfio_driver
 
 __all__ = ["IommuGroup", "Member", "ReservedRegion"]
 
-_MANAGES_NO_DMA = {"pcieport": "a bridge's driver does no DMA of its own", "pci-stub": "pci-stub does no DMA"}
-"""Drivers with ``driver_managed_dma``: they do not keep a group from user space."""
+_MANAGES_NO_DMA = {
+    "pcieport": "pcieport only looks after the bridge and does no DMA",
+    "pci-stub": "pci-stub does nothing with the device",
+    "fsl-pci": "fsl-pci only looks after the bridge and does no DMA",
+}
+"""The drivers beside VFIO's that set ``driver_managed_dma`` (all that do in 6.12): they leave the group's DMA alone."""
+_CLAIMING_BUSES = ("pci", "platform", "amba", "fsl-mc", "cdx")
+"""The buses that claim a group's DMA for a driver; callers of ``iommu_device_use_default_domain()``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +129,10 @@ class IommuGroup:
             return Member(name, driver, False, "ready: a VFIO driver has it")
         if driver in _MANAGES_NO_DMA:
             return Member(name, driver, False, f"harmless: {_MANAGES_NO_DMA[driver]}")
-        return Member(name, driver, True, "blocks: its driver uses the device")
+        bus = self.sysfs.link_name(f"{path}/subsystem")
+        if bus is not None and bus not in _CLAIMING_BUSES:
+            return Member(name, driver, False, f"harmless: drivers on bus {bus} claim no DMA of the group")
+        return Member(name, driver, True, f"blocks: {driver} has it, and may do DMA through the group")
 
     def __str__(self) -> str:
         return str(self.number)

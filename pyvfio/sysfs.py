@@ -34,6 +34,15 @@ class Sysfs:
         with explained("read", path=path):
             return self._read(path, count)
 
+    def read_at(self, path: str, offset: int, count: int) -> bytes:
+        """Read up to `count` bytes at `offset` of a binary attribute; fewer, or none, where it ends."""
+        with explained("read", path=path):
+            fd = self.backend.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return self.backend.pread(fd, count, offset)
+            finally:
+                self.backend.close(fd)
+
     def read_text(self, path: str) -> str:
         """Read an attribute, without white space at its ends."""
         return self.read_bytes(path).decode("utf-8", "replace").strip()

@@ -155,6 +155,15 @@ PCI_HEADER_TYPE_BRIDGE = 1
 PCI_HEADER_TYPE_CARDBUS = 2
 PCI_HEADER_TYPE_MFD = 0x80
 
+
+def is_silent(header: bytes) -> bool:
+    """Whether the first bytes of configuration space are what a function without power answers: ones everywhere.
+
+    Vendor and device alone do not tell, a virtual function has ones there.
+    """
+    return header[PCI_HEADER_TYPE] == 0xFF
+
+
 PCI_BIST_CODE_MASK = 0x0F
 PCI_BIST_START = 0x40
 PCI_BIST_CAPABLE = 0x80
@@ -319,6 +328,11 @@ class ExpressType(IntEnum):
     RC_EC = PCI_EXP_TYPE_RC_EC
 
 
+def pci_exp_type(flags: int) -> int:
+    """``pci_pcie_type()``: the type in the flags of a PCI Express function, a value of `ExpressType`."""
+    return (flags & PCI_EXP_FLAGS_TYPE) >> 4
+
+
 PCI_EXP_FLAGS_SLOT = 0x0100
 PCI_EXP_FLAGS_IRQ = 0x3E00
 
@@ -372,6 +386,19 @@ PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V1 = 12
 PCI_CAP_EXP_ENDPOINT_SIZEOF_V1 = 20
 PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2 = 0x2C
 PCI_CAP_EXP_ENDPOINT_SIZEOF_V2 = 0x34
+
+# ---- extended capabilities ---------------------------------------------------------------------------------------
+
+
+def pci_ext_cap_id(header: int) -> int:
+    """``PCI_EXT_CAP_ID()``: the id in the first 32 bits of an extended capability."""
+    return header & 0x0000FFFF
+
+
+def pci_ext_cap_next(header: int) -> int:
+    """``PCI_EXT_CAP_NEXT()``: the offset of the next extended capability, 0 when there is none."""
+    return header >> 20 & 0xFFC
+
 
 # ---- SR-IOV, an extended capability ------------------------------------------------------------------------------
 

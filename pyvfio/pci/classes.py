@@ -10,7 +10,7 @@ from typing import Final
 
 from pyvfio.abi import pci_ids as ids
 
-__all__ = ["class_name"]
+__all__ = ["class_name", "is_bridge"]
 
 _INTERFACES: Final = {
     ids.PCI_CLASS_STORAGE_SATA_AHCI: "SATA controller (AHCI)",
@@ -110,3 +110,12 @@ def class_name(code: int) -> str:
     """
     name = _INTERFACES.get(code) or _SUBCLASSES.get(code >> 8) or _BASES.get(code >> 16)
     return name or f"class 0x{code:06x}"
+
+
+def is_bridge(code: int) -> bool:
+    """Whether a function of class `code` (24 bits) is a PCI-to-PCI bridge, which a PCI Express port is too.
+
+    >>> is_bridge(0x060400), is_bridge(0x060000)
+    (True, False)
+    """
+    return code >> 8 == ids.PCI_CLASS_BRIDGE_PCI

@@ -172,6 +172,16 @@ class ConfigSpace:
         """The status register (without the two DEVSEL bits)."""
         return regs.Status(self.read_u16(regs.PCI_STATUS) & ~regs.PCI_STATUS_DEVSEL_MASK)
 
+    @property
+    def header_type(self) -> int:
+        """Header type (7 bits): 0 function, 1 bridge, 2 CardBus bridge."""
+        return self.read_u8(regs.PCI_HEADER_TYPE) & regs.PCI_HEADER_TYPE_MASK
+
+    @property
+    def multifunction(self) -> bool:
+        """The bit beside the header type; only function 0 of a device has to have it right."""
+        return bool(self.read_u8(regs.PCI_HEADER_TYPE) & regs.PCI_HEADER_TYPE_MFD)
+
     def bars(self) -> list[Bar]:
         """The base address registers in use: a 64-bit one takes two, and an empty one is left out.
 
@@ -211,6 +221,27 @@ class ConfigSpace:
             at = self.read_u8(at + regs.PCI_CAP_LIST_NEXT) & _POINTER_MASK
         ends = sorted([*offsets, regs.PCI_CFG_SPACE_SIZE])
         return [self._capability(at, ends[ends.index(at) + 1]) for at in offsets]
+
+    def extended_capability(self, number: int) -> int | None:
+        """The offset of the first extended capability with this id; None when it has none, or no extended space.
+
+        An extended capability begins with 32 bits: id (16), version (4), offset of the next one (12).  The first one is
+        at 0x100; all zeros or all ones there mean that there is none.  Raise `MalformedAnswer` on a loop.
+        """
+        seen: set[int] = set()
+        at = regs.PCI_CFG_SPACE_SIZE
+        while at >= regs.PCI_CFG_SPACE_SIZE:
+            if at in seen:
+                raise MalformedAnswer("read extended capabilities", self.name, f"the list comes back to {at:#x}")
+            seen.add(at)
+            data = self._read(at, 4) if at + 4 <= self.size else b""
+            header = int.from_bytes(data, "little")
+            if len(data) < 4 or header in (0, 0xFFFFFFFF):
+                return None
+            if regs.pci_ext_cap_id(header) == number:
+                return at
+            at = regs.pci_ext_cap_next(header)
+        return None
 
     def capability(self, number: int) -> PciCapability | None:
         """The first capability with this id, None when there is none."""
