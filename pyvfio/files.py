@@ -93,10 +93,10 @@ class HostFiles:
             raise from_oserror(error, "write", path=path) from error
         self.sync_directory(posixpath.dirname(path))
 
-    def append(self, path: str, text: str, mode: int = 0o600) -> None:
-        """Add `text` to a file, which is made if it is not there, and flush it to the disk."""
+    def append(self, path: str, text: str) -> None:
+        """Add `text` to a file that is there, and flush it to the disk."""
         try:
-            fd = self.backend.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
+            fd = self.backend.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             try:
                 self._all(fd, text.encode("utf-8", "surrogateescape"))
                 self.backend.fsync(fd)

@@ -9,7 +9,7 @@ from pyvfio.binding.journal import DIRECTORY, Journal, Record, boot_id, records
 from pyvfio.binding.patience import Patience, Pending
 from pyvfio.binding.plan import Plan
 from pyvfio.binding.step import Event, Phase, Progress, Step
-from pyvfio.errors import UNTOUCHED, DeviceBusy, Misuse, PyvfioError, RollbackFailed, StepFailed, StillWaiting
+from pyvfio.errors import UNTOUCHED, DeviceBusy, Misuse, PyvfioError, RollbackFailed, StepFailed, StillWaiting, Timeout
 from pyvfio.files import HostFiles
 from pyvfio.sysfs import Sysfs
 
@@ -19,6 +19,8 @@ DEADLINE = 15.0
 """Seconds that one call may take before its holders are named."""
 
 _BEFORE = "it is as it was before"
+_SHORT = 2.0
+"""Seconds that an inverse may take while the kernel waits in a step."""
 
 
 def _quiet(event: Event) -> None:
@@ -92,6 +94,12 @@ class _Run:
                     self.note(undone=index)
                 self.event(Phase.UNDONE, index)
         return failed
+
+    def outstanding(self) -> list[Pending]:
+        """The writes to the host that were given up and may still come to effect."""
+        directory = "" if self.journal is None else f"{self.journal.directory}/"
+        calls = [call for call in self.patience.pending if call.writes]
+        return [call for call in calls if not directory or not call.path.startswith(directory)]
 
     def close(self) -> None:
         self.patience.close()
@@ -214,18 +222,22 @@ def _roll_back(work: _Run, reason: PyvfioError | None) -> None:
     """Undo step `work.index` and those before it.  Raise `RollbackFailed` or `StillWaiting` if that is not all."""
     plan, last = work.plan, work.index
     work.index = len(plan.steps)  # nobody is named for the calls of the rollback
+    if work.outstanding():
+        # The inverses may wait behind that write, for the device's lock: nobody is made to wait long for each.
+        work.patience.deadline = min(work.deadline, _SHORT)
     failed = work.back(range(last, -1, -1))
-    outstanding = [call for call in work.patience.pending if call.writes]
+    outstanding = work.outstanding()
+    if outstanding and all(isinstance(error, Timeout) for _, error in failed):
+        raise _still_waiting(work, plan.steps[last], outstanding, [step for step, _ in failed]) from reason
     if failed:
         raise _left(plan, failed, work) from (reason or failed[0][1])
-    if outstanding:
-        raise _still_waiting(work, plan.steps[last], outstanding) from reason
     if work.journal is not None:
         with contextlib.suppress(PyvfioError):
             work.journal.end("undone")
 
 
-def _still_waiting(work: _Run, step: Step, outstanding: list[Pending]) -> StillWaiting:
+def _still_waiting(work: _Run, step: Step, outstanding: list[Pending], queued: list[Step]) -> StillWaiting:
+    """The error for writes given up; the inverses of the steps `queued` wait in the kernel behind them."""
     with contextlib.suppress(PyvfioError):
         work.note(waits=str(outstanding[0]))
     error = StillWaiting(
@@ -233,9 +245,13 @@ def _still_waiting(work: _Run, step: Step, outstanding: list[Pending]) -> StillW
         work.plan.obj,
         path=outstanding[0].path,
         cause=work.waits or f"the kernel still waits in {outstanding[0]}",
-        next_step="close the device there; then pyvfio restore gives the device back, or try again after it",
+        next_step="let go of the device there; then run pyvfio restore, which sees to it that all is as before",
     )
-    error.host = f"{_BEFORE}, but the kernel will still carry out this write when it can"
+    if queued:
+        words = "; ".join(step.undo_text for step in queued)
+        error.host = f"the kernel will still carry out this write when it can, and then its inverse ({words})"
+    else:
+        error.host = f"{_BEFORE}, but the kernel will still carry out this write when it can"
     return error
 
 

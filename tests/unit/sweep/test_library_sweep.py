@@ -7,26 +7,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from rig import DEVICE, FUNCTION, Action, Rig, differences
 
 from pyvfio import binding
 from pyvfio.errors import PyvfioError, RollbackFailed, StepFailed
 from pyvfio.host import Host
-from pyvfio_backends.software.backend import SoftwareBackend
-from pyvfio_backends.software.description import ChannelPathSpec, FunctionSpec, MachineSpec, SubchannelSpec
-from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, Symlink
-from pyvfio_backends.software.machine import Machine
 
-FUNCTION = "0011:00:00.0"
-DEVICE = "0.0.013f"
 UUID = "66826a94-72c4-557f-beca-d135a70628e9"
 CODES = (errno.EIO, errno.ENODEV, errno.EBUSY, errno.EACCES)
-COUNTERS = ("uevent_seqnum", "diskseq", "uevent", "stat")
-"""Attributes with numbers that a kernel never gives out twice."""
-
-Action = Callable[[Host], object]
 
 
 def _nothing(host: Host) -> None:
@@ -66,60 +57,6 @@ OPERATIONS: dict[str, tuple[Action, Action]] = {
     "ccw_give_back": (_take, _give_back),
 }
 """What is done before, and what is done while calls fail."""
-
-
-class Rig:
-    """A machine with a PCI function and a DASD, in the state that `prepare` makes."""
-
-    def __init__(self, prepare: Action) -> None:
-        spec = MachineSpec(
-            "small",
-            paths=[ChannelPathSpec(0)],
-            subchannels=[SubchannelSpec("0.0.0005", DEVICE, "dasd-3390", driver="dasd-eckd", online=True)],
-            functions=[FunctionSpec(0x11, 0x10, "virtio-rng", driver="virtio-pci")],
-        )
-        self.backend = SoftwareBackend(Machine(spec))
-        self.faults = self.backend.faults
-        self.host = Host(self.backend)
-        prepare(self.host)
-        self.before = self.state()
-
-    def state(self) -> dict[str, str]:
-        """Every name of the host with its kind, target or text (read below the seam, where nothing fails)."""
-        found: dict[str, str] = {}
-        waiting: list[tuple[str, Node]] = [("", self.backend.machine.kernel.vfs.root)]
-        while waiting:
-            path, node = waiting.pop()
-            if isinstance(node, Directory):
-                found[path] = "directory"
-                for name in node.names():
-                    if f"{path}/{name}" == "/var/lib/pyvfio":
-                        continue  # the journals, which `Sweep.end` looks at
-                    if path == "/sys/module" or (path.startswith("/sys/bus/") and name == "devices"):
-                        continue  # constant, and links to what is looked at anyway
-                    below = node.lookup(name)
-                    assert below is not None
-                    waiting.append((f"{path}/{name}", below))
-            elif isinstance(node, Symlink):
-                found[path] = f"-> {node.target}"
-            elif isinstance(node, Attribute) and node.show is not None and not path.endswith(COUNTERS):
-                try:
-                    found[path] = str(node.show())
-                except OSError as error:
-                    found[path] = f"errno {error.errno}"
-            else:
-                found[path] = oct(node.st_mode)
-        return found
-
-    def calls(self, action: Action) -> list[tuple[str, str]]:
-        """The calls of an action that succeeds."""
-        log = self.faults.log = []
-        action(self.host)
-        self.faults.log = None
-        return log
-
-    def close(self) -> None:
-        self.backend.close()
 
 
 class Sweep:
@@ -164,14 +101,6 @@ def sweep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     made.rig.close()
 
 
-def _differences(state: dict[str, str], other: dict[str, str]) -> list[str]:
-    return sorted(
-        f"{path}: {other.get(path)} became {state.get(path)}"
-        for path in state.keys() | other.keys()
-        if state.get(path) != other.get(path)
-    )[:6]
-
-
 @pytest.mark.parametrize("sweep", OPERATIONS, indirect=True)
 def test_each_call_fails_once(sweep: Sweep) -> None:
     """One failure: an error and the old state, or no error and the wanted state."""
@@ -184,11 +113,11 @@ def test_each_call_fails_once(sweep: Sweep) -> None:
             state = sweep.end()
             assert not sweep.journals, words
             if error is None:
-                assert not _differences(state, sweep.wanted), words
+                assert not differences(state, sweep.wanted), words
                 continue
             words += f" -> {type(error).__name__}: {error}"
             assert not isinstance(error, RollbackFailed), words
-            assert not _differences(state, before), words
+            assert not differences(state, before), words
             if isinstance(error, StepFailed):
                 assert "as it was before" in error.host, words
             assert str(error), words
@@ -202,7 +131,7 @@ def test_all_calls_fail_from_one_on(sweep: Sweep) -> None:
         before, words = sweep.rig.before, f"from call {number} on: {verb} {path} {errno.errorcode[code]}"
         error = sweep.fail(number, code, -1)
         state = sweep.end()
-        changed = _differences(state, before)
+        changed = differences(state, before)
         assert error is not None, words
         words += f" -> {type(error).__name__}: {error}"
         if changed:

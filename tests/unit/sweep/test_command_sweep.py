@@ -1,0 +1,149 @@
+"""Each call that a command makes fails in turn with each errno, and hangs: the host ends as it was or as it was wanted,
+and the message says which.
+
+The calls are all that cross the seam from the command's start to its end: planning, probes, journal, steps.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from rig import DEVICE, FUNCTION, Rig, differences
+
+from pyvfio import binding
+from pyvfio.host import Host
+from pyvfio_tools import options
+from pyvfio_tools.cli import run
+
+UUID = "66826a94-72c4-557f-beca-d135a70628e9"
+CODES = (errno.EIO, errno.ENODEV, errno.EBUSY, errno.EACCES)
+HANG = 0
+"""Not an errno: the call does not come back until it is let go."""
+DEADLINE = "0.05"
+
+BIND = ["bind", FUNCTION]
+TAKE = ["ccw", "take", DEVICE, "--uuid", UUID]
+COMMANDS: dict[str, tuple[list[list[str]], list[str]]] = {
+    "bind": ([], BIND),
+    "bind two": ([], ["bind", FUNCTION, "0022:00:00.0"]),
+    "bind back": ([BIND], ["bind", FUNCTION, "--to", "virtio-pci"]),
+    "unbind": ([], ["unbind", FUNCTION]),
+    "release": ([BIND], ["release", FUNCTION]),
+    "ccw take": ([], TAKE),
+    "ccw give-back": ([TAKE], ["ccw", "give-back", DEVICE, "--online"]),
+}
+"""What is done before, and the command whose calls fail."""
+
+
+class Sweep:
+    """One command, again and again; a machine is made anew when one was changed."""
+
+    def __init__(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.before, self.command = COMMANDS[name]
+        monkeypatch.setattr(options, "open_host", lambda backend, machine: Host(self.rig.backend))
+        self.rig = Rig(self._prepare)
+        log = self.rig.faults.log = []
+        assert run(self.command) == 0
+        self.rig.faults.log = None
+        self.calls = list(log)
+        self.wanted = self.rig.state()
+        self.renew()
+        self.counts: Counter[str] = Counter()
+
+    def _prepare(self, host: Host) -> None:
+        self.rig = getattr(self, "rig", None) or _Booting(host)  # type: ignore[assignment]
+        for command in self.before:
+            saved, self.rig = self.rig, _Booting(host)  # type: ignore[assignment]
+            assert run(command) == 0
+            self.rig = saved
+
+    def renew(self) -> None:
+        """A machine in the state of before."""
+        self.rig.close()
+        self.rig = Rig(self._prepare)
+
+    def fail(self, number: int, code: int) -> int:
+        """Run the command while call `number` fails or hangs; its exit code."""
+        faults = self.rig.faults
+        if code != HANG:
+            faults.fail("*", code, nth=number)
+            try:
+                return run(self.command)
+            finally:
+                faults.clear()
+        hang = faults.hang("*", nth=number)
+        try:
+            return run([*self.command, "--deadline", DEADLINE])
+        finally:
+            hang.release()
+            faults.clear()
+
+
+class _Booting:
+    """Stands for the rig while it is being made."""
+
+    def __init__(self, host: Host) -> None:
+        self.backend = host.backend
+
+    def close(self) -> None:
+        """Nothing to close yet."""
+
+
+@pytest.fixture
+def sweep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
+    monkeypatch.setattr(binding.steps, "_PATIENCE", 1.0)  # nobody waits long for what cannot come
+    made = Sweep(request.param, monkeypatch)
+    yield made
+    made.rig.close()
+
+
+def _settled() -> None:
+    """Wait until the calls that hung have come back."""
+    limit = time.monotonic() + 10
+    while any(thread.name == "pyvfio-call" for thread in threading.enumerate()):
+        assert time.monotonic() < limit, "a call never came back"
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("code", [*CODES, HANG], ids=lambda code: errno.errorcode.get(code, "hang"))
+@pytest.mark.parametrize("sweep", COMMANDS, indirect=True)
+def test_each_call_of_each_command(sweep: Sweep, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """One failure: an error and the old state, or none and the wanted state; a journal is left only after a hang."""
+    capsys.readouterr()
+    assert len(sweep.calls) > 20
+    for number, (verb, path) in enumerate(sweep.calls, 1):
+        words = f"call {number}: {verb} {path} {errno.errorcode.get(code, 'hang')}"
+        status = sweep.fail(number, code)
+        captured = capsys.readouterr()
+        words += f" -> exit {status}: {captured.err}"
+        _settled()
+        host, state = sweep.rig.host, sweep.rig.state()
+        left = binding.records(host.sysfs)
+        if status == 0:
+            assert not differences(state, sweep.wanted), words
+            assert not left, words
+            sweep.counts["finished"] += 1
+        elif status == 9 and left:
+            assert code == HANG, words
+            assert "the kernel will still carry out this write" in captured.err, words
+            for record in left:
+                binding.restore(host.sysfs, record)
+            assert not differences(sweep.rig.state(), sweep.rig.before), words
+            sweep.counts["as before, after pyvfio restore"] += 1
+        else:
+            assert not differences(state, sweep.rig.before), words
+            assert not left, words
+            assert "nothing was changed" in captured.err or "as it was before" in captured.err, words
+            assert status not in (1, 11), words
+            sweep.counts["as before"] += 1
+        if state != sweep.rig.before:
+            sweep.renew()
+            capsys.readouterr()
+    with capsys.disabled():
+        counts = ", ".join(f"{count} {what}" for what, count in sorted(sweep.counts.items()))
+        print(f"\n  {' '.join(sweep.command)}: {len(sweep.calls)} calls fail in turn: {counts}", end="")
