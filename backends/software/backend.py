@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import mmap as _mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self, overload
 
 from pyvfio.backend import Holder
@@ -285,10 +285,26 @@ class SoftwareBackend:
         with self._lock:
             path = self._check("holders", path)
             _, canonical = self._vfs.resolve(path)
+            found = [holder for holder in self._modelled() if self._leads_to(holder[1], canonical)]
+            own = list(self._table.holders(canonical))
+            if not own:
+                return [holder for holder, _ in found]
             import psutil  # slow to import, and only needed here
 
             name = psutil.Process().name()
-            return [Holder(os.getpid(), name, fd) for fd in self._table.holders(canonical)]
+            return [*(holder for holder, _ in found), *(Holder(os.getpid(), name, fd) for fd in own)]
+
+    def _modelled(self) -> Iterator[tuple[Holder, str]]:
+        """What the programs of the machine file have open, after the three standard streams."""
+        for process in self.machine.kernel.processes:
+            for fd, path in enumerate(process.open, 3):
+                yield Holder(process.pid, process.name, fd), path
+
+    def _leads_to(self, path: str, canonical: str) -> bool:
+        try:
+            return self._vfs.resolve(path)[1] == canonical
+        except OSError:
+            return False
 
     def sysconf(self, name: str) -> int:
         """See `Backend.sysconf`: the machine's page size and locked-memory limit, else this process's values."""

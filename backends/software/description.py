@@ -15,6 +15,7 @@ from pyvfio_backends.software.usage import (
     HostSpec,
     MountSpec,
     NetSpec,
+    ProcessSpec,
     SessionSpec,
     SwapSpec,
 )
@@ -107,3 +108,4 @@ class MachineSpec:
     net: NetSpec = field(default_factory=NetSpec)
     host: HostSpec = field(default_factory=HostSpec)
     session: SessionSpec = field(default_factory=SessionSpec)
+    processes: list[ProcessSpec] = field(default_factory=list)

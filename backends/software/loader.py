@@ -30,6 +30,7 @@ from pyvfio_backends.software.usage import (
     HostSpec,
     MountSpec,
     NetSpec,
+    ProcessSpec,
     SessionSpec,
     SwapSpec,
 )
@@ -45,6 +46,7 @@ _ROWS: dict[str, tuple[str, type]] = {
     "disk": ("disks", DiskSpec),
     "holder": ("holders", HolderSpec),
     "mount": ("mounts", MountSpec),
+    "process": ("processes", ProcessSpec),
     "swap": ("swaps", SwapSpec),
 }
 _SINGLE: dict[str, type] = {"host": HostSpec, "net": NetSpec, "session": SessionSpec}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import uuid
 
 from pyvfio.css.trace import StepListener
 from pyvfio_backends.software.clock import Clock
@@ -12,6 +13,7 @@ from pyvfio_backends.software.faults import Faults
 from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 from pyvfio_backends.software.linux import css, pci, vfio_core
+from pyvfio_backends.software.linux.host_state import ProcessEntry
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.memory import HostMemory
 
@@ -42,6 +44,8 @@ class Machine:
         self.kernel = Kernel(
             self.lock, self.clock, self.memory, seqnum=spec.seqnum, memlock=spec.memlock, ipc_lock=spec.ipc_lock
         )
+        self.kernel.boot_id = str(uuid.UUID(bytes=random.Random(f"{spec.name} {seed}").randbytes(16), version=4))
+        self.kernel.processes += [ProcessEntry(each.pid, each.name, each.open) for each in spec.processes]
         with self.lock:
             for subsystem in (vfio_core, pci, css):
                 subsystem.boot(self)

@@ -19,6 +19,7 @@ __all__ = [
     "MountSpec",
     "NetSpec",
     "PartitionSpec",
+    "ProcessSpec",
     "RouteSpec",
     "SessionSpec",
     "SwapSpec",
@@ -164,3 +165,12 @@ class SessionSpec:
     """``[session]``: the address `peer` that the caller's remote session comes from."""
 
     peer: str = ""
+
+
+@dataclass(slots=True)
+class ProcessSpec:
+    """``[[process]]``: a program `name` that runs as `pid` and has the paths `open`; it does nothing else."""
+
+    pid: int
+    name: str
+    open: tuple[str, ...] = ()

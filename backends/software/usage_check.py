@@ -38,6 +38,18 @@ def check_usage(spec: MachineSpec, error: _Report) -> None:
     for name in spec.host.consoles:
         if name not in CONSOLES:
             raise error(("host", "consoles"), f"no terminal {name!r}; there is {_listing(CONSOLES)}")
+    pids: set[int] = set()
+    for n, process in enumerate(spec.processes):
+        if process.pid < 1:
+            raise error(("process", "pid"), f"must be 1 or more, not {process.pid}", n)
+        if process.pid in pids:
+            raise error(("process", "pid"), f"{process.pid} is there twice", n)
+        pids.add(process.pid)
+        if not process.name:
+            raise error(("process", "name"), "must not be empty", n)
+        for path in process.open:
+            if not path.startswith("/"):
+                raise error(("process", "open"), f"{path!r} is no absolute path", n)
     if spec.session.peer and not _is_address(spec.session.peer):
         raise error(("session", "peer"), f"{spec.session.peer!r} is not an IP address")
 

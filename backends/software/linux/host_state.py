@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ConsoleEntry", "MountEntry", "ProcessEntry", "SwapEntry"]
+__all__ = ["ConsoleEntry", "HugePages", "MountEntry", "ProcessEntry", "SwapEntry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class MountEntry:
 
     `source` is what was mounted (``/dev/vda1``, ``tmpfs``), `major` and `minor` the number of the file system's
     device, `root` the directory of the file system that is seen at `mount_point`.  `options` are those of the mount,
-    `super_options` those of the file system (empty: the same).
+    `super_options` those of the file system (empty: only whether it can be written).
     """
 
     source: str
@@ -51,7 +51,7 @@ class ConsoleEntry:
 
     name: str
     operations: str = "-W-"
-    flags: str = "EC p"
+    flags: str = "ECp"
     major: int = 4
     minor: int = 64
 
@@ -66,3 +66,12 @@ class ProcessEntry:
     pid: int
     name: str
     open: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class HugePages:
+    """Huge pages of `size` KiB: how many there are (`total`) and how many nobody uses (`free`)."""
+
+    size: int
+    total: int = 0
+    free: int = 0

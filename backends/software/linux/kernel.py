@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable
 
 from pyvfio.network import Network
 from pyvfio_backends.software.clock import Clock
 from pyvfio_backends.software.linux.descriptors import DescriptorTable
 from pyvfio_backends.software.linux.driver_core import Bus, Device, DeviceClass
-from pyvfio_backends.software.linux.host_state import ConsoleEntry, MountEntry, ProcessEntry, SwapEntry
+from pyvfio_backends.software.linux.host_state import (
+    ConsoleEntry,
+    HugePages,
+    MountEntry,
+    ProcessEntry,
+    SwapEntry,
+)
 from pyvfio_backends.software.linux.iommu_group import IommuGroups
 from pyvfio_backends.software.linux.module import Modules
+from pyvfio_backends.software.linux.procfs import ProcDirectory
 from pyvfio_backends.software.linux.uevents import UeventSource
 from pyvfio_backends.software.linux.vfs import (
     Attribute,
@@ -72,7 +80,10 @@ class Kernel:
         self.swaps: list[SwapEntry] = []
         self.consoles: list[ConsoleEntry] = []
         self.processes: list[ProcessEntry] = []
+        self.huge_pages = [HugePages(1 << 10)]  # the default size first; s390's large pages have 1 MiB
         self.network = Network()
+        self.release = "6.12.0"
+        self.boot_id = str(uuid.UUID(int=0))
         self.subsystems: dict[str, object] = {}
         """What a subsystem keeps for the whole kernel, by its module's name."""
         self.dev = TemporaryDirectory()
@@ -101,7 +112,7 @@ class Kernel:
             {
                 "dev": self.dev,
                 "etc": TemporaryDirectory(),
-                "proc": StaticDirectory(permissions=0o555),
+                "proc": ProcDirectory(self),
                 "run": TemporaryDirectory(),
                 "sys": self.sys,
                 "tmp": TemporaryDirectory(permissions=0o1777),

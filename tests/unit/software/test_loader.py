@@ -95,3 +95,21 @@ def test_a_virtual_function_that_is_there_already(tmp_path: Path) -> None:
     with pytest.raises(BadMachine) as caught:
         load_machine(path)
     assert "uid 0x2" in str(caught.value) or "0x2 is there twice" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "cause"),
+    [
+        ('[[process]]\npid = 0\nname = "a"\n', 4, "must be 1 or more"),
+        ('[[process]]\npid = 5\nname = "a"\n[[process]]\npid = 5\nname = "b"\n', 7, "5 is there twice"),
+        ('[[process]]\npid = 5\nname = ""\n', 5, "must not be empty"),
+        ('[[process]]\npid = 5\nname = "a"\nopen = ["vda"]\n', 6, "no absolute path"),
+        ('[[process]]\nname = "a"\n', 3, "missing: pid"),
+    ],
+)
+def test_mistakes_with_programs(rows: str, line: int, cause: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text('[machine]\nname = "m"\n' + rows)
+    with pytest.raises(BadMachine) as caught:
+        load_machine(path)
+    assert (caught.value.line, cause in caught.value.cause) == (line, True)

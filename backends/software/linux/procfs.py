@@ -1,0 +1,181 @@
+"""``/proc``: the kernel's state as text (``fs/proc``), made when it is read.
+
+The processes are those of the machine file, and this process, of which the real system tells.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.host_state import ConsoleEntry, MountEntry, ProcessEntry, SwapEntry
+from pyvfio_backends.software.linux.nodes import Attribute, AttributeFile, Directory, Node, StaticDirectory, Symlink
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.kernel import Kernel
+
+__all__ = ["ProcDirectory", "ProcFile"]
+
+_SPECIAL = str.maketrans({" ": r"\040", "\t": r"\011", "\n": r"\012", "\\": r"\134"})
+_FLAGS = "ECBNpba"  # con_flags of fs/proc/consoles.c
+_COMMAND = 15  # TASK_COMM_LEN without its end
+_MEMORY = 8 << 20  # KiB; nothing is taken from it
+
+
+class ProcFile(Attribute):
+    """A text of ``/proc``: as an attribute, but root may open it as it likes, and its size is 0."""
+
+    __slots__ = ()
+    size = 0
+
+    def __init__(self, show: Callable[[], str]) -> None:
+        super().__init__(show)
+
+    def open(self, path: str, flags: int) -> File:
+        return _OpenProcFile(self, path)
+
+
+class _OpenProcFile(AttributeFile):
+    __slots__ = ()
+
+    def fsync(self) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+class ProcDirectory(Directory):
+    """The root of ``/proc``."""
+
+    __slots__ = ("_fixed", "_kernel")
+    st_mode = stat.S_IFDIR | 0o555
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        random = {"boot_id": ProcFile(lambda: f"{kernel.boot_id}\n")}
+        self._fixed: dict[str, Node] = {
+            "cmdline": ProcFile(lambda: f"{kernel.cmdline}\n"),
+            "consoles": ProcFile(lambda: "".join(map(_console, kernel.consoles))),
+            "meminfo": ProcFile(self._meminfo),
+            "modules": ProcFile(self._modules),
+            "mounts": Symlink("self/mounts"),
+            "swaps": ProcFile(lambda: _SWAPS + "".join(map(_swap, kernel.swaps))),
+            "sys": _folder(
+                {
+                    "kernel": _folder(
+                        {"osrelease": ProcFile(lambda: f"{kernel.release}\n"), "random": _folder(dict(random))}
+                    )
+                }
+            ),
+            "version": ProcFile(lambda: f"Linux version {kernel.release}\n"),
+        }
+
+    def lookup(self, name: str) -> Node | None:
+        if name == "self":
+            return Symlink(str(os.getpid()))
+        return self._fixed.get(name) or self._process(name)
+
+    def names(self) -> Iterable[str]:
+        pids = sorted({os.getpid(), *(process.pid for process in self._kernel.processes)})
+        return [*self._fixed, "self", *map(str, pids)]
+
+    def _process(self, name: str) -> Directory | None:
+        mounts = self._kernel.mounts
+        entries: dict[str, Node] = {
+            "mountinfo": ProcFile(lambda: _mountinfo(mounts)),
+            "mounts": ProcFile(lambda: "".join(map(_mount, mounts))),
+        }
+        process = next((each for each in self._kernel.processes if name == str(each.pid)), None)
+        if process is not None:
+            entries |= {
+                "cmdline": ProcFile(lambda: f"{process.name}\0"),
+                "comm": ProcFile(lambda: f"{process.name[:_COMMAND]}\n"),
+                "stat": ProcFile(lambda: _stat(process)),
+            }
+        elif name == str(os.getpid()):
+            entries |= {part: ProcFile(partial(_own, part)) for part in ("cmdline", "comm", "stat")}
+        else:
+            return None
+        return _folder(entries)
+
+    def _meminfo(self) -> str:
+        lines = [("MemTotal", _MEMORY), ("MemFree", _MEMORY), ("MemAvailable", _MEMORY)]
+        text = "".join(f"{name + ':':<16}{value:8} kB\n" for name, value in lines)
+        pages = self._kernel.huge_pages[0]
+        for name, value in [("Total", pages.total), ("Free", pages.free), ("Rsvd", 0), ("Surp", 0)]:
+            text += f"HugePages_{name + ':':<6}{value:8}\n"
+        held = sum(kind.size * kind.total for kind in self._kernel.huge_pages)
+        return text + f"Hugepagesize:   {pages.size:8} kB\nHugetlb:        {held:8} kB\n"
+
+    def _modules(self) -> str:
+        """Without the modules' sizes, which this machine does not have."""
+        lines = []
+        for module in reversed(self._kernel.modules.table.values()):
+            users = "".join(f"{name}," for name in module.holders) or "-"
+            lines.append(f"{module.name} 0 {module.refcnt} {users} Live {0:#018x}\n")
+        return "".join(lines)
+
+
+def _folder(entries: dict[str, Node]) -> StaticDirectory:
+    return StaticDirectory(entries, permissions=0o555)
+
+
+def _own(part: str) -> str:
+    with open(f"/proc/self/{part}", encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def _stat(process: ProcessEntry) -> str:
+    """Only the first fields and the start time (field 22, in ticks) have values of their own (``do_task_stat``)."""
+    fields = [str(process.pid), f"({process.name[:_COMMAND]})", "S", "1", *[str(process.pid)] * 2]
+    fields += ["0"] * (52 - len(fields))
+    fields[21] = str(process.pid)
+    return " ".join(fields) + "\n"
+
+
+def _options(entry: MountEntry) -> list[str]:
+    first, *others = (entry.super_options or entry.options.split(",")[0]).split(",")
+    return [first, *others]
+
+
+def _mount(entry: MountEntry) -> str:
+    options = [*entry.options.split(","), *_options(entry)[1:]]
+    source, point = entry.source.translate(_SPECIAL).replace("#", r"\043"), entry.mount_point.translate(_SPECIAL)
+    return f"{source} {point} {entry.fs_type} {','.join(options)} 0 0\n"
+
+
+def _mountinfo(mounts: list[MountEntry]) -> str:
+    """Numbers of mounts are their places in the list, from 21 on; the root's parent is 1 (``show_mountinfo``)."""
+    lines = []
+    for place, entry in enumerate(mounts):
+        parent, length = 1, -1
+        for number, other in enumerate(mounts[:place]):
+            below = other.mount_point.rstrip("/")
+            if len(below) > length and f"{entry.mount_point}/".startswith(f"{below}/"):
+                parent, length = 21 + number, len(below)
+        source = entry.source.translate(_SPECIAL).replace("#", r"\043")
+        lines.append(
+            f"{21 + place} {parent} {entry.major}:{entry.minor} {entry.root.translate(_SPECIAL)} "
+            f"{entry.mount_point.translate(_SPECIAL)} {entry.options} - {entry.fs_type} {source} "
+            f"{','.join(_options(entry))}\n"
+        )
+    return "".join(lines)
+
+
+_SWAPS = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+
+
+def _swap(entry: SwapEntry) -> str:
+    path = entry.path.translate(_SPECIAL)
+    kind = entry.kind if entry.kind == "partition" else "file\t"
+    size, used = (f"{value}\t" if value < 10_000_000 else f"{value}" for value in (entry.size, entry.used))
+    return f"{path}{' ' * max(1, 40 - len(path))}{kind}\t{size}\t{used}\t{entry.priority}\n"
+
+
+def _console(entry: ConsoleEntry) -> str:
+    flags = "".join(letter if letter in entry.flags else " " for letter in _FLAGS)
+    number = f" {entry.major:4}:{entry.minor}" if entry.major else ""
+    return f"{entry.name:<20} {entry.operations} ({flags}){number}\n"
