@@ -1,143 +1,162 @@
-"""A disk as sysfs shows it: the class ``block``, and what tells people that a device is in use as one.
+"""Disks and their partitions: the class ``block``, with the nodes in ``/dev`` by which what is on them can be read.
 
-The values are those of an idle disk of 512-byte sectors without a partition (``block/blk-sysfs.c``, ``genhd.c``).  No
-data can be reached through it, so there is no node in ``/dev``.
+The values of sysfs are those of an idle disk (``block/genhd.c``, ``block/partitions/core.c``).  A disk that a driver
+leaves is gone at once, whoever uses it: mounts stay, and find nothing below them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable, Mapping, Sequence
 
+from pyvfio_backends.software.linux.block_device import BlockDevice, BlockNode, Content
+from pyvfio_backends.software.linux.block_files import DISK, HARDWARE_QUEUE, IDLE, INFLIGHT, QUEUE, constants
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.kernel import Kernel
-from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory
+from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, Symlink
+from pyvfio_backends.software.medium.image import Image, Window
+from pyvfio_backends.software.medium.tables import SECTOR, Part
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["Disk", "add_disk", "letters", "remove_disk"]
+__all__ = ["BlockEntry", "Disk", "Medium", "Partition", "add_disk", "letters", "media", "remove_disk"]
 
 _FIRST_SEQUENCE = 9
 """The first disk's ``diskseq``: eight loop devices come before it."""
-_MINORS = 16
-
-_DISK: Mapping[str, str] = {
-    "alignment_offset": "0",
-    "cache_type": "write back",
-    "capability": "0",
-    "discard_alignment": "0",
-    "events": "",
-    "events_async": "",
-    "events_poll_msecs": "-1",
-    "ext_range": "256",
-    "hidden": "0",
-    "inflight": "       0        0",
-    "partscan": "1",
-    "range": "16",
-    "removable": "0",
-}
-_QUEUE: Mapping[str, str] = {
-    "add_random": "0",
-    "atomic_write_boundary_bytes": "0",
-    "atomic_write_max_bytes": "0",
-    "atomic_write_unit_max_bytes": "0",
-    "atomic_write_unit_min_bytes": "0",
-    "chunk_sectors": "0",
-    "dax": "0",
-    "discard_granularity": "512",
-    "discard_max_bytes": "2147483136",
-    "discard_max_hw_bytes": "2147483136",
-    "discard_zeroes_data": "0",
-    "dma_alignment": "511",
-    "fua": "0",
-    "hw_sector_size": "512",
-    "io_poll": "0",
-    "io_poll_delay": "-1",
-    "iostats": "1",
-    "logical_block_size": "512",
-    "max_discard_segments": "1",
-    "max_hw_sectors_kb": "2147483647",
-    "max_integrity_segments": "0",
-    "max_sectors_kb": "1280",
-    "max_segment_size": "4294967295",
-    "max_segments": "254",
-    "minimum_io_size": "512",
-    "nomerges": "0",
-    "nr_requests": "256",
-    "nr_zones": "0",
-    "optimal_io_size": "0",
-    "physical_block_size": "512",
-    "read_ahead_kb": "128",
-    "rotational": "1",
-    "rq_affinity": "1",
-    "scheduler": "[none] ",
-    "stable_writes": "0",
-    "virt_boundary_mask": "0",
-    "write_cache": "write back",
-    "write_same_max_bytes": "0",
-    "write_zeroes_max_bytes": "2147483136",
-    "zone_append_max_bytes": "0",
-    "zone_write_granularity": "0",
-    "zoned": "none",
-}
-_HARDWARE_QUEUE: Mapping[str, str] = {
-    "cpu_list": "0",
-    "nr_reserved_tags": "0",
-    "nr_tags": "256",
-}
-_EMPTY = frozenset({"events", "events_async"})
-_WRITABLE = frozenset(
-    {
-        "add_random",
-        "cache_type",
-        "discard_max_bytes",
-        "events_poll_msecs",
-        "io_poll",
-        "io_poll_delay",
-        "iostats",
-        "max_sectors_kb",
-        "nomerges",
-        "nr_requests",
-        "read_ahead_kb",
-        "rotational",
-        "rq_affinity",
-        "scheduler",
-        "stable_writes",
-        "write_cache",
-    }
-)
-_IDLE = (" " * 7 + "0 ") + " ".join([" " * 7 + "0"] * 16) + "\n"
+_EXTENDED_MAJOR = 259
+"""The major of partitions beyond the minors of their disk."""
 
 
-def _constant(name: str, text: str) -> Attribute:
-    shown = text if name in _EMPTY else f"{text}\n"
-    if name in _WRITABLE:
-        return Attribute(lambda: shown, lambda data: None)
-    return Attribute(lambda: shown)
+class Medium:
+    """What is on a disk, whatever it is called and whoever drives it: `parts`, and an image made when it is read."""
+
+    def __init__(self, make: Callable[[], Image], parts: Sequence[Part] = ()) -> None:
+        self._make = make
+        self._image: Image | None = None
+        self.parts = tuple(parts)
+
+    @property
+    def image(self) -> Image:
+        """All its bytes."""
+        if self._image is None:
+            self._image = self._make()
+        return self._image
 
 
-def _constants(table: Mapping[str, str]) -> dict[str, Node]:
-    return {name: _constant(name, text) for name, text in table.items()}
+def media(kernel: Kernel) -> dict[str, Medium]:
+    """The media of the machine by the names of the devices that have them (``0020:00:00.0``, ``0.0.013f``)."""
+    table: dict[str, Medium] = kernel.subsystems.setdefault("media", {})  # type: ignore[assignment]
+    return table
 
 
 class _Bdi(Device):
     """``/sys/devices/virtual/bdi/MAJOR:MINOR``: the write-back control of a disk."""
 
 
-class Disk(Device):
-    """A disk `name` of `sectors` 512-byte sectors with the device number `major`:`minor`, below the device `parent`."""
+class BlockEntry(Device):
+    """A device of the class ``block``: its `state`, and the `holders`, devices that stand on it."""
+
+    __slots__ = ("holders", "state")
 
     def __init__(
-        self, kernel: Kernel, parent: Device, name: str, major: int, minor: int, *, sectors: int, readonly: bool,
-        serial: str | None,
-    ) -> None:  # fmt: skip
+        self, kernel: Kernel, name: str, parent: Device | None, major: int, minor: int, state: BlockDevice
+    ) -> None:
         super().__init__(kernel, name, parent, cls=kernel.class_("block"))
         self.devnode = (major, minor, name)
+        self.state = state
+        self.holders: dict[str, Device] = {}
+
+    @property
+    def number(self) -> tuple[int, int]:
+        """Major and minor."""
+        major, minor, _ = self.devnode or (0, 0, "")
+        return major, minor
+
+    def _links_to(self, folder: str, devices: Mapping[str, str]) -> Directory:
+        here = f"{self.devpath}/{folder}"
+        return StaticDirectory({name: Symlink(os.path.relpath(path, here)) for name, path in devices.items()})
+
+    def attributes(self) -> dict[str, Node]:
+        """See `Device.attributes`: what disks and partitions have in common."""
+        return {
+            "alignment_offset": Attribute(lambda: "0\n"),
+            "discard_alignment": Attribute(lambda: "0\n"),
+            "holders": self._links_to("holders", {name: device.devpath for name, device in self.holders.items()}),
+            "inflight": Attribute(lambda: f"{INFLIGHT}\n"),
+            "ro": Attribute(lambda: f"{int(self.state.readonly)}\n"),
+            "stat": Attribute(lambda: IDLE),
+        }
+
+    def appear(self, *, quiet: bool) -> None:
+        """Make the node, then the directory, with an event."""
+        self.kernel.add_node(self.name, BlockNode(*self.number, self.state))
+        self.kernel.add_class_device(self, quiet=quiet)
+
+    def vanish(self) -> None:
+        """Remove the node and the directory."""
+        self.kernel.remove_node(self.name)
+        self.kernel.remove_class_device(self)
+
+
+class Partition(BlockEntry):
+    """A partition of `disk`."""
+
+    __slots__ = ("disk", "part")
+
+    def __init__(self, disk: Disk, part: Part, major: int, minor: int) -> None:
+        digit = disk.name[-1:].isdigit()
+        state = BlockDevice(
+            lambda: Window(disk.image(), part.start, part.size), whole=disk.state, readonly=disk.state.readonly
+        )
+        super().__init__(disk.kernel, f"{disk.name}{'p' if digit else ''}{part.number}", disk, major, minor, state)
+        self.disk = disk
+        self.part = part
+
+    def uevent_vars(self) -> list[tuple[str, str]]:
+        """See `Device.uevent_vars`."""
+        pairs = [("DEVTYPE", "partition"), ("DISKSEQ", str(self.disk.sequence)), ("PARTN", str(self.part.number))]
+        return [*pairs, ("PARTNAME", self.part.name)] if self.part.name else pairs
+
+    def attributes(self) -> dict[str, Node]:
+        """See `Device.attributes`."""
+        return {
+            **super().attributes(),
+            "partition": Attribute(lambda: f"{self.part.number}\n"),
+            "size": Attribute(lambda: f"{self.part.size // SECTOR}\n"),
+            "start": Attribute(lambda: f"{self.part.start // SECTOR}\n"),
+        }
+
+
+class Disk(BlockEntry):
+    """A disk `name` of `sectors` 512-byte sectors with the device number `major`:`minor`, below the device `parent`.
+
+    Its partitions up to number `minors` - 1 have the minors after its own; with 1 it has none.
+    """
+
+    __slots__ = ("bdi", "minors", "sectors", "sequence")
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        parent: Device | None,
+        name: str,
+        number: tuple[int, int],
+        content: Callable[[], Content],
+        *,
+        sectors: int,
+        minors: int = 1,
+        readonly: bool = False,
+    ) -> None:
+        super().__init__(kernel, name, parent, *number, BlockDevice(content, readonly=readonly))
         self.sectors = sectors
-        self.readonly = readonly
-        self.serial = serial
+        self.minors = minors
         self.sequence = _next_sequence(kernel)
-        self.bdi = _Bdi(kernel, f"{major}:{minor}", None, cls=kernel.class_("bdi"))
+        self.bdi = _Bdi(kernel, "{}:{}".format(*number), None, cls=kernel.class_("bdi"))
+
+    def image(self) -> Image:
+        """What its partitions are parts of."""
+        content = self.state.content
+        if not isinstance(content, Image):
+            raise TypeError(f"{self.name} has no image of its own")
+        return content
 
     def uevent_vars(self) -> list[tuple[str, str]]:
         """See `Device.uevent_vars`."""
@@ -149,18 +168,45 @@ class Disk(Device):
 
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
-        entries = _constants(_DISK)
-        entries |= {
+        return {
+            **super().attributes(),
+            **constants(DISK),
             "diskseq": Attribute(lambda: f"{self.sequence}\n"),
-            "holders": StaticDirectory(),
-            "mq": StaticDirectory({"0": StaticDirectory({**_constants(_HARDWARE_QUEUE), "cpu0": StaticDirectory()})}),
-            "queue": StaticDirectory(dict(_constants(_QUEUE))),
-            "ro": Attribute(lambda: f"{int(self.readonly)}\n"),
+            "ext_range": Attribute(lambda: f"{256 if self.minors > 1 else 1}\n"),
+            "partscan": Attribute(lambda: f"{int(self.minors > 1)}\n"),
+            "queue": StaticDirectory(dict(constants(QUEUE))),
+            "range": Attribute(lambda: f"{self.minors}\n"),
             "size": Attribute(lambda: f"{self.sectors}\n"),
             "slaves": StaticDirectory(),
-            "stat": Attribute(lambda: _IDLE),
         }
+
+    def partitions(self) -> list[Partition]:
+        """Its partitions."""
+        return [child for child in self.child_devices() if isinstance(child, Partition)]
+
+    def show_parts(self, parts: Sequence[Part], *, quiet: bool) -> None:
+        """Find these partitions (``blk_add_partitions``)."""
+        major, minor = self.number
+        for part in sorted(parts, key=lambda part: part.number):
+            if part.number < self.minors:
+                Partition(self, part, major, minor + part.number).appear(quiet=quiet)
+            else:
+                Partition(self, part, _EXTENDED_MAJOR, _next_extended(self.kernel)).appear(quiet=quiet)
+
+
+class HardwareDisk(Disk):
+    """A disk with hardware queues; `serial` is what virtio disks say (None: the driver has no such file)."""
+
+    __slots__ = ("serial",)
+    serial: str | None
+
+    def attributes(self) -> dict[str, Node]:
+        """See `Device.attributes`."""
+        entries = super().attributes()
+        queue = StaticDirectory({**constants(HARDWARE_QUEUE), "cpu0": StaticDirectory()})
+        entries["mq"] = StaticDirectory({"0": queue})
         if self.serial is not None:
+            entries["cache_type"] = Attribute(lambda: "write back\n", lambda data: None)
             entries["serial"] = Attribute(lambda: self.serial or "")
         return entries
 
@@ -170,6 +216,11 @@ def _next_sequence(kernel: Kernel) -> int:
     number = used if isinstance(used, int) else _FIRST_SEQUENCE
     kernel.subsystems["diskseq"] = number + 1
     return number
+
+
+def _next_extended(kernel: Kernel) -> int:
+    taken = {entry.number for entry in kernel.class_("block").devices.values() if isinstance(entry, BlockEntry)}
+    return next(minor for minor in range(len(taken) + 1) if (_EXTENDED_MAJOR, minor) not in taken)
 
 
 def letters(index: int) -> str:
@@ -182,33 +233,59 @@ def letters(index: int) -> str:
     return text
 
 
+def _reserved(kernel: Kernel) -> set[str]:
+    """The names of disks that are gone while somebody uses them still."""
+    names: set[str] = kernel.subsystems.setdefault("disk names in use", set())  # type: ignore[assignment]
+    return names
+
+
 def add_disk(
     parent: Device,
     prefix: str,
     major: int,
+    medium: Medium,
     *,
     sectors: int,
+    minors: int = 16,
+    index: int | None = None,
     readonly: bool = False,
     serial: str | None = None,
     quiet: bool = False,
 ) -> Disk:
-    """Add the disk PREFIX + letters, the first that is free; its bdi comes first, then the disk."""
+    """Add the disk PREFIX + letters, the first that is free unless `index` says which; its bdi comes first, then the
+    disk, then its partitions.
+    """
     kernel = parent.kernel
-    disks = kernel.class_("block").devices
-    index = 0
-    while f"{prefix}{letters(index)}" in disks:
-        index += 1
-    disk = Disk(
-        kernel, parent, f"{prefix}{letters(index)}", major, index * _MINORS, sectors=sectors, readonly=readonly,
-        serial=serial,
-    )  # fmt: skip
+    if index is None:
+        index = 0
+        taken = kernel.class_("block").devices.keys() | _reserved(kernel)
+        while f"{prefix}{letters(index)}" in taken:
+            index += 1
+    disk = HardwareDisk(
+        kernel,
+        parent,
+        f"{prefix}{letters(index)}",
+        (major, index * minors),
+        lambda: medium.image,
+        sectors=sectors,
+        minors=minors,
+        readonly=readonly,
+    )
+    disk.serial = serial
     kernel.add_class_device(disk.bdi, quiet=quiet)
-    kernel.add_class_device(disk, quiet=quiet)
+    disk.appear(quiet=quiet)
+    disk.show_parts(medium.parts, quiet=quiet)
     return disk
 
 
 def remove_disk(disk: Disk) -> None:
-    """Remove a disk, its bdi first."""
-    kernel = disk.kernel
+    """Remove a disk: its partitions first, then its bdi.  Who has it open or mounted keeps something dead."""
+    kernel, name = disk.kernel, disk.name
+    disk.state.gone = True
+    for partition in disk.partitions():
+        partition.vanish()
     kernel.remove_class_device(disk.bdi)
-    kernel.remove_class_device(disk)
+    disk.vanish()
+    if disk.state.users:
+        _reserved(kernel).add(name)
+        disk.state.forgotten = lambda: _reserved(kernel).discard(name)

@@ -16,16 +16,20 @@ Sources: ``drivers/s390/virtio/virtio_ccw.c``, ``drivers/s390/char/raw3270.c``, 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from functools import partial
 
 from pyvfio.css.ccw import NO_FLAGS, Ccw
-from pyvfio_backends.software.linux.block import Disk, add_disk, remove_disk
+from pyvfio_backends.software.linux.block import Disk, Medium, add_disk, media, remove_disk
 from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.io_subchannel import run_program
-from pyvfio_backends.software.linux.vfs import Attribute
+from pyvfio_backends.software.linux.vfs import Attribute, fail
 from pyvfio_backends.software.linux.virtio import VirtioDevice, virtio_bus
+from pyvfio_backends.software.medium.image import Image
+from pyvfio_backends.software.medium.tables import DASD_TRACK, SECTOR, write_dasd
+from pyvfio_backends.software.usage_disks import DASD_CYLINDERS, DASD_HEADS
 
 __all__ = ["ALWAYS", "DRIVERS"]
 
@@ -36,8 +40,7 @@ _SENSED_FEATURES: dict[int, tuple[int, ...]] = {2: (2, 4, 6, 9, 10, 11, 13, 14),
 _READ_ONLY = 5
 _TTY_MAJOR, _FULL_SCREEN_MAJOR = 227, 228
 _DASD_MAJOR = 94
-_DASD_BLOCK = 4 * 1024
-_SECTOR = 512
+_DASD_MINORS = 4
 
 
 class _VirtioCcwDriver(CcwDriver):
@@ -147,15 +150,34 @@ class _DasdEckdDriver(CcwDriver):
 
     def show(self, device: CcwDevice, *, quiet: bool) -> None:
         """See `CcwDriver.show`."""
-        cylinders, heads, blocks = 30051, 15, 12
+        kernel = self.kernel
+        size = DASD_CYLINDERS * DASD_HEADS * DASD_TRACK
+        volser = str(device.options.get("volser", "0X3F3F"))
+
+        def label() -> Image:
+            image = Image(size)
+            write_dasd(image, volser, ())
+            return image
+
+        # dasd_add_busid: a device keeps its number, and so its name, for good
+        numbers: dict[str, int] = kernel.subsystems.setdefault("dasd numbers", {})  # type: ignore[assignment]
         add_disk(
             device,
             "dasd",
             _DASD_MAJOR,
-            sectors=cylinders * heads * blocks * _DASD_BLOCK // _SECTOR,
+            media(kernel).setdefault(device.name, Medium(label)),
+            sectors=size // SECTOR,
+            minors=_DASD_MINORS,
+            index=numbers.setdefault(device.name, len(numbers)),
             readonly=True,
             quiet=quiet,
         )
+
+    def set_offline(self, device: CcwDevice) -> None:
+        """See `CcwDriver.set_offline`.  Raise OSError EBUSY while anybody uses the disk (dasd_generic_set_offline)."""
+        if any(isinstance(child, Disk) and child.state.users for child in device.child_devices()):
+            raise fail(errno.EBUSY)
+        super().set_offline(device)
 
     def hide(self, device: CcwDevice) -> None:
         """See `CcwDriver.hide`."""

@@ -5,11 +5,12 @@ Feature numbers are those of the Virtual I/O Device specification; each driver l
 
 from __future__ import annotations
 
-from pyvfio_backends.software.linux.block import Disk, add_disk, remove_disk
+from pyvfio_backends.software.linux.block import Disk, Medium, add_disk, media, remove_disk
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.net import Interface, add_interface, remove_interface
 from pyvfio_backends.software.linux.vfs import Attribute, Node
 from pyvfio_backends.software.linux.virtio import VirtioBus, VirtioDevice, VirtioDriver
+from pyvfio_backends.software.medium.image import Image
 
 __all__ = ["VIRTIO_BLK", "VIRTIO_CONSOLE", "VIRTIO_NET", "VIRTIO_P9", "VIRTIO_RNG", "register_drivers"]
 
@@ -26,14 +27,18 @@ _SECTOR = 512
 
 
 class _BlockDriver(VirtioDriver):
+    # What is on a disk belongs to the device: it is the same when the disk comes back under another name.
     def populate(self, device: VirtioDevice, *, quiet: bool) -> None:
-        size = device.options.get("size", 0)
+        said = device.options.get("size", 0)
+        size = said if isinstance(said, int) else 0
         serial = device.options.get("serial", "")
+        transport = device.parent.name if device.parent is not None else device.name
         add_disk(
             device,
             "vd",
             _DISK_MAJOR,
-            sectors=size // _SECTOR if isinstance(size, int) else 0,
+            media(self.kernel).setdefault(transport, Medium(lambda: Image(size))),
+            sectors=size // _SECTOR,
             readonly=bool(device.options.get("readonly")),
             serial=serial if isinstance(serial, str) else "",
             quiet=quiet,
