@@ -65,23 +65,14 @@ class Acting:
     wait: float | None
     begun: bool = False
 
-    def carry_out(self, plan: Plan, **more: object) -> bool:
+    def carry_out(self, plan: Plan, *, journaled: bool = True, **more: object) -> bool:
         """Show `plan` and do it; with ``--json`` print it as one document, with `more` keys.
 
         Whether something was done is returned.  Raise what `run` raises.
         """
         if not self.as_json:
             show_plan(plan, self.force)
-        if not self.dry_run:
-            with _terminated():
-                run(
-                    plan,
-                    watcher(self.as_json, self.begin),
-                    force=self.force,
-                    journal=journal_directory(),
-                    deadline=self.deadline,
-                    wait=self.wait,
-                )
+        self.do(plan, journaled=journaled)
         if self.as_json:
             print_json({**plan.as_dict(), "done": not self.dry_run, **more})
         if self.dry_run:
@@ -91,6 +82,23 @@ class Acting:
             with contextlib.suppress(OSError):
                 click.echo(click.style("done", fg="green") + f": {plan.title}")
         return not self.dry_run and bool(plan.steps)
+
+    def do(self, plan: Plan, *, journaled: bool = True, quiet: bool = False) -> None:
+        """Do `plan`, unless nothing shall be done, with progress unless `quiet`.  Raise what `run` raises.
+
+        Without a journal (for another file system than the host's) a killed run cannot be undone.
+        """
+        if self.dry_run:
+            return
+        with _terminated():
+            run(
+                plan,
+                watcher(self.as_json or quiet, self.begin),
+                force=self.force,
+                journal=journal_directory() if journaled else None,
+                deadline=self.deadline,
+                wait=self.wait,
+            )
 
     def begin(self) -> None:
         """A step was begun."""

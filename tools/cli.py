@@ -19,11 +19,15 @@ from pyvfio.errors import Misuse, PyvfioError, from_oserror
 __all__ = ["COMMANDS", "EXIT_CODES", "main"]
 
 COMMANDS = {
+    "apply": "pyvfio_tools.persistent:apply_",
     "bind": "pyvfio_tools.bind:bind",
     "ccw": "pyvfio_tools.channel:ccw",
     "completion": "pyvfio_tools.completion:completion",
+    "define": "pyvfio_tools.persistent:define",
+    "defined": "pyvfio_tools.persistent:defined",
     "demo": "pyvfio_tools.demo:demo",
     "doctor": "pyvfio_tools.doctor:doctor",
+    "install-units": "pyvfio_tools.persistent:install_units",
     "list": "pyvfio_tools.listing:list_",
     "lscss": "pyvfio_tools.lscss:lscss",
     "machines": "pyvfio_tools.machines:machines",
@@ -34,25 +38,31 @@ COMMANDS = {
     "restore": "pyvfio_tools.restore:restore_",
     "show": "pyvfio_tools.show:show",
     "unbind": "pyvfio_tools.bind:unbind",
+    "undefine": "pyvfio_tools.persistent:undefine",
 }
 """Subcommand -> where its function lives."""
 
 SHORT = {
+    "apply": "make active what is persistent, now or at boot",
     "bind": "give devices to a VFIO driver",
     "ccw": "take a channel device for a guest, or give it back",
     "completion": "print a completion script for bash, zsh or fish",
+    "define": "make drivers and mediated devices persistent, in the files of driverctl and mdevctl",
+    "defined": "what is persistent beside what is active",
     "demo": "the main job on the software machine, step by step",
     "doctor": "is this host ready for VFIO, and what to do if not",
+    "install-units": "write a udev rule and systemd units that apply what is persistent",
     "list": "devices that VFIO can take, with drivers and groups",
     "lscss": "subchannels, in the table format of s390-tools",
     "machines": "the software machines that --machine takes",
-    "mdev": "mediated devices: types, create, remove, list",
+    "mdev": "mediated devices: types, create, remove, define, attributes, list",
     "monitor": "uevents as they happen",
     "plan": "what a command would do: facts, findings, steps and inverses",
     "release": "give devices back to the kernel's own drivers",
     "restore": "undo what a killed run left",
     "show": "all facts of one device",
     "unbind": "take devices away from their driver",
+    "undefine": "remove what is persistent",
 }
 
 EXIT_CODES = {

@@ -12,11 +12,16 @@ from pyvfio_tools.acting import PLANNING
 __all__ = ["plan"]
 
 VERBS = {
+    "apply": "pyvfio_tools.persistent:apply_",
     "bind": "pyvfio_tools.bind:bind",
     "ccw-give-back": "pyvfio_tools.channel:give_back",
     "ccw-take": "pyvfio_tools.channel:take",
+    "define": "pyvfio_tools.persistent:define",
+    "mdev-create": "pyvfio_tools.mdev:create",
+    "mdev-remove": "pyvfio_tools.mdev:remove",
     "release": "pyvfio_tools.bind:release",
     "unbind": "pyvfio_tools.bind:unbind",
+    "undefine": "pyvfio_tools.persistent:undefine",
 }
 """Verb -> the command that does it."""
 

@@ -6,6 +6,8 @@ driverctl(8), and the functions ``save_override`` and ``load-override`` of the s
 
 from __future__ import annotations
 
+import re
+
 from pyvfio.address import DeviceNumber, MdevUuid, PciAddress, SubchannelId
 from pyvfio.errors import BadAddress, Misuse
 from pyvfio.files import HostFiles
@@ -18,6 +20,7 @@ DIRECTORY = "/etc/driverctl.d"
 _DASHED = ("fsl-mc",)
 """Buses with driver_override whose names have a dash themselves (``drivers/bus/fsl-mc``)."""
 
+_BUS = re.compile(r"[a-z][a-z0-9_-]*\Z")
 _ADDRESSES: dict[str, type[PciAddress] | type[SubchannelId] | type[DeviceNumber] | type[MdevUuid]] = {
     "pci": PciAddress,
     "css": SubchannelId,
@@ -41,7 +44,7 @@ def parse_name(name: str) -> tuple[str, str] | None:
     """
     bus = next((bus for bus in _DASHED if name.startswith(f"{bus}-")), name.partition("-")[0])
     address = name[len(bus) + 1 :]
-    if not bus or not address:
+    if _BUS.match(bus) is None or not address or _is_uuid(name):
         return None
     kind = _ADDRESSES.get(bus)
     try:
@@ -50,6 +53,14 @@ def parse_name(name: str) -> tuple[str, str] | None:
     except BadAddress:
         return None
     return (bus, address) if known and not address.endswith("~") else None
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        MdevUuid.parse(text)
+    except BadAddress:
+        return False
+    return True
 
 
 class DriverFiles:
