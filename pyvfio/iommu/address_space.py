@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -85,10 +86,14 @@ class AddressSpace:
 
     Mappings belong to the address space and outlive the devices in it.  The kernel drops all mappings of a container
     when its last group leaves; they are made again when a group comes back.  `close` removes all mappings.
+
+    `gone` says whether the kernel has dropped them because the devices were taken away (a program that lets go of a
+    device on another thread): then there is nothing to unmap.
     """
 
-    def __init__(self, table: IommuTable, backend: Backend) -> None:
+    def __init__(self, table: IommuTable, backend: Backend, *, gone: Callable[[], bool] = lambda: False) -> None:
         self.table = table
+        self._gone = gone
         self._backend = backend
         self._allocator: IovaAllocator | None = None
         self._mappings: SortedDict[int, Mapping] = SortedDict()
@@ -179,7 +184,12 @@ class AddressSpace:
         if not self._present or self._closed:
             self._forget(iova, length, length)  # the kernel has dropped it already
             return length
-        done = self.table.unmap(iova, length)
+        try:
+            done = self.table.unmap(iova, length)
+        except PyvfioError:
+            if not (self._gone() or self._closed):
+                raise
+            done = length
         self._forget(iova, length, done)
         if done != length:
             raise PartialUnmap("unmap DMA", f"{self.table.name} IOVA {iova:#x}", asked=length, done=done)
@@ -228,7 +238,11 @@ class AddressSpace:
         self._closed = True
         try:
             if self._mappings and self._present:
-                self.unmap_all()
+                try:
+                    self.unmap_all()
+                except PyvfioError:
+                    if not self._gone():
+                        raise
         finally:
             self._mappings.clear()
             self.table.close()

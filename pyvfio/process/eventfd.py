@@ -9,7 +9,7 @@ import select
 import time
 from typing import Self
 
-from pyvfio.errors import Timeout
+from pyvfio.errors import Misuse, Timeout
 
 __all__ = ["EventFd", "EventFdReference"]
 
@@ -19,6 +19,7 @@ class EventFd:
 
     def __init__(self, initial: int = 0) -> None:
         self._fd = os.eventfd(initial, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._waiting = 0
 
     def fileno(self) -> int:
         """The descriptor (-1 after `close`), for `select`, `selectors` and `asyncio`."""
@@ -32,13 +33,22 @@ class EventFd:
             return 0
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait up to `timeout` seconds (None: for ever) and take the count.  Raise `Timeout`."""
+        """Wait up to `timeout` seconds (None: for ever) and take the count.
+
+        Raise `Timeout`, or `Misuse` when another thread closes it meanwhile.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            poller.poll(None if left is None else left * 1000)
+            self._waiting += 1
+            try:
+                poller.poll(None if left is None else left * 1000)
+            finally:
+                self._waiting -= 1
+            if self._fd < 0:
+                raise Misuse("wait for interrupt", cause="it was disabled meanwhile")
             count = self.read()
             if count:
                 return count
@@ -53,6 +63,8 @@ class EventFd:
         """Free the descriptor; a second call does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            if self._waiting:
+                os.eventfd_write(fd, 1)  # whoever waits on another thread is woken before the descriptor is gone
             os.close(fd)
 
     def __enter__(self) -> Self:

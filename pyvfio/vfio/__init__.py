@@ -8,6 +8,7 @@ from pyvfio.vfio.group import Group
 from pyvfio.vfio.irq import Irq
 from pyvfio.vfio.opening import open_device
 from pyvfio.vfio.region import MappedArea, Region
+from pyvfio.vfio.request import RequestWatch
 
 __all__ = [
     "Cdev",
@@ -19,5 +20,6 @@ __all__ = [
     "Irq",
     "MappedArea",
     "Region",
+    "RequestWatch",
     "open_device",
 ]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from typing import TYPE_CHECKING, Self
+from uuid import UUID
 
 from pyvfio import causes
 from pyvfio.abi import vfio as abi
+from pyvfio.abi.vfio_later import VFIO_DEVICE_BIND_FLAG_TOKEN, DeviceBindIommufdToken
 from pyvfio.call import Call
 from pyvfio.errors import DeviceBusy, KernelRefused, Misuse, NotAvailable, PyvfioError
 from pyvfio.iommu.address_space import AddressSpace
 from pyvfio.iommu.iommufd import IoasTable, Iommufd
 from pyvfio.node import open_node
 from pyvfio.sysfs_device import SysfsDevice
+from pyvfio.vfio.token import token_refused
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
@@ -63,13 +67,37 @@ class Cdev:
         """The descriptor (-1 after `close`)."""
         return self._fd
 
-    def bind(self, iommufd: Iommufd) -> int:
-        """Give the device to an iommufd; its number there.  Raise `DeviceBusy` while its group is open."""
+    def bind(self, iommufd: Iommufd, *, token: UUID | None = None) -> int:
+        """Give the device to an iommufd; its number there.  `token` is its VF token, which kernels before 6.17 refuse.
+
+        Raise `DeviceBusy` while its group is open, `PermissionDenied` when a token is needed or wrong.
+        """
+        if token is not None:
+            return self._bind_with(iommufd, token)
         argument = abi.DeviceBindIommufd.sized(iommufd=iommufd.fileno())
         try:
             self._call("bind device to iommufd", abi.VFIO_DEVICE_BIND_IOMMUFD, argument)
         except KernelRefused as error:
             raise self._refused(error) from error
+        self.bound = True
+        return int(argument.out_devid)
+
+    def _bind_with(self, iommufd: Iommufd, token: UUID) -> int:
+        given = ctypes.create_string_buffer(token.bytes, len(token.bytes))
+        argument = DeviceBindIommufdToken.sized(
+            flags=VFIO_DEVICE_BIND_FLAG_TOKEN, iommufd=iommufd.fileno(), token_uuid_ptr=ctypes.addressof(given)
+        )
+        try:
+            self._call("bind device to iommufd with a VF token", abi.VFIO_DEVICE_BIND_IOMMUFD, argument)
+        except PyvfioError as error:
+            physical = self._sysfs.link_name(f"/sys/bus/pci/devices/{self.name}/physfn")
+            why = token_refused(error.errno, self.name, physical, given=True)
+            step = why.next_step
+            if error.errno == errno.EINVAL:
+                step += '; kernels before 6.17 take one by the group only (way="group")'
+            raise type(error)(
+                error.operation, self.name, path=self.path, errno=error.errno, cause=why.sentence, next_step=step
+            ) from error
         self.bound = True
         return int(argument.out_devid)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from pyvfio.abi import vfio as abi
 from pyvfio.call import Call
-from pyvfio.errors import Misuse, NotAvailable
+from pyvfio.errors import Misuse, NotAvailable, PyvfioError
 from pyvfio.iommu.address_space import AddressSpace
 from pyvfio.iommu.type1 import PREFERENCE, Type1Table
 from pyvfio.node import open_node
@@ -98,7 +98,7 @@ class Container:
 
         With the last group the kernel drops the IOMMU and all mappings; the address space remembers them.
         """
-        group.unset_container()
+        _take_out(group)
         self._groups.remove(group)
         if self._space is None:
             return
@@ -121,7 +121,7 @@ class Container:
                 self._call("set IOMMU", abi.VFIO_SET_IOMMU, number)
                 self._type = (number, its_version)
                 table = Type1Table(self._call, its_version, unmaps_all=self.supports(abi.VFIO_UNMAP_ALL))
-                self._space = AddressSpace(table, self.backend)
+                self._space = AddressSpace(table, self.backend, gone=self._gone)
                 return self._space
         raise NotAvailable(
             "set IOMMU",
@@ -129,6 +129,10 @@ class Container:
             cause=f"the kernel offers {', '.join(one.name for one in self.extensions()) or 'nothing'}",
             next_step="modprobe vfio_iommu_type1",
         )
+
+    def _gone(self) -> bool:
+        """Whether the devices of all groups have left VFIO: the kernel has dropped the IOMMU then."""
+        return bool(self._groups) and all(group.gone for group in self._groups)
 
     def close(self) -> None:
         """Remove the mappings, take the groups out, close the descriptor; a second call does nothing."""
@@ -140,7 +144,7 @@ class Container:
                 self._space.close()
             for group in list(self._groups):
                 if group.fileno() >= 0:
-                    group.unset_container()
+                    _take_out(group)
             self._groups.clear()
         finally:
             self._call.close()
@@ -150,3 +154,12 @@ class Container:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _take_out(group: Group) -> None:
+    """Take a group out of its container, unless the kernel has done that already."""
+    try:
+        group.unset_container()
+    except PyvfioError:
+        if not group.gone:
+            raise

@@ -2,7 +2,7 @@
 
 Closing order, which `Device.close` keeps and the tests check:
 
-1. interrupts are disabled and their eventfds closed;
+1. nobody watches for requests any more; interrupts are disabled and their eventfds closed;
 2. mappings of regions are undone;
 3. the device's descriptor is closed: the kernel stops the device and its DMA;
 4. what was opened for this device only: the address space's mappings, then the group leaves the container, group and
@@ -14,20 +14,26 @@ So no memory is unmapped under a device that still runs.  `DmaBuffer`s are close
 
 from __future__ import annotations
 
+import errno
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
+from uuid import UUID
 
 from pyvfio.abi import vfio as abi
 from pyvfio.abi.layout import Capability
+from pyvfio.abi.vfio_feature import VFIO_DEVICE_FEATURE_PCI_VF_TOKEN
 from pyvfio.backend import Backend
 from pyvfio.call import Call, read_info
-from pyvfio.errors import KernelRefused, Misuse
+from pyvfio.errors import KernelRefused, Misuse, PyvfioError
 from pyvfio.iommu.address_space import AddressSpace
 from pyvfio.vfio.feature import Features
 from pyvfio.vfio.irq import Irq
 from pyvfio.vfio.region import Region
+from pyvfio.vfio.request import RequestWatch
+from pyvfio.vfio.token import vf_token
 
 if TYPE_CHECKING:
     from pyvfio.pci.config import ConfigSpace
@@ -44,6 +50,14 @@ _KINDS = {
     abi.DeviceFlags.FSL_MC: "fsl-mc",
     abi.DeviceFlags.CDX: "cdx",
 }
+
+
+_REQUEST = {
+    "pci": abi.VFIO_PCI_REQ_IRQ_INDEX,
+    "ccw": abi.VFIO_CCW_REQ_IRQ_INDEX,
+    "ap": abi.VFIO_AP_REQ_IRQ_INDEX,
+}
+"""Kind of device -> its request interrupt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,9 @@ class Device:
         self._regions: dict[int, Region] = {}
         self._irqs: dict[int, Irq] = {}
         self._facts: DeviceFacts | None = None
+        self._watch: RequestWatch | None = None
+        self._closing = threading.Lock()
+        self._closed = threading.Event()
         self.feature = Features(self._call)
 
     def fileno(self) -> int:
@@ -187,7 +204,47 @@ class Device:
                 found.append(irq)
         return found
 
+    @property
+    def request(self) -> Irq | None:
+        """The interrupt by which the kernel asks for the device back, None when the device has none.
+
+        It can be polled as any other; `on_request` watches it on a thread.
+        """
+        index = _REQUEST.get(self.kind)
+        return self.irq(index) if index is not None and index < self.info.num_irqs and self._has_irq(index) else None
+
+    def on_request(self, callback: Callable[[Device], None]) -> RequestWatch:
+        """Call `callback` with this device when the kernel asks for it back, on a thread of its own, until `close`.
+
+        ``device.on_request(Device.close)`` lets go, so that an unbind ends; so does ``open_device(let_go=True)``.  What
+        other threads do with the device then fails with `Misuse`.  Raise `Misuse` when the device has no such
+        interrupt, when it is enabled already, or when it is watched.
+        """
+        irq = self.request
+        if irq is None:
+            raise Misuse("watch for requests", self.name, cause=f"a {self.kind} device has no request interrupt here")
+        self._watch = RequestWatch(self, irq, callback)
+        return self._watch
+
     # the rest
+
+    def set_vf_token(self, token: UUID | str) -> None:
+        """Set the VF token of a physical function: who opens one of its virtual functions must give it.
+
+        Raise `Misuse` for a device that is no physical function of vfio-pci (ENOTTY), `BadAddress` for a bad token.
+        """
+        value = vf_token(token)
+        try:
+            self.feature.set(VFIO_DEVICE_FEATURE_PCI_VF_TOKEN, value.bytes)
+        except PyvfioError as error:
+            if error.errno == errno.ENOTTY:
+                raise Misuse(
+                    "set VF token",
+                    self.name,
+                    errno=error.errno,
+                    cause="it is no physical function whose virtual functions vfio-pci would guard",
+                ) from error
+            raise
 
     def reset(self) -> None:
         """Reset the device.  Raise `Misuse` when it has no reset, else the class for the errno."""
@@ -203,17 +260,29 @@ class Device:
         return ZpciFacts.from_capabilities(self.info.capabilities)
 
     def close(self) -> None:
-        """Close in the order of the module; a second call does nothing.  What fails does not keep the rest open."""
-        fd, self._fd = self._fd, -1
+        """Close in the order of the module.  What fails does not keep the rest open.
+
+        A second call does nothing; while another thread closes, it waits for the end of that.
+        """
+        with self._closing:
+            fd, self._fd = self._fd, -1
+        watch = self._watch
         if fd < 0:
+            if watch is None or not watch.is_here:
+                self._closed.wait()
             return
-        with self._resources, ExitStack() as first:
-            first.callback(self._close_fd)
-            first.callback(self._call.end)
-            for region in self._regions.values():
-                first.callback(region.close)
-            for irq in self._irqs.values():
-                first.callback(irq.close)
+        try:
+            if watch is not None:
+                watch.stop()
+            with self._resources, ExitStack() as first:
+                first.callback(self._close_fd)
+                first.callback(self._call.end)
+                for region in self._regions.values():
+                    first.callback(region.close)
+                for irq in self._irqs.values():
+                    first.callback(irq.close)
+        finally:
+            self._closed.set()
 
     def __enter__(self) -> Self:
         return self

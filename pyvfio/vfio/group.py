@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from array import array
 from typing import TYPE_CHECKING, Self
+from uuid import UUID
 
 from pyvfio import causes
 from pyvfio.abi import vfio as abi
@@ -12,6 +13,7 @@ from pyvfio.call import Call
 from pyvfio.errors import PyvfioError
 from pyvfio.groups import IommuGroup
 from pyvfio.node import open_node
+from pyvfio.vfio.token import token_refused
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
@@ -29,6 +31,7 @@ class Group:
     def __init__(self, host: Host, number: int) -> None:
         self.number = number
         self.backend = host.backend
+        self._sysfs = host.sysfs
         self.iommu_group = IommuGroup(host.sysfs, number)
         self.container: Container | None = None
         name, node = f"group {number}", self.iommu_group.node
@@ -49,6 +52,15 @@ class Group:
     def viable(self) -> bool:
         """Whether the kernel finds it viable."""
         return bool(self.status() & abi.GroupFlags.VIABLE)
+
+    @property
+    def gone(self) -> bool:
+        """Whether its last device has left VFIO while it was open; it is in no container any more then."""
+        try:
+            self.status()
+        except PyvfioError as error:
+            return error.errno == errno.ENODEV
+        return False
 
     def attach(self, container: Container) -> None:
         """The same as ``container.attach(group)``."""
@@ -73,12 +85,26 @@ class Group:
         self._call("take group out of container", abi.VFIO_GROUP_UNSET_CONTAINER)
         self.container = None
 
-    def open_device(self, name: str) -> int:
-        """A new descriptor of the member called `name`; it belongs to the caller.
+    def open_device(self, name: str, *, token: UUID | None = None) -> int:
+        """A new descriptor of the member called `name`; it belongs to the caller.  `token` is its VF token.
 
-        Raise the class for the errno: ENODEV when no VFIO driver has it, EINVAL before the container has an IOMMU.
+        Raise the class for the errno: ENODEV when no VFIO driver has it, EINVAL before the container has an IOMMU;
+        `PermissionDenied` when a VF token is needed or wrong, EINVAL when none is wanted.
         """
-        return self._call(f"open device {name}", abi.VFIO_GROUP_GET_DEVICE_FD, bytearray(name.encode() + b"\0"))
+        words = name if token is None else f"{name} vf_token={token}"
+        try:
+            return self._call(f"open device {name}", abi.VFIO_GROUP_GET_DEVICE_FD, bytearray(words.encode() + b"\0"))
+        except PyvfioError as error:
+            physical = self._sysfs.link_name(f"/sys/bus/pci/devices/{name}/physfn")
+            why = token_refused(error.errno, name, physical, given=token is not None)
+            if not why.sentence or (error.errno == errno.EINVAL and not self._has_iommu):
+                raise
+            error.cause, error.next_step = why.sentence, why.next_step
+            raise
+
+    @property
+    def _has_iommu(self) -> bool:
+        return self.container is not None and self.container.has_space
 
     def close(self) -> None:
         """Leave the container and close the descriptor; a second call does nothing."""

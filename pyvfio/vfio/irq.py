@@ -124,13 +124,18 @@ class Irq:
         return self._event(vector).read()
 
     def wait(self, timeout: float | None = None, vector: int = 0) -> int:
-        """Wait up to `timeout` seconds (None: for ever) and take the count.  Raise `Timeout` or `Misuse`."""
+        """Wait up to `timeout` seconds (None: for ever) and take the count.
+
+        Raise `Timeout`, or `Misuse`: it is not enabled, or another thread disables it meanwhile.
+        """
         event = self._event(vector)
         try:
             with explained("wait for interrupt", self._name):
                 return event.wait(timeout)
         except Timeout as error:
             raise Timeout("wait for interrupt", self._name, cause=error.cause) from None
+        except Misuse as error:
+            raise Misuse("wait for interrupt", self._name, cause=error.cause) from None
 
     async def wait_async(self, timeout: float | None = None, vector: int = 0) -> int:
         """As `wait`, without blocking the event loop; one task at a time may await a vector.

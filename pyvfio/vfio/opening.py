@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from pyvfio.address import Address
 from pyvfio.call import Call
@@ -16,6 +17,7 @@ from pyvfio.vfio.cdev import Cdev, cdev_node
 from pyvfio.vfio.container import Container
 from pyvfio.vfio.device import Device
 from pyvfio.vfio.group import Group
+from pyvfio.vfio.token import vf_token as parse_token
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
@@ -31,6 +33,8 @@ def open_device(
     *,
     way: str = "auto",
     space: AddressSpace | Container | None = None,
+    vf_token: UUID | str | None = None,
+    let_go: bool = False,
 ) -> Device:
     """Open a device that a VFIO driver has; for a channel device, its mediated device.
 
@@ -39,24 +43,48 @@ def open_device(
     iommufd way cannot be opened for lack of permission the group is tried.  `space` shares an address space: a
     `Container` (way group) or the `AddressSpace` of another device; without it the device gets its own.
 
+    `vf_token` is the secret of a physical function whose virtual functions vfio-pci guards (`pyvfio.vfio.token`); with
+    ``auto`` the group is taken then, which is the way that every kernel knows for it.  With `let_go` the device is
+    closed when the kernel asks for it back, so that an unbind ends (`Device.on_request`, on a thread of its own).
+
     Raise `NoSuchDevice`, `NotAvailable` (no VFIO driver has it), `DeviceBusy` (who has it), `PermissionDenied` (owner
-    and mode of the node), `Misuse` for a wrong `way`, or the class for the errno.
+    and mode of the node, or a VF token that is missing or wrong), `Misuse` for a wrong `way` or a device that cannot be
+    asked back, `BadAddress` for a token that is no UUID, or the class for the errno.
     """
+    opened = _open(host, device, way, space, None if vf_token is None else parse_token(vf_token))
+    if let_go:
+        try:
+            opened.on_request(Device.close)
+        except BaseException:
+            opened.close()
+            raise
+    return opened
+
+
+def _open(
+    host: Host,
+    device: str | Address | SysfsDevice,
+    way: str,
+    space: AddressSpace | Container | None,
+    token: UUID | None,
+) -> Device:
     if way not in WAYS:
         raise Misuse("open device", str(device), cause=f"way is one of {', '.join(WAYS)}, not {way!r}")
     target = _target(host.device(device) if not isinstance(device, SysfsDevice) else device)
     node, no_node = cdev_node(target)
     if space is not None:
-        return _shared(host, target, space)
+        return _shared(host, target, space, token)
+    if way == "auto" and token is not None:
+        return _by_group(host, target, None, "a VF token is given by the group", token)
     if way == "iommufd" or (way == "auto" and node):
         why = "asked for" if way == "iommufd" else f"{node} and /dev/iommu are there; groups are the older way"
         try:
-            return _by_iommufd(host, target, None, why)
+            return _by_iommufd(host, target, None, why, token)
         except PermissionDenied as error:
             if way == "iommufd":
                 raise
             no_node = f"{error.path}: {error.errno_name}"
-    return _by_group(host, target, None, "asked for" if way == "group" else f"no iommufd: {no_node}")
+    return _by_group(host, target, None, "asked for" if way == "group" else f"no iommufd: {no_node}", token)
 
 
 def _target(device: SysfsDevice) -> SysfsDevice:
@@ -83,15 +111,15 @@ def _target(device: SysfsDevice) -> SysfsDevice:
     return device
 
 
-def _shared(host: Host, device: SysfsDevice, space: AddressSpace | Container) -> Device:
+def _shared(host: Host, device: SysfsDevice, space: AddressSpace | Container, token: UUID | None) -> Device:
     if isinstance(space, Container):
-        return _by_group(host, device, space, "the container was given")
+        return _by_group(host, device, space, "the container was given", token)
     if isinstance(space.table, IoasTable):
-        return _by_iommufd(host, device, space, "the address space was given")
+        return _by_iommufd(host, device, space, "the address space was given", token)
     raise WrongBus("open device", device.name, cause=f"a {space.kind} address space is shared by its Container")
 
 
-def _by_iommufd(host: Host, device: SysfsDevice, shared: AddressSpace | None, why: str) -> Device:
+def _by_iommufd(host: Host, device: SysfsDevice, shared: AddressSpace | None, why: str, token: UUID | None) -> Device:
     with ExitStack() as stack:
         if shared is None:
             iommufd = stack.enter_context(Iommufd(host))
@@ -103,7 +131,7 @@ def _by_iommufd(host: Host, device: SysfsDevice, shared: AddressSpace | None, wh
             iommufd = space.table.iommufd
         cdev = Cdev(host, device)
         stack.callback(cdev.close)
-        cdev.bind(iommufd)
+        cdev.bind(iommufd, token=token)
         cdev.attach(space)
         return Device(
             host.backend,
@@ -117,7 +145,7 @@ def _by_iommufd(host: Host, device: SysfsDevice, shared: AddressSpace | None, wh
         )
 
 
-def _by_group(host: Host, device: SysfsDevice, shared: Container | None, why: str) -> Device:
+def _by_group(host: Host, device: SysfsDevice, shared: Container | None, why: str, token: UUID | None) -> Device:
     group = device.group
     if group is None:
         raise NotAvailable(
@@ -135,7 +163,7 @@ def _by_group(host: Host, device: SysfsDevice, shared: Container | None, why: st
         space = container.space if container.has_space else container.set_iommu()
         if shared is None:
             stack.callback(space.close)
-        fd = opened.open_device(device.name)
+        fd = opened.open_device(device.name, token=token)
         return Device(
             host.backend,
             device.name,
