@@ -159,6 +159,24 @@ def _relative(target: str, start: str) -> str:
     return "../" * (len(here) - common) + "/".join(there[common:])
 
 
+class _DeviceLink(Symlink):
+    """A link to a device from the directory at `start`."""
+
+    __slots__ = ("device", "start")
+
+    def __init__(self, device: Device, start: str) -> None:
+        self.device = device
+        self.start = start
+
+    @property
+    def target(self) -> str:  # type: ignore[override]
+        return _relative(self.device.devpath, self.start)
+
+    def leap(self) -> tuple[str, Node]:
+        """See `Symlink.leap`."""
+        return f"/sys{self.device.devpath}", self.device.node()
+
+
 class DeviceDirectory(Directory):
     """The sysfs directory of a device."""
 
@@ -265,7 +283,7 @@ class _LinkDirectory(Directory):
         if name in self._extra:
             return self._extra[name]
         device = self._devices().get(name)
-        return None if device is None else Symlink(_relative(device.devpath, self._path))
+        return None if device is None else _DeviceLink(device, self._path)
 
     def names(self) -> Iterable[str]:
         return [*self._devices(), *self._extra]
@@ -516,7 +534,7 @@ class _BusDevices(Directory):
 
     def lookup(self, name: str) -> Node | None:
         device = self.bus.find(name)
-        return None if device is None else Symlink(_relative(device.devpath, f"/bus/{self.bus.name}/devices"))
+        return None if device is None else _DeviceLink(device, f"/bus/{self.bus.name}/devices")
 
     def names(self) -> Iterable[str]:
         return self.bus.names()

@@ -89,7 +89,7 @@ class Kernel:
         self.dev = TemporaryDirectory()
         self.sys = StaticDirectory(
             {
-                "bus": _Table(lambda: {name: bus.directory for name, bus in self.buses.items()}),
+                "bus": _Table(lambda: {name: bus.directory for name, bus in self.buses.items()}, self._bus),
                 "class": _Table(lambda: {name: cls.directory for name, cls in self.classes.items()}),
                 "dev": StaticDirectory(
                     {
@@ -97,7 +97,7 @@ class Kernel:
                         "char": _Table(lambda: self._numbers("block", False)),
                     }
                 ),
-                "devices": _Table(self._devices),
+                "devices": _Table(self._devices, self._root),
                 "kernel": StaticDirectory(
                     {
                         "iommu_groups": self.groups,
@@ -125,6 +125,14 @@ class Kernel:
         table: dict[str, Callable[[], Node]] = {name: device.node for name, device in self.roots.items()}
         table["virtual"] = lambda: _Table(self._virtual)
         return table
+
+    def _bus(self, name: str) -> Callable[[], Node] | None:
+        bus = self.buses.get(name)
+        return None if bus is None else bus.directory
+
+    def _root(self, name: str) -> Callable[[], Node] | None:
+        device = self.roots.get(name)
+        return self._devices().get(name) if device is None else device.node
 
     def _virtual(self) -> dict[str, Callable[[], Node]]:
         table: dict[str, Callable[[], Node]] = {}
@@ -218,15 +226,20 @@ class Kernel:
 
 
 class _Table(Directory):
-    """A directory over a dictionary that is made at each look."""
+    """A directory over a dictionary that is made at each look; `find` looks for one name without making it."""
 
-    __slots__ = ("_table",)
+    __slots__ = ("_find", "_table")
 
-    def __init__(self, table: Callable[[], dict[str, Callable[[], Node]]]) -> None:
+    def __init__(
+        self,
+        table: Callable[[], dict[str, Callable[[], Node]]],
+        find: Callable[[str], Callable[[], Node] | None] | None = None,
+    ) -> None:
         self._table = table
+        self._find = find
 
     def lookup(self, name: str) -> Node | None:
-        make = self._table().get(name)
+        make = self._table().get(name) if self._find is None else self._find(name)
         return None if make is None else make()
 
     def names(self) -> list[str]:

@@ -14,6 +14,7 @@ __all__ = ["Place", "Tree"]
 
 _MAX_LINKS = 40
 _NAME_MAX, _PATH_MAX = 255, 1 << 12
+_PATH_SURELY = _PATH_MAX // 4  # no character has more bytes: a shorter path is not too long
 _NOTHING_MOUNTED = MountEntry("rootfs", "/", "rootfs")
 
 
@@ -53,43 +54,53 @@ class Tree:
 
         Raise OSError ENOENT, ENOTDIR, ELOOP or ENAMETOOLONG.
         """
-        if len(os.fsencode(path)) >= _PATH_MAX:
+        if len(path) >= _PATH_SURELY and len(os.fsencode(path)) >= _PATH_MAX:
             raise fail(errno.ENAMETOOLONG, path)
         if not path.startswith("/"):
             raise fail(errno.ENOENT, path)  # the machine has no current directory
         if "\0" in path:
             raise ValueError("embedded null byte")
-        trail: list[tuple[str, Node]] = []
-        parts = [part for part in reversed(path.split("/")) if part and part != "."]
-        wants_directory = path.endswith("/") and bool(parts)
+        names: list[str] = []
+        nodes: list[Node | None] = [self.root]  # None: not looked up, because a link led past it
+        parts = path.split("/")[::-1]
         links = 0
-        node: Node = self.root
         while parts:
             name = parts.pop()
+            if name == "" or name == ".":
+                continue
+            node = nodes[-1]
             if not isinstance(node, Directory):
                 raise fail(errno.ENOTDIR, path)
             if name == "..":
-                if trail:
-                    trail.pop()
-                node = trail[-1][1] if trail else self.root
+                if names:
+                    names.pop()
+                    nodes.pop()
+                    nodes[-1] = nodes[-1] or self.resolve("/" + "/".join(names))[0]
                 continue
             found = node.lookup(name)
             if found is None:
-                raise fail(_missing(name, trail[0][0] if trail else ""), path)
-            if isinstance(found, Symlink) and (follow or parts or wants_directory):
+                raise fail(_missing(name, names[0] if names else ""), path)
+            if isinstance(found, Symlink) and (follow or parts):
                 links += 1
                 if links > _MAX_LINKS:
                     raise fail(errno.ELOOP, path)
+                leap = found.leap()
+                if leap is not None:
+                    names = leap[0].split("/")[1:]
+                    nodes = [None] * len(names)
+                    nodes.append(leap[1])
+                    continue
                 if found.target.startswith("/"):
-                    trail.clear()
-                    node = self.root
-                parts.extend(part for part in reversed(found.target.split("/")) if part and part != ".")
+                    names.clear()
+                    del nodes[1:]
+                parts += found.target.split("/")[::-1]
                 continue
-            trail.append((name, found))
-            node = found
-        if wants_directory and not isinstance(node, Directory):
+            names.append(name)
+            nodes.append(found)
+        last = nodes[-1] or self.root
+        if path.endswith("/") and not isinstance(last, Directory):
             raise fail(errno.ENOTDIR, path)
-        return node, "/" + "/".join(name for name, _ in trail)
+        return last, "/" + "/".join(names)
 
     def place(self, path: str) -> Place:
         """Where a name is or could be.  Raise OSError for the path up to it."""

@@ -129,6 +129,10 @@ class Symlink(Node):
     def size(self) -> int:  # type: ignore[override]
         return 0  # sysfs links have size 0
 
+    def leap(self) -> tuple[str, Node] | None:
+        """The path without links that it leads to and the node there, for a link that knows; None: walk the target."""
+        return None
+
 
 class Attribute(Node):
     """A sysfs attribute: `show` gives its text, `store` takes what was written and may return the bytes taken.
