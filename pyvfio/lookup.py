@@ -45,6 +45,7 @@ _WORD = re.compile(r"[A-Za-z][\w.!@-]*\Z")
 _NVME = re.compile(r"nvme\d+\Z")
 _LINKS = 40  # as many links as Linux follows in one look-up (MAXSYMLINKS)
 _CLASSES = ("net", "block", "nvme", "vfio-dev")
+_GROUPS = "pyvfio list --sort group shows the groups with their members"
 _BRIDGES = ("pcieport",)
 _PARSERS: dict[str, type[Address]] = {
     "pci": PciAddress,
@@ -108,11 +109,17 @@ def group_members(sysfs: Sysfs, number: int) -> list[Address]:
     """The devices of IOMMU group `number` that are given away with it: all but its bridges.  Raise `NoSuchDevice`."""
     group = IommuGroup(sysfs, number)
     if not group.exists:
-        raise NoSuchDevice("find IOMMU group", str(number), path=group.path, cause="there is no such group")
+        raise NoSuchDevice(
+            "find IOMMU group", str(number), path=group.path, cause="there is no such group", next_step=_GROUPS
+        )
     found = [device.address for device in group.devices if device.driver not in _BRIDGES]
     if not found:
         raise NoSuchDevice(
-            "find IOMMU group", str(number), path=group.path, cause="it has no members that could be given away"
+            "find IOMMU group",
+            str(number),
+            path=group.path,
+            cause="it has no members that could be given away",
+            next_step=_GROUPS,
         )
     return found
 

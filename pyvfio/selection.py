@@ -9,7 +9,7 @@ a name they choose among all devices.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -17,10 +17,11 @@ from pyvfio.address import Address, DeviceNumber, SubchannelId
 from pyvfio.devices import ChannelDevice, PciFunction, Subchannel, device_at, devices_on
 from pyvfio.errors import BadAddress, Misuse, NoSuchDevice
 from pyvfio.host import Host
+from pyvfio.inventory import Entry
 from pyvfio.lookup import addresses_of, group_members
 from pyvfio.sysfs_device import SysfsDevice
 
-__all__ = ["NO_DRIVER", "Selection", "select"]
+__all__ = ["NO_DRIVER", "Selection", "nothing_matches", "passes", "select"]
 
 NO_DRIVER = "none"
 """The name that stands for having no driver."""
@@ -71,7 +72,10 @@ def select(host: Host, selection: Selection) -> list[SysfsDevice]:
         if device.link_path not in found and _passes(device, selection, ids):
             found[device.link_path] = device
     if not found:
-        raise _empty(host, selection)
+        used = (
+            {device.driver for bus in _SEARCHED for device in devices_on(host.sysfs, bus)} if selection.drivers else ()
+        )
+        raise _empty(selection, {driver for driver in used if driver})
     return list(found.values())
 
 
@@ -194,18 +198,30 @@ def _is_driver(name: str, wanted: str) -> bool:
     return fnmatchcase(name.replace("-", "_"), wanted.replace("-", "_"))
 
 
+def passes(entry: Entry, selection: Selection) -> bool:
+    """Whether the filters of `selection` keep a device of an inventory.  Raise `Misuse` for an id that is none."""
+    ids = [_read_id(text) for text in selection.ids]
+    return (
+        (not selection.drivers or _has_driver(entry.driver, selection))
+        and (not selection.groups or entry.group in selection.groups)
+        and (not ids or any(_same(pair, *one) for one in ids for pair in entry.ids))
+    )
+
+
 def _passes(device: SysfsDevice, selection: Selection, ids: list[tuple[str, str, str]]) -> bool:
     if selection.bus is not None and device.bus != selection.bus:
         return False
-    if selection.drivers:
-        driver = device.driver
-        if not any(_is_driver(driver or NO_DRIVER, wanted) for wanted in selection.drivers):
-            return False
+    if selection.drivers and not _has_driver(device.driver, selection):
+        return False
     if selection.groups:
         group = device.group
         if group is None or group.number not in selection.groups:
             return False
-    return not ids or any(_has_id(device, one) for one in ids)
+    return not ids or any(_same(pair, *one) for one in ids for pair in _ids(device))
+
+
+def _has_driver(driver: str | None, selection: Selection) -> bool:
+    return any(_is_driver(driver or NO_DRIVER, wanted) for wanted in selection.drivers)
 
 
 def _read_id(text: str) -> tuple[str, str, str]:
@@ -220,32 +236,32 @@ def _read_id(text: str) -> tuple[str, str, str]:
     return match[1].lower(), match[2], match[3].lower()
 
 
-def _has_id(device: SysfsDevice, wanted: tuple[str, str, str]) -> bool:
-    first, separator, second = wanted
+def _ids(device: SysfsDevice) -> list[str]:
     if isinstance(device, PciFunction):
-        pairs = [device.uevent().get("PCI_ID", "")] if separator == ":" else []
-    elif isinstance(device, Subchannel):
-        below = device.ccw_device
-        pairs = [] if below is None or separator == ":" else [below.devtype, below.cutype]
-    elif isinstance(device, ChannelDevice):
-        pairs = [device.devtype, device.cutype] if separator == "/" else []
-    else:
-        pairs = []
-    return any(_same(pair, separator, first, second) for pair in pairs)
+        return [device.uevent().get("PCI_ID", "")]
+    channel = device.ccw_device if isinstance(device, Subchannel) else device
+    return [channel.devtype, channel.cutype] if isinstance(channel, ChannelDevice) else []
 
 
-def _same(pair: str, separator: str, first: str, second: str) -> bool:
+def _same(pair: str, first: str, separator: str, second: str) -> bool:
     left, found, right = pair.partition(separator)
-    return bool(found) and all(
-        wanted in ("", "*") or int(wanted, 16) == int(have, 16) for wanted, have in ((first, left), (second, right))
-    )
+    try:
+        return bool(found) and all(
+            wanted in ("", "*") or int(wanted, 16) == int(have, 16) for wanted, have in ((first, left), (second, right))
+        )
+    except ValueError:
+        return False  # n/a: a control unit without a device
 
 
-def _empty(host: Host, selection: Selection) -> NoSuchDevice:
+def nothing_matches(selection: Selection, among: Iterable[Entry]) -> NoSuchDevice:
+    """The error for filters that keep none of the devices of an inventory."""
+    return _empty(selection, {entry.driver for entry in among if entry.driver})
+
+
+def _empty(selection: Selection, drivers: set[str]) -> NoSuchDevice:
     cause = f"no device matches: {selection}"
     if selection.bus:
         cause += f" (on bus {selection.bus})"
     if selection.drivers:
-        used = sorted({device.driver for bus in _SEARCHED for device in host.devices(bus) if device.driver})
-        cause += f"; drivers that have devices: {', '.join(used) or 'none'}"
+        cause += f"; drivers that have devices: {', '.join(sorted(drivers)) or 'none'}"
     return NoSuchDevice("select devices", str(selection), cause=cause, next_step="pyvfio list shows what there is")

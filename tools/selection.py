@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyvfio.selection import Selection
     from pyvfio.sysfs_device import SysfsDevice
 
-__all__ = ["filter_options", "select", "selection_options"]
+__all__ = ["expanded", "filter_options", "select", "selection_options"]
 
 STDIN = "-"
 
@@ -79,10 +79,7 @@ def selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
         if not (devices or drivers or ids or groups):
             raise click.UsageError("Name a device, or select some with --driver, --id or --group.")
-        names = tuple(_expanded(devices))
-        if devices and not names:  # else a filter beside it would choose among all devices
-            raise click.UsageError("Standard input names no device.")
-        selection = Selection(names, bus, drivers, ids, groups)
+        selection = Selection(expanded(devices), bus, drivers, ids, groups)
         return function(*args, selection=selection, **kwargs)
 
     return wrapped
@@ -95,12 +92,14 @@ def select(host: Host, selection: Selection) -> list[SysfsDevice]:
     return devices.select(host, selection)
 
 
-def _expanded(names: Iterable[str]) -> Iterator[str]:
+def expanded(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, those of standard input in the place of ``-``.  Raise `click.UsageError` when it has none."""
+    found: list[str] = []
     for name in names:
-        if name == STDIN:
-            yield from _lines(sys.stdin)
-        else:
-            yield name
+        found += _lines(sys.stdin) if name == STDIN else [name]
+    if names and not found:  # else a filter beside it would choose among all devices
+        raise click.UsageError("Standard input names no device.")
+    return tuple(found)
 
 
 def _lines(text: Iterable[str]) -> Iterator[str]:
