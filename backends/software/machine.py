@@ -12,7 +12,7 @@ from pyvfio_backends.software.description import MachineSpec
 from pyvfio_backends.software.faults import Faults
 from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
-from pyvfio_backends.software.linux import css, pci, vfio_core
+from pyvfio_backends.software.linux import css, pci, usage_boot, vfio_core
 from pyvfio_backends.software.linux.host_state import ProcessEntry
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.memory import HostMemory
@@ -47,7 +47,7 @@ class Machine:
         self.kernel.boot_id = str(uuid.UUID(bytes=random.Random(f"{spec.name} {seed}").randbytes(16), version=4))
         self.kernel.processes += [ProcessEntry(each.pid, each.name, each.open) for each in spec.processes]
         with self.lock:
-            for subsystem in (vfio_core, pci, css):
+            for subsystem in (vfio_core, pci, css, usage_boot):
                 subsystem.boot(self)
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ __all__ = ["BlockEntry", "Disk", "Medium", "Partition", "add_disk", "letters", "
 
 _FIRST_SEQUENCE = 9
 """The first disk's ``diskseq``: eight loop devices come before it."""
+_MOST_PARTITIONS = 256
 _EXTENDED_MAJOR = 259
 """The major of partitions beyond the minors of their disk."""
 
@@ -128,10 +129,11 @@ class Partition(BlockEntry):
 class Disk(BlockEntry):
     """A disk `name` of `sectors` 512-byte sectors with the device number `major`:`minor`, below the device `parent`.
 
-    Its partitions up to number `minors` - 1 have the minors after its own; with 1 it has none.
+    Its partitions up to number `minors` - 1 have the minors after its own; if it is not `partitioned`, it has none.
     """
 
     __slots__ = ("bdi", "minors", "sectors", "sequence")
+    partitioned = True
 
     def __init__(
         self,
@@ -158,6 +160,10 @@ class Disk(BlockEntry):
             raise TypeError(f"{self.name} has no image of its own")
         return content
 
+    def refill(self, medium: Medium) -> None:
+        """Have other contents, before anybody has looked."""
+        self.state.refill(lambda: medium.image)
+
     def uevent_vars(self) -> list[tuple[str, str]]:
         """See `Device.uevent_vars`."""
         return [("DEVTYPE", "disk"), ("DISKSEQ", str(self.sequence))]
@@ -172,8 +178,8 @@ class Disk(BlockEntry):
             **super().attributes(),
             **constants(DISK),
             "diskseq": Attribute(lambda: f"{self.sequence}\n"),
-            "ext_range": Attribute(lambda: f"{256 if self.minors > 1 else 1}\n"),
-            "partscan": Attribute(lambda: f"{int(self.minors > 1)}\n"),
+            "ext_range": Attribute(lambda: f"{_MOST_PARTITIONS if self.partitioned else 1}\n"),
+            "partscan": Attribute(lambda: f"{int(self.partitioned)}\n"),
             "queue": StaticDirectory(dict(constants(QUEUE))),
             "range": Attribute(lambda: f"{self.minors}\n"),
             "size": Attribute(lambda: f"{self.sectors}\n"),

@@ -68,6 +68,10 @@ class BlockDevice:
             self._content = self._make()
         return self._content
 
+    def refill(self, content: Callable[[], Content]) -> None:
+        """Have other bytes."""
+        self._make, self._content = content, None
+
     @property
     def dead(self) -> bool:
         """Whether nothing can be read any more, as its disk or what it stands on is gone."""

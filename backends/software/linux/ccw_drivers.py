@@ -23,6 +23,7 @@ from functools import partial
 from pyvfio.css.ccw import NO_FLAGS, Ccw
 from pyvfio_backends.software.linux.block import Disk, Medium, add_disk, media, remove_disk
 from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver
+from pyvfio_backends.software.linux.consoles import add_terminal, remove_terminal
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.io_subchannel import run_program
 from pyvfio_backends.software.linux.vfs import Attribute, fail
@@ -86,10 +87,6 @@ class _VirtioCcwDriver(CcwDriver):
             run_program(sch, Ccw(_VDEV_RESET, NO_FLAGS, 0, 0))
 
 
-class _Terminal(Device):
-    pass
-
-
 class _Terminal3270Driver(CcwDriver):
     """``3270``: an online terminal has a tty and a full-screen device."""
 
@@ -108,9 +105,7 @@ class _Terminal3270Driver(CcwDriver):
         while f"3270!tty{minor}" in kernel.class_("tty").devices:
             minor += 1
         for cls, word, major in (("tty", "tty", _TTY_MAJOR), ("3270", "tub", _FULL_SCREEN_MAJOR)):
-            node = _Terminal(kernel, f"3270!{word}{minor}", None, cls=kernel.class_(cls))
-            node.devnode = (major, minor, f"3270/{word}{minor}")
-            kernel.add_class_device(node, quiet=quiet)
+            add_terminal(kernel, cls, f"3270/{word}{minor}", major, minor, quiet=quiet)
         for name, text in (("columns", "80"), ("model", "2"), ("rows", "24")):
             device.extra[name] = Attribute(partial("{}\n".format, text))
         device.options = {**device.options, "minor": minor}
@@ -119,9 +114,7 @@ class _Terminal3270Driver(CcwDriver):
         """See `CcwDriver.hide`."""
         minor = device.options.get("minor")
         for cls, word in (("tty", "tty"), ("3270", "tub")):
-            node = self.kernel.class_(cls).devices.get(f"3270!{word}{minor}")
-            if node is not None:
-                self.kernel.remove_class_device(node)
+            remove_terminal(self.kernel, cls, f"3270/{word}{minor}")
         device.extra.clear()
 
 

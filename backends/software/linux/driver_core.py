@@ -261,10 +261,12 @@ class DeviceClass:
         self.kernel = kernel
         self.name = name
         self.devices: dict[str, Device] = {}
+        self.files: dict[str, Node] = {}
+        """Files of the class itself."""
 
     def directory(self) -> Directory:
         """The directory of the class."""
-        return _LinkDirectory(f"/class/{self.name}", lambda: self.devices)
+        return _LinkDirectory(f"/class/{self.name}", lambda: self.devices, self.files)
 
 
 class _LinkDirectory(Directory):

@@ -23,7 +23,6 @@ from pyvfio_backends.software.linux.procfs import ProcDirectory
 from pyvfio_backends.software.linux.uevents import UeventSource
 from pyvfio_backends.software.linux.vfs import (
     Attribute,
-    CharacterDevice,
     Directory,
     Node,
     StaticDirectory,
@@ -198,7 +197,7 @@ class Kernel:
         self.vfs.forget(f"/sys{device.devpath}")
         device.uevent("remove")
 
-    def add_node(self, path: str, node: CharacterDevice) -> None:
+    def add_node(self, path: str, node: Node) -> None:
         """Make ``/dev/PATH``, with the directories above it."""
         *folders, name = path.split("/")
         at = self.dev
