@@ -28,6 +28,7 @@ COMMANDS = {
     "demo": "pyvfio_tools.demo:demo",
     "doctor": "pyvfio_tools.doctor:doctor",
     "install-units": "pyvfio_tools.persistent:install_units",
+    "group": "pyvfio_tools.group:group",
     "list": "pyvfio_tools.listing:list_",
     "lscss": "pyvfio_tools.lscss:lscss",
     "machines": "pyvfio_tools.machines:machines",
@@ -37,6 +38,8 @@ COMMANDS = {
     "release": "pyvfio_tools.bind:release",
     "restore": "pyvfio_tools.restore:restore_",
     "show": "pyvfio_tools.show:show",
+    "sriov": "pyvfio_tools.sriov:sriov",
+    "topology": "pyvfio_tools.topology:topology_",
     "unbind": "pyvfio_tools.bind:unbind",
     "undefine": "pyvfio_tools.persistent:undefine",
 }
@@ -52,6 +55,7 @@ SHORT = {
     "demo": "the main job on the software machine, step by step",
     "doctor": "is this host ready for VFIO, and what to do if not",
     "install-units": "write a udev rule and systemd units that apply what is persistent",
+    "group": "the members of an IOMMU group, who blocks it, and why they are together",
     "list": "devices that VFIO can take, with drivers and groups",
     "lscss": "subchannels, in the table format of s390-tools",
     "machines": "the software machines that --machine takes",
@@ -61,6 +65,8 @@ SHORT = {
     "release": "give devices back to the kernel's own drivers",
     "restore": "undo what a killed run left",
     "show": "all facts of one device",
+    "sriov": "the virtual functions of a physical function: show, make, remove",
+    "topology": "the tree of PCI functions and channel devices, also as a picture",
     "unbind": "take devices away from their driver",
     "undefine": "remove what is persistent",
 }

@@ -20,6 +20,7 @@ VERBS = {
     "mdev-create": "pyvfio_tools.mdev:create",
     "mdev-remove": "pyvfio_tools.mdev:remove",
     "release": "pyvfio_tools.bind:release",
+    "sriov": "pyvfio_tools.sriov:sriov",
     "unbind": "pyvfio_tools.bind:unbind",
     "undefine": "pyvfio_tools.persistent:undefine",
 }

@@ -23,6 +23,7 @@ STEP_MODULES: tuple[str, ...] = (
     "pyvfio.binding.steps",
     "pyvfio.binding.steps_files",
     "pyvfio.binding.steps_mdev",
+    "pyvfio.binding.steps_sriov",
 )
 """The modules whose steps a journal may name."""
 
