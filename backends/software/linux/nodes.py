@@ -54,6 +54,8 @@ class Node:
     uid: int = 0
     gid: int = 0
     inode: int = 0
+    mode_binds_root: bool = False
+    """Whether the permission bits count for root, too, as in sysfs."""
 
     def open(self, path: str, flags: int) -> File:
         """Open the node.  Raise OSError."""
@@ -141,6 +143,7 @@ class Attribute(Node):
     """
 
     __slots__ = ("show", "st_mode", "store")
+    mode_binds_root = True
     page: int = 1 << 12  # kernels give one page to a show function; replaced by the machine's page size
 
     def __init__(self, show: Show | None = None, store: Store | None = None, mode: int | None = None) -> None:
@@ -155,7 +158,6 @@ class Attribute(Node):
         return self.page
 
     def open(self, path: str, flags: int) -> File:
-        check_mode(self.st_mode, path, flags)
         return AttributeFile(self, path)
 
 
@@ -216,6 +218,7 @@ class BinaryAttribute(Node):
     """A binary attribute such as ``config``: random access with a fixed `size` (0: without a limit)."""
 
     __slots__ = ("read_at", "size", "st_mode", "write_at")
+    mode_binds_root = True
 
     def __init__(
         self,
@@ -232,7 +235,6 @@ class BinaryAttribute(Node):
         self.st_mode = stat.S_IFREG | mode
 
     def open(self, path: str, flags: int) -> File:
-        check_mode(self.st_mode, path, flags)
         return BinaryAttributeFile(self)
 
 

@@ -32,6 +32,7 @@ class ProcFile(Attribute):
 
     __slots__ = ()
     size = 0
+    mode_binds_root = False
 
     def __init__(self, show: Callable[[], str]) -> None:
         super().__init__(show)

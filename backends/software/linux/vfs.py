@@ -107,9 +107,9 @@ class Vfs(Tree):
             raise fail(errno.ELOOP, path)
         if flags & (os.O_CREAT | os.O_TRUNC) and isinstance(node, Directory):
             raise fail(errno.EISDIR, path)
-        change = self._changes.get(canonical)
-        if change is not None and isinstance(node, Attribute | BinaryAttribute):
-            check_mode(change.permissions, path, flags)
+        if node.mode_binds_root:
+            change = self._changes.get(canonical)
+            check_mode(node.st_mode if change is None else change.permissions, path, flags)
         return node.open(path, flags), canonical
 
     def _create(self, path: str, mode: int) -> tuple[Node, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from errno import EBUSY, EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, EPERM
+from errno import EBUSY, EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, EPERM, EROFS
 
 import pytest
 
@@ -60,10 +60,16 @@ def test_rmdir_of_a_file(backend: Backend) -> None:
 
 @pytest.mark.parametrize(
     ("path", "error"),
-    [("/", EBUSY), ("/sys", EBUSY), ("/proc", EBUSY), ("/tmp/.", EINVAL), ("/tmp/..", ENOTEMPTY), ("/sys/bus", EPERM)],
+    [("/", EBUSY), ("/tmp/.", EINVAL), ("/tmp/..", ENOTEMPTY), ("/sys/bus", EPERM)],
 )
 def test_rmdir_of_what_must_stay(backend: Backend, path: str, error: int) -> None:
     with fails(error):
+        backend.rmdir(path)
+
+
+@pytest.mark.parametrize("path", ["/sys", "/proc"])
+def test_rmdir_of_a_mount_point(backend: Backend, path: str) -> None:
+    with fails(EBUSY, EROFS):  # the root of a test machine may not be writable
         backend.rmdir(path)
 
 
