@@ -10,11 +10,14 @@ import gc
 import importlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pyvfio.errors import Misuse, PyvfioError, from_oserror
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["COMMANDS", "EXIT_CODES", "main"]
 
@@ -109,6 +112,13 @@ class _Lazy(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        from click.shell_completion import CompletionItem  # only needed by a shell
+
+        if not incomplete.startswith("-"):  # click would import every command for its one line of help
+            return [CompletionItem(name, help=SHORT[name]) for name in COMMANDS if name.startswith(incomplete)]
+        return super().shell_complete(ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, SHORT[name]) for name in self.list_commands(ctx)])
@@ -146,6 +156,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command and return its exit code."""
+    if "_PYVFIO_COMPLETE" in os.environ:
+        importlib.import_module("pyvfio_tools.shells")  # the shell asks what it may offer
     try:
         result: Any = cli.main(args=arguments, prog_name="pyvfio", standalone_mode=False)
     except click.exceptions.Exit as stop:

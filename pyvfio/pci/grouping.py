@@ -51,9 +51,9 @@ class Join:
 class Account:
     """Why the group `number` is what it is, seen from `origin` (None: no PCI function is in it).
 
-    `rule` says which rules made the group.  There is a `Join` for every other member.  `apart` are functions that the
-    rules would put into the group and the kernel did not.  `agrees` compares the rules with the kernel's group: None
-    where configuration space could not be read.
+    `rule` says which rules made the group.  There is a `Join` for every other member, the nearest ones first.  `apart`
+    are functions that the rules would put into the group and the kernel did not.  `agrees` compares the rules with the
+    kernel's group: None where configuration space could not be read.
     """
 
     number: int
@@ -99,6 +99,7 @@ def _by_topology(group: IommuGroup, origin: str, functions: dict[str, str], othe
         for name in functions
         if name != origin
     ]
+    joins.sort(key=lambda join: (not join.links, len(join.links)))
     joins += [Join(name, (), "it is no PCI function: the firmware's tables join it") for name in others]
     apart = tuple(sorted(name for name in reached.keys() - functions.keys() if fabric.group_of(name) is not None))
     notes: list[str] = []

@@ -57,9 +57,10 @@ class PciNode:
     @property
     def kind(self) -> str:
         """What it is, in words: the kind of port for a bridge, the class for anything else."""
-        if self.facts is None:
-            return class_name(self.class_code)
-        return f"{self.facts.kind}, kind unknown ({self.facts.unknown})" if self.facts.unknown else self.facts.kind
+        if self.facts is None or self.facts.unknown:
+            name = class_name(self.class_code)
+            return name if self.facts is None else f"{name}, kind unknown ({self.facts.unknown})"
+        return self.facts.kind
 
     def walk(self) -> Iterator[PciNode]:
         """This function and all below it, parents first."""
