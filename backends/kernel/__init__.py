@@ -7,10 +7,12 @@ from pyvfio_backends.kernel.backend import KernelBackend
 __all__ = ["KernelBackend", "open_backend"]
 
 
-def open_backend(*, sysfs: str = "/sys", devfs: str = "/dev", uevents: str = "auto") -> KernelBackend:
+def open_backend(*, sysfs: str = "", devfs: str = "", root: str = "/", uevents: str = "auto") -> KernelBackend:
     """Answer for this host.
 
-    `sysfs` and `devfs` are other roots for ``/sys`` and ``/dev`` (a container, an image).  `uevents` chooses the event
-    source: ``udev`` (events after udev's rules), ``netlink`` (the kernel's own), or ``auto``: udev where it runs.
+    `root` is another root for all paths (an image, a recorded host); `sysfs` and `devfs` are other places for ``/sys``
+    and ``/dev`` alone (a container), by default those below `root`.  The network is always that of this host.
+    `uevents` chooses the event source: ``udev`` (events after udev's rules), ``netlink`` (the kernel's own), or
+    ``auto``: udev where it runs.
     """
-    return KernelBackend(sysfs=sysfs, devfs=devfs, uevents=uevents)
+    return KernelBackend(sysfs=sysfs, devfs=devfs, root=root, uevents=uevents)

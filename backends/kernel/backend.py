@@ -39,12 +39,13 @@ class KernelBackend:
     pwrite = staticmethod(os.pwrite)
     fsync = staticmethod(os.fsync)
 
-    def __init__(self, *, sysfs: str = "/sys", devfs: str = "/dev", uevents: str = "auto") -> None:
+    def __init__(self, *, sysfs: str = "", devfs: str = "", root: str = "/", uevents: str = "auto") -> None:
         if uevents not in ("auto", "udev", "netlink"):
             raise Misuse("open backend", "kernel", cause=f"uevents={uevents!r}: it is auto, udev or netlink")
-        self._roots = [
-            (virtual, real.rstrip("/")) for virtual, real in (("/sys", sysfs), ("/dev", devfs)) if virtual != real
-        ]
+        above = root.rstrip("/")
+        places = (("/sys", sysfs or f"{above}/sys"), ("/dev", devfs or f"{above}/dev"), ("", above))
+        # the first that fits; under another root a place that is where it always is must still be named
+        self._roots = [(virtual, real.rstrip("/")) for virtual, real in places if above or virtual != real]
         self._uevents = uevents
         self._streams: list[UeventStream] = []
 

@@ -57,6 +57,22 @@ def test_verbs_under_another_root(tree: Path) -> None:
         assert caught.value.errno == errno.EBADF
 
 
+def test_another_root_for_everything(tree: Path) -> None:
+    for name in ("proc", "sys", "dev"):
+        (tree / name).mkdir()
+        (tree / name / "file").write_text(name)
+    with open_backend("kernel", root=str(tree)) as host:
+        assert [host.listdir(path) for path in ("/proc", "/sys", "/dev")] == [["file"]] * 3
+        assert sorted(host.listdir("/")) == ["bus", "dev", "link", "proc", "sys"]
+        with pytest.raises(FileNotFoundError):
+            host.stat("/sys/devices")
+    with open_backend("kernel", root=str(tree), sysfs="/sys", devfs=str(tree / "bus")) as host:
+        assert "devices" in host.listdir("/sys")
+        assert host.listdir("/dev") == ["file"]
+        assert host.stat("/dev/file").st_size == 6
+        assert host.stat("/proc/file").st_size == 4
+
+
 def test_descriptors_are_close_on_exec(tree: Path) -> None:
     with open_backend("kernel", sysfs=str(tree)) as host:
         fd = host.open("/sys/bus/file", os.O_RDONLY)
