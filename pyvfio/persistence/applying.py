@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,17 @@ from pyvfio.binding.step import Step
 from pyvfio.binding.steps import set_override, take_from
 from pyvfio.binding.verbs import plan_bind
 from pyvfio.devices import device_named
-from pyvfio.errors import DeviceBusy, DeviceInUse, NoSuchDevice, NotAvailable, PyvfioError
+from pyvfio.errors import UNTOUCHED, DeviceBusy, DeviceInUse, NoSuchDevice, NotAvailable, PyvfioError
 from pyvfio.persistence.definition import NO_DRIVER, Definition, PersistentDriver, PersistentMdev, Unreadable
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
 
-__all__ = ["Applied", "Outcome", "apply", "plan_apply"]
+__all__ = ["EXPECTED", "Applied", "Outcome", "apply", "plan_apply"]
+
+EXPECTED = ("signature",)
+"""Probes whose findings do not keep a definition from being applied: that a disk has content is no news to whoever
+wrote down that a guest gets it.  That it is mounted, or a network's way to this host, is."""
 
 _BUSES = ("pci", "css")
 _LOOK_EVERY = 0.25
@@ -75,6 +79,16 @@ def plan_apply(host: Host, definition: Definition) -> Plan:
     Raise `NoSuchDevice` (the device or the parent is not there), `NotAvailable` (no such driver, or a bus that only
     driverctl handles), `DeviceBusy`.
     """
+    plan = _plan(host, definition)
+    expected = [finding for finding in plan.findings if finding.probe in EXPECTED]
+    notes = tuple(
+        f"{one.device}: {one.summary} ({one.probe}); its definition says that it is meant" for one in expected
+    )
+    left = tuple(finding for finding in plan.findings if finding not in expected)
+    return replace(plan, findings=left, notes=(*plan.notes, *notes))
+
+
+def _plan(host: Host, definition: Definition) -> Plan:
     if isinstance(definition, PersistentMdev):
         return plan_mdev_create(
             host, definition.type, definition.parent, uuid=definition.uuid, attributes=definition.attrs
@@ -118,7 +132,7 @@ def apply(
     """
     for definition in definitions:
         if isinstance(definition, Unreadable):
-            yield Applied(definition, Outcome.FAILED, definition.why, definition.error())
+            yield Applied(definition, Outcome.FAILED, definition.why, _untouched(definition.error()))
         elif automatic and isinstance(definition, PersistentMdev) and definition.start != "auto":
             yield Applied(definition, Outcome.MANUAL, f"pyvfio apply {definition.name} starts it")
         elif isinstance(definition, PersistentDriver) and definition.bus not in _BUSES:
@@ -138,12 +152,18 @@ def _one(host: Host, definition: Definition, run: Callable[[Plan], bool], until:
         except NoSuchDevice as error:
             if plan is None and not _is_there(host, definition):
                 return Applied(definition, Outcome.ABSENT, error.cause, error)
-            return Applied(definition, Outcome.FAILED, error.cause, error, plan)
+            return Applied(definition, Outcome.FAILED, error.cause, _untouched(error), plan)
         except PyvfioError as error:
             busy = isinstance(error, DeviceBusy) and not isinstance(error, DeviceInUse)
             if not busy or time.monotonic() >= until:
-                return Applied(definition, Outcome.FAILED, error.cause or error.operation, error, plan)
+                return Applied(definition, Outcome.FAILED, error.cause or error.operation, _untouched(error), plan)
         time.sleep(_LOOK_EVERY)
+
+
+def _untouched(error: PyvfioError) -> PyvfioError:
+    """Say that nothing was changed, unless the run of a plan said in which state the host is."""
+    error.host = error.host or UNTOUCHED
+    return error
 
 
 def _is_there(host: Host, definition: Definition) -> bool:

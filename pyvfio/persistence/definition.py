@@ -29,6 +29,7 @@ __all__ = [
     "check_attribute",
     "check_driver",
     "pairs_of",
+    "unreadable",
 ]
 
 Start = Literal["auto", "manual"]
@@ -112,6 +113,11 @@ class Unreadable:
     def as_dict(self) -> dict[str, object]:
         """As plain data."""
         return {"kind": "unreadable", "name": self.name, "path": self.path, "why": self.why}
+
+
+def unreadable(name: str, path: str, error: PyvfioError) -> Unreadable:
+    """What stands for a file that could not be read at all."""
+    return Unreadable(name, path, f"it cannot be read: {error.errno_name or error.operation}")
 
 
 Definition = PersistentDriver | PersistentMdev

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 
 from pyvfio.address import DeviceNumber, MdevUuid, PciAddress, SubchannelId
-from pyvfio.errors import BadAddress, Misuse
+from pyvfio.errors import BadAddress, Misuse, PyvfioError
 from pyvfio.files import HostFiles
-from pyvfio.persistence.definition import PersistentDriver, Unreadable, check_driver
+from pyvfio.persistence.definition import PersistentDriver, Unreadable, check_driver, unreadable
 
 __all__ = ["DIRECTORY", "DriverFiles", "driver_text", "parse_name"]
 
@@ -94,7 +94,10 @@ class DriverFiles:
 
     def _read(self, bus: str, address: str) -> PersistentDriver | Unreadable | None:
         path = self.path(bus, address)
-        text = self.files.read(path)
+        try:
+            text = self.files.read(path)
+        except PyvfioError as error:
+            return unreadable(f"{bus}/{address}", path, error)
         if text is None:
             return None
         driver = text.strip()

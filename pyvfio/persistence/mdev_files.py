@@ -23,9 +23,9 @@ import math
 import posixpath
 
 from pyvfio.address import MdevUuid
-from pyvfio.errors import BadAddress, Misuse
+from pyvfio.errors import BadAddress, Misuse, PyvfioError
 from pyvfio.files import HostFiles
-from pyvfio.persistence.definition import PersistentMdev, Start, Unreadable, check_attribute
+from pyvfio.persistence.definition import PersistentMdev, Start, Unreadable, check_attribute, unreadable
 
 __all__ = ["DIRECTORY", "MdevFiles", "check_parent", "mdev_text", "parse_mdev"]
 
@@ -169,10 +169,10 @@ class MdevFiles:
 
     def _read(self, parent: str, uuid: MdevUuid, entry: str) -> PersistentMdev | Unreadable | None:
         path = posixpath.join(self.directory, parent, entry)
-        text = self.files.read(path)
-        if text is None:
-            return None  # removed meanwhile
         try:
-            return parse_mdev(parent, uuid, text)
+            text = self.files.read(path)
+            return None if text is None else parse_mdev(parent, uuid, text)  # None: removed meanwhile
+        except PyvfioError as error:
+            return unreadable(str(uuid), path, error)
         except ValueError as error:
             return Unreadable(str(uuid), path, str(error))

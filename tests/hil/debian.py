@@ -43,15 +43,16 @@ def pick_mirror(uris: str) -> str | None:
 
 
 class Suite:
-    """The suite's package lists under `root`, from `mirror`."""
+    """The package lists of the suite called `suite` under `root`, from `mirror`."""
 
-    def __init__(self, root: Path, mirror: str) -> None:
+    def __init__(self, root: Path, mirror: str, suite: str = SUITE) -> None:
         self.root = root
         self.mirror = mirror
+        self.suite = suite
         self.log = root / "apt.log"
         for name in ("lists/partial", "archives/partial", "etc"):
             (root / name).mkdir(parents=True, exist_ok=True)
-        (root / "etc/sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror} {SUITE} main\n")
+        (root / "etc/sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror} {suite} main\n")
 
     @property
     def is_fresh(self) -> bool:
@@ -63,7 +64,7 @@ class Suite:
 
     def update(self) -> None:
         """Fetch the package lists; raise StepFailed with apt's last lines if that does not work."""
-        what = f"fetching the package lists of Debian {SUITE}"
+        what = f"fetching the package lists of Debian {self.suite}"
         run(["apt-get", *self._options(), "--error-on=any", "update"], self.log, what)
         (self.root / "etc/updated").write_text(self.mirror)
 
@@ -77,7 +78,7 @@ class Suite:
         )
         found = re.search(r"^Version: (\S+)", answer.stdout, re.MULTILINE)
         if found is None:
-            raise StepFailed(f"Debian {SUITE} has no package {package}: {answer.stderr.strip()}")
+            raise StepFailed(f"Debian {self.suite} has no package {package}: {answer.stderr.strip()}")
         return found[1]
 
     def download(self, package: str, version: str, folder: Path) -> Path:

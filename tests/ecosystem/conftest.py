@@ -1,0 +1,46 @@
+"""The tools of Debian that write the same files as pyvfio, and a private view of /sys and /etc to run them in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT))  # tests.hil; at the end, so that the installed pyvfio stays first
+
+from debian_tools import NoTool, tool  # noqa: E402
+from private_host import PrivateHost, why_not  # noqa: E402
+
+
+def cannot(reason: str) -> NoReturn:
+    """Skip; fail where everything is said to be there (``PYVFIO_ECOSYSTEM=required``, as in .ci/run)."""
+    if os.environ.get("PYVFIO_ECOSYSTEM") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def find_tool() -> Callable[[str, str], Path]:
+    """Where a program of a Debian package is: skips with the reason when it cannot be had."""
+
+    def find(package: str, program: str, suite: str = "") -> Path:
+        try:
+            return tool(package, program, suite)
+        except NoTool as error:
+            cannot(str(error))
+
+    return find
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> PrivateHost:
+    """An empty host: its /sys and /etc are directories of this test."""
+    reason = why_not()
+    if reason:
+        cannot(f"no private mount namespace: {reason}")
+    return PrivateHost(tmp_path / "host")
