@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyvfio.address import DeviceNumber, MdevUuid, PciAddress, SubchannelId, parse_address
+from pyvfio.binding.findings import Finding
 from pyvfio.binding.inspection import plan_for
 from pyvfio.binding.plan import Plan
+from pyvfio.binding.probes import look
 from pyvfio.binding.running import run
 from pyvfio.binding.step import Progress, Step
 from pyvfio.binding.steps import (
@@ -32,6 +34,8 @@ __all__ = ["Taken", "ccw_give_back", "ccw_take", "plan_ccw_give_back", "plan_ccw
 DRIVER = "vfio_ccw"
 OWN_DRIVER = "io_subchannel"
 TYPE = "vfio_ccw-io"
+_OPEN = ("vfio", "open")
+"""The probes that see whether a mediated device is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,13 @@ def plan_ccw_take(host: Host, device_number: str | DeviceNumber, *, uuid: MdevUu
 
 def _plan(title: str, device: ChannelDevice, subchannel: Subchannel, steps: list[Step]) -> Plan:
     plan = plan_for(title, subchannel, steps)
-    return replace(plan, objects=(device.name, *plan.objects))
+    findings = tuple(finding for finding in plan.findings if not _merely_online(finding))
+    return replace(plan, objects=(device.name, *plan.objects), findings=findings)
+
+
+def _merely_online(finding: Finding) -> bool:
+    """A device that is online and no more is not in use: setting it offline is what these plans begin with."""
+    return finding.probe == "online" and all(seen.path.endswith("/online") for seen in finding.evidence)
 
 
 def plan_ccw_give_back(host: Host, device_number: str | DeviceNumber, *, online_after: bool | None = None) -> Plan:
@@ -139,7 +149,12 @@ def plan_ccw_give_back(host: Host, device_number: str | DeviceNumber, *, online_
         steps.append(Probe(subchannel.bus, subchannel.name, OWN_DRIVER, device.name))
     if online_after and not (device.exists and device.online):
         steps.append(set_online(device, True))
-    return _plan(f"give {device.name} (subchannel {subchannel.name}) back", device, subchannel, steps)
+    plan = _plan(f"give {device.name} (subchannel {subchannel.name}) back", device, subchannel, steps)
+    if plan.empty:
+        return plan
+    # That there are mediated devices is no reason against removing them; that somebody has them open is one.
+    open_ones = [finding for mdev in subchannel.mdevs for finding in look(mdev, probes=_OPEN).findings]
+    return replace(plan, findings=(*(each for each in plan.findings if each.probe != "mdev"), *open_ones))
 
 
 def ccw_take(

@@ -30,10 +30,7 @@ def plan_for(
     """A plan for `device`: its facts, and with `probes` what speaks against taking it from its driver now."""
     if not steps:
         return Plan(title, (device.name,), notes=tuple(notes), facts=_facts(device), sysfs=device.sysfs)
-    try:
-        from pyvfio.binding.probes import look  # only a plan that changes something needs them
-    except ImportError:
-        probes = False
+    from pyvfio.binding.probes import look  # only a plan that changes something needs them
 
     seen = look(device) if probes else None
     blind = () if seen is None else tuple(f"{device.name}: not looked at: {what}" for what in seen.blind)

@@ -42,6 +42,7 @@ class _Run:
         self.sysfs = Sysfs(self.patience)
         self.journal = None if journal is None else Journal(self.sysfs, journal)
         self.index = 0
+        self.holders: list[str] = []
         self.waits = ""
 
     def event(self, phase: Phase, index: int, error: str = "") -> None:
@@ -53,16 +54,20 @@ class _Run:
 
     def _waiting(self, pending: Pending) -> None:
         """The kernel is late: say for whom it may wait."""
-        nodes = self.plan.steps[self.index].nodes if self.index < len(self.plan.steps) else ()
-        who = [f"{node} is open in {holder}" for node in nodes for holder in self.host.holders(node)]
-        self.waits = f"the kernel still waits after {self.deadline:g} s in {pending}" + "".join(f"; {w}" for w in who)
-        if self.patience.wait != 0 and self.index < len(self.plan.steps):
+        if self.index >= len(self.plan.steps):
+            return  # in the rollback, which waits for the same
+        self.waits = f"the kernel still waits after {self.deadline:g} s in {pending}" + "".join(
+            f"; {who}" for who in self.holders
+        )
+        if self.patience.wait != 0:
             self.event(Phase.WAITING, self.index, self.waits)
 
     def forward(self) -> None:
         """Do all steps.  Raise what the first one that fails raises; `index` is its number."""
         for index, step in enumerate(self.plan.steps):
             self.index = index
+            # Now, because the kernel takes the nodes away while it waits for their holders.
+            self.holders = [f"{node} is open in {holder}" for node in step.nodes for holder in self.host.holders(node)]
             self.note(start=index)
             self.event(Phase.START, index)
             step.do(self.sysfs)
@@ -249,7 +254,7 @@ def _still_waiting(work: _Run, step: Step, outstanding: list[Pending], queued: l
     )
     if queued:
         words = "; ".join(step.undo_text for step in queued)
-        error.host = f"the kernel will still carry out this write when it can, and then its inverse ({words})"
+        error.host = f"the kernel will still carry out this write when it can; its inverse ({words}) comes after it"
     else:
         error.host = f"{_BEFORE}, but the kernel will still carry out this write when it can"
     return error

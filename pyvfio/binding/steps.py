@@ -84,10 +84,13 @@ def _unbind(device: SysfsDevice) -> None:
         device.sysfs.write_text(_driver_file(device.bus, driver, "unbind"), device.name)
 
 
-def _node(device: SysfsDevice) -> str:
-    """The node of its group, which a program has open when the kernel waits in an unbind."""
-    group = device.group
-    return "" if group is None else group.node
+def _nodes(device: SysfsDevice) -> tuple[str, ...]:
+    """Its nodes of VFIO, one of which a program has open when the kernel waits in an unbind."""
+    if not device.has_vfio_driver:
+        return ()
+    group, name = device.group, device.vfio_name
+    nodes = (group.node if group is not None else "", f"/dev/vfio/devices/{name}" if name else "")
+    return tuple(filter(None, nodes))
 
 
 @journaled("override")
@@ -131,14 +134,14 @@ class SetOverride(Step):
 @dataclass(frozen=True, slots=True)
 class Unbind(Step):
     """Unbind from `driver`.  The inverse restores the `override` of before, binds again, and waits for the channel
-    device `returns` (empty: none), which `driver` registers.  `node` is what the kernel may wait for.
+    device `returns` (empty: none), which `driver` registers.  The kernel may wait for those who have `held` open.
     """
 
     bus: str
     name: str
     driver: str
     override: str | None
-    node: str = ""
+    held: tuple[str, ...] = ()
     returns: str = ""
 
     @property
@@ -155,7 +158,7 @@ class Unbind(Step):
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        return (self.node,) if self.node else ()
+        return self.held
 
     def do(self, sysfs: Sysfs) -> None:
         _unbind(device_named(sysfs, self.bus, self.name))
@@ -350,14 +353,14 @@ def _create(sysfs: Sysfs, bus: str, parent: str, type_id: str, uuid: str) -> Non
 class RemoveMdev(Step):
     """Remove the mediated device `uuid`; the inverse makes it again on `parent` with the same name.
 
-    `node` is what the kernel may wait for.
+    The kernel may wait for those who have `held` open.
     """
 
     bus: str
     parent: str
     type: str
     uuid: str
-    node: str = ""
+    held: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -373,7 +376,7 @@ class RemoveMdev(Step):
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        return (self.node,) if self.node else ()
+        return self.held
 
     def do(self, sysfs: Sysfs) -> None:
         device = MediatedDevice(sysfs, MdevUuid.parse(self.uuid))
@@ -394,7 +397,7 @@ def set_override(device: SysfsDevice, value: str | None) -> SetOverride:
 
 def take_from(device: SysfsDevice, driver: str, *, returns: str = "") -> Unbind:
     """Unbind `device` from `driver`, remembering the override of now."""
-    return Unbind(device.bus, device.name, driver, device.override, _node(device), returns)
+    return Unbind(device.bus, device.name, driver, device.override, _nodes(device), returns)
 
 
 def set_online(device: ChannelDevice, online: bool) -> SetOnline:
@@ -405,4 +408,4 @@ def set_online(device: ChannelDevice, online: bool) -> SetOnline:
 def remove_mdev(device: MediatedDevice) -> RemoveMdev:
     """Remove a mediated device."""
     parent = device.parent
-    return RemoveMdev(parent.bus, parent.name, device.type.id, device.name, _node(device))
+    return RemoveMdev(parent.bus, parent.name, device.type.id, device.name, _nodes(device))

@@ -37,6 +37,13 @@ def plan_virtual_functions(function: PciFunction, number: int, *, autoprobe: boo
     steps: list[Step] = []
     if number != now.number:
         _check_driver(function)
+    if autoprobe is not None and now.autoprobe is None:
+        raise NotAvailable(
+            "choose whether drivers are sought",
+            function.name,
+            cause="this kernel has no sriov_drivers_autoprobe (Linux 4.12)",
+            next_step="leave the option out: the kernel always looks for drivers",
+        )
     if autoprobe is not None and now.autoprobe is not None and now.autoprobe != autoprobe:
         steps.append(SetAutoprobe(function.name, autoprobe, now.autoprobe))
     steps += set_number(function, number)

@@ -53,10 +53,15 @@ class Lab:
         self.pci: str = config.getoption("--pyvfio-pci")
         self.pci2: str = config.getoption("--pyvfio-pci2")
 
-    def open(self) -> Backend:
-        """A new backend as the options say."""
-        options: dict[str, Any] = {"machine": self.machine} if self.backend_name == "software" else {}
-        return open_backend(self.backend_name, **options)
+    def open(self, *, log: str | None = None) -> Backend:
+        """A new backend as the options say.
+
+        `log` is a file that carries the state of a software machine from one process to the next; a host needs none.
+        """
+        if self.backend_name != "software":
+            return open_backend(self.backend_name)
+        options = {} if log is None else {"log": log}
+        return open_backend(self.backend_name, machine=self.machine, **options)
 
 
 @pytest.fixture(scope="session")

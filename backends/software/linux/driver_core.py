@@ -335,6 +335,9 @@ class Driver:
         device = self.bus.find(_line(data))
         if device is None or not self.bus.match(device, self):
             raise fail(errno.ENODEV)
+        self.bus.await_lock(device)
+        if device.dead:
+            raise fail(errno.ENODEV)
         if device.driver is not None:
             raise fail(errno.EBUSY)
         self.bus.attach(device, self)
@@ -436,6 +439,11 @@ class Bus:
 
     # binding
 
+    def await_lock(self, device: Device) -> None:
+        """Wait for the device's lock, which a driver that lets the device go has (``device_lock``)."""
+        if device.letting_go:
+            self.kernel.clock.wait(lambda: not device.letting_go)
+
     def probe(self, device: Device) -> bool:
         """Look for a driver; True when the device has one afterwards.  A refusing driver is passed over."""
         if device.driver is not None:
@@ -510,7 +518,9 @@ class Bus:
         device = self.find(_line(data))
         if device is None:
             raise fail(errno.ENODEV)
-        self.probe(device)
+        self.await_lock(device)
+        if not device.dead:
+            self.probe(device)
 
 
 class _BusDirectory(Directory):

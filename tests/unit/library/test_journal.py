@@ -40,12 +40,12 @@ def kill_at(host: Host, plan: Plan, phase: Phase, index: int, monkeypatch: pytes
 
 STEPS = [
     SetOverride("pci", DISK, "vfio-pci", None),
-    Unbind("pci", DISK, "virtio-pci", None, "/dev/vfio/3", "0.0.1234"),
+    Unbind("pci", DISK, "virtio-pci", None, ("/dev/vfio/3", "/dev/vfio/devices/vfio0"), "0.0.1234"),
     Bind("css", "0.0.0005", "vfio_ccw"),
     Probe("css", "0.0.0005", "io_subchannel", "0.0.1234"),
     SetOnline("0.0.1234", True, False),
     CreateMdev("css", "0.0.0005", "vfio_ccw-io", "66826a94-72c4-557f-beca-d135a70628e9"),
-    RemoveMdev("css", "0.0.0005", "vfio_ccw-io", "66826a94-72c4-557f-beca-d135a70628e9", "/dev/vfio/0"),
+    RemoveMdev("css", "0.0.0005", "vfio_ccw-io", "66826a94-72c4-557f-beca-d135a70628e9", ("/dev/vfio/0",)),
 ]
 
 

@@ -9,6 +9,7 @@ from pyvfio.files import HostFiles
 from pyvfio.host import Host
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.description import ChannelPathSpec, FunctionSpec, MachineSpec, SubchannelSpec
+from pyvfio_backends.software.linux.tmpfs import RegularFile
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, Symlink
 from pyvfio_backends.software.machine import Machine
 
@@ -31,6 +32,7 @@ class Rig:
             functions=[
                 FunctionSpec(0x11, 0x10, "virtio-rng", driver="virtio-pci"),
                 FunctionSpec(0x22, 0x22, "virtio-bell"),
+                FunctionSpec(0x33, 0x33, "virtio-rng", driver="virtio-pci", options={"total_vfs": 2}),
             ],
         )
         self.backend = SoftwareBackend(Machine(spec))
@@ -63,6 +65,8 @@ class Rig:
                     found[path] = str(node.show())
                 except OSError as error:
                     found[path] = f"errno {error.errno}"
+            elif isinstance(node, RegularFile):
+                found[path] = f"{node.st_mode:o} {bytes(node.data)!r}"
             else:
                 found[path] = oct(node.st_mode)
         return found

@@ -26,13 +26,29 @@ HANG = 0
 """Not an errno: the call does not come back until it is let go."""
 DEADLINE = "0.05"
 
+PHYSICAL, VIRTUAL = "0033:00:00.0", "0033:00:00.1"
 BIND = ["bind", FUNCTION]
 TAKE = ["ccw", "take", DEVICE, "--uuid", UUID]
+TYPE = "vfio_ccw-io"
+DEFINE = ["mdev", "define", UUID, "--parent", "0.0.0005", "--type", TYPE]
 COMMANDS: dict[str, tuple[list[list[str]], list[str]]] = {
     "bind": ([], BIND),
     "bind two": ([], ["bind", FUNCTION, "0022:00:00.0"]),
     "bind back": ([BIND], ["bind", FUNCTION, "--to", "virtio-pci"]),
     "unbind": ([], ["unbind", FUNCTION]),
+    "sriov": ([], ["sriov", PHYSICAL, "2", "--no-autoprobe"]),
+    "sriov again": ([["sriov", PHYSICAL, "2"]], ["sriov", PHYSICAL, "1"]),
+    "sriov none": ([["sriov", PHYSICAL, "1"], ["bind", VIRTUAL]], ["sriov", PHYSICAL, "0"]),
+    "define": ([], ["define", FUNCTION]),
+    "define again": ([["define", FUNCTION]], ["define", FUNCTION, "--to", "none"]),
+    "undefine": ([["define", FUNCTION]], ["undefine", FUNCTION]),
+    "apply": ([["define", FUNCTION]], ["apply", FUNCTION]),
+    "apply mdev": ([TAKE, DEFINE, ["mdev", "remove", UUID]], ["apply", UUID]),
+    "mdev create": ([TAKE, ["mdev", "remove", UUID]], ["mdev", "create", "--auto", TYPE, "--uuid", UUID]),
+    "mdev remove": ([TAKE], ["mdev", "remove", UUID]),
+    "mdev define": ([], DEFINE),
+    "mdev modify": ([DEFINE], ["mdev", "modify", UUID, "--start", "auto", "--attr", "a=1"]),
+    "install-units": ([], ["install-units", "--program", "/usr/bin/pyvfio"]),
     "release": ([BIND], ["release", FUNCTION]),
     "ccw take": ([], TAKE),
     "ccw give-back": ([TAKE], ["ccw", "give-back", DEVICE, "--online"]),
