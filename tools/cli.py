@@ -156,7 +156,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command and return its exit code."""
-    if "_PYVFIO_COMPLETE" in os.environ:
+    completing = "_PYVFIO_COMPLETE" in os.environ
+    if completing:
         importlib.import_module("pyvfio_tools.shells")  # the shell asks what it may offer
     try:
         result: Any = cli.main(args=arguments, prog_name="pyvfio", standalone_mode=False)
@@ -179,7 +180,9 @@ def run(arguments: list[str]) -> int:
         if error.errno not in _OUTPUT_ERRORS:
             raise
         return _output_failed(error)
-    except SystemExit:  # click's own answer to a closed pipe
+    except SystemExit as stop:  # click's own answer to a closed pipe, and to a shell
+        if completing:
+            return 0 if stop.code is None else int(stop.code)
         return _output_failed(BrokenPipeError())
     return result if isinstance(result, int) else 0
 

@@ -11,17 +11,15 @@ __all__ = ["completion"]
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print a completion script, live device names included.
+    """Print a completion script; it offers the devices, drivers, groups and machines that are there at that moment.
 
     \b
     Examples:
       pyvfio completion bash > /etc/bash_completion.d/pyvfio
+      pyvfio completion zsh > /usr/local/share/zsh/site-functions/_pyvfio
       pyvfio completion fish > ~/.config/fish/completions/pyvfio.fish
+      eval "$(pyvfio completion bash)"
     """
-    from click.shell_completion import get_completion_class
+    from pyvfio_tools.shells import SHELLS
 
-    kind = get_completion_class(shell)
-    root = ctx.find_root().command
-    if kind is None:
-        raise click.UsageError(f"no completion for {shell}")
-    click.echo(kind(root, {}, "pyvfio", "_PYVFIO_COMPLETE").source())
+    click.echo(SHELLS[shell](ctx.find_root().command, {}, "pyvfio", "_PYVFIO_COMPLETE").source(), nl=False)
