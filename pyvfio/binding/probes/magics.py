@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pyvfio.binding.probes.zfs import label_of
+from pyvfio.binding.probes.zfs import is_member, pool_of
 
 __all__ = ["Signature", "signatures"]
 
@@ -116,9 +116,8 @@ def signatures(read: Read, size: int) -> list[Signature]:
             found.append(Signature(magic.kind, _label(head, *magic.label), _id(head, magic.uuid)))
     found += [one for one in (_ext(head), _swap(head), _lvm(head), _luks(head)) if one is not None]
     found += _md(read, head, size)
-    label = label_of(read, size)
-    if label:
-        found.append(Signature("ZFS member", str(label.get("name", ""))))
+    if is_member(read, size):
+        found.append(Signature("ZFS member", pool_of(read, size)))
     if any(one.kind.startswith(("FAT", "NTFS", "exFAT", "BitLocker")) for one in found):
         found = [one for one in found if not one.kind.startswith("DOS")]  # a boot sector looks like such a table
     return list(dict.fromkeys(found))

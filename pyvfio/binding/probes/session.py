@@ -27,6 +27,7 @@ def look(subject: Subject) -> Iterator[Evidence]:
                 what = f"your session comes from {found.network.peer} through {interface.where}"
                 yield Evidence(what, interface.path)
     mine = subject.surroundings.terminals
-    for terminal in terminals(subject):
-        if f"/dev/{terminal.name}" in mine:
-            yield Evidence(f"you are typing on {terminal.name} of {terminal.device}", f"/dev/{terminal.name}")
+    for terminal in terminals(subject) if mine else ():
+        for node, number in mine.items():
+            if node == f"/dev/{terminal.name}" or (number and number == terminal.number):
+                yield Evidence(f"you are typing on {node} of {terminal.device}", node)

@@ -1,8 +1,10 @@
 """A disk has a partition table, or a disk or partition has a file system or is part of a larger volume.
 
 Reads the nodes of the disks and partitions themselves.  The volume label VOL1 alone, which every formatted DASD of the
-compatible disk layout has, is no content: its data sets are, which the kernel shows as partitions.  A signature may be a leftover of something long gone: it says
-that the content may matter to somebody, not that it is in use now.  ``wipefs`` removes what is not wanted.
+compatible disk layout has, is no content: its data sets are, which the kernel shows as partitions.
+
+A signature may be a leftover of something long gone: it says that the content may matter to somebody, not that it is in
+use now.  ``wipefs`` removes what is not wanted.
 """
 
 from __future__ import annotations

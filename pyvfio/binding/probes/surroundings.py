@@ -5,6 +5,7 @@ These are single files and short directories; the lists of the host's devices ar
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -154,14 +155,15 @@ class Surroundings:
         return tuple((self.sysfs.attribute("/sys/class/tty/console/active") or "").split())
 
     @cached_property
-    def terminals(self) -> tuple[str, ...]:
-        """The nodes of the caller's own standard streams that are terminals."""
-        found: dict[str, None] = {}
+    def terminals(self) -> dict[str, str]:
+        """The nodes of the caller's own standard streams below ``/dev`` and their numbers (``4:64``)."""
+        found: dict[str, str] = {}
         for fd in range(3):
             target = self.sysfs.link(f"/proc/self/fd/{fd}")
-            if target is not None and target.startswith("/dev/") and not target.startswith("/dev/pts/"):
-                found[target] = None
-        return tuple(found)
+            if target is not None and target.startswith("/dev/") and self.sysfs.exists(target):
+                number = self.sysfs.backend.stat(target).st_rdev
+                found[target] = f"{os.major(number)}:{os.minor(number)}" if number else ""
+        return found
 
     @cached_property
     def inputs(self) -> tuple[InputDevice, ...]:

@@ -33,13 +33,13 @@ def terminals(subject: Subject) -> Iterator[Terminal]:
     for one in subject.of("tty"):
         yield Terminal(one.name, one.number, subject.device.name)
     for bus, driver, prefix in _ELSEWHERE:
-        names = [console.name for console in subject.surroundings.consoles if console.name.startswith(prefix)]
-        for one in subject.of(bus) if names else ():
+        consoles = [one for one in subject.surroundings.consoles if one.name.startswith(prefix)]
+        for one in subject.of(bus) if consoles else ():
             if sysfs.link_name(f"{one.path}/driver") != driver:
                 continue
             listed = sysfs.names(f"/sys/bus/{bus}/drivers/{driver}")
             others = [name for name in listed if name != one.name and sysfs.link(f"/sys/bus/{bus}/devices/{name}")]
             if others:
-                subject.blind(f"whether {names[0]} is on {one.name} or on {', '.join(others)} cannot be told")
+                subject.blind(f"whether {consoles[0].name} is on {one.name} or on {', '.join(others)} cannot be told")
             else:
-                yield Terminal(names[0], "", one.name)
+                yield Terminal(consoles[0].name, consoles[0].number, one.name)
