@@ -6,6 +6,7 @@ import click
 
 from pyvfio.binding.virtual import plan_virtual_functions, wait_for_virtual_functions
 from pyvfio.devices import PciFunction
+from pyvfio.errors import PyvfioError
 from pyvfio.host import Host
 from pyvfio.pci.sriov import require_sriov, virtual_functions
 from pyvfio_tools.acting import Acting, acting_options
@@ -45,8 +46,11 @@ def sriov(host: Host, acting: Acting, device: str, number: int | None, autoprobe
         return
     plan = plan_virtual_functions(function, number, autoprobe=autoprobe)
     if acting.carry_out(plan) and not acting.as_json and number:
-        wait_for_virtual_functions(function)
-        _table(function)
+        try:
+            wait_for_virtual_functions(function)
+            _table(function)
+        except PyvfioError as error:  # it is done all the same
+            click.echo(f"pyvfio: they cannot be listed: {error}", err=True)
 
 
 def _rows(function: PciFunction) -> list[dict[str, object]]:

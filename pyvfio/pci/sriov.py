@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pyvfio.address import PciAddress
 from pyvfio.devices import PciFunction
-from pyvfio.errors import NotAvailable
+from pyvfio.errors import MalformedAnswer, NotAvailable
 
 __all__ = ["Sriov", "physical_function", "sriov", "virtual_functions"]
 
@@ -37,18 +37,28 @@ class Sriov:
 
 
 def sriov(function: PciFunction) -> Sriov | None:
-    """Read the SR-IOV side of a function; None when it is no physical function."""
-    total = function.read_number("sriov_totalvfs")
-    if total is None:
+    """Read the SR-IOV side of a function; None when it is no physical function.
+
+    Plans go by it, so a value that cannot be read raises the class for the errno.
+    """
+    files = function.sysfs.names(function.path)
+    if "sriov_totalvfs" not in files:
         return None
-    autoprobe = function.read_number("sriov_drivers_autoprobe")
+
+    def number(name: str, base: int = 10) -> int:
+        text = function.read(name)
+        try:
+            return int(text, base)
+        except ValueError:
+            raise MalformedAnswer("read SR-IOV", function.name, f"{name} is {text!r}, no number") from None
+
     return Sriov(
-        total,
-        function.read_number("sriov_numvfs") or 0,
-        function.read_number("sriov_offset") or 0,
-        function.read_number("sriov_stride") or 0,
-        int(function.attribute("sriov_vf_device") or "0", 16),
-        None if autoprobe is None else bool(autoprobe),
+        number("sriov_totalvfs"),
+        number("sriov_numvfs"),
+        number("sriov_offset"),
+        number("sriov_stride"),
+        number("sriov_vf_device", 16),
+        bool(number("sriov_drivers_autoprobe")) if "sriov_drivers_autoprobe" in files else None,
     )
 
 

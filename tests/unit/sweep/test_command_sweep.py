@@ -26,7 +26,7 @@ HANG = 0
 """Not an errno: the call does not come back until it is let go."""
 DEADLINE = "0.05"
 
-PHYSICAL, VIRTUAL = "0033:00:00.0", "0033:00:00.1"
+PHYSICAL = "0033:00:00.0"
 BIND = ["bind", FUNCTION]
 TAKE = ["ccw", "take", DEVICE, "--uuid", UUID]
 TYPE = "vfio_ccw-io"
@@ -37,8 +37,6 @@ COMMANDS: dict[str, tuple[list[list[str]], list[str]]] = {
     "bind back": ([BIND], ["bind", FUNCTION, "--to", "virtio-pci"]),
     "unbind": ([], ["unbind", FUNCTION]),
     "sriov": ([], ["sriov", PHYSICAL, "2", "--no-autoprobe"]),
-    "sriov again": ([["sriov", PHYSICAL, "2"]], ["sriov", PHYSICAL, "1"]),
-    "sriov none": ([["sriov", PHYSICAL, "1"], ["bind", VIRTUAL]], ["sriov", PHYSICAL, "0"]),
     "define": ([], ["define", FUNCTION]),
     "define again": ([["define", FUNCTION]], ["define", FUNCTION, "--to", "none"]),
     "undefine": ([["define", FUNCTION]], ["undefine", FUNCTION]),

@@ -13,10 +13,12 @@ import pytest
 from rig import DEVICE, FUNCTION, Action, Rig, differences
 
 from pyvfio import binding
+from pyvfio.binding import virtual
 from pyvfio.errors import PyvfioError, RollbackFailed, StepFailed
 from pyvfio.host import Host
 
 UUID = "66826a94-72c4-557f-beca-d135a70628e9"
+PHYSICAL, VIRTUAL = "0033:00:00.0", "0033:00:00.1"
 CODES = (errno.EIO, errno.ENODEV, errno.EBUSY, errno.EACCES)
 
 
@@ -48,6 +50,23 @@ def _give_back(host: Host) -> object:
     return binding.ccw_give_back(host, DEVICE, online=True)
 
 
+def _two(host: Host) -> object:
+    return virtual.set_virtual_functions(host.function(PHYSICAL), 2, autoprobe=False)
+
+
+def _one(host: Host) -> object:
+    return virtual.set_virtual_functions(host.function(PHYSICAL), 1)
+
+
+def _one_for_vfio(host: Host) -> None:
+    _one(host)
+    binding.bind(host.function(VIRTUAL))
+
+
+def _none(host: Host) -> object:
+    return virtual.set_virtual_functions(host.function(PHYSICAL), 0)
+
+
 OPERATIONS: dict[str, tuple[Action, Action]] = {
     "bind": (_nothing, _bind),
     "bind_back": (_bind, _bind_back),
@@ -55,6 +74,8 @@ OPERATIONS: dict[str, tuple[Action, Action]] = {
     "release": (_bind, _release),
     "ccw_take": (_nothing, _take),
     "ccw_give_back": (_take, _give_back),
+    "one_of_two_functions": (_two, _one),
+    "no_functions": (_one_for_vfio, _none),
 }
 """What is done before, and what is done while calls fail."""
 
