@@ -129,9 +129,12 @@ def _many_functions(
 
 def write_tree(sys: Path, functions: Iterator[Function]) -> int:
     """Write `functions` below `sys`, which stands for ``/sys``, and return how many there were."""
+    for node in ("node0", "node1"):
+        (sys / "devices/system/node" / node).mkdir(parents=True)
     for folder in ("bus/pci/devices", "bus/pci/drivers", "bus/pci/slots", "kernel/iommu_groups", "class", "module"):
         (sys / folder).mkdir(parents=True, exist_ok=True)
     made: set[str] = set()
+    _driver(str(sys), VFIO, made)
     count = 0
     for function in functions:
         _write(str(sys), function, made)
@@ -152,16 +155,7 @@ def _write(sys: str, function: Function, made: set[str]) -> None:
     os.symlink(f"../../../devices/{function.path}", f"{sys}/bus/pci/devices/{name}")
     os.symlink(f"{up}bus/pci", f"{here}/subsystem")
     if function.driver:
-        folder = f"{sys}/bus/pci/drivers/{function.driver}"
-        if function.driver not in made:
-            made.add(function.driver)
-            module = f"{sys}/module/{function.driver.replace('-', '_')}"
-            os.makedirs(f"{module}/drivers")
-            os.mkdir(folder)
-            os.symlink(f"../../../../module/{os.path.basename(module)}", f"{folder}/module")
-            os.symlink(f"../../../bus/pci/drivers/{function.driver}", f"{module}/drivers/pci:{function.driver}")
-            for attribute in ("bind", "unbind", "new_id", "remove_id", "uevent"):
-                open(f"{folder}/{attribute}", "w").close()
+        folder = _driver(sys, function.driver, made)
         os.symlink(f"{up}bus/pci/drivers/{function.driver}", f"{here}/driver")
         os.symlink(f"../../../../devices/{function.path}", f"{folder}/{name}")
     members = f"{sys}/kernel/iommu_groups/{function.group}/devices"
@@ -186,14 +180,47 @@ def _write(sys: str, function: Function, made: set[str]) -> None:
         _child(sys, function, f"vfio-dev/vfio{number}", "vfio-dev")
 
 
+def _driver(sys: str, driver: str, made: set[str]) -> str:
+    folder = f"{sys}/bus/pci/drivers/{driver}"
+    if driver not in made:
+        made.add(driver)
+        module = f"{sys}/module/{driver.replace('-', '_')}"
+        os.makedirs(f"{module}/drivers")
+        os.mkdir(folder)
+        os.symlink(f"../../../../module/{os.path.basename(module)}", f"{folder}/module")
+        os.symlink(f"../../../bus/pci/drivers/{driver}", f"{module}/drivers/pci:{driver}")
+        for attribute in ("bind", "unbind", "new_id", "remove_id", "uevent"):
+            open(f"{folder}/{attribute}", "w").close()
+    return folder
+
+
 def _child(sys: str, function: Function, child: str, kind: str) -> None:
     path = f"{function.path}/{child}"
     os.makedirs(f"{sys}/devices/{path}")
     os.makedirs(f"{sys}/class/{kind}", exist_ok=True)
     os.symlink(f"../../devices/{path}", f"{sys}/class/{kind}/{os.path.basename(child)}")
     os.symlink(os.path.relpath(f"class/{kind}", f"devices/{path}"), f"{sys}/devices/{path}/subsystem")
+    name, number = os.path.basename(child), len(os.listdir(f"{sys}/class/{kind}"))
+    texts = dict(_OF_CLASS.get(kind, {}))
+    if kind == "net":
+        texts |= {"ifindex": f"{number + 1}\n", "uevent": f"INTERFACE={name}\nIFINDEX={number + 1}\n"}
+    else:
+        major = _MAJORS[kind]
+        texts |= {"dev": f"{major}:{number}\n", "uevent": f"MAJOR={major}\nMINOR={number}\nDEVNAME={name}\n"}
+    if kind == "block":
+        texts["uevent"] += "DEVTYPE=disk\n"
+        os.makedirs(f"{sys}/devices/{path}/holders")
+        os.makedirs(f"{sys}/devices/{path}/slaves")
+    for attribute, text in texts.items():
+        with open(f"{sys}/devices/{path}/{attribute}", "w") as file:
+            file.write(text)
 
 
+_MAJORS = {"block": 259, "nvme": 241, "ptp": 248, "vfio-dev": 511}
+_OF_CLASS = {
+    "net": {"flags": "0x1003\n", "operstate": "up\n"},
+    "block": {"size": "7501476528\n", "ro": "0\n", "removable": "0\n"},
+}
 _RESERVED = "0x00000000fee00000 0x00000000feefffff msi\n"
 
 
