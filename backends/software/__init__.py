@@ -16,7 +16,11 @@ __all__ = ["Machine", "MachineSpec", "SoftwareBackend", "open_backend"]
 
 
 def open_backend(
-    *, machine: str | os.PathLike[str] | MachineSpec = "z15-lpar", seed: int = 0, paced: bool = False
+    *,
+    machine: str | os.PathLike[str] | MachineSpec = "z15-lpar",
+    seed: int = 0,
+    paced: bool = False,
+    log: str | os.PathLike[str] | None = None,
 ) -> SoftwareBackend:
     """Boot a machine and answer for it.
 
@@ -24,7 +28,15 @@ def open_backend(
     `MachineSpec`.  `seed` decides every free choice of the machine.  With ``paced=True`` devices answer after their
     latency, on a thread; otherwise all work is done inside the call that caused it.
 
-    Raise `BadMachine` for a machine that cannot be read.
+    `log` is a file that keeps what programs change: all that name it work with one and the same machine (`call_log`).
+
+    Raise `BadMachine` for a machine that cannot be read, and what `CallLog` raises.
     """
     spec = machine if isinstance(machine, MachineSpec) else load_machine(find_machine(os.fspath(machine)))
-    return SoftwareBackend(Machine(spec, seed=seed, paced=paced))
+    booted = Machine(spec, seed=seed, paced=paced)
+    if log is None:
+        return SoftwareBackend(booted)
+    from pyvfio_backends.software.call_log import CallLog  # only a sandbox needs it
+
+    with booted.lock:
+        return SoftwareBackend(booted, CallLog(os.fspath(log), booted, seed))

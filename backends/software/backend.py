@@ -6,7 +6,7 @@ import errno
 import mmap as _mmap
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from pyvfio.backend import Holder
 from pyvfio.network import Network
@@ -16,6 +16,9 @@ from pyvfio_backends.software.linux.uaccess import AddressArgument, BufferArgume
 from pyvfio_backends.software.linux.uevents import UeventQueue
 from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.machine import Machine
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.call_log import CallLog
 
 __all__ = ["SoftwareBackend"]
 
@@ -40,13 +43,14 @@ class SoftwareBackend:
     """A `pyvfio.backend.Backend` over `machine`.
 
     Every verb runs under the machine's lock and ends with `Clock.settle`, so that the work it caused is done when it
-    returns (unless the machine is paced).
+    returns (unless the machine is paced).  With a log of `calls` other programs work with the same machine.
     """
 
     name = "software"
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, calls: CallLog | None = None) -> None:
         self.machine = machine
+        self._calls = calls
         self.faults = machine.faults
         self._lock = machine.lock
         self._clock = machine.clock
@@ -66,9 +70,17 @@ class SoftwareBackend:
             self.faults.check(verb, path)
             if self._closed:  # while it hung
                 raise fail(errno.EBADF, path)
+        if self._calls is not None:
+            self._calls.follow()
         return path
 
+    def _note(self, verb: str, *arguments: str | int) -> None:
+        if self._calls is not None:
+            self._calls.note(verb, *arguments)
+
     def _file(self, verb: str, fd: int) -> File:
+        if self._calls is not None:
+            self._calls.follow()
         file = self._table.get(fd)
         if self.faults.active:
             self.faults.check(verb, self._table.path(fd))
@@ -76,6 +88,8 @@ class SoftwareBackend:
         return file
 
     def _readable(self, verb: str, fd: int) -> File:
+        if self._calls is not None:
+            self._calls.follow()
         description = self._table.description(fd)
         if not description.readable:
             raise fail(errno.EBADF)
@@ -91,7 +105,10 @@ class SoftwareBackend:
         with self._lock:
             path = self._check("open", path)
             self._table.reap()
-            file, canonical = self._vfs.open(path, flags, mode & ~umask() if flags & os.O_CREAT else mode)
+            mode = mode & ~umask() if flags & os.O_CREAT else mode
+            if self._calls is not None:
+                self._calls.note_open(path, flags, mode)
+            file, canonical = self._vfs.open(path, flags, mode)
             fd = self._table.install(file, canonical, flags)
             self._clock.settle()
             return fd
@@ -115,7 +132,9 @@ class SoftwareBackend:
                 return
             self._closed = True
             self._table.close_all()
-        # Not under the lock: the machine's thread needs it to come to its end.
+        # Not under the lock: the threads need it to come to their end.
+        if self._calls is not None:
+            self._calls.close()
         self.machine.close()
 
     def read(self, fd: int, n: int) -> bytes:
@@ -133,6 +152,8 @@ class SoftwareBackend:
             file = self._file("write", fd)
             if not self._table.description(fd).writable:
                 raise fail(errno.EBADF)
+            if self._calls is not None:
+                self._calls.note_write(file, self._table.path(fd), _bytes(data), None)
             taken = file.write(_bytes(data))
             self._clock.settle()
             return taken
@@ -154,6 +175,8 @@ class SoftwareBackend:
             file = self._file("pwrite", fd)
             if not self._table.description(fd).writable:
                 raise fail(file.pwrite_when_read_only)
+            if self._calls is not None:
+                self._calls.note_write(file, self._table.path(fd), _bytes(data), offset)
             taken = file.pwrite(_bytes(data), offset)
             self._clock.settle()
             return taken
@@ -229,24 +252,29 @@ class SoftwareBackend:
         """See `Backend.mkdir`."""
         with self._lock:
             path = self._check("mkdir", path)
-            self._vfs.mkdir(path, mode & ~umask())
+            mode &= ~umask()
+            self._note("mkdir", path, mode)
+            self._vfs.mkdir(path, mode)
 
     def rmdir(self, path: str) -> None:
         """See `Backend.rmdir`."""
         with self._lock:
             path = self._check("rmdir", path)
+            self._note("rmdir", path)
             self._vfs.rmdir(path)
 
     def rename(self, source: str, target: str) -> None:
         """See `Backend.rename`; planned faults look at `source`."""
         with self._lock:
             source, target = self._check("rename", source), _path("rename", target)
+            self._note("rename", source, target)
             self._vfs.rename(source, target)
 
     def unlink(self, path: str) -> None:
         """See `Backend.unlink`."""
         with self._lock:
             path = self._check("unlink", path)
+            self._note("unlink", path)
             self._vfs.unlink(path)
 
     def fsync(self, fd: int) -> None:
@@ -258,12 +286,14 @@ class SoftwareBackend:
         """See `Backend.chmod`."""
         with self._lock:
             path = self._check("chmod", path)
+            self._note("chmod", path, mode)
             self._vfs.chmod(path, mode)
 
     def chown(self, path: str, uid: int, gid: int) -> None:
         """See `Backend.chown`."""
         with self._lock:
             path = self._check("chown", path)
+            self._note("chown", path, uid, gid)
             self._vfs.chown(path, uid, gid)
 
     # the rest
@@ -278,6 +308,8 @@ class SoftwareBackend:
         """See `Backend.uevents`."""
         with self._lock:
             self._check("uevents", "")
+            if self._calls is not None:
+                self._calls.keep_following()
             return self.machine.kernel.uevents.listen(subsystems)
 
     def holders(self, path: str) -> list[Holder]:
@@ -286,6 +318,8 @@ class SoftwareBackend:
             path = self._check("holders", path)
             _, canonical = self._vfs.resolve(path)
             found = [holder for holder in self._modelled() if self._leads_to(holder[1], canonical)]
+            if self._calls is not None:
+                found += [(holder, path) for holder in self._calls.holders(canonical)]
             own = list(self._table.holders(canonical))
             if not own:
                 return [holder for holder, _ in found]

@@ -4,10 +4,11 @@ These are real on every backend.  Only this package and ``backends/kernel`` make
 """
 
 from pyvfio.process.credentials import umask
-from pyvfio.process.descriptor import Reservation
+from pyvfio.process.descriptor import Reservation, reservations
 from pyvfio.process.eventfd import EventFd, EventFdReference
 from pyvfio.process.memory import AnonymousMemory, ProcessMemory, populate
 from pyvfio.process.pin import Pin
+from pyvfio.process.shared_log import SharedLog
 
 __all__ = [
     "AnonymousMemory",
@@ -16,6 +17,8 @@ __all__ = [
     "Pin",
     "ProcessMemory",
     "Reservation",
+    "SharedLog",
     "populate",
+    "reservations",
     "umask",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["Reservation", "identity"]
+__all__ = ["Reservation", "identity", "reservations"]
+
+_PREFIX = "/memfd:pyvfio:"
 
 
 def identity(fd: int) -> tuple[int, int] | None:
@@ -34,3 +36,21 @@ class Reservation:
         fd, self.fd = self.fd, -1
         if fd >= 0 and identity(fd) == self.identity:
             os.close(fd)
+
+
+def reservations(pid: int) -> dict[int, str]:
+    """The labels of the reservations that another process has, by number, as far as this user may see."""
+    folder = f"/proc/{pid}/fd"
+    found: dict[int, str] = {}
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return found
+    for name in names:
+        try:
+            target = os.readlink(f"{folder}/{name}")
+        except OSError:
+            continue
+        if target.startswith(_PREFIX):
+            found[int(name)] = target[len(_PREFIX) :].removesuffix(" (deleted)")
+    return found

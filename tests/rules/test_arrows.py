@@ -28,9 +28,12 @@ MAY_CALL = ("backends/kernel/", "pyvfio/process/")
 # the seam names the mapping object and the flags of `mmap`; these modules make no mapping
 NAMES_ONLY = {
     "pyvfio/backend.py",
+    "pyvfio/binding/patience.py",
     "pyvfio/vfio/region.py",
     "backends/software/backend.py",
+    "backends/software/linux/block_device.py",
     "backends/software/linux/file.py",
+    "backends/software/linux/tmpfs.py",
     "backends/software/linux/vfio_core.py",
     "backends/software/linux/vfio_file.py",
     "backends/software/linux/vfio_pci.py",

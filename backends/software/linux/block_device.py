@@ -134,11 +134,15 @@ class BlockNode(CharacterDevice):
 
 class _BlockFile(File):
     __slots__ = ("_device", "exclusive", "position")
+    lasting = True
 
     def __init__(self, device: BlockDevice, *, exclusive: bool) -> None:
         self._device = device
         self.exclusive = exclusive
         self.position = 0
+
+    def place(self, path: str, offset: int | None) -> tuple[str | int, int]:
+        return path, self.position if offset is None else offset
 
     def read(self, n: int) -> bytes:
         data = self.pread(n, self.position)

@@ -58,6 +58,11 @@ class DescriptorTable:
         self._by_fd[reservation.fd] = description
         return reservation.fd
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is open, as far as is known."""
+        return bool(self._by_fd)
+
     def get(self, fd: int) -> File:
         """The open file of a number.  Raise OSError EBADF."""
         return self.description(fd).file

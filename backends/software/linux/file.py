@@ -27,6 +27,8 @@ class File:
     __slots__ = ()
     pwrite_when_read_only = errno.EBADF
     """What ``pwrite`` answers on a descriptor that was opened for reading only."""
+    lasting = False
+    """Whether the machine keeps what is written, for other programs; then `place` tells where it goes."""
 
     def read(self, n: int) -> bytes:
         """Read at the position."""
@@ -55,6 +57,12 @@ class File:
     def fsync(self) -> None:
         """Flush what was written."""
         raise _refuse(errno.EINVAL)
+
+    def place(self, path: str, offset: int | None) -> tuple[str | int, int]:
+        """Where a write at `offset` (None: at the position) to this file, opened at `path`, goes: the path or the
+        inode number of a plain file, and the offset.
+        """
+        return path, 0 if offset is None else offset
 
     def release(self) -> None:
         """The last descriptor was closed."""

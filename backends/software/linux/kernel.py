@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from collections.abc import Callable
@@ -83,6 +84,8 @@ class Kernel:
         self.network = Network()
         self.release = "6.12.0"
         self.boot_id = str(uuid.UUID(int=0))
+        self.runs_here: Callable[[int], bool] = lambda pid: pid == os.getpid()
+        """Whether a real process works on this machine."""
         self.subsystems: dict[str, object] = {}
         """What a subsystem keeps for the whole kernel, by its module's name."""
         self.dev = TemporaryDirectory()

@@ -176,12 +176,16 @@ class AttributeFile(File):
 
     __slots__ = ("_attribute", "_path", "_text", "position")
     pwrite_when_read_only = errno.ESPIPE  # seq_open() takes FMODE_PWRITE away
+    lasting = True
 
     def __init__(self, attribute: Attribute, path: str) -> None:
         self._attribute = attribute
         self._path = path
         self._text: bytes | None = None
         self.position = 0
+
+    def place(self, path: str, offset: int | None) -> tuple[str | int, int]:
+        return path, self.position if offset is None else offset
 
     def read(self, n: int) -> bytes:
         data = self.pread(n, self.position)
@@ -243,10 +247,14 @@ class BinaryAttributeFile(File):
 
     __slots__ = ("_attribute", "position")
     pwrite_when_read_only = errno.ESPIPE  # kernfs opens these as a seq_file, too
+    lasting = True
 
     def __init__(self, attribute: BinaryAttribute) -> None:
         self._attribute = attribute
         self.position = 0
+
+    def place(self, path: str, offset: int | None) -> tuple[str | int, int]:
+        return path, self.position if offset is None else offset
 
     def read(self, n: int) -> bytes:
         data = self.pread(n, self.position)

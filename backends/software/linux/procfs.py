@@ -1,6 +1,7 @@
 """``/proc``: the kernel's state as text (``fs/proc``), made when it is read.
 
-The processes are those of the machine file, and this process, of which the real system tells.
+The processes are those of the machine file, and the real ones that work on the machine; of these only this one is
+listed.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class ProcFile(Attribute):
 
 class _OpenProcFile(AttributeFile):
     __slots__ = ()
+    lasting = False
 
     def fsync(self) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -96,8 +98,8 @@ class ProcDirectory(Directory):
                 "comm": ProcFile(lambda: f"{process.name[:_COMMAND]}\n"),
                 "stat": ProcFile(lambda: _stat(process)),
             }
-        elif name == str(os.getpid()):
-            entries |= {part: ProcFile(partial(_own, part)) for part in ("cmdline", "comm", "stat")}
+        elif name.isdecimal() and self._kernel.runs_here(int(name)):
+            entries |= {part: ProcFile(partial(_real, name, part)) for part in ("cmdline", "comm", "stat")}
         else:
             return None
         return _folder(entries)
@@ -124,8 +126,8 @@ def _folder(entries: dict[str, Node]) -> StaticDirectory:
     return StaticDirectory(entries, permissions=0o555)
 
 
-def _own(part: str) -> str:
-    with open(f"/proc/self/{part}", encoding="utf-8", errors="surrogateescape") as file:
+def _real(pid: str, part: str) -> str:
+    with open(f"/proc/{pid}/{part}", encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
 
 

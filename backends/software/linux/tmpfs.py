@@ -59,7 +59,7 @@ class _OpenDirectory(DirectoryFile):
 class RegularFile(Node):
     """A file's content (`data`), permissions and owner."""
 
-    __slots__ = ("data", "gid", "inode", "st_mode", "uid")
+    __slots__ = ("__weakref__", "data", "gid", "inode", "st_mode", "uid")
 
     def __init__(
         self, data: bytes = b"", *, permissions: int = 0o644, uid: int = 0, gid: int = 0, inode: int = 0
@@ -74,6 +74,15 @@ class RegularFile(Node):
     def size(self) -> int:  # type: ignore[override]
         return len(self.data)
 
+    def put(self, data: bytes, at: int) -> None:
+        """Write at an offset.  Raise ENOSPC beyond what a file can have."""
+        if not data:
+            return
+        if at + len(data) > _CAPACITY:
+            raise fail(errno.ENOSPC)
+        self.data.extend(bytes(max(0, at - len(self.data))))
+        self.data[at : at + len(data)] = data
+
     def open(self, path: str, flags: int) -> File:
         if flags & os.O_TRUNC:
             self.data.clear()
@@ -84,6 +93,7 @@ class _OpenFile(File):
     """An open file with its position; with O_APPEND every write, also ``pwrite``, goes to the end, as Linux does."""
 
     __slots__ = ("_append", "_node", "position")
+    lasting = True
 
     def __init__(self, node: RegularFile, append: bool) -> None:
         self._node = node
@@ -98,25 +108,19 @@ class _OpenFile(File):
     def pread(self, n: int, offset: int) -> bytes:
         return bytes(self._node.data[offset : offset + n])
 
+    def place(self, path: str, offset: int | None) -> tuple[str | int, int]:
+        at = self.position if offset is None else offset
+        return self._node.inode or path, len(self._node.data) if self._append else at
+
     def write(self, data: bytes) -> int:
-        at = self._put(data, self.position)
+        _, at = self.place("", None)
+        self._node.put(data, at)
         self.position = at + len(data)
         return len(data)
 
     def pwrite(self, data: bytes, offset: int) -> int:
-        self._put(data, offset)
+        self._node.put(data, self.place("", offset)[1])
         return len(data)
-
-    def _put(self, data: bytes, offset: int) -> int:
-        content = self._node.data
-        at = len(content) if self._append else offset
-        if not data:
-            return at
-        if at + len(data) > _CAPACITY:
-            raise fail(errno.ENOSPC)
-        content.extend(bytes(max(0, at - len(content))))
-        content[at : at + len(data)] = data
-        return at
 
     def fsync(self) -> None:
         """What was written is kept at once."""

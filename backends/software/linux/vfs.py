@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import weakref
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Vfs(Tree):
         super().__init__(root, mounts)
         self._changes: dict[str, _Change] = {}
         self._inodes = 1
+        self._made: weakref.WeakValueDictionary[int, RegularFile] = weakref.WeakValueDictionary()
 
     def open(self, path: str, flags: int, mode: int = 0o666) -> tuple[File, str]:
         """Open the file at a path; the second part is its path without links.  Raise OSError as ``open(2)``.
@@ -120,7 +122,20 @@ class Vfs(Tree):
             raise fail(self._no_new_name(place, errno.EACCES), path)
         node = RegularFile(permissions=mode & 0o7777, gid=_inherited_group(place.directory), inode=self._new_inode())
         place.directory.entries[place.name] = node
+        self._made[node.inode] = node
         return node, place.path
+
+    def changed_by_open(self, path: str, flags: int) -> bool:
+        """Whether opening at `path` would make a plain file, or empty one."""
+        try:
+            node, _ = self.resolve(path)
+        except OSError as error:
+            return error.errno == errno.ENOENT and bool(flags & os.O_CREAT)
+        return isinstance(node, RegularFile) and bool(flags & os.O_TRUNC)
+
+    def regular_file(self, inode: int) -> RegularFile | None:
+        """The plain file that a program made with this inode number, while it has a name or is open."""
+        return self._made.get(inode)
 
     def listdir(self, path: str) -> list[str]:
         """All names in the directory at `path`."""
