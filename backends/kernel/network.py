@@ -150,7 +150,8 @@ def _peer_of(environment: Mapping[str, str]) -> tuple[str, str] | None:
 def _peer_of_daemon(process: Any) -> tuple[str, str] | None:
     if process.name().partition(":")[0] not in _DAEMONS:
         return None
-    for connection in process.net_connections("tcp"):
+    connections = getattr(process, "net_connections", None) or process.connections  # the name before psutil 6
+    for connection in connections("tcp"):
         if connection.status == _ESTABLISHED and connection.raddr:
             return _parse(connection.raddr.ip)
     return None
