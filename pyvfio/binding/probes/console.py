@@ -29,7 +29,7 @@ def look(subject: Subject) -> Iterator[Evidence]:
         if console is None and terminal.number:
             console = next((one for one in around.consoles if terminal.number == one.number), None)
         if console is not None:
-            yield Evidence(f"{terminal.name} is a console ({console.flags.strip()})", "/proc/consoles")
+            yield Evidence(f"{terminal.name} is a console ({''.join(console.flags.split())})", "/proc/consoles")
         elif terminal.name in around.active:
             yield Evidence(f"{terminal.name} is behind /dev/console", _ACTIVE)
     yield from _graphics(subject)

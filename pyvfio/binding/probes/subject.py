@@ -155,5 +155,7 @@ class Subject:
     def _is_directory(self, path: str) -> bool:
         try:
             return stat.S_ISDIR(self._lstat(path).st_mode)
-        except OSError:
-            return False  # it has gone meanwhile
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):  # else it has gone meanwhile
+                self.blind(f"{path} could not be looked at ({error_name(error)})")
+            return False
