@@ -48,7 +48,8 @@ def not_permitted(node: str, mode: int, uid: int, gid: int) -> Cause:
     """EACCES or EPERM on `node`, which has this `mode` (as ``st_mode``), owner and group."""
     return Cause(
         f"{node} belongs to uid {uid}, gid {gid}, mode {_stat.S_IMODE(mode):04o}",
-        "run as its owner, or have the owner give access to your user or group",
+        "run as its owner, or have the owner give access to your user or group"
+        + (" (pyvfio grant DEV --user NAME, as root)" if node.startswith(("/dev/vfio/", "/dev/iommu")) else ""),
     )
 
 

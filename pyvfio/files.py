@@ -11,7 +11,7 @@ import os
 import posixpath
 
 from pyvfio.backend import Backend
-from pyvfio.errors import from_oserror
+from pyvfio.refusal import refusal
 
 __all__ = ["HostFiles"]
 
@@ -35,7 +35,7 @@ class HostFiles:
         except OSError as error:
             if error.errno in _MISSING:
                 return None
-            raise from_oserror(error, "read", path=path) from error
+            raise refusal(self.backend, error, "read", path=path) from error
 
     def _read(self, path: str) -> bytes:
         fd = self.backend.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -54,7 +54,7 @@ class HostFiles:
         except OSError as error:
             if error.errno in _MISSING:
                 return []
-            raise from_oserror(error, "list", path=path) from error
+            raise refusal(self.backend, error, "list", path=path) from error
 
     def make_directory(self, path: str, mode: int = 0o755) -> None:
         """Make a directory and those above it; one that is there is left as it is."""
@@ -67,13 +67,13 @@ class HostFiles:
             if error.errno == errno.EEXIST:
                 return
             if error.errno != errno.ENOENT:
-                raise from_oserror(error, "make directory", path=path) from error
+                raise refusal(self.backend, error, "make directory", path=path) from error
         self.make_directory(posixpath.dirname(path), mode)
         try:
             self.backend.mkdir(path, mode)
         except OSError as error:
             if error.errno != errno.EEXIST:
-                raise from_oserror(error, "make directory", path=path) from error
+                raise refusal(self.backend, error, "make directory", path=path) from error
         self.sync_directory(posixpath.dirname(path))
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
@@ -90,7 +90,7 @@ class HostFiles:
         except OSError as error:
             with contextlib.suppress(OSError):
                 self.backend.unlink(beside)
-            raise from_oserror(error, "write", path=path) from error
+            raise refusal(self.backend, error, "write", path=path) from error
         self.sync_directory(posixpath.dirname(path))
 
     def append(self, path: str, text: str) -> None:
@@ -103,7 +103,7 @@ class HostFiles:
             finally:
                 self.backend.close(fd)
         except OSError as error:
-            raise from_oserror(error, "write", path=path) from error
+            raise refusal(self.backend, error, "write", path=path) from error
 
     def _all(self, fd: int, data: bytes) -> None:
         while data:
@@ -116,7 +116,7 @@ class HostFiles:
         except OSError as error:
             if error.errno in _MISSING:
                 return
-            raise from_oserror(error, "remove", path=path) from error
+            raise refusal(self.backend, error, "remove", path=path) from error
         self.sync_directory(posixpath.dirname(path))
 
     def sync_directory(self, path: str) -> None:
@@ -128,4 +128,4 @@ class HostFiles:
             finally:
                 self.backend.close(fd)
         except OSError as error:
-            raise from_oserror(error, "flush directory", path=path) from error
+            raise refusal(self.backend, error, "flush directory", path=path) from error

@@ -8,6 +8,7 @@ import posixpath
 
 from pyvfio import causes
 from pyvfio.errors import NotAvailable, PyvfioError, from_oserror
+from pyvfio.refusal import permission_of
 from pyvfio.sysfs import Sysfs
 
 __all__ = ["open_node"]
@@ -32,17 +33,9 @@ def _explained(sysfs: Sysfs, error: OSError, path: str, operation: str, obj: str
     if error.errno == errno.EBUSY:
         why = causes.busy(path, sysfs.holders(path))
     elif error.errno in (errno.EACCES, errno.EPERM):
-        why = _permission(sysfs, path)
+        why = permission_of(sysfs.backend, path)
     elif error.errno in _ABSENT:
         modules = [name for name in ("vfio", "iommufd") if sysfs.exists(f"/sys/module/{name}")]
         why = causes.no_vfio(path, modules, sysfs.exists(posixpath.dirname(path)))
         return NotAvailable(operation, obj, path=path, errno=error.errno, cause=why.sentence, next_step=why.next_step)
     return from_oserror(error, operation, obj, path=path, cause=why.sentence, next_step=why.next_step)
-
-
-def _permission(sysfs: Sysfs, path: str) -> causes.Cause:
-    try:
-        status = sysfs.backend.stat(path)
-    except OSError:
-        return causes.Cause(f"the directory of {path} cannot be entered")
-    return causes.not_permitted(path, status.st_mode, status.st_uid, status.st_gid)

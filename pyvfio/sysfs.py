@@ -11,8 +11,8 @@ import posixpath
 import threading
 
 from pyvfio.backend import Backend, Holder
-from pyvfio.causes import Cause, not_permitted
-from pyvfio.errors import Misuse, Timeout, explained, from_oserror
+from pyvfio.errors import Misuse, Timeout
+from pyvfio.refusal import refusal
 
 __all__ = ["Sysfs"]
 
@@ -31,17 +31,21 @@ class Sysfs:
 
     def read_bytes(self, path: str, count: int | None = None) -> bytes:
         """Read a file from its start: up to `count` bytes, or all of it."""
-        with explained("read", path=path):
+        try:
             return self._read(path, count)
+        except OSError as error:
+            raise refusal(self.backend, error, "read", path=path) from error
 
     def read_at(self, path: str, offset: int, count: int) -> bytes:
         """Read up to `count` bytes at `offset` of a binary attribute; fewer, or none, where it ends."""
-        with explained("read", path=path):
+        try:
             fd = self.backend.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 return self.backend.pread(fd, count, offset)
             finally:
                 self.backend.close(fd)
+        except OSError as error:
+            raise refusal(self.backend, error, "read", path=path) from error
 
     def read_text(self, path: str) -> str:
         """Read an attribute, without white space at its ends."""
@@ -57,7 +61,7 @@ class Sysfs:
         except OSError as error:
             if error.errno in (*_MISSING, *_NO_VALUE):
                 return default
-            raise from_oserror(error, "read", path=path) from error
+            raise refusal(self.backend, error, "read", path=path) from error
         return data.decode("utf-8", "replace").strip()
 
     def _read(self, path: str, count: int | None) -> bytes:
@@ -119,15 +123,7 @@ class Sysfs:
             finally:
                 self.backend.close(fd)
         except OSError as error:
-            why = self._not_permitted(path) if error.errno in (errno.EACCES, errno.EPERM) else Cause()
-            raise from_oserror(error, "write", path=path, cause=why.sentence, next_step=why.next_step) from error
-
-    def _not_permitted(self, path: str) -> Cause:
-        try:
-            status = self.backend.stat(path)
-        except OSError:
-            return Cause(next_step="run as root")
-        return not_permitted(path, status.st_mode, status.st_uid, status.st_gid)
+            raise refusal(self.backend, error, "write", path=path) from error
 
     def exists(self, path: str) -> bool:
         """Whether `path` can be found (a dangling link cannot)."""
@@ -136,7 +132,7 @@ class Sysfs:
         except OSError as error:
             if error.errno in _MISSING:
                 return False
-            raise from_oserror(error, "look up", path=path) from error
+            raise refusal(self.backend, error, "look up", path=path) from error
         return True
 
     def names(self, path: str) -> list[str]:
@@ -146,7 +142,7 @@ class Sysfs:
         except OSError as error:
             if error.errno in _MISSING:
                 return []
-            raise from_oserror(error, "list", path=path) from error
+            raise refusal(self.backend, error, "list", path=path) from error
 
     def link(self, path: str) -> str | None:
         """The absolute path a link points at; None when there is no such link."""
@@ -155,7 +151,7 @@ class Sysfs:
         except OSError as error:
             if error.errno in (*_MISSING, errno.EINVAL):
                 return None
-            raise from_oserror(error, "read link", path=path) from error
+            raise refusal(self.backend, error, "read link", path=path) from error
         return posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
 
     def link_name(self, path: str) -> str | None:

@@ -17,6 +17,7 @@ VERBS = {
     "ccw-give-back": "pyvfio_tools.channel:give_back",
     "ccw-take": "pyvfio_tools.channel:take",
     "define": "pyvfio_tools.persistent:define",
+    "grant": "pyvfio_tools.grant:grant",
     "mdev-create": "pyvfio_tools.mdev:create",
     "mdev-remove": "pyvfio_tools.mdev:remove",
     "release": "pyvfio_tools.bind:release",

@@ -22,7 +22,7 @@ from pyvfio.vfio.token import vf_token as parse_token
 if TYPE_CHECKING:
     from pyvfio.host import Host
 
-__all__ = ["WAYS", "open_device"]
+__all__ = ["WAYS", "open_device", "vfio_target"]
 
 WAYS = ("auto", "group", "iommufd")
 
@@ -70,7 +70,7 @@ def _open(
 ) -> Device:
     if way not in WAYS:
         raise Misuse("open device", str(device), cause=f"way is one of {', '.join(WAYS)}, not {way!r}")
-    target = _target(host.device(device) if not isinstance(device, SysfsDevice) else device)
+    target = vfio_target(host.device(device) if not isinstance(device, SysfsDevice) else device)
     node, no_node = cdev_node(target)
     if space is not None:
         return _shared(host, target, space, token)
@@ -87,8 +87,11 @@ def _open(
     return _by_group(host, target, None, "asked for" if way == "group" else f"no iommufd: {no_node}", token)
 
 
-def _target(device: SysfsDevice) -> SysfsDevice:
-    """The device which has a VFIO node: for a channel device or a subchannel, the mediated device."""
+def vfio_target(device: SysfsDevice) -> SysfsDevice:
+    """The device which has a VFIO node: for a channel device or a subchannel, the mediated device.
+
+    Raise `NotAvailable` when there is none.
+    """
     if isinstance(device, ChannelDevice):
         if device.exists:
             raise NotAvailable(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,6 +13,7 @@ from small_machine import BELL, DISK, machine_of
 import pyvfio
 from pyvfio import causes
 from pyvfio.errors import DeviceBusy, KernelRefused, NotAvailable, PermissionDenied, PyvfioError, StepFailed
+from pyvfio.files import HostFiles
 from pyvfio.process import AnonymousMemory
 
 Boot = Callable[..., pyvfio.Host]
@@ -74,7 +76,59 @@ def test_not_permitted_to_enter_the_directory(boot: Boot) -> None:
     machine_of(host).faults.fail("open", errno.EACCES, path="/dev/vfio/vfio")
     machine_of(host).faults.fail("stat", errno.EACCES, path="/dev/vfio/vfio")
     error = refusal(PermissionDenied, lambda: pyvfio.open_device(host, BELL, way="group"))
-    assert error.cause == "the directory of /dev/vfio/vfio cannot be entered"
+    status = host.backend.stat("/dev/vfio")
+    mode = status.st_mode & 0o7777
+    assert error.cause == f"directory /dev/vfio belongs to uid {status.st_uid}, gid {status.st_gid}, mode {mode:04o}"
+
+
+def test_not_permitted_to_look_anywhere(boot: Boot) -> None:
+    host = boot()
+    machine_of(host).faults.fail("open", errno.EACCES, path="/sys/bus/pci/drivers_probe")
+    machine_of(host).faults.fail("stat", errno.EACCES, times=-1)
+    error = refusal(PermissionDenied, lambda: host.sysfs.write_text("/sys/bus/pci/drivers_probe", BELL))
+    assert (error.cause, error.next_step) == ("", "run as root")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+@pytest.mark.parametrize(
+    ("verb", "path", "call"),
+    [
+        ("open", "/sys/kernel/uevent_seqnum", lambda host, path: host.sysfs.read_text(path)),
+        ("open", "/sys/kernel/uevent_seqnum", lambda host, path: host.sysfs.read_bytes(path)),
+        ("open", "/sys/kernel/uevent_seqnum", lambda host, path: host.sysfs.read_at(path, 0, 1)),
+        ("read", "/sys/kernel/uevent_seqnum", lambda host, path: host.sysfs.attribute(path)),
+        ("open", "/sys/bus/pci/drivers_probe", lambda host, path: host.sysfs.write_text(path, "x")),
+        ("write", "/sys/bus/pci/drivers_probe", lambda host, path: host.sysfs.write_text(path, "x")),
+        ("listdir", "/sys/bus/pci/devices", lambda host, path: host.sysfs.names(path)),
+        ("readlink", f"/sys/bus/pci/devices/{BELL}", lambda host, path: host.sysfs.link(path)),
+        ("open", "/etc/passwd", lambda host, path: HostFiles(host.backend).read(path)),
+        ("listdir", "/etc", lambda host, path: HostFiles(host.backend).names(path)),
+        ("unlink", "/etc/hostname", lambda host, path: HostFiles(host.backend).remove(path)),
+        ("open", "/dev/vfio/vfio", lambda host, path: pyvfio.Container(host)),
+        ("open", "/dev/iommu", lambda host, path: pyvfio.Iommufd(host)),
+        ("open", "/dev/vfio/0", lambda host, path: pyvfio.Group(host, 0)),
+        ("open", "/dev/vfio/devices/vfio0", lambda host, path: pyvfio.Cdev(host, host.function(BELL))),
+    ],
+)
+def test_each_file_that_is_not_permitted_is_named(
+    boot: Boot, number: int, verb: str, path: str, call: Callable[[pyvfio.Host, str], object]
+) -> None:
+    host = boot()
+    machine_of(host).faults.fail(verb, number, path=path)
+    error = refusal(PermissionDenied, lambda: call(host, path))
+    assert error.path == path
+    assert error.errno == number
+    assert f"{posixpath.dirname(path)}" in error.cause
+    assert " belongs to uid " in error.cause
+    assert ", mode 0" in error.cause
+    assert ("pyvfio grant" in error.next_step) == path.startswith("/dev/")
+
+
+def test_not_permitted_to_make_a_file(boot: Boot) -> None:
+    host = boot()
+    machine_of(host).faults.fail("open", errno.EACCES, path="/etc/pyvfio.conf*")
+    error = refusal(PermissionDenied, lambda: HostFiles(host.backend).write("/etc/pyvfio.conf", "x"))
+    assert error.cause.startswith("directory /etc belongs to uid ")
 
 
 # no VFIO
