@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from pyvfio_tools.tree import Branch
 
-__all__ = ["dot"]
+__all__ = ["dot_text"]
 
 _SHAPES = {"function": "box", "device": "box", "mdev": "ellipse", "subchannel": "box"}
 _DEFAULT_SHAPE = "plaintext"
 _FILLS = {"vfio": "palegreen", "driver": "lightcyan"}
 
 
-def dot(branches: list[Branch], title: str) -> str:
+def dot_text(branches: list[Branch], title: str) -> str:
     """One directed graph of all the trees, each node with its words; a VFIO driver is green."""
     lines = [
         f"digraph {_quoted(title)} {{",

@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from typing import IO
+from pathlib import Path
 
 import click
 
 from pyvfio.css.topology import channel_branches, channel_topology
 from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel
+from pyvfio.errors import explained
 from pyvfio.host import Host
 from pyvfio.pci.topology import branches, topology
 from pyvfio.selection import Selection, select
 from pyvfio.sysfs_device import SysfsDevice
 from pyvfio_tools.branches import css_branch, mdevs_by_parent, parents_branch, pci_branch
+from pyvfio_tools.dot import dot_text
 from pyvfio_tools.options import device_argument, host_options
 from pyvfio_tools.output import print_json
-from pyvfio_tools.tree import Branch, draw, plain, write_svg
+from pyvfio_tools.tree import Branch, draw, plain, svg_text
 
 __all__ = ["topology_"]
 
 _BUSES = ("pci", "css")
+_TITLE = "pyvfio topology"
+_FILE = click.Path(dir_okay=False, allow_dash=True)
 
 
 @click.command("topology")
 @device_argument("devices", metavar="[DEV...]", nargs=-1)
 @click.option("--bus", type=click.Choice(_BUSES), default=None, help="Only this tree. With DEV: the bus of DEV.")
-@click.option("--svg", type=click.File("w", lazy=True), default=None, help="Write a picture (SVG); - is stdout.")
-@click.option("--dot", type=click.File("w", lazy=True), default=None, help="Write Graphviz text; - is stdout.")
+@click.option("--svg", type=_FILE, metavar="FILE", default=None, help="Write a picture (SVG); - is stdout.")
+@click.option("--dot", type=_FILE, metavar="FILE", default=None, help="Write Graphviz text; - is stdout.")
 @host_options
 def topology_(
     host: Host,
     as_json: bool,
     devices: tuple[str, ...],
     bus: str | None,
-    svg: IO[str] | None,
-    dot: IO[str] | None,
+    svg: str | None,
+    dot: str | None,
 ) -> None:
     """Draw how devices hang together: PCI root buses, ports, bridges and functions; channel paths, subchannels, devices
     and mediated devices.
@@ -52,11 +56,9 @@ def topology_(
     """
     found = _chosen(host, devices, bus) if devices else _all(host, bus)
     if svg is not None:
-        write_svg(list(found.values()), svg, "pyvfio topology")
+        _write(svg, svg_text(list(found.values()), _TITLE))
     if dot is not None:
-        from pyvfio_tools.dot import dot as graph
-
-        dot.write(graph(list(found.values()), "pyvfio topology"))
+        _write(dot, dot_text(list(found.values()), _TITLE))
     if as_json:
         print_json({name: _children(branch) for name, branch in found.items()})
     elif svg is None and dot is None:
@@ -64,6 +66,14 @@ def topology_(
         draw(shown)
         if not shown:
             click.echo(f"this host has nothing on {' and '.join(found)}")
+
+
+def _write(file: str, text: str) -> None:
+    if file == "-":
+        click.echo(text, nl=False)
+        return
+    with explained("write", path=file):
+        Path(file).write_text(text, encoding="utf-8")
 
 
 def _children(branch: Branch) -> list[dict[str, object]]:

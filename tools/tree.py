@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-__all__ = ["Branch", "draw", "lines", "plain", "write_svg"]
+__all__ = ["Branch", "draw", "lines", "plain", "svg_text"]
 
 _STYLES = {"name": "bold", "driver": "cyan", "vfio": "green", "group": "magenta", "quiet": "dim", "what": ""}
 _ENDLESS = 1 << 14
@@ -64,15 +64,15 @@ def lines(branch: Branch) -> list[str]:
     return file.getvalue().splitlines()
 
 
-def write_svg(branches: list[Branch], file: IO[str], title: str) -> None:
-    """Write a picture of the trees.  It needs nothing from the network: the viewer's own monospaced font is used."""
+def svg_text(branches: list[Branch], title: str) -> str:
+    """A picture of the trees.  It needs nothing from the network: the viewer's own monospaced font is used."""
     from rich.console import Console
 
     width = max((len(line) for branch in branches for line in lines(branch)), default=0) + _MARGIN
     console = Console(file=io.StringIO(), record=True, width=width, highlight=False, markup=False, emoji=False)
     for branch in branches:
         console.print(_tree(branch))
-    file.write(_FONT_FACE.sub("", console.export_svg(title=title)))
+    return _FONT_FACE.sub("", console.export_svg(title=title))
 
 
 def _tree(branch: Branch) -> Tree:
