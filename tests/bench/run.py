@@ -183,13 +183,18 @@ def pci_tools() -> list[Line]:
     return run_inside("pci_tools.py", "pyvfio list beside Debian's tools")
 
 
+def lscss() -> list[Line]:
+    """`pyvfio lscss` on 65,536 subchannels, as files and on the software machine (a minute)."""
+    return run_inside("subchannels.py", "lscss of 65,536 subchannels")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     lines: list[Line] = []
-    parts = (seam_overhead, config_reads, map_pairs, dma_copy, boot, many_subchannels, list_command, pci_tools)
+    parts = (seam_overhead, config_reads, map_pairs, dma_copy, boot, many_subchannels, list_command, pci_tools, lscss)
     for number, part in enumerate(parts, 1):
         print(f"[{number}/{len(parts)}] {(part.__doc__ or '').splitlines()[0]}", file=sys.stderr)
         result = part()
