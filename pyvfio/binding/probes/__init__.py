@@ -31,7 +31,7 @@ PROBES: dict[str, Probe] = {
         Probe("boot", "the system was started from it, or its root or boot file system is on it"),
         Probe("mounted", "a file system on it is mounted", _BLOCK),
         Probe("swap", "the system swaps to it", _BLOCK),
-        Probe("holders", "LVM, md, ZFS, multipath or another part of the kernel uses a disk of it", _BLOCK),
+        Probe("holders", "a part of the kernel (LVM, md, ZFS, multipath, ...) uses a disk of it", _BLOCK),
         Probe("network", "an interface of it has addresses or routes", _NET),
         Probe("bond", "an interface of it is a member of a bond, bridge or team, or carries a VLAN", _NET),
         Probe("console", "the kernel's console is on it"),
