@@ -21,7 +21,7 @@ from pyvfio.errors import Misuse
 from pyvfio.host import Host
 from pyvfio.testing.bell import Bell
 from pyvfio.vfio import open_device
-from pyvfio_tools.lscss import HEADING, RULE, line, row
+from pyvfio_tools.lscss import table
 from pyvfio_tools.summary import summary
 
 __all__ = ["demo"]
@@ -130,11 +130,8 @@ def _list(show: Demo) -> None:
     for function in show.host.functions():
         show.say(f"  {function.address}  {summary(function)}  driver {function.driver or 'none'}")
     show.say("")
-    show.say("  " + HEADING)
-    show.say("  " + RULE)
-    rows = [row(subchannel) for subchannel in show.host.subchannels()]
-    for facts in rows:
-        show.say("  " + line(facts))
+    for line in table(show.host):
+        show.say(f"  {line.rstrip()}")
     show.verify(f"{DASD} is there, online, in the hands of the kernel's DASD driver", show.host.ccw_device(DASD).online)
 
 
