@@ -200,7 +200,7 @@ class Disk(BlockEntry):
                 Partition(self, part, _EXTENDED_MAJOR, _next_extended(self.kernel)).appear(quiet=quiet)
 
 
-class HardwareDisk(Disk):
+class _HardwareDisk(Disk):
     """A disk with hardware queues; `serial` is what virtio disks say (None: the driver has no such file)."""
 
     __slots__ = ("serial",)
@@ -267,7 +267,7 @@ def add_disk(
         taken = kernel.class_("block").devices.keys() | _reserved(kernel)
         while f"{prefix}{letters(index)}" in taken:
             index += 1
-    disk = HardwareDisk(
+    disk = _HardwareDisk(
         kernel,
         parent,
         f"{prefix}{letters(index)}",

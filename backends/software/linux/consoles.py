@@ -22,7 +22,7 @@ __all__ = ["add_terminal", "remove_terminal", "set_consoles"]
 _CONSOLE = (5, 1)
 
 
-class Terminal(Device):
+class _Terminal(Device):
     """A terminal or another character device `path` below ``/dev``, with the number `major`:`minor`."""
 
     def __init__(self, kernel: Kernel, cls: str, path: str, major: int, minor: int) -> None:
@@ -30,7 +30,7 @@ class Terminal(Device):
         self.devnode = (major, minor, path)
 
 
-class _Console(Terminal):
+class _Console(_Terminal):
     def attributes(self) -> dict[str, Node]:
         # show_cons_active: the preferred console comes last
         names = [
@@ -46,7 +46,7 @@ def _open(path: str, flags: int) -> File:
 def add_terminal(kernel: Kernel, cls: str, path: str, major: int, minor: int, *, quiet: bool = False) -> None:
     """Add a terminal with its node."""
     kernel.add_node(path, CharacterDevice(major, minor, _open))
-    kernel.add_class_device(Terminal(kernel, cls, path, major, minor), quiet=quiet)
+    kernel.add_class_device(_Terminal(kernel, cls, path, major, minor), quiet=quiet)
 
 
 def remove_terminal(kernel: Kernel, cls: str, path: str) -> None:

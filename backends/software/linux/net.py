@@ -22,7 +22,7 @@ __all__ = ["Interface", "add_interface", "appear", "remove_interface"]
 _FIRST_INDEX = 2
 """``lo`` has 1.  A number is not given twice."""
 
-_IFF_UP, _IFF_BROADCAST, _IFF_MULTICAST = 0x1, 0x2, 0x1000
+_IFF_UP, _IFF_BROADCAST, _IFF_MULTICAST = 0x1, 0x2, 1 << 12
 
 _CONSTANTS: Mapping[str, str] = {
     "addr_len": "6",

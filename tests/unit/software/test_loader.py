@@ -45,6 +45,111 @@ MISTAKES = {
 }
 
 
+BLK = (
+    '[[zpci.function]]\nuid = 1\nfid = 1\nmodel = "virtio-blk"\ndriver = "virtio-pci"\n'
+    "options = { size = 0x400_0000 }\n"
+)
+NIC = '[[zpci.function]]\nuid = 2\nfid = 2\nmodel = "virtio-net"\ndriver = "virtio-pci"\n'
+DASD = (
+    '[[css.subchannel]]\nschid = "0.0.0001"\ndevice = "0.0.1000"\nunit = "dasd-3390"\nchpids = [1]\n'
+    'driver = "dasd-eckd"\nonline = true\n'
+)
+USED = HEAD + BLK + NIC  # 13 lines
+GPT = USED + '[[disk]]\nname = "vda"\ntable = "gpt"\n'  # 16 lines
+PART = "[[disk.partition]]\n"
+DM = '[[holder]]\nname = "dm-0"\ndm_name = "v"\nslaves = ["vda"]\n'
+NOWHERE = '[[disk]]\nname = "sda"\n'
+
+MISTAKES |= {
+    "disk": (USED + NOWHERE, "disk.name", 15, "no disk 'sda' at boot; there is vda"),
+    "disk twice": (GPT + '[[disk]]\nname = "vda"\n', "disk.name", 18, "vda is there twice"),
+    "disk's key": (USED + '[[disk]]\nnome = "vda"\n', "disk.nome", 15, "unknown key"),
+    "disk's name missing": (USED + "[[disk]]\n", "disk", 14, "missing: name"),
+    "disk not a list": (USED + '[disk]\nname = "vda"\n', "disk", 14, "[[disk]]"),
+    "disk of a free function": (
+        HEAD + BLK.replace('driver = "virtio-pci"\n', "") + '[[disk]]\nname = "vda"\n', "disk.name", 9, "there is none",
+    ),
+    "table": (USED + '[[disk]]\nname = "vda"\ntable = "bsd"\n', "disk.table", 16, "no table 'bsd'"),
+    "table and signature": (GPT + 'signature = "ext4"\n', "disk.signature", 17, "a table or a signature"),
+    "signature": (USED + '[[disk]]\nname = "vda"\nsignature = "ntfs"\n', "disk.signature", 16, "no signature 'ntfs'"),
+    "no table for partitions": (USED + '[[disk]]\nname = "vda"\n' + PART, "disk.name", 15, "need a table"),
+    "table of a DASD": (
+        HEAD + PATH + DASD + '[[disk]]\nname = "dasda"\ntable = "gpt"\n', "disk.table", 14, "a table of its own",
+    ),
+    "track of a DASD": (
+        HEAD + PATH + DASD + '[[disk]]\nname = "dasda"\n' + PART + "size = 4096\n",
+        "disk.partition.size", 15, "multiple of 49152",
+    ),
+    "partition's key": (GPT + PART + "length = 1\n", "disk.partition.length", 18, "unknown key"),
+    "partition's type": (GPT + PART + 'size = "1M"\n', "disk.partition.size", 18, "must be a number"),
+    "partition's number": (GPT + PART + "number = 129\n", "disk.partition.number", 18, "from 1 to 128"),
+    "number twice": (
+        GPT + PART + "size = 0x10_0000\n" + PART + "number = 1\n", "disk.partition.number", 20, "not 1",
+    ),
+    "overlap": (
+        GPT + PART + "size = 0x10_0000\n" + PART + "start = 0x18_0000\n",
+        "disk.partition.start", 20, "overlaps partition 1",
+    ),
+    "too long": (GPT + PART + "size = 0x400_0000\n", "disk.partition.size", 18, "must lie between"),
+    "no room": (GPT + PART + PART, "disk.partition.size", 18, "no room is left"),
+    "half a sector": (GPT + PART + "size = 1000\n", "disk.partition.size", 18, "multiple of 512"),
+    "too small": (
+        GPT + PART + 'size = 0x10_0000\nsignature = "xfs"\n', "disk.partition.signature", 19, "xfs needs 4194304 bytes",
+    ),
+    "name without GPT": (GPT.replace("gpt", "dos") + PART + 'name = "boot"\n', "disk.partition.name", 18, "for GPT"),
+    "fifth partition": (
+        GPT.replace("gpt", "dos") + (PART + "size = 0x10_0000\n") * 5, "disk.partition.number", 25, "from 1 to 4",
+    ),
+    "holder": (USED + DM.replace("dm-0", "bcache0"), "holder.name", 15, "not 'bcache0'"),
+    "holder without name": (USED + DM.replace('dm_name = "v"\n', ""), "holder", 14, "missing: dm_name"),
+    "holder on nothing": (USED + DM.replace('["vda"]', "[]"), "holder.slaves", 17, "at least one"),
+    "slave": (USED + DM.replace("vda", "vda9"), "holder.slaves", 17, "no block device 'vda9'; there is vda"),
+    "slave in use": (GPT + PART + DM, "holder.slaves", 21, "in use by its partitions"),
+    "level": (USED + DM.replace("dm-0", "md0") + 'level = "raid9"\n', "holder.level", 18, "no level 'raid9'"),
+    "mount": (USED + '[[mount]]\ndevice = "vda"\ntarget = "/x"\n', "mount.device", 15, "there is /dev/vda"),
+    "mount's target": (USED + '[[mount]]\ndevice = "/dev/vda"\ntarget = "x"\n', "mount.target", 16, "absolute"),
+    "mount of what is held": (
+        USED + DM + '[[mount]]\ndevice = "/dev/vda"\ntarget = "/x"\n', "mount.device", 19, "in use by dm-0",
+    ),
+    "swap": (USED + '[[swap]]\ndevice = "/dev/vdb"\n', "swap.device", 15, "no node"),
+    "swap on what is mounted": (
+        USED + '[[mount]]\ndevice = "/dev/vda"\ntarget = "/x"\n[[swap]]\ndevice = "/dev/vda"\n',
+        "swap.device", 18, "in use by a mount",
+    ),
+    "swap's use": (USED + '[[swap]]\ndevice = "/dev/vda"\nused = -1\n', "swap.used", 16, "cannot be more"),
+    "console": (USED + '[host]\nconsoles = ["tty7"]\n', "host.consoles", 15, "no terminal 'tty7'"),
+    "host's key": (USED + '[host]\nname = "x"\n', "host.name", 15, "unknown key"),
+    "session": (USED + '[session]\npeer = "router"\n', "session.peer", 15, "not an IP address"),
+    "interface": (
+        USED + '[[net.address]]\ninterface = "eth1"\naddress = "10.0.0.1/8"\n',
+        "net.address.interface", 15, "no interface 'eth1'; there is eth0, lo",
+    ),
+    "address": (
+        USED + '[[net.address]]\ninterface = "eth0"\naddress = "10.0.0"\n', "net.address.address", 16, "ADDRESS/PREFIX",
+    ),
+    "route": (
+        USED + '[[net.route]]\ninterface = "eth0"\ndestination = "10.0.0.1/8"\n',
+        "net.route.destination", 16, "neither",
+    ),
+    "gateway": (
+        USED + '[[net.route]]\ndestination = "default"\ninterface = "eth0"\ngateway = "gw"\n',
+        "net.route.gateway", 17, "not an IP address",
+    ),
+    "bond's port": (USED + '[[net.bond]]\nname = "b"\nports = ["eth1"]\n', "net.bond.ports", 16, "no interface"),
+    "bond of itself": (USED + '[[net.bond]]\nname = "b"\nports = ["b"]\n', "net.bond.ports", 16, "cannot be a port"),
+    "two masters": (
+        USED + '[[net.bond]]\nname = "b"\nports = ["eth0"]\n[[net.bridge]]\nname = "c"\nports = ["eth0"]\n',
+        "net.bridge.ports", 19, "eth0 belongs to b",
+    ),
+    "mode": (USED + '[[net.bond]]\nname = "b"\nports = []\nmode = "best"\n', "net.bond.mode", 17, "no mode 'best'"),
+    "name of another": (USED + '[[net.bridge]]\nname = "eth0"\nports = []\n', "net.bridge.name", 15, "not 'eth0'"),
+    "vlan": (USED + '[[net.vlan]]\nname = "v"\nlower = "eth0"\nid = 4095\n', "net.vlan.id", 17, "between 0 and 4094"),
+    "vlan on nothing": (USED + '[[net.vlan]]\nname = "v"\nlower = "e"\nid = 1\n', "net.vlan.lower", 16, "no interface"),
+    "up": (USED + '[net]\nup = ["eth9"]\n', "net.up", 15, "no interface 'eth9'"),
+    "net's key": (USED + "[[net.adress]]\n", "net.adress", 14, "unknown key"),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes(name: str, tmp_path: Path) -> None:
     text, key, line, cause = MISTAKES[name]
@@ -77,7 +182,7 @@ def test_an_unknown_name_lists_the_known() -> None:
     assert "z15-lpar" in caught.value.next_step
 
 
-@pytest.mark.parametrize("name", ["z15-lpar", "lab-s390x"])
+@pytest.mark.parametrize("name", ["z15-lpar", "lab-s390x", "s390x-server"])
 def test_fixture_machines_load(name: str) -> None:
     spec = load_machine(machine_files()[name])
     assert spec.name == name
