@@ -19,12 +19,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "complete_backend",
+    "complete_defined",
     "complete_device",
+    "complete_directory",
     "complete_driver",
     "complete_group",
     "complete_id",
+    "complete_journal",
     "complete_machine",
     "complete_mdev",
+    "complete_parent",
+    "complete_subsystem",
+    "complete_type",
+    "complete_unix_group",
+    "complete_user",
 ]
 
 Pair = tuple[str, str]
@@ -128,3 +136,75 @@ def complete_id(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pai
 def complete_mdev(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
     """The UUIDs of the mediated devices."""
     return ((device.name, device.parent.name) for device in host.mdevs())
+
+
+@_of_host
+def complete_defined(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
+    """The UUIDs of the mediated devices that are active or defined."""
+    from pyvfio.files import HostFiles
+
+    files, folder = HostFiles(host.backend), f"{ctx.params.get('root') or ''}/etc/mdevctl.d"
+    found = {device.name: device.parent.name for device in host.mdevs()}
+    for parent in files.names(folder):
+        for name in files.names(f"{folder}/{parent}"):
+            if name.count("-") == 4:
+                found.setdefault(name, parent)
+    return iter(sorted(found.items()))
+
+
+@_of_host
+def complete_parent(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
+    """The devices that mediated devices are made from, with their types; and types, behind a parent or ``--auto``."""
+    words = ctx.params.get("words") or ()
+    for parent in host.mdev_parents():
+        types = [kind.id for kind in parent.types()]
+        if not words and not ctx.params.get("auto"):
+            yield str(parent), " ".join(types)
+        elif not words or str(parent) == words[0]:
+            yield from ((kind, "") for kind in types)
+
+
+@_of_host
+def complete_type(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
+    """The types of mediated devices that are offered, by ``--parent`` if that is given."""
+    wanted = ctx.params.get("parent")
+    parents = [parent for parent in host.mdev_parents() if wanted in (None, str(parent))]
+    types = {kind.id: kind.name for parent in parents for kind in parent.types()}
+    return iter(sorted(types.items()))
+
+
+@_of_host
+def complete_journal(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
+    """The journals of killed runs, with what they were about."""
+    from pyvfio.binding import records
+    from pyvfio_tools.acting import journal_directory
+
+    return ((record.path, record.title) for record in records(host.sysfs, journal_directory()))
+
+
+@_of_host
+def complete_subsystem(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
+    """The buses and classes whose uevents there may be."""
+    names = {**dict.fromkeys(host.sysfs.names("/sys/class"), "class"), **dict.fromkeys(host.buses(), "bus")}
+    return iter(sorted(names.items()))
+
+
+def complete_directory(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Directories, by the shell."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def complete_user(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """The users of this host."""
+    import pwd
+
+    return _items(((user.pw_name, user.pw_gecos) for user in pwd.getpwall()), incomplete)
+
+
+def complete_unix_group(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """The groups of users of this host."""
+    import grp
+
+    return _items(((group.gr_name, "") for group in grp.getgrall()), incomplete)

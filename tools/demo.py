@@ -21,6 +21,7 @@ from pyvfio.errors import Misuse
 from pyvfio.host import Host
 from pyvfio.testing.bell import Bell
 from pyvfio.vfio import open_device
+from pyvfio_tools.complete import complete_machine
 from pyvfio_tools.lscss import table
 from pyvfio_tools.summary import summary
 
@@ -200,7 +201,13 @@ def _function(show: Demo) -> None:
 
 
 @click.command()
-@click.option("--machine", default="z15-lpar", show_default=True, help="The software machine.")
+@click.option(
+    "--machine",
+    default="z15-lpar",
+    show_default=True,
+    shell_complete=complete_machine,
+    help="The software machine.",
+)
 @click.option("--seed", default=0, show_default=True, help="The seed of the machine's choices.")
 def demo(machine: str, seed: int) -> int:
     """Run the main job on a software machine: take, drive and give back a subchannel and a PCI function.

@@ -8,6 +8,7 @@ from pyvfio.binding.access import grantee, plan_grant, udev_rule
 from pyvfio.host import Host
 from pyvfio.vfio.opening import vfio_target
 from pyvfio_tools.acting import Acting, acting_options
+from pyvfio_tools.complete import complete_directory, complete_unix_group, complete_user
 from pyvfio_tools.options import bus_option, device_argument
 from pyvfio_tools.output import print_json
 
@@ -26,13 +27,19 @@ def _mode(ctx: click.Context, param: click.Parameter, value: str) -> int:
 
 @click.command()
 @device_argument()
-@click.option("--user", default=None, help="A user, by name or number.")
-@click.option("--group", default=None, help="A group, by name or number.")
+@click.option("--user", default=None, shell_complete=complete_user, help="A user, by name or number.")
+@click.option("--group", default=None, shell_complete=complete_unix_group, help="A group, by name or number.")
 @click.option("--mode", default="0660", show_default=True, callback=_mode, help="Permissions of the nodes, octal.")
 @click.option("--iommu", is_flag=True, help="Also give /dev/iommu, which the device's own node needs.")
 @click.option("--rule", is_flag=True, help="Only print the udev rule that makes it last.")
 @click.option("--install", is_flag=True, help="Also write that rule to /etc/udev/rules.d.")
-@click.option("--root", default="", metavar="DIR", help="With --install: write it below DIR, and do nothing else.")
+@click.option(
+    "--root",
+    default="",
+    metavar="DIR",
+    shell_complete=complete_directory,
+    help="With --install: write it below DIR, and do nothing else.",
+)
 @bus_option
 @acting_options
 def grant(

@@ -14,10 +14,10 @@ from pyvfio.host import Host
 from pyvfio.mdev_attributes import attributes_of
 from pyvfio.persistence.definition import pairs_of
 from pyvfio_tools.acting import Acting, acting_options
-from pyvfio_tools.complete import complete_mdev
+from pyvfio_tools.complete import complete_mdev, complete_parent
 from pyvfio_tools.mdev_defined import define, modify, print_defined, undefine
 from pyvfio_tools.mdev_table import print_active
-from pyvfio_tools.options import device_argument, host_options
+from pyvfio_tools.options import host_options
 from pyvfio_tools.output import print_json, print_table
 from pyvfio_tools.persistent import root_option
 
@@ -42,7 +42,7 @@ def attr_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @mdev.command()
-@click.argument("parent", required=False)
+@click.argument("parent", required=False, shell_complete=complete_parent)
 @host_options
 def types(host: Host, as_json: bool, parent: str | None) -> None:
     """List the types of all parents, or of one, with how many more can be made of each.
@@ -70,7 +70,7 @@ def types(host: Host, as_json: bool, parent: str | None) -> None:
 
 
 @mdev.command()
-@click.argument("words", metavar="[PARENT] TYPE", nargs=-1, required=True)
+@click.argument("words", metavar="[PARENT] TYPE", nargs=-1, required=True, shell_complete=complete_parent)
 @click.option("--auto", is_flag=True, help="Choose the parent with the most free instances of TYPE.")
 @click.option("--uuid", default=None, help="The name of the new device. Default: a random one.")
 @attr_option
@@ -112,7 +112,7 @@ def remove(host: Host, acting: Acting, uuids: tuple[str, ...]) -> None:
 
 
 @mdev.command()
-@device_argument("uuid", metavar="UUID")
+@click.argument("uuid", metavar="UUID", shell_complete=complete_mdev)
 @click.argument("settings", metavar="[NAME=VALUE...]", nargs=-1)
 @acting_options
 def attributes(host: Host, acting: Acting, uuid: str, settings: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from pyvfio.mdev import free_parent
 from pyvfio.persistence.definition import PersistentMdev, Start, Unreadable, pairs_of
 from pyvfio.persistence.definitions import Definitions, definition_of
 from pyvfio_tools.acting import Acting, acting_options
-from pyvfio_tools.complete import complete_mdev
+from pyvfio_tools.complete import complete_defined, complete_mdev, complete_parent, complete_type
 from pyvfio_tools.output import print_json, print_table
 from pyvfio_tools.persistent import root_option
 
@@ -29,7 +29,13 @@ _start_option = click.option(
     default=None,
     help="auto: made as soon as its parent is there; manual: by pyvfio apply UUID.",
 )
-_parent_option = click.option("--parent", default=None, metavar="PARENT", help="The parent, as sysfs names it.")
+_parent_option = click.option(
+    "--parent",
+    default=None,
+    metavar="PARENT",
+    shell_complete=complete_parent,
+    help="The parent, as sysfs names it.",
+)
 _attr_option = click.option(
     "--attr", "attrs", multiple=True, metavar="NAME=VALUE", help="An attribute to write, in this order; repeatable."
 )
@@ -38,7 +44,14 @@ _attr_option = click.option(
 @click.command()
 @click.argument("uuid", required=False, shell_complete=complete_mdev)
 @_parent_option
-@click.option("--type", "type_id", default=None, metavar="TYPE", help="The type, as pyvfio mdev types lists it.")
+@click.option(
+    "--type",
+    "type_id",
+    default=None,
+    metavar="TYPE",
+    shell_complete=complete_type,
+    help="The type, as pyvfio mdev types lists it.",
+)
 @_start_option
 @_attr_option
 @root_option
@@ -81,9 +94,9 @@ def define(
 
 
 @click.command()
-@click.argument("uuid", shell_complete=complete_mdev)
+@click.argument("uuid", shell_complete=complete_defined)
 @_parent_option
-@click.option("--type", "type_id", default=None, metavar="TYPE", help="Another type.")
+@click.option("--type", "type_id", default=None, metavar="TYPE", shell_complete=complete_type, help="Another type.")
 @_start_option
 @_attr_option
 @click.option(
@@ -159,7 +172,7 @@ def _not_defined(known: Definitions, uuid: MdevUuid) -> NoSuchDevice:
 
 
 @click.command()
-@click.argument("uuids", metavar="UUID...", nargs=-1, required=True, shell_complete=complete_mdev)
+@click.argument("uuids", metavar="UUID...", nargs=-1, required=True, shell_complete=complete_defined)
 @_parent_option
 @root_option
 @acting_options

@@ -9,13 +9,20 @@ import time
 import click
 
 from pyvfio.host import Host
+from pyvfio_tools.complete import complete_subsystem
 from pyvfio_tools.options import host_options
 
 __all__ = ["monitor"]
 
 
 @click.command()
-@click.option("--bus", "subsystems", multiple=True, help="Only this subsystem (pci, css, ccw, mdev, vfio, ...).")
+@click.option(
+    "--bus",
+    "subsystems",
+    multiple=True,
+    shell_complete=complete_subsystem,
+    help="Only this subsystem (pci, css, ccw, mdev, vfio, ...).",
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0),

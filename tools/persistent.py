@@ -15,7 +15,7 @@ from pyvfio.persistence import Applied, Definitions, Outcome, PersistentMdev, co
 from pyvfio.persistence import apply as apply_definitions
 from pyvfio.persistence.units import PROGRAM, plan_install, plan_uninstall, unit_files
 from pyvfio_tools.acting import Acting, acting_options
-from pyvfio_tools.complete import complete_device, complete_driver
+from pyvfio_tools.complete import complete_device, complete_directory, complete_driver, complete_parent
 from pyvfio_tools.options import bus_option, device_argument, host_options
 from pyvfio_tools.output import print_json, print_table
 from pyvfio_tools.progress import show_plan
@@ -42,6 +42,7 @@ def root_option(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="DIR",
         default=None,
         callback=_absolute,
+        shell_complete=complete_directory,
         help="The file system with etc/driverctl.d and etc/mdevctl.d, for images. Default: this host's.",
     )(function)
 
@@ -130,7 +131,11 @@ def defined(host: Host, as_json: bool, root: str) -> None:
 @click.command("apply")
 @click.argument("devices", metavar="[DEV...]", nargs=-1, shell_complete=complete_device)
 @click.option(
-    "--parent", default=None, metavar="PARENT", help="Make the mediated devices of this parent that are auto."
+    "--parent",
+    default=None,
+    metavar="PARENT",
+    shell_complete=complete_parent,
+    help="Make the mediated devices of this parent that are auto.",
 )
 @click.option(
     "--boot",

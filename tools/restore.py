@@ -9,6 +9,7 @@ from pyvfio.errors import NoSuchDevice
 from pyvfio.files import HostFiles
 from pyvfio.host import Host
 from pyvfio_tools.acting import journal_directory
+from pyvfio_tools.complete import complete_journal
 from pyvfio_tools.options import host_options
 from pyvfio_tools.output import print_json
 from pyvfio_tools.progress import watcher
@@ -39,7 +40,7 @@ def _show(host: Host, record: Record) -> None:
 
 
 @click.command("restore")
-@click.argument("journals", metavar="[JOURNAL]...", nargs=-1)
+@click.argument("journals", metavar="[JOURNAL]...", nargs=-1, shell_complete=complete_journal)
 @click.option("--list", "only_list", is_flag=True, help="Show what there is to undo, and change nothing.")
 @click.option("--dry-run", is_flag=True, help="The same as --list.")
 @click.option("--forget", is_flag=True, help="Remove the journals without undoing anything: the state is as wanted.")

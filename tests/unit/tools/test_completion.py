@@ -6,11 +6,18 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.shell_completion import get_completion_class
 
+from pyvfio.address import MdevUuid
+from pyvfio.backend import Backend
+from pyvfio.binding import bind
+from pyvfio.host import Host
+from pyvfio_tools import options
 from pyvfio_tools.cli import COMMANDS, cli, run
 from pyvfio_tools.shells import SHELLS, words_of
 
@@ -87,8 +94,67 @@ def test_help_and_files(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert [word for _, word, _ in ask("fish", "pyvfio list --dr", capsys, monkeypatch)] == ["--driver"]
 
 
-def test_a_mediated_device_and_its_name(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ask("bash", f"pyvfio mdev remove {Z15} ", capsys, monkeypatch) == []
+def test_what_mediated_devices_are_made_of(
+    machine: Backend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid, host = str(MdevUuid.random()), Host(machine)
+    monkeypatch.setattr(options, "open_host", lambda *_: Host(machine))
+    bind(host.device("0.0.0001", bus="css"))
+
+    def words(line: str) -> list[str]:
+        return [word for _, word, _ in ask("bash", line, capsys, monkeypatch)]
+
+    assert words("pyvfio mdev create ") == ["0.0.0001"]
+    assert words("pyvfio mdev create 0.0.0001 ") == ["vfio_ccw-io"]
+    assert words("pyvfio mdev create --auto ") == ["vfio_ccw-io"]
+    assert words("pyvfio mdev types ") == ["0.0.0001"]
+    assert words("pyvfio mdev define --type ") == ["vfio_ccw-io"]
+    assert words("pyvfio mdev define --parent 0.0.") == ["0.0.0001"]
+    assert words("pyvfio mdev remove ") == []
+    host.mdev_parents()[0].type("vfio_ccw-io").create(uuid)
+    assert words("pyvfio mdev remove ") == [uuid]
+    assert words(f"pyvfio mdev attributes {uuid[:3]}") == [uuid]
+    assert words("pyvfio mdev undefine ") == [uuid]
+    assert words(f"pyvfio show {uuid[:8]}") == [uuid]
+    assert "vfio-dev" in words("pyvfio monitor --bus vfio")
+    assert "root" in words("pyvfio grant --user ro")
+    assert ask("fish", "pyvfio mdev define --root /v", capsys, monkeypatch) == [["dir", "/v", "_"]]
+
+
+NOT_COMPLETED = {
+    "--attr", "--remove-attr", "settings", "--uuid",  # new names and values
+    "--deadline", "--seconds", "--count", "--mode", "--seed", "--need", "number",  # numbers
+    "command", "--program", "-t",  # anything
+}  # fmt: skip
+
+
+def _parameters(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Parameter]]:
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            if below is not None:
+                yield from _parameters(below, (*path, name))
+        return
+    for parameter in command.params:
+        yield " ".join(path), parameter
+
+
+def test_every_parameter_is_completed() -> None:
+    """A parameter with a choice completes it, a path is the shell's; all others say how, or are named above."""
+    missing = []
+    for command, parameter in _parameters(cli):
+        own = parameter._custom_shell_complete is not None or isinstance(parameter.type, click.Choice | click.Path)
+        flag = isinstance(parameter, click.Option) and (parameter.is_flag or parameter.count)
+        if not own and not flag and parameter.opts[0] not in NOT_COMPLETED:
+            missing.append(f"{command} {parameter.opts[0]}")
+    assert missing == []
+
+
+def test_probes_of_force(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ["plain", "mounted", "_"] in ask("zsh", f"pyvfio bind {Z15} --force mo", capsys, monkeypatch)
+    assert ["plain", "mounted,swap", "_"] in ask("zsh", f"pyvfio bind {Z15} --force mounted,s", capsys, monkeypatch)
+    assert ["plain", "--force=mounted", "_"] in ask("zsh", f"pyvfio bind {Z15} --force=mo", capsys, monkeypatch)
 
 
 @pytest.mark.parametrize(
