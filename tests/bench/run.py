@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 
 from inside import run_inside
@@ -202,9 +203,11 @@ def main() -> None:
     if options.json:
         print(json.dumps([asdict(line) for line in lines], indent=2))
         return
-    print(f"{'what':<46} {'figure':>24}  {'target':<14} {'ratio':>7}")
-    for line in lines:
-        print(f"{line.what:<46} {line.figure:>24}  {line.against:<14} {line.ratio:>6.2f}x")
+    rows = [("what", "figure", "target", "ratio")]
+    rows += [(one.what, one.figure, one.against, "" if isnan(one.ratio) else f"{one.ratio:.2f}x") for one in lines]
+    widths = [max(len(row[place]) for row in rows) for place in range(4)]
+    for what, figure, against, ratio in rows:
+        print(f"{what:<{widths[0]}}  {figure:>{widths[1]}}  {against:<{widths[2]}}  {ratio:>{widths[3]}}".rstrip())
     print("ratio: how many times better than the target (1.00x just meets it)")
 
 

@@ -117,8 +117,8 @@ def _machine() -> SoftwareBackend:
 def _line(where: str, ours: float, bare: float, reads: int) -> Line:
     ratio = ours / bare
     return Line(
-        f"lscss of {COUNT:,} subchannels, {where}",
-        f"{ours:.2f} s, {reads / COUNT:.1f} reads each in {bare:.2f} s: {ratio:.2f}x",
+        f"lscss of {COUNT:,} subchannels ({reads / COUNT:.0f} reads each), {where}",
+        f"{ours:.2f} s, {bare:.2f} s: {ratio:.2f}x",
         "2x a bare loop",
         2 / ratio,
     )
