@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from golden_tree import CONFIG, Tree, golden_tree
 
+from pyvfio.host import Host
+from pyvfio.testing.devices import BoundSubchannel
+from pyvfio_tools import options
 from pyvfio_tools.cli import run
 
 Z15 = ["--machine", "z15-lpar"]
@@ -118,3 +121,23 @@ def test_a_zpci_function(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert "IOMMU group  0" in said
     assert "why: on s390 the machine isolates every zPCI function, and each one is a group of its own" in said
+
+
+def test_a_channel_device_that_vfio_ccw_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its mediated device has the group."""
+    with Host("software", machine="z15-lpar") as host:
+        monkeypatch.setattr(options, "open_host", lambda backend, machine: Host(host.backend))
+        with BoundSubchannel(host.backend, "0.0.0e00") as taken, taken.create() as mdev:
+            for name in ("0.0.0e00", mdev.uuid, str(mdev.group_number)):
+                assert run(["group", name]) == 0
+                said = capsys.readouterr().out
+                assert f"IOMMU group  {mdev.group_number}" in said
+                assert f"{mdev.uuid}  vfio_ccw_mdev  on bus mdev  ready: a VFIO driver has it" in said
+                assert "why: a mediated device is a group of its own" in said
+            assert run(["topology", "0.0.0e00"]) == 0
+            *_, subchannel, device, made = capsys.readouterr().out.splitlines()
+            assert subchannel.endswith(f"{taken.address}  I/O subchannel  vfio_ccw")
+            assert device.endswith("0.0.0e00  not registered")
+            assert made.endswith(f"{mdev.uuid}  mediated device  vfio_ccw-io  vfio_ccw_mdev  group {mdev.group_number}")
