@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pyvfio.binding.facts import facts
+from pyvfio.binding.findings import Evidence, Finding
 from pyvfio.binding.plan import Plan
 from pyvfio.binding.step import Step
 from pyvfio.sysfs_device import SysfsDevice
@@ -32,14 +33,24 @@ def plan_for(
         return Plan(title, (device.name,), notes=tuple(notes), facts=_facts(device), sysfs=device.sysfs)
     from pyvfio.binding.probes import look  # only a plan that changes something needs them
 
-    seen = look(device) if probes else None
-    blind = () if seen is None else tuple(f"{device.name}: not looked at: {what}" for what in seen.blind)
-    return Plan(
-        title,
-        (device.name,),
-        tuple(steps),
-        (*notes, *blind),
-        () if seen is None else tuple(seen.findings),
-        _facts(device),
-        device.sysfs,
+    findings: tuple[Finding, ...] = ()
+    if probes:
+        seen = look(device)
+        findings = (*seen.findings, *_unseen(device, seen.blind))
+    return Plan(title, (device.name,), tuple(steps), tuple(notes), findings, _facts(device), device.sysfs)
+
+
+def _unseen(device: SysfsDevice, blind: Sequence[str]) -> tuple[Finding, ...]:
+    """What a probe could not see stops the plan as a finding does: nobody knows that the device is free."""
+    from pyvfio.binding.probes import PROBES
+
+    unseen: dict[str, list[Evidence]] = {}
+    for spot in blind:
+        probe, _, what = spot.partition(": ")
+        if probe not in PROBES:  # what is below the device could not be seen, by whatever probe
+            probe, what = "open", spot
+        unseen.setdefault(probe, []).append(Evidence(what))
+    return tuple(
+        Finding(probe, device.name, "whether it is in use could not be seen", tuple(what))
+        for probe, what in unseen.items()
     )

@@ -37,7 +37,6 @@ class _Run:
         self.tell = tell
         self.deadline = deadline
         backend = sysfs.backend.backend if isinstance(sysfs.backend, Patience) else sysfs.backend
-        self.host = Sysfs(backend)
         self.patience = Patience(backend, deadline, wait=wait, on_wait=self._waiting)
         self.sysfs = Sysfs(self.patience)
         self.journal = None if journal is None else Journal(self.sysfs, journal)
@@ -67,7 +66,7 @@ class _Run:
         for index, step in enumerate(self.plan.steps):
             self.index = index
             # Now, because the kernel takes the nodes away while it waits for their holders.
-            self.holders = [f"{node} is open in {holder}" for node in step.nodes for holder in self.host.holders(node)]
+            self.holders = [f"{node} is open in {holder}" for node in step.nodes for holder in self.sysfs.holders(node)]
             self.note(start=index)
             self.event(Phase.START, index)
             step.do(self.sysfs)
