@@ -105,6 +105,7 @@ class SetOverride(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         return (
             f"set driver_override of {self.name} to {self.value}"
             if self.value
@@ -113,20 +114,25 @@ class SetOverride(Step):
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         return f"set it to {self.before}" if self.before else "clear it"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return (f"/sys/bus/{self.bus}/devices/{self.name}/driver_override",)
 
     def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
         _write_override(device_named(sysfs, self.bus, self.name), self.value)
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         now = device_named(sysfs, self.bus, self.name).override
         return "" if now == self.value else f"driver_override is {now or 'none'}, not {self.value or 'none'}"
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         _write_override(device_named(sysfs, self.bus, self.name), self.before)
 
 
@@ -146,28 +152,35 @@ class Unbind(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         return f"unbind {self.name} from {self.driver}"
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         return f"bind it to {self.driver}"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return (_driver_file(self.bus, self.driver, "unbind"),)
 
     @property
     def nodes(self) -> tuple[str, ...]:
+        """See `Step.nodes`."""
         return self.held
 
     def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
         _unbind(device_named(sysfs, self.bus, self.name))
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         now = device_named(sysfs, self.bus, self.name).driver
         return "" if now is None else f"it still has driver {now}"
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         device = device_named(sysfs, self.bus, self.name)
         if device.driver not in (None, self.driver):
             _unbind(device)
@@ -190,24 +203,30 @@ class Bind(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         return f"bind {self.name} to {self.driver}"
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         return f"unbind it from {self.driver}"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return (_driver_file(self.bus, self.driver, "bind"),)
 
     def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
         _bind(device_named(sysfs, self.bus, self.name), self.driver)
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         now = device_named(sysfs, self.bus, self.name).driver
         return "" if now == self.driver else f"its driver is {now or 'none'}, not {self.driver}"
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         device = device_named(sysfs, self.bus, self.name)
         if device.driver == self.driver:
             _unbind(device)
@@ -229,26 +248,32 @@ class Probe(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         return f"let the kernel find the driver of {self.name}"
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         return "unbind it"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return (f"/sys/bus/{self.bus}/drivers_probe",)
 
     def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
         sysfs.write_text(self.paths[0], self.name)
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         now = device_named(sysfs, self.bus, self.name).driver
         if self.wanted is not None and now != self.wanted:
             return f"its driver is {now or 'none'}, not {self.wanted}"
         return _come(ChannelDevice(sysfs, DeviceNumber.parse(self.returns))) if self.returns else ""
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         _unbind(device_named(sysfs, self.bus, self.name))
 
 
@@ -282,14 +307,17 @@ class SetOnline(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         return f"set {self.name} {'online' if self.online else 'offline'}"
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         return f"set it {'online' if self.before else 'offline'}"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return (f"/sys/bus/ccw/devices/{self.name}/online",)
 
     def _set(self, sysfs: Sysfs, wanted: bool) -> None:
@@ -299,13 +327,16 @@ class SetOnline(Step):
             device.set_online(wanted)
 
     def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
         self._set(sysfs, self.online)
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         now = ChannelDevice(sysfs, DeviceNumber.parse(self.name)).online
         return "" if now == self.online else f"it is {'online' if now else 'not online'}"
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         self._set(sysfs, self.before)
 
 
@@ -321,23 +352,29 @@ class CreateMdev(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         return f"create mediated device {self.uuid} on {self.parent}"
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         return "remove it"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return (f"{link_path(self.bus, self.parent)}/mdev_supported_types/{self.type}/create",)
 
     def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
         _create(sysfs, self.bus, self.parent, self.type, self.uuid)
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         return "" if MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists else "it is not there"
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         device = MediatedDevice(sysfs, MdevUuid.parse(self.uuid))
         if device.exists:
             device.remove(deadline=None)
@@ -364,29 +401,36 @@ class RemoveMdev(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         return f"remove mediated device {self.uuid}"
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         return f"create it again on {self.parent}"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return (f"/sys/bus/mdev/devices/{self.uuid}/remove",)
 
     @property
     def nodes(self) -> tuple[str, ...]:
+        """See `Step.nodes`."""
         return self.held
 
     def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
         device = MediatedDevice(sysfs, MdevUuid.parse(self.uuid))
         if device.exists:
             device.remove(deadline=None)
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         return "it is still there" if MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists else ""
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         _create(sysfs, self.bus, self.parent, self.type, self.uuid)
 
 
