@@ -9,11 +9,12 @@ BIN     := $(VENV)/bin
 ARCH    ?= s390x
 SOURCES := pyproject.toml $(shell find pyvfio backends fixtures tools -type f -not -path '*/__pycache__/*')
 
-.PHONY: help demo test hil bench lint docs clean
+.PHONY: help demo test sweep hil bench lint docs clean
 
 help:
 	@echo "make demo    the main job on the software machine, in under a minute"
 	@echo "make test    all tests, on the built wheel"
+	@echo "make sweep   each seam call of each command fails with each errno in turn, and hangs (minutes)"
 	@echo "make hil     the contract tests on a real s390x kernel under emulation, beside the software machine"
 	@echo "make bench   speed, as ratios"
 	@echo "make lint    style, types, spelling"
@@ -48,6 +49,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/pytest
+
+sweep: $(VENV)/.test
+	PYVFIO_SWEEP=all $(BIN)/pytest -q tests/unit/sweep/test_command_sweep.py
 
 hil: $(VENV)/.test
 	$(BIN)/python -m tests.hil test --arch $(ARCH) --wheel "$$(ls build/dist/pyvfio-*.whl)"

@@ -31,14 +31,17 @@ class SetOwner(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         return f"give {self.path} to uid {self.uid}, gid {self.gid}, mode {self.mode:04o}"
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         return f"give it back to uid {self.uid_before}, gid {self.gid_before}, mode {self.mode_before:04o}"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return (self.path,)
 
     def _set(self, sysfs: Sysfs, uid: int, gid: int, mode: int) -> None:
@@ -51,15 +54,18 @@ class SetOwner(Step):
             raise refusal(sysfs.backend, error, "change the owner", path=self.path) from error
 
     def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
         self._set(sysfs, self.uid, self.gid, self.mode)
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         uid, gid, mode = _owner(sysfs, self.path)
         if (uid, gid, mode) == (self.uid, self.gid, self.mode):
             return ""
         return f"it belongs to uid {uid}, gid {gid}, mode {mode:04o}"
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         try:
             self._set(sysfs, self.uid_before, self.gid_before, self.mode_before)
         except NoSuchDevice:

@@ -64,6 +64,7 @@ class WriteFile(Step):
 
     def undo(self, sysfs: Sysfs) -> None:
         files = HostFiles(sysfs.backend)
+        files.discard_unfinished(self.path)
         if self.before is not None:
             if files.read(self.path) != self.before:
                 files.write(self.path, self.before, self.mode)

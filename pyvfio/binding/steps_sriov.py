@@ -80,20 +80,24 @@ class SetNumber(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         if not self.number:
             return f"remove the {count(self.before)} of {self.name}"
         return f"make {count(self.number)} of {self.name}"
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         return f"make {self.before} again" if self.before else "remove them"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return (f"/sys/bus/pci/devices/{self.name}/sriov_numvfs",)
 
     @property
     def nodes(self) -> tuple[str, ...]:
+        """See `Step.nodes`."""
         return self.held
 
     def _write(self, sysfs: Sysfs, number: int) -> None:
@@ -114,14 +118,17 @@ class SetNumber(Step):
             ) from error
 
     def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
         self._write(sysfs, self.number)
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         now = sriov(_function(sysfs, self.name))
         number = 0 if now is None else now.number
         return "" if number == self.number else f"it has {count(number)}, not {self.number}"
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         now = sriov(_function(sysfs, self.name))
         if now is None or now.number == self.before:
             return
@@ -149,24 +156,30 @@ class SetAutoprobe(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         return f"{'seek' if self.autoprobe else 'seek no'} drivers for virtual functions of {self.name}"
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         return "seek them" if self.before else "seek none"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return (f"/sys/bus/pci/devices/{self.name}/sriov_drivers_autoprobe",)
 
     def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
         _function(sysfs, self.name).write("sriov_drivers_autoprobe", str(int(self.autoprobe)))
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         now = sriov(_function(sysfs, self.name))
         return "" if now is not None and now.autoprobe == self.autoprobe else "sriov_drivers_autoprobe did not change"
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         _function(sysfs, self.name).write("sriov_drivers_autoprobe", str(int(self.before)))
 
 
