@@ -17,6 +17,7 @@ __all__ = ["HostFiles"]
 
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 _CHUNK = 1 << 16
+_BESIDE = ".pyvfio-new"
 
 
 class HostFiles:
@@ -78,7 +79,7 @@ class HostFiles:
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Replace a file by `text`, at once and on the disk; its directory must be there."""
-        beside = f"{path}.pyvfio-new"
+        beside = path + _BESIDE
         try:
             fd = self.backend.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
             try:
@@ -92,6 +93,10 @@ class HostFiles:
                 self.backend.unlink(beside)
             raise refusal(self.backend, error, "write", path=path) from error
         self.sync_directory(posixpath.dirname(path))
+
+    def discard_unfinished(self, path: str) -> None:
+        """Remove what a `write` of `path` that was cut off may have left beside it."""
+        self.remove(path + _BESIDE)
 
     def append(self, path: str, text: str) -> None:
         """Add `text` to a file that is there, and flush it to the disk."""

@@ -82,8 +82,12 @@ class Record:
         return bool(now) and now == self.began
 
     def left(self) -> list[Step]:
-        """The steps to be undone, the last first."""
-        return [self.steps[n] for n in sorted(self.started - self.undone, reverse=True) if n < len(self.steps)]
+        """The steps to be undone, the last first.
+
+        A write that the run gave up came to effect after its inverse, so all inverses are due once more then.
+        """
+        due = self.started if self.waits else self.started - self.undone
+        return [self.steps[n] for n in sorted(due, reverse=True) if n < len(self.steps)]
 
 
 class Journal:

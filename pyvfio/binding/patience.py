@@ -21,11 +21,15 @@ from pyvfio.uevent import UeventStream
 
 __all__ = ["Patience", "Pending"]
 
-_WRITING = frozenset({"write", "pwrite", "ioctl", "rename", "unlink", "mkdir", "rmdir", "chmod", "chown"})
+_OPENING = ("open", "create")
+_WRITING = frozenset({"create", "write", "pwrite", "ioctl", "rename", "unlink", "mkdir", "rmdir", "chmod", "chown"})
 
 
 class Pending:
-    """A call of `verb` on `path` that was given up; `done` is set when the kernel comes back from it."""
+    """A call of `verb` on `path` that was given up; `done` is set when the kernel comes back from it.
+
+    The verbs are those of a `Backend`, and ``create`` for an open that makes the file.
+    """
 
     def __init__(self, verb: str, path: str) -> None:
         self.verb = verb
@@ -103,7 +107,7 @@ class Patience:
             with pending.lock:
                 pending.done.set()
                 late = pending.given_up
-            if late and verb == "open" and outcome:
+            if late and verb in _OPENING and outcome:
                 self.backend.close(outcome[0])  # nobody waits for this descriptor any more
 
         if self._worker is None:
@@ -139,7 +143,8 @@ class Patience:
 
     def open(self, path: str, flags: int, mode: int = 0o777) -> int:
         """See `Backend.open`."""
-        fd: int = self._call("open", path, self.backend.open, path, flags, mode)
+        verb = "create" if flags & os.O_CREAT else "open"
+        fd: int = self._call(verb, path, self.backend.open, path, flags, mode)
         self._paths[fd] = path
         return fd
 
