@@ -42,27 +42,33 @@ class WriteFile(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         verb = "write" if self.before is None else "change"
         return f"{verb} {self.path}" + (f" ({self.what})" if self.what else "")
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         return "remove it" if self.before is None else "write what it held"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return (self.path,)
 
     def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
         files = HostFiles(sysfs.backend)
         files.make_directory(posixpath.dirname(self.path))
         files.write(self.path, self.content, self.mode)
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         now = HostFiles(sysfs.backend).read(self.path)
         return "" if now == self.content else "it is not there" if now is None else "it holds another text"
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         files = HostFiles(sysfs.backend)
         files.discard_unfinished(self.path)
         if self.before is not None:
@@ -88,23 +94,29 @@ class RemoveFile(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         return f"remove {self.path}" + (f" ({self.what})" if self.what else "")
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         return "write it again"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return (self.path,)
 
     def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
         HostFiles(sysfs.backend).remove(self.path)
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         return "" if HostFiles(sysfs.backend).read(self.path) is None else "it is still there"
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         files = HostFiles(sysfs.backend)
         if files.read(self.path) != self.before:
             files.make_directory(posixpath.dirname(self.path))

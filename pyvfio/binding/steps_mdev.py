@@ -33,22 +33,27 @@ class SetAttribute(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         return f"write {self.value!r} to {self.name} of {self.uuid}"
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         if self.fresh:
             return "it goes with the device"
         return "none: it cannot be read" if self.before is None else f"write {self.before!r}"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return (_path(self.uuid, self.name),)
 
     def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
         sysfs.write_text(self.paths[0], self.value)
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         if self.fresh or self.before is None or self.before == self.value:
             return ""
         # the kernel may spell the value in its own way, but it does not stay what it was
@@ -56,6 +61,7 @@ class SetAttribute(Step):
         return f"it still says {now}" if now == self.before else ""
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         if self.fresh or self.before is None:
             return
         if sysfs.attribute(self.paths[0]) != self.before:
@@ -76,23 +82,28 @@ class KeepAttributes(Step):
 
     @property
     def text(self) -> str:
+        """See `Step.text`."""
         return f"remember the attributes of {self.uuid}: {', '.join(self.names)}"
 
     @property
     def undo_text(self) -> str:
+        """See `Step.undo_text`."""
         return "write them again"
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
         return tuple(_path(self.uuid, name) for name in self.names)
 
     def do(self, sysfs: Sysfs) -> None:
         """Nothing is changed here."""
 
     def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`."""
         return ""
 
     def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
         if not MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists:
             return
         for name, value in zip(self.names, self.values, strict=True):
