@@ -66,7 +66,7 @@ SHORT = {
     "lscss": "subchannels, in the table format of s390-tools",
     "machines": "the software machines that --machine takes",
     "mdev": "mediated devices: types, create, remove, define, attributes, list",
-    "monitor": "uevents as they happen",
+    "monitor": "what happens to devices, as it happens",
     "plan": "what a command would do: facts, findings, steps and inverses",
     "release": "give devices back to the kernel's own drivers",
     "restore": "undo what a killed run left",
