@@ -21,7 +21,7 @@ from pyvfio.inventory import Entry
 from pyvfio.lookup import addresses_of, group_members
 from pyvfio.sysfs_device import SysfsDevice
 
-__all__ = ["NO_DRIVER", "Selection", "nothing_matches", "passes", "select"]
+__all__ = ["NO_DRIVER", "Selection", "named", "nothing_matches", "passes", "select"]
 
 NO_DRIVER = "none"
 """The name that stands for having no driver."""
@@ -84,22 +84,27 @@ def select(host: Host, selection: Selection) -> list[SysfsDevice]:
 
 def _named(host: Host, selection: Selection) -> Iterator[SysfsDevice]:
     for name in selection.names:
-        for part in name.split(","):
-            yield from _one_name(host, part.strip(), selection.bus)
+        for address in named(host, name, selection.bus):
+            yield host.device(address, bus=selection.bus)
 
 
-def _one_name(host: Host, text: str, bus: str | None) -> Iterator[SysfsDevice]:
-    span = _RANGE.match(text)
-    if span is not None:
-        yield from _in_range(host, text, span[1], span[2], bus)
-    elif not text.startswith("/") and any(letter in text for letter in "*?["):
-        yield from _matching(host, text, bus)
-    else:
-        for address in addresses_of(host.sysfs, text, bus):
-            yield host.device(address, bus=bus)
+def named(host: Host, name: str, bus: str | None = None) -> Iterator[Address]:
+    """The addresses that a name, a pattern, a range or several with commas between stand for, in that order.
+
+    Those of a pattern or a range are there; an address that is written out may not be.  Raise `BadAddress`,
+    `NoSuchDevice`.
+    """
+    for text in (part.strip() for part in name.split(",")):
+        span = _RANGE.match(text)
+        if span is not None:
+            yield from _in_range(host, text, span[1], span[2], bus)
+        elif not text.startswith("/") and any(letter in text for letter in "*?["):
+            yield from _matching(host, text, bus)
+        else:
+            yield from addresses_of(host.sysfs, text, bus)
 
 
-def _in_range(host: Host, text: str, first: str, last: str, bus: str | None) -> Iterator[SysfsDevice]:
+def _in_range(host: Host, text: str, first: str, last: str, bus: str | None) -> list[DeviceNumber | SubchannelId]:
     low, high = DeviceNumber.parse(first), DeviceNumber.parse(last)
     if (low.cssid, low.ssid) != (high.cssid, high.ssid):
         raise BadAddress(text, "a range stays within one channel subsystem and one subchannel set")
@@ -114,8 +119,7 @@ def _in_range(host: Host, text: str, first: str, last: str, bus: str | None) -> 
         raise NoSuchDevice(
             "find devices", text, cause="no device is in this range", next_step="pyvfio list shows what there is"
         )
-    for address in inside:
-        yield host.device(address)
+    return inside
 
 
 def _channel_addresses(host: Host, bus: str | None) -> list[DeviceNumber] | list[SubchannelId]:
@@ -130,7 +134,7 @@ def _channel_addresses(host: Host, bus: str | None) -> list[DeviceNumber] | list
     return sorted(found)
 
 
-def _matching(host: Host, pattern: str, bus: str | None) -> Iterator[SysfsDevice]:
+def _matching(host: Host, pattern: str, bus: str | None) -> Iterator[Address]:
     prefix, slash, rest = pattern.partition("/")
     if slash and prefix in ("pci", "css", "ccw", "mdev"):
         pattern, bus = rest, prefix
@@ -141,7 +145,7 @@ def _matching(host: Host, pattern: str, bus: str | None) -> Iterator[SysfsDevice
         # without a domain a PCI pattern is one of domain 0, as an address is
         if fnmatchcase(name, lower) or (name.count(":") == 2 and fnmatchcase(name, f"{0:04x}:{lower}")):
             any_found = True
-            yield host.device(address)
+            yield address
     if not any_found:
         raise NoSuchDevice(
             "find devices",

@@ -13,7 +13,7 @@ from pyvfio.inventory import Entry, inventory
 from pyvfio_tools.device_table import as_data, table
 from pyvfio_tools.options import device_argument, host_options
 from pyvfio_tools.output import print_json
-from pyvfio_tools.selection import expanded, filter_options
+from pyvfio_tools.selection import filter_options
 
 if TYPE_CHECKING:
     from pyvfio.pci.names import PciNames
@@ -102,7 +102,7 @@ def list_(
       pyvfio list --free --names
       pyvfio list --machine z15-lpar --bus css
     """
-    found = list(_entries(host, expanded(devices), buses))
+    found = list(_entries(host, devices, buses))
     if drivers or ids or groups:
         from pyvfio.selection import Selection, nothing_matches, passes
 

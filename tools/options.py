@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -60,5 +61,23 @@ bus_option = click.option(
 
 
 def device_argument(name: str = "device", **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An argument that names a device in any spelling, completed with what is there."""
+    """An argument that names a device in any spelling, completed with what is there.
+
+    Where it takes many (``nargs=-1``), ``-`` stands for the names on standard input.
+    """
+    if settings.get("nargs") == -1:
+        settings.setdefault("callback", _expanded)
     return click.argument(name, metavar=settings.pop("metavar", "DEV"), shell_complete=complete_device, **settings)
+
+
+def _expanded(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, those of standard input in the place of ``-``: one or more a line, ``#`` begins a comment."""
+    if "-" not in names or ctx.resilient_parsing:
+        return names
+    found: list[str] = []
+    for name in names:
+        lines = sys.stdin if name == "-" else (name,)
+        found += (word for line in lines for word in line.partition("#")[0].split())
+    if not found:  # else a filter beside it would choose among all devices
+        raise click.UsageError("Standard input names no device.")
+    return tuple(found)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
     from pyvfio.selection import Selection
     from pyvfio.sysfs_device import SysfsDevice
 
-__all__ = ["expanded", "filter_options", "select", "selection_options"]
-
-STDIN = "-"
+__all__ = ["filter_options", "select", "selection_options"]
 
 
 def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,7 +76,7 @@ def selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
         if not (devices or drivers or ids or groups):
             raise click.UsageError("Name a device, or select some with --driver, --id or --group.")
-        selection = Selection(expanded(devices), bus, drivers, ids, groups)
+        selection = Selection(devices, bus, drivers, ids, groups)
         return function(*args, selection=selection, **kwargs)
 
     return wrapped
@@ -90,19 +87,3 @@ def select(host: Host, selection: Selection) -> list[SysfsDevice]:
     from pyvfio import selection as devices
 
     return devices.select(host, selection)
-
-
-def expanded(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names, those of standard input in the place of ``-``.  Raise `click.UsageError` when it has none."""
-    found: list[str] = []
-    for name in names:
-        found += _lines(sys.stdin) if name == STDIN else [name]
-    if names and not found:  # else a filter beside it would choose among all devices
-        raise click.UsageError("Standard input names no device.")
-    return tuple(found)
-
-
-def _lines(text: Iterable[str]) -> Iterator[str]:
-    """Names from a file: one or more a line; ``#`` begins a comment."""
-    for line in text:
-        yield from line.partition("#")[0].split()

@@ -11,7 +11,6 @@ from pyvfio.binding.steps_files import remove_file, write_file
 from pyvfio.devices import ChannelDevice, MediatedDevice
 from pyvfio.errors import Misuse, NoSuchDevice
 from pyvfio.files import HostFiles
-from pyvfio.lookup import addresses_of
 from pyvfio.persistence.definition import (
     Definition,
     PersistentDriver,
@@ -23,6 +22,7 @@ from pyvfio.persistence.definition import (
 )
 from pyvfio.persistence.driver_files import DriverFiles, driver_text, parse_name
 from pyvfio.persistence.mdev_files import MdevFiles, mdev_text
+from pyvfio.selection import named
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
@@ -78,8 +78,8 @@ class Definitions:
         return found
 
     def addresses(self, name: str, bus: str | None = None) -> list[Address]:
-        """The addresses that a name stands for, there or not.  Raise `BadAddress`, `NoSuchDevice`."""
-        return addresses_of(self.host.sysfs, name, bus)
+        """The addresses that a name or a pattern stands for, there or not.  Raise `BadAddress`, `NoSuchDevice`."""
+        return list(named(self.host, name, bus))
 
     def _at(self, address: Address) -> list[Definition | Unreadable]:
         if isinstance(address, MdevUuid):

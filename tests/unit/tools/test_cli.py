@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -191,7 +192,9 @@ def test_the_list_of_commands_is_complete() -> None:
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     text = output(capsys, "list")
     assert re.search(r"^0011:00:00\.0  Ethernet controller +1af4:1000  virtio-pci +0  0x0011  ", text, re.MULTILINE)
-    assert re.search(r"^0\.0\.013f    3390/0c  3990/e9  dasd-eckd  0\.0\.0000 +42 43 44 45  online, ", text, re.MULTILINE)
+    assert re.search(
+        r"^0\.0\.013f    3390/0c  3990/e9  dasd-eckd  0\.0\.0000 +42 43 44 45  online, ", text, re.MULTILINE
+    )
     assert "io_subchannel" not in text
     rows = json.loads(output(capsys, "list", "--json", "--bus", "css"))
     assert {row["bus"] for row in rows} == {"css"}
@@ -230,7 +233,7 @@ def test_bind_shows_its_plan_and_its_progress(capsys: pytest.CaptureFixture[str]
     assert twice["objects"] == ["0011:00:00.0"]
     assert len(twice["steps"]) == 3
     assert twice["done"] is True
-    assert "bind 0.0.0000 to vfio_ccw" in output(capsys, "bind", "0.0.0000", "--bus", "css")
+    assert "bind 0.0.0001 to vfio_ccw" in output(capsys, "bind", "0.0.0001", "--bus", "css")
     document = json.loads(output(capsys, "bind", "0011:00:00.0", "--dry-run", "--json"))
     assert document["done"] is False
     assert document["steps"]
@@ -240,6 +243,30 @@ def test_ccw_take(capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(output(capsys, "ccw", "take", "013f", "--json"))
     assert document["done"] is True
     assert len(document["mdev"]) == 36
+
+
+def test_ccw_take_and_give_back_of_many(machine: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyvfio_tools.options.open_host", lambda *_: Host(machine))
+    taken = Host(machine).sysfs
+    assert run(["ccw", "take", "0.0.0100-0.0.0fff", "dasda", "--uuid", "66826a94-72c4-557f-beca-d135a70628e9"]) == 2
+    assert run(["ccw", "take", "0.0.0100-0.0.0fff", "dasda"]) == 0
+    names = taken.names("/sys/bus/css/drivers/vfio_ccw")
+    assert [name for name in names if name.count(".") == 2] == ["0.0.0000", "0.0.0001"]
+    assert len(taken.names("/sys/bus/mdev/devices")) == 2
+    assert run(["ccw", "give-back", "0.0.0*"]) == 0
+    assert taken.names("/sys/bus/mdev/devices") == []
+
+
+def test_devices_from_standard_input(machine: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyvfio_tools.options.open_host", lambda *_: Host(machine))
+    monkeypatch.setattr("sys.stdin", io.StringIO("# these two\n\neth0  # the first\n0061:00:00.0\n0060:00:00.0\n"))
+    assert run(["bind", "-"]) == 3
+    monkeypatch.setattr("sys.stdin", io.StringIO("# these two\n\nvda  # the first\n0060:00:00.0\n0020:00:00.0\n"))
+    assert run(["bind", "-", "--force=boot,mounted,swap,signature,open,holders"]) == 0
+    assert [Host(machine).device(name).driver for name in ("0020:00:00.0", "0060:00:00.0")] == ["vfio-pci"] * 2
+    monkeypatch.setattr("sys.stdin", io.StringIO("# nothing\n"))
+    assert run(["release", "-", "--driver", "vfio-pci"]) == 2
+    assert Host(machine).device("0060:00:00.0").driver == "vfio-pci"
 
 
 def test_mdev_lists_of_a_machine_without_any(capsys: pytest.CaptureFixture[str]) -> None:
