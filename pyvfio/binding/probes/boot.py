@@ -46,8 +46,20 @@ def _named(subject: Subject) -> Iterator[Evidence]:
                 block = next((one for one in subject.blocks.all if one.number == number), None)
             if block is not None:
                 yield Evidence(f"{block.where} is named by {option}={spec}", _COMMAND_LINE)
-            elif not node and re.match(r"(PART)?(UUID|LABEL)=", spec):
+            elif not node and not _is_known(subject, option, spec):
                 subject.blind(f"{option}={spec}: /dev/disk does not say which device that is")
+
+
+def _is_known(subject: Subject, option: str, spec: str) -> bool:
+    """Whether it is known that what `spec` names is not on the subject, although no node has this name.
+
+    Where udev names disks in this way, one that it does not name is not there; and a root that is mounted from a device
+    is found by its mount.
+    """
+    around = subject.surroundings
+    if not around.by(spec) or subject.sysfs.exists(around.by(spec)):
+        return True
+    return option == "root" and any(one.point == "/" and not one.number.startswith("0:") for one in around.mounts)
 
 
 def _number(spec: str) -> str:

@@ -125,9 +125,14 @@ class Surroundings:
         key, equals, value = spec.partition("=")
         if equals and key in _BY:
             value = value.strip('"').replace("/", r"\x2f").replace(" ", r"\x20")
-            target = self.sysfs.link(f"/dev/disk/{_BY[key]}/{value}")
+            target = self.sysfs.link(f"{self.by(spec)}/{value}")
             return self.real_node(target) if target is not None else ""
         return self.real_node(spec) if spec.startswith("/dev/") else ""
+
+    def by(self, spec: str) -> str:
+        """The directory of udev's links that ``UUID=`` and the like are looked up in; empty for anything else."""
+        key, equals, _ = spec.partition("=")
+        return f"/dev/disk/{_BY[key]}" if equals and key in _BY else ""
 
     # network
 

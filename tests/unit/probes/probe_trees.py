@@ -75,6 +75,7 @@ def free_lun(tree: Tree) -> None:
     hba(tree)
     tree.file("/proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n/dev/sdb partition 1024 0 -2\n")
     tree.mount("8:16", "/srv", "ext4", "/dev/sdb")
+    tree.mount("8:33", "/gone", "ext4", "/dev/sda1")  # the name that another disk had when it was mounted
     tree.mount("0:40", "/mnt", "overlay", "overlay")
     tree.file("/proc/cmdline", "root=UUID=1111 console=ttyS0\n")
     tree.link("/dev/disk/by-uuid/1111", "/dev/sdb")
@@ -111,18 +112,30 @@ def mounted_lun(tree: Tree) -> None:
 
 
 @case(
-    "the root cannot be told without udev's links",
-    blind=("boot: root=PARTUUID=22-01: /dev/disk does not say which device that is",),
+    "what the command line names cannot be told without udev's links",
+    blind=(
+        "boot: root=PARTUUID=22-01: /dev/disk does not say which device that is",
+        "boot: resume=UUID=33: /dev/disk does not say which device that is",
+    ),
 )
 def unknown_root(tree: Tree) -> None:
     hba(tree)
-    tree.file("/proc/cmdline", "root=PARTUUID=22-01\n")
+    tree.file("/proc/cmdline", "root=PARTUUID=22-01 resume=UUID=33\n")
+
+
+@case("a root that is mounted needs no links, and a swap area that is gone is nowhere")
+def known_root(tree: Tree) -> None:
+    hba(tree)
+    tree.mount("8:17", "/", "ext4", "/dev/root")
+    tree.file("/proc/cmdline", "root=PARTUUID=22-01 resume=UUID=33\n")
+    tree.link("/dev/disk/by-uuid/44", "/dev/sdb")
 
 
 @case(
     "mounts of process 1 and of a container",
     found={
         "mounted": [
+            "sda is mounted on /both (xfs) [/dev/sda]",
             "sda is mounted on /data (xfs) (as process 1 sees it) [/dev/sda]",
             "sda1 is mounted (ext4) in a mount namespace not seen here [/sys/fs/ext4/sda1]",
         ]
@@ -131,6 +144,9 @@ def unknown_root(tree: Tree) -> None:
 def other_namespaces(tree: Tree) -> None:
     hba(tree)
     tree.mount("8:0", "/data", "xfs", "/dev/sda", process="1")
+    for process in ("1", "self"):
+        tree.mount("8:0", "/both", "xfs", "/dev/sda", process)
+    tree.file("/proc/swaps", "Filename Type Size Used Priority\n/data/swap file 1024 0 -2\n")
     tree.file("/sys/fs/ext4/sda1/session_write_kbytes", "0\n")
     tree.file("/sys/fs/xfs/sdb/log/log_head_lsn", "0\n")
 
@@ -250,6 +266,7 @@ def closed_directory(tree: Tree) -> None:
 @case(
     "multipath with a partition, below a file system",
     found={
+        "boot": ["dm-1 (mpatha1) on dm-0 (mpatha) on sda is named by resume=/dev/mapper/mpatha1 [/proc/cmdline]"],
         "mounted": ["dm-1 (mpatha1) on dm-0 (mpatha) on sda is mounted on /db (xfs) [/dev/dm-1]"],
         "holders": [
             "dm-0 (mpatha) stands on sda (multipath map) [/dev/dm-0]",
@@ -263,6 +280,7 @@ def multipath(tree: Tree) -> None:
     whole = tree.upper("dm-0", "253:0", disk, dm_name="mpatha", dm_uuid="mpath-36001")
     tree.upper("dm-1", "253:1", whole, dm_name="mpatha1", dm_uuid="part1-mpath-36001")
     tree.mount("253:1", "/db", "xfs", "/dev/mapper/mpatha1")
+    tree.file("/proc/cmdline", "resume=/dev/mapper/mpatha1\n")
     tree.backend.held["/dev/sg0"] = [Holder(9, "multipathd", 5)]
 
 
@@ -284,16 +302,24 @@ def array(tree: Tree) -> None:
 @case(
     "a swap file on a volume, not one beside it",
     found={
-        "mounted": ["sda1 is mounted on /srv (ext4) [/dev/sda1]"],
-        "swap": ["sda1 holds the swap file /srv/swapfile (1024 KiB, 0 KiB in use) [/srv/swapfile]"],
+        "mounted": [
+            "sda1 is mounted on /srv (ext4) [/dev/sda1]",
+            "sda1 is mounted on /over (ext4) [/dev/sda1]",
+        ],
+        "swap": [
+            "sda1 holds the swap file /srv/a file (1024 KiB, 0 KiB in use) [/srv/a file]",
+            "sda1 holds the swap file /over/file (8 KiB, 4 KiB in use) [/over/file]",
+        ],
     },
 )
 def swap_files(tree: Tree) -> None:
     hba(tree)
-    tree.mount("8:1", "/srv", "ext4", "/dev/sda1")
     tree.mount("8:17", "/srv/other", "ext4", "/dev/sdb1")
-    lines = ["Filename Type Size Used Priority", "/srv/swapfile file 1024 0 -2", "/srv/other/swap file 2048 0 -3"]
-    tree.file("/proc/swaps", "\n".join([*lines, "/srvswap file 4096 0 -4", ""]))
+    tree.mount("8:17", "/over", "ext4", "/dev/sdb1")
+    tree.mount("8:1", "/srv", "ext4", "/dev/sda1")
+    tree.mount("8:1", "/over", "ext4", "/dev/sda1")
+    lines = ["Filename Type Size Used Priority", r"/srv/a\040file file 1024 0 -2", "/srv/other/swap file 2048 0 -3"]
+    tree.file("/proc/swaps", "\n".join([*lines, "/srvswap file 4096 0 -4", "/over/file file 8 4 -5", ""]))
 
 
 @case(
@@ -331,6 +357,19 @@ def btrfs(tree: Tree) -> None:
 def btrfs_elsewhere(tree: Tree) -> None:
     disk = hba(tree)
     tree.link("/sys/fs/btrfs/aaaa-bbbb/devices/sda1", f"{disk}/sda1")
+
+
+@case(
+    "a btrfs on a volume with a space in its name",
+    found={
+        "mounted": ["dm-7 (my vol) on sda1 is mounted on /pool (btrfs) [/dev/dm-7]"],
+        "holders": ["dm-7 (my vol) stands on sda1 (device-mapper volume) [/dev/dm-7]"],
+    },
+)
+def btrfs_volume(tree: Tree) -> None:
+    disk = hba(tree)
+    tree.upper("dm-7", "253:7", f"{disk}/sda1", dm_name="my vol")
+    tree.mount("0:45", "/pool", "btrfs", r"/dev/mapper/my\040vol")
 
 
 @case(
@@ -533,6 +572,18 @@ def ipl_dasd(tree: Tree) -> None:
     tree.file("/sys/firmware/ipl/ipl_type", "eckd\n")
     tree.file("/sys/firmware/ipl/device", "0.0.0200\n")
     tree.file("/proc/cmdline", "condev=0x0200 rd.dasd=0.0.0201\n")
+
+
+@case(
+    "loaded from a DASD whose subchannel is all that is left",
+    "css 0.0.0000",
+    found={"boot": ["the system was loaded (IPL) from 0.0.0200, type ccw [/sys/firmware/ipl/device]"]},
+)
+def ipl_subchannel(tree: Tree) -> None:
+    path = tree.device("/sys/devices/css0/0.0.0000", "css", driver="vfio_ccw")
+    tree.file(f"{path}/dev_busid", "0.0.0200\n")
+    tree.file("/sys/firmware/ipl/ipl_type", "ccw\n")
+    tree.file("/sys/firmware/ipl/device", "0.0.0200\n")
 
 
 @case("loaded from another DASD", "0.0.0200")

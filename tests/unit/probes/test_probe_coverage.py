@@ -47,7 +47,8 @@ def sees_ghosts(subject: Subject) -> Iterator[Evidence]:
 def agrees(row: Case, root: Path) -> bool:
     tree = Tree(root)
     row.build(tree)
-    findings = look(pyvfio.Host(tree.backend).device(row.device)).findings
+    bus, _, address = row.device.rpartition(" ")
+    findings = look(pyvfio.Host(tree.backend).device(address, bus=bus or None)).findings
     return {one.probe: [str(evidence) for evidence in one.evidence] for one in findings} == row.found
 
 

@@ -17,6 +17,7 @@ from pyvfio.binding.probes import look
 def test_tree(row: Case, tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     row.build(tree)
-    outlook = look(pyvfio.Host(tree.backend).device(row.device))
+    bus, _, address = row.device.rpartition(" ")
+    outlook = look(pyvfio.Host(tree.backend).device(address, bus=bus or None))
     assert seen(outlook) == row.found
     assert outlook.blind == row.blind
