@@ -6,8 +6,8 @@ import stat
 
 import pytest
 
-from pyvfio.binding import undo
-from pyvfio.binding.access import Grantee, grant, nodes_of, plan_grant
+from pyvfio.binding import run, undo
+from pyvfio.binding.access import Grantee, nodes_of, plan_grant
 from pyvfio.errors import NoSuchDevice
 from pyvfio.host import Host
 from pyvfio.testing.devices import BoundFunction, BoundMdev
@@ -29,7 +29,7 @@ def test_a_function(host: Host, function: BoundFunction) -> None:
     nodes = nodes_of(host.function(function.address))
     assert nodes == [function.group, function.cdev]
     before = owners(host, nodes)
-    plan = grant(host, function.address, SOMEBODY, mode=0o640)
+    plan = run(plan_grant(host, function.address, SOMEBODY, mode=0o640), journal=None)
     assert owners(host, nodes) == [(12345, 54321, 0o640)] * 2
     undo(plan)
     assert owners(host, nodes) == before
@@ -38,7 +38,7 @@ def test_a_function(host: Host, function: BoundFunction) -> None:
 def test_a_mediated_device(host: Host, mdev: BoundMdev) -> None:
     nodes = [mdev.group, mdev.cdev]
     before = owners(host, nodes)
-    plan = grant(host, mdev.uuid, Grantee("12345", 12345, None, None))
+    plan = run(plan_grant(host, mdev.uuid, Grantee("12345", 12345, None, None)), journal=None)
     assert [uid for uid, _, _ in owners(host, nodes)] == [12345, 12345]
     undo(plan)
     assert owners(host, nodes) == before
