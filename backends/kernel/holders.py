@@ -1,23 +1,32 @@
-"""Who holds a node, asked of every process's descriptors and mappings with psutil."""
+"""Who holds a node, asked of every process's descriptors and mappings; psutil tells the programs' names."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 
 from pyvfio.backend import Holder
 
 __all__ = ["holders"]
 
 
-def _descriptors(pid: int, wanted: os.stat_result) -> Iterator[int]:
+def _same(wanted: os.stat_result) -> Callable[[os.stat_result], bool]:
+    """Whether a file is the wanted one: a device by its number, as containers have nodes of their own for it."""
+    kind = stat.S_IFMT(wanted.st_mode)
+    if stat.S_ISBLK(wanted.st_mode) or stat.S_ISCHR(wanted.st_mode):
+        return lambda found: found.st_rdev == wanted.st_rdev and stat.S_IFMT(found.st_mode) == kind
+    return lambda found: (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)
+
+
+def _descriptors(pid: int, same: Callable[[os.stat_result], bool]) -> Iterator[int]:
     folder = f"/proc/{pid}/fd"
     for name in os.listdir(folder):
         try:
             status = os.stat(f"{folder}/{name}")
         except OSError:
             continue
-        if (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino):
+        if same(status):
             yield int(name)
 
 
@@ -29,14 +38,16 @@ def holders(path: str) -> list[Holder]:
     import psutil  # slow to import, and only needed here
 
     wanted = os.stat(path)
+    same = _same(wanted)
     found: list[Holder] = []
-    for process in psutil.process_iter(["name"]):
-        name = process.info["name"] or "?"
+    for pid in psutil.pids():
         try:
-            numbers = list(_descriptors(process.pid, wanted))
-            found += [Holder(process.pid, name, number) for number in numbers]
-            if not numbers and _maps(process.pid, wanted):
-                found.append(Holder(process.pid, name, -1))
+            numbers = list(_descriptors(pid, same))
+            if not numbers and _maps(pid, wanted):
+                numbers = [-1]
+            if numbers:
+                name = psutil.Process(pid).name() or "?"
+                found += [Holder(pid, name, number) for number in numbers]
         except (psutil.Error, OSError):
             continue  # it ended meanwhile, or is another user's
     return found
@@ -44,10 +55,12 @@ def holders(path: str) -> list[Holder]:
 
 def _maps(pid: int, wanted: os.stat_result) -> bool:
     """Whether the process maps the node.  psutil would read smaps, which not every kernel has."""
+    inode = str(wanted.st_ino)
     with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
-            _, _, _, device, inode, *_ = line.split(None, 5)
-            major, minor = (int(part, 16) for part in device.split(":"))
-            if int(inode) == wanted.st_ino and os.makedev(major, minor) == wanted.st_dev:
-                return True
+            _, _, _, device, number, *_ = line.split(None, 5)
+            if number == inode:
+                major, minor = (int(part, 16) for part in device.split(":"))
+                if os.makedev(major, minor) == wanted.st_dev:
+                    return True
     return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import errno
 import os
+import stat
 import termios
 from pathlib import Path
 
@@ -108,6 +109,18 @@ def test_holders_names_this_process(tree: Path) -> None:
         with pytest.raises(FileNotFoundError):
             host.holders("/sys/none")
         host.close(fd)
+
+
+def test_holders_of_a_device_whatever_node_they_opened(tree: Path) -> None:
+    try:
+        os.mknod(tree / "null", 0o600 | stat.S_IFCHR, os.stat(os.devnull).st_rdev)
+    except PermissionError:
+        pytest.skip("needs mknod (root), as a container's maker has")
+    fd = os.open(os.devnull, os.O_RDONLY)
+    with open_backend("kernel", devfs=str(tree)) as host:
+        assert (os.getpid(), fd) in [(one.pid, one.fd) for one in host.holders("/dev/null")]
+        os.close(fd)
+        assert (os.getpid(), fd) not in [(one.pid, one.fd) for one in host.holders("/dev/null")]
 
 
 def test_sysconf() -> None:
