@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +43,11 @@ def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_host(backend: str | None, machine: str | None) -> Host:
-    """The host that the options name."""
+    """The host that the options name; without any the machine of the sandbox, if this is in one."""
+    if backend is None and machine is None and (sandbox := os.environ.get("PYVFIO_SANDBOX")):
+        from pyvfio.sandbox import Sandbox
+
+        return Sandbox(sandbox).host()
     name = backend or ("kernel" if machine is None else "software")
     if name == "software":
         return Host(name, machine="z15-lpar" if machine is None else machine)

@@ -1,0 +1,85 @@
+"""A sandbox: a directory that keeps one software machine, with which all programs that name it work.
+
+It holds the machine file as it was at the beginning, and the log of the calls that changed the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Self
+
+from pyvfio import plugins
+from pyvfio.errors import Misuse
+from pyvfio.host import Host
+
+__all__ = ["VARIABLE", "Sandbox"]
+
+VARIABLE = "PYVFIO_SANDBOX"
+"""The environment variable that names the directory; commands without --backend and --machine follow it."""
+
+_MACHINE, _LOG = "machine.toml", "calls.jsonl"
+
+
+class Sandbox:
+    """The sandbox in `directory`.  Raise `Misuse` when there is none.
+
+    >>> with Sandbox.create("/tmp/practice", "z15-lpar").host() as host:  # doctest: +SKIP
+    ...     pyvfio.bind(host.function("0011:00:00.0"))
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = Path(directory).absolute()
+        if not self.is_one(directory):
+            raise Misuse(
+                "use sandbox",
+                str(directory),
+                cause=f"the directory has no {_MACHINE} with its {_LOG}; a sandbox goes with its shell",
+                next_step=f"unset {VARIABLE}, or leave this shell and begin a sandbox with pyvfio sandbox",
+            )
+
+    @staticmethod
+    def is_one(directory: str | os.PathLike[str]) -> bool:
+        """Whether a directory has a sandbox."""
+        return all((Path(directory) / name).is_file() for name in (_MACHINE, _LOG))
+
+    @classmethod
+    def create(cls, directory: str | os.PathLike[str], machine: str) -> Self:
+        """Make a sandbox of `machine`, a name or the path of a machine file, in a directory that is empty or missing.
+
+        Raise `Misuse` for a directory with something in it, `BadMachine` for a machine that cannot be read, OSError
+        where the directory cannot be written.
+        """
+        place = Path(directory)
+        place.mkdir(parents=True, exist_ok=True)
+        if any(place.iterdir()):
+            raise Misuse("make sandbox", str(directory), cause="the directory is not empty and has no sandbox")
+        source = Path(machine) if "/" in machine or machine.endswith(".toml") else _installed(machine)
+        with Host("software", machine=str(source) if source else machine):
+            pass  # it can be booted, or says why not
+        if source is not None:
+            shutil.copyfile(source, place / _MACHINE)
+        with Host("software", machine=str(place / _MACHINE), log=str(place / _LOG)):
+            return cls(directory)
+
+    def host(self) -> Host:
+        """The host, with all changes that were made so far."""
+        return Host("software", machine=str(self.directory / _MACHINE), log=str(self.directory / _LOG))
+
+    @property
+    def machine(self) -> str:
+        """The name of its machine."""
+        import tomllib  # only for the prompt
+
+        with (self.directory / _MACHINE).open("rb") as file:
+            name: str = tomllib.load(file)["machine"]["name"]
+        return name
+
+
+def _installed(name: str) -> Path | None:
+    """The file of an installed machine."""
+    files: dict[str, Path] = {}
+    for provide in plugins.load_all("pyvfio.machines"):
+        files.update(provide())
+    return files.get(name)
