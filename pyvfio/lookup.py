@@ -43,6 +43,7 @@ _VFIO_NODE = re.compile(r"/dev/vfio/devices/(vfio\d+)\Z")
 _GROUP_NODE = re.compile(r"/dev/vfio/(?:noiommu-)?(\d+)\Z")
 _WORD = re.compile(r"[A-Za-z][\w.!@-]*\Z")
 _NVME = re.compile(r"nvme\d+\Z")
+_LONGEST = 1024
 _LINKS = 40  # as many links as Linux follows in one look-up (MAXSYMLINKS)
 _CLASSES = ("net", "block", "nvme", "vfio-dev")
 _GROUPS = "pyvfio list --sort group shows the groups with their members"
@@ -76,6 +77,8 @@ def addresses_of(sysfs: Sysfs, text: str, bus: str | None = None) -> list[Addres
     name looks like, `NoSuchDevice` for a name of nothing and for what is virtual.
     """
     cleaned = text.strip()
+    if not cleaned.isprintable() or len(cleaned) > _LONGEST:
+        raise BadAddress(text, "no device has a name like this")
     prefixed = _PREFIXED.match(cleaned)
     if prefixed is not None:
         return [_PARSERS[prefixed[1]].parse(prefixed[2])]

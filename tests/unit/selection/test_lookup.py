@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from laid_out_host import DASD, DISK, FCP, NIC, NIC2, OSA, UUID, WIDE
 
 from pyvfio.address import SubchannelId
 from pyvfio.errors import BadAddress, NoSuchDevice, PyvfioError, WrongBus
 from pyvfio.host import Host
 from pyvfio.lookup import addresses_of
+from pyvfio.selection import Selection, select
 
 REFUSED: list[tuple[str, type[PyvfioError], str]] = [
     ("bond0", NoSuchDevice, f"stands on eth0 ({NIC})"),
@@ -30,10 +35,13 @@ REFUSED: list[tuple[str, type[PyvfioError], str]] = [
     ("0.4.0001", BadAddress, "subchannel set"),
     ("pci/x", BadAddress, "domain:bus:device.function"),
     ("", BadAddress, "none of"),
+    ("eth\0", BadAddress, "no device has a name like this"),
+    ("/sys/class/net/\ud800", BadAddress, "no device has a name like this"),
+    ("e" * 2000, BadAddress, "no device has a name like this"),
 ]
 
 
-@pytest.mark.parametrize(("text", "kind", "words"), REFUSED, ids=[text for text, _, _ in REFUSED])
+@pytest.mark.parametrize(("text", "kind", "words"), REFUSED, ids=[ascii(text)[:40] for text, _, _ in REFUSED])
 def test_refused(laid_out: Host, text: str, kind: type[PyvfioError], words: str) -> None:
     with pytest.raises(kind) as raised:
         laid_out.device(text)
@@ -95,3 +103,25 @@ def test_names_of_several_devices(laid_out: Host) -> None:
 def test_a_channel_device_that_vfio_ccw_has(laid_out: Host) -> None:
     assert laid_out.device("1234").name == "0.0.1234"
     assert laid_out.device("/sys/bus/css/devices/0.0.0009").name == "0.0.0009"
+
+
+_PIECES = st.sampled_from(
+    ["0000:3b:00.0", "3b:", "0.0.", "013f", "-", ",", "*", "[", "]", "?", "/", "..", "/sys/", "/dev/", "vfio/", "12",
+     "eth0", "bond0", "pci_", "css/", "_", "0x", "class/net/", "bus/pci/devices/", UUID, " ", "dm-0", "\0", "\n"]
+)  # fmt: skip
+
+
+@given(text=st.one_of(st.text(max_size=40), st.lists(_PIECES, max_size=6).map("".join)))
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_text_names_devices_or_is_refused_with_a_cause(laid_out: Host, text: str) -> None:
+    with contextlib.suppress(PyvfioError):
+        assert addresses_of(laid_out.sysfs, text)
+    found, refused = [], None
+    try:
+        found = select(laid_out, Selection((text,)))
+    except PyvfioError as error:
+        refused = error
+    if refused is not None:
+        assert refused.cause or refused.errno
+    else:
+        assert len({device.link_path for device in found}) == len(found) > 0
