@@ -24,7 +24,7 @@ from pyvfio.uevent import Uevent, UeventStream
 if TYPE_CHECKING:
     from pyvfio.host import Host
 
-__all__ = ["Change", "Watch"]
+__all__ = ["Change", "Watch", "device_in"]
 
 BUSES = ("pci", "css", "ccw", "mdev")
 TOGETHER = 0.25
@@ -112,7 +112,7 @@ class _Reader:
             after = event.properties.get("DRIVER") if event.action == "bind" else None
             if after is not None:
                 self.drivers[bus, name] = after
-            return driver_change(name, before, after)
+            return _driver_change(name, before, after)
         if event.action == "remove":
             self.drivers.pop((bus, name), None)
         if bus == "mdev" and event.action in ("add", "remove"):
@@ -123,7 +123,7 @@ class _Reader:
         return Change("device", name, f"{name} {state or _VERBS.get(event.action, event.action)}")
 
 
-def driver_change(device: str, before: str | None, after: str | None) -> Change:
+def _driver_change(device: str, before: str | None, after: str | None) -> Change:
     """A device has another driver."""
     return Change("driver", device, f"{device} driver {before or 'none'} -> {after or 'none'}", before, after)
 
@@ -234,7 +234,7 @@ class Watch:
         if kept is not None:
             earlier, _ = kept
             if change.kind == "driver" and event.action == "bind":
-                both = driver_change(change.device, earlier.before, change.after)
+                both = _driver_change(change.device, earlier.before, change.after)
                 self._add(dataclasses.replace(both, events=(*earlier.events, *change.events)))
                 return
             self._add(earlier)

@@ -14,7 +14,7 @@ from pyvfio.address import PciAddress
 from pyvfio.devices import PciFunction
 from pyvfio.errors import MalformedAnswer, NotAvailable
 
-__all__ = ["Sriov", "physical_function", "sriov", "virtual_functions"]
+__all__ = ["Sriov", "physical_function", "require_sriov", "sriov", "virtual_functions"]
 
 _LINK = re.compile(r"virtfn(\d+)\Z")
 
