@@ -487,9 +487,13 @@ def uppers(tree: Tree) -> None:
     "your session over a bridge on a bond",
     found={
         "session": ["your session comes from 2001:db8::9 through br0 on bond0 on ens1 [/sys/class/net/br0]"],
-        "network": ["br0 on bond0 on ens1 has the address 2001:db8::1/64 [/sys/class/net/br0]"],
+        "network": [
+            "ens1.9 on ens1 has the address 169.254.7.7/16 [/sys/class/net/ens1.9]",
+            "br0 on bond0 on ens1 has the address 2001:db8::1/64 [/sys/class/net/br0]",
+        ],
         "bond": [
             "ens1 is a member of bond0 (bond) [/sys/class/net/bond0]",
+            "ens1.9 (vlan) stands on ens1 [/sys/class/net/ens1.9]",
             "bond0 on ens1 is a member of br0 (bridge) [/sys/class/net/br0]",
         ],
     },
@@ -500,6 +504,7 @@ def deep_session(tree: Tree) -> None:
         Link(2, "ens1", master="bond0", up=True),
         Link(3, "bond0", "bond", master="br0", up=True),
         Link(4, "br0", "bridge", up=True, addresses=("2001:db8::1/64",)),
+        Link(5, "ens1.9", "vlan", lower="ens1", up=True, addresses=("169.254.7.7/16",)),
         peer="2001:db8::9",
         peer_interface="br0",
     )
