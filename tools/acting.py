@@ -18,7 +18,7 @@ from pyvfio.binding import Plan, run
 from pyvfio.binding.journal import DIRECTORY
 from pyvfio.binding.patience import Patience
 from pyvfio.binding.running import DEADLINE
-from pyvfio.errors import UNTOUCHED, PyvfioError
+from pyvfio.errors import UNTOUCHED, DeviceInUse, PyvfioError
 from pyvfio.host import Host
 from pyvfio_tools.options import host_options
 from pyvfio_tools.output import print_json
@@ -72,12 +72,18 @@ class Acting:
         """
         if not self.as_json:
             show_plan(plan, self.force)
-        self.do(plan, journaled=journaled)
-        if self.as_json:
-            print_json({**plan.as_dict(), "done": not self.dry_run, **more})
-        if self.dry_run:
+        elif self.dry_run:
+            print_json({**plan.as_dict(), "done": False, **more})
+        try:
             plan.refuse(self.force)
-        elif not self.as_json and plan.steps:
+        except DeviceInUse as error:
+            if not self.as_json:  # the evidence stands in the plan above
+                error.cause = "\n         ".join(f"{one.device}: {one.probe}: {one.summary}" for one in error.findings)
+            raise
+        self.do(plan, journaled=journaled)
+        if self.as_json and not self.dry_run:
+            print_json({**plan.as_dict(), "done": True, **more})
+        if not self.dry_run and not self.as_json and plan.steps:
             # Nobody reads any more (`pyvfio bind ... | head -1`): it is done all the same.
             with contextlib.suppress(OSError):
                 click.echo(click.style("done", fg="green") + f": {plan.title}")
