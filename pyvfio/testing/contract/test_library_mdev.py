@@ -1,4 +1,4 @@
-"""Mediated devices through the library: types, plans to create and to remove, attributes, definitions of active ones."""
+"""Mediated devices through the library: types, plans, attributes, and the definitions of active ones."""
 
 from __future__ import annotations
 
