@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[list[list[str]], list[str]]] = {
     "bind back": ([BIND], ["bind", FUNCTION, "--to", "virtio-pci"]),
     "unbind": ([], ["unbind", FUNCTION]),
     "sriov": ([], ["sriov", PHYSICAL, "2", "--no-autoprobe"]),
+    "grant": ([BIND], ["grant", FUNCTION, "--user", "1000", "--iommu", "--install"]),
     "define": ([], ["define", FUNCTION]),
     "define again": ([["define", FUNCTION]], ["define", FUNCTION, "--to", "none"]),
     "undefine": ([["define", FUNCTION]], ["undefine", FUNCTION]),
