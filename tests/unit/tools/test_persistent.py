@@ -49,7 +49,7 @@ def command(host: Host, capsys: pytest.CaptureFixture[str]) -> Command:
         status = run(list(arguments))
         captured = capsys.readouterr()
         assert status == code, f"{status}: {captured.out}{captured.err}"
-        return captured.out if code == 0 else captured.err
+        return captured.out if code == 0 else captured.out + captured.err
 
     return call
 
