@@ -13,6 +13,7 @@ from pyvfio_backends.software.usage import (
     DiskSpec,
     HolderSpec,
     HostSpec,
+    HugePagesSpec,
     MountSpec,
     NetSpec,
     ProcessSpec,
@@ -109,3 +110,4 @@ class MachineSpec:
     host: HostSpec = field(default_factory=HostSpec)
     session: SessionSpec = field(default_factory=SessionSpec)
     processes: list[ProcessSpec] = field(default_factory=list)
+    huge_pages: list[HugePagesSpec] = field(default_factory=list)

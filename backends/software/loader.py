@@ -28,6 +28,7 @@ from pyvfio_backends.software.usage import (
     DiskSpec,
     HolderSpec,
     HostSpec,
+    HugePagesSpec,
     MountSpec,
     NetSpec,
     ProcessSpec,
@@ -45,6 +46,7 @@ _TABLES: dict[str, dict[str, tuple[str, type]]] = {
 _ROWS: dict[str, tuple[str, type]] = {
     "disk": ("disks", DiskSpec),
     "holder": ("holders", HolderSpec),
+    "huge_pages": ("huge_pages", HugePagesSpec),
     "mount": ("mounts", MountSpec),
     "process": ("processes", ProcessSpec),
     "swap": ("swaps", SwapSpec),

@@ -13,7 +13,7 @@ from pyvfio_backends.software.faults import Faults
 from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 from pyvfio_backends.software.linux import css, pci, usage_boot, vfio_core
-from pyvfio_backends.software.linux.host_state import ProcessEntry
+from pyvfio_backends.software.linux.host_state import HugePages, ProcessEntry
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.memory import HostMemory
 
@@ -45,6 +45,11 @@ class Machine:
             self.lock, self.clock, self.memory, seqnum=spec.seqnum, memlock=spec.memlock, ipc_lock=spec.ipc_lock
         )
         self.kernel.boot_id = str(uuid.UUID(bytes=random.Random(f"{spec.name} {seed}").randbytes(16), version=4))
+        if spec.huge_pages:
+            self.kernel.huge_pages = [
+                HugePages(each.size, each.total, each.total if each.free < 0 else each.free, each.node)
+                for each in spec.huge_pages
+            ]
         self.kernel.processes += [ProcessEntry(each.pid, each.name, each.open) for each in spec.processes]
         with self.lock:
             for subsystem in (vfio_core, pci, css, usage_boot):

@@ -16,6 +16,7 @@ __all__ = [
     "DiskSpec",
     "HolderSpec",
     "HostSpec",
+    "HugePagesSpec",
     "MountSpec",
     "NetSpec",
     "PartitionSpec",
@@ -174,3 +175,13 @@ class ProcessSpec:
     pid: int
     name: str
     open: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class HugePagesSpec:
+    """``[[huge_pages]]``: `total` huge pages of `size` KiB on NUMA `node`, of which `free` are not in use (-1: all)."""
+
+    size: int
+    total: int = 0
+    free: int = -1
+    node: int = 0

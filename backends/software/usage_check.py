@@ -50,6 +50,18 @@ def check_usage(spec: MachineSpec, error: _Report) -> None:
         for path in process.open:
             if not path.startswith("/"):
                 raise error(("process", "open"), f"{path!r} is no absolute path", n)
+    pools: set[tuple[int, int]] = set()
+    for n, pool in enumerate(spec.huge_pages):
+        if pool.size < 1 or pool.size & (pool.size - 1) or pool.size * 1024 <= spec.page_size:
+            raise error(("huge_pages", "size"), f"must be a power of 2 above the page size, not {pool.size} KiB", n)
+        for key in ("total", "node"):
+            if getattr(pool, key) < 0:
+                raise error(("huge_pages", key), f"must be 0 or more, not {getattr(pool, key)}", n)
+        if pool.free > pool.total:
+            raise error(("huge_pages", "free"), f"{pool.free} of {pool.total} cannot be free", n)
+        if (pool.size, pool.node) in pools:
+            raise error(("huge_pages", "size"), f"{pool.size} KiB on node {pool.node} is there twice", n)
+        pools.add((pool.size, pool.node))
     if spec.session.peer and not _is_address(spec.session.peer):
         raise error(("session", "peer"), f"{spec.session.peer!r} is not an IP address")
 

@@ -70,8 +70,9 @@ class ProcessEntry:
 
 @dataclass(slots=True)
 class HugePages:
-    """Huge pages of `size` KiB: how many there are (`total`) and how many nobody uses (`free`)."""
+    """Huge pages of `size` KiB on a NUMA `node`: how many there are (`total`) and how many nobody uses (`free`)."""
 
     size: int
     total: int = 0
     free: int = 0
+    node: int = 0

@@ -18,6 +18,7 @@ from pyvfio_backends.software.linux.host_state import (
     ProcessEntry,
     SwapEntry,
 )
+from pyvfio_backends.software.linux.huge_pages import node_directory, size_directory
 from pyvfio_backends.software.linux.iommu_group import IommuGroups
 from pyvfio_backends.software.linux.module import Modules
 from pyvfio_backends.software.linux.procfs import ProcDirectory
@@ -59,6 +60,7 @@ class Kernel:
         self.memory = memory
         self.page_size = memory.page_size
         self.memlock = memlock
+        self.ipc_lock = ipc_lock
         self.lock_limit = -1 if ipc_lock else memlock
         self.uevents = UeventSource(seqnum)
         self.fds = DescriptorTable()
@@ -103,6 +105,7 @@ class Kernel:
                 "kernel": StaticDirectory(
                     {
                         "iommu_groups": self.groups,
+                        "mm": _Table(lambda: {"hugepages": lambda: size_directory(self.huge_pages)}),
                         "uevent_seqnum": Attribute(lambda: f"{self.uevents.seqnum}\n"),
                     }
                 ),
@@ -125,6 +128,7 @@ class Kernel:
 
     def _devices(self) -> dict[str, Callable[[], Node]]:
         table: dict[str, Callable[[], Node]] = {name: device.node for name, device in self.roots.items()}
+        table["system"] = lambda: StaticDirectory({"node": node_directory(self.huge_pages)})
         table["virtual"] = lambda: _Table(self._virtual)
         return table
 

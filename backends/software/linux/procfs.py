@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -25,6 +26,8 @@ __all__ = ["ProcDirectory", "ProcFile"]
 _SPECIAL = str.maketrans({" ": r"\040", "\t": r"\011", "\n": r"\012", "\\": r"\134"})
 _FLAGS = "ECBNpba"  # con_flags of fs/proc/consoles.c
 _COMMAND = 15  # TASK_COMM_LEN without its end
+_CAPABILITIES = (1 << 41) - 1  # CAP_LAST_CAP is 40
+_CAP_IPC_LOCK = 14
 _MEMORY = 8 << 20  # KiB; nothing is taken from it
 
 
@@ -100,6 +103,7 @@ class ProcDirectory(Directory):
             }
         elif name.isdecimal() and self._kernel.runs_here(int(name)):
             entries |= {part: ProcFile(partial(_real, name, part)) for part in ("cmdline", "comm", "stat")}
+            entries["status"] = ProcFile(lambda: _real_status(name, self._kernel.ipc_lock))
         else:
             return None
         return _folder(entries)
@@ -107,11 +111,15 @@ class ProcDirectory(Directory):
     def _meminfo(self) -> str:
         lines = [("MemTotal", _MEMORY), ("MemFree", _MEMORY), ("MemAvailable", _MEMORY)]
         text = "".join(f"{name + ':':<16}{value:8} kB\n" for name, value in lines)
-        pages = self._kernel.huge_pages[0]
-        for name, value in [("Total", pages.total), ("Free", pages.free), ("Rsvd", 0), ("Surp", 0)]:
+        pools = self._kernel.huge_pages
+        size = pools[0].size  # only those of the default size are counted
+        total, free = (
+            sum(counts) for counts in zip(*((p.total, p.free) for p in pools if p.size == size), strict=True)
+        )
+        for name, value in [("Total", total), ("Free", free), ("Rsvd", 0), ("Surp", 0)]:
             text += f"HugePages_{name + ':':<6}{value:8}\n"
-        held = sum(kind.size * kind.total for kind in self._kernel.huge_pages)
-        return text + f"Hugepagesize:   {pages.size:8} kB\nHugetlb:        {held:8} kB\n"
+        held = sum(pool.size * pool.total for pool in pools)
+        return text + f"Hugepagesize:   {size:8} kB\nHugetlb:        {held:8} kB\n"
 
     def _modules(self) -> str:
         """Without the modules' sizes, which this machine does not have."""
@@ -129,6 +137,12 @@ def _folder(entries: dict[str, Node]) -> StaticDirectory:
 def _real(pid: str, part: str) -> str:
     with open(f"/proc/{pid}/{part}", encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
+
+
+def _real_status(pid: str, ipc_lock: bool) -> str:
+    """With the capabilities of root on this machine, of which one is a choice of the machine file."""
+    capabilities = _CAPABILITIES if ipc_lock else _CAPABILITIES & ~(1 << _CAP_IPC_LOCK)
+    return re.sub(r"(?m)^(Cap(?:Prm|Eff):\s*)[0-9a-f]+$", rf"\g<1>{capabilities:016x}", _real(pid, "status"))
 
 
 def _stat(process: ProcessEntry) -> str:

@@ -8,10 +8,13 @@ import pytest
 
 from pyvfio.backend import Holder
 from pyvfio.files import HostFiles
+from pyvfio.testing.attributes import Attributes
 from pyvfio_backends.software import Machine, MachineSpec, SoftwareBackend
 from pyvfio_backends.software.description import FunctionSpec
 from pyvfio_backends.software.linux.host_state import ConsoleEntry, HugePages, MountEntry, SwapEntry
-from pyvfio_backends.software.usage import ProcessSpec
+from pyvfio_backends.software.usage import HugePagesSpec, ProcessSpec
+
+NODES = ("devices/system/node/node0", "devices/system/node/node1")
 
 
 @pytest.fixture
@@ -92,6 +95,35 @@ def test_huge_pages(backend: SoftwareBackend, files: HostFiles) -> None:
     assert facts["HugePages_Free"].split() == ["3"]
     assert facts["Hugepagesize"].split() == ["1024", "kB"]
     assert facts["Hugetlb"].split() == [str(8 * 1024 + (2 << 20)), "kB"]
+
+
+def test_huge_pages_of_nodes() -> None:
+    pools = [HugePagesSpec(1024, 8, 3), HugePagesSpec(2 << 20, 1), HugePagesSpec(1024, 4, node=1)]
+    with SoftwareBackend(Machine(MachineSpec("pages", huge_pages=pools))) as backend:
+        sysfs = Attributes(backend)
+
+        def counts(folder: str) -> list[int]:
+            return [int(sysfs.read(f"{folder}/hugepages-1024kB/{name}_hugepages")) for name in ("nr", "free")]
+
+        everywhere, *nodes = (f"/sys/{at}/hugepages" for at in ("kernel/mm", *NODES))
+        assert backend.listdir(everywhere) == ["hugepages-1024kB", "hugepages-2097152kB"]
+        assert [counts(folder) for folder in (everywhere, *nodes)] == [[12, 7], [8, 3], [4, 4]]
+        sysfs.write(f"{everywhere}/hugepages-1024kB/nr_hugepages", "20\n")
+        assert [counts(folder) for folder in (everywhere, *nodes)] == [[20, 15], [16, 11], [4, 4]]
+        sysfs.write(f"{everywhere}/hugepages-1024kB/nr_hugepages", "0")
+        assert [counts(folder) for folder in (everywhere, *nodes)] == [[5, 0], [5, 0], [0, 0]]
+        sysfs.write(f"{nodes[1]}/hugepages-1024kB/nr_hugepages", "2")
+        assert counts(everywhere) == [7, 2]
+        with pytest.raises(OSError, match="Invalid"):
+            sysfs.write(f"{everywhere}/hugepages-1024kB/nr_hugepages", "x")
+
+
+@pytest.mark.parametrize("ipc_lock", [True, False])
+def test_the_capability_to_lock_memory(ipc_lock: bool) -> None:
+    with SoftwareBackend(Machine(MachineSpec("a", ipc_lock=ipc_lock))) as backend:
+        lines = dict(line.split(":", 1) for line in (HostFiles(backend).read("/proc/self/status") or "").splitlines())
+        assert bool(int(lines["CapEff"], 16) >> 14 & 1) is ipc_lock
+        assert lines["Pid"].split() == [str(os.getpid())]
 
 
 def test_modules(files: HostFiles) -> None:

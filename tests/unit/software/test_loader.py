@@ -210,9 +210,13 @@ def test_a_virtual_function_that_is_there_already(tmp_path: Path) -> None:
         ('[[process]]\npid = 5\nname = ""\n', 5, "must not be empty"),
         ('[[process]]\npid = 5\nname = "a"\nopen = ["vda"]\n', 6, "no absolute path"),
         ('[[process]]\nname = "a"\n', 3, "missing: pid"),
+        ("[[huge_pages]]\nsize = 3\n", 4, "power of 2"),
+        ("[[huge_pages]]\nsize = 1024\ntotal = -1\n", 5, "0 or more"),
+        ("[[huge_pages]]\nsize = 1024\ntotal = 1\nfree = 2\n", 6, "2 of 1 cannot be free"),
+        ("[[huge_pages]]\nsize = 1024\n[[huge_pages]]\nsize = 1024\n", 6, "twice"),
     ],
 )
-def test_mistakes_with_programs(rows: str, line: int, cause: str, tmp_path: Path) -> None:
+def test_mistakes_with_programs_and_memory(rows: str, line: int, cause: str, tmp_path: Path) -> None:
     path = tmp_path / "m.toml"
     path.write_text('[machine]\nname = "m"\n' + rows)
     with pytest.raises(BadMachine) as caught:
