@@ -23,11 +23,12 @@ __all__ = ["PROBES", "Outlook", "Probe", "Surroundings", "look"]
 _BLOCK = frozenset({"block"})
 _NET = frozenset({"net"})
 _CHANNEL = frozenset({"css", "ccw"})
+_TERMINALS = frozenset({"tty", "virtio", "ccw"})
 
 PROBES: dict[str, Probe] = {
     probe.name: probe
     for probe in (
-        Probe("session", "your own remote session or terminal goes through it", frozenset({"net", "tty", "virtio"})),
+        Probe("session", "your own remote session or terminal goes through it", _NET | _TERMINALS),
         Probe("boot", "the system was started from it, or its root or boot file system is on it"),
         Probe("mounted", "a file system on it is mounted", _BLOCK),
         Probe("swap", "the system swaps to it", _BLOCK),

@@ -28,6 +28,7 @@ class TreeBackend(KernelBackend):
         self.held: dict[str, list[Holder]] = {}
         self.claimed: set[str] = set()
         self.refused: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}
         self.opened: list[str] = []
         self.listed: list[str] = []
 
@@ -45,6 +46,12 @@ class TreeBackend(KernelBackend):
         if path in self.refused:
             raise refusal(self.refused[path], path)
         return super().listdir(path)
+
+    def stat(self, path: str) -> os.stat_result:
+        status = super().stat(path)
+        if path in self.numbers:
+            return os.stat_result(tuple(status)[:10], {"st_rdev": self.numbers[path]})
+        return status
 
     def network(self) -> Network:
         if isinstance(self.net, OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -464,6 +465,7 @@ def idle_port(tree: Tree) -> None:
     "a VLAN and a macvlan on it, seen by their links in sysfs alone",
     found={
         "bond": [
+            "ens1 is a member of bond1 (bond) [/sys/class/net/bond1]",
             "ens1.5 (vlan) stands on ens1 [/sys/class/net/ens1.5]",
             "team0 stands on ens1.5 on ens1 [/sys/class/net/team0]",
         ]
@@ -479,6 +481,9 @@ def uppers(tree: Tree) -> None:
     tree.backend.net = OSError(errno.EPERM, "no")
     tree.device("/sys/devices/virtual/net/ens1.5", "net", INTERFACE="ens1.5", DEVTYPE="vlan")
     tree.device("/sys/devices/virtual/net/team0", "net", INTERFACE="team0")
+    tree.device("/sys/devices/virtual/net/bond1", "net", INTERFACE="bond1", DEVTYPE="bond")
+    for name in ("master", "upper_bond1"):
+        tree.link(f"/sys/devices/pci0000:3a/{HBA}/net/ens1/{name}", "/sys/devices/virtual/net/bond1")
     tree.link(f"/sys/devices/pci0000:3a/{HBA}/net/ens1/upper_ens1.5", "/sys/devices/virtual/net/ens1.5")
     tree.link("/sys/devices/virtual/net/ens1.5/upper_team0", "/sys/devices/virtual/net/team0")
 
@@ -678,6 +683,23 @@ def two_virtio_consoles(tree: Tree) -> None:
         path = tree.pci(name, "virtio-pci")
         tree.device(f"{path}/virtio{number}", "virtio", driver="virtio_console")
     tree.file("/proc/consoles", "hvc0                 -W- (EC  p  )  229:0\n")
+
+
+@case(
+    "the 3270 on which you are typing",
+    "0.0.0009",
+    found={
+        "session": ["you are typing on /dev/3270/tty1 of 0.0.0009 [/dev/3270/tty1]"],
+        "console": ["tty32700 is a console (ECp) [/proc/consoles]"],
+    },
+)
+def terminal(tree: Tree) -> None:
+    tree.device("/sys/devices/css0/0.0.0001", "css", driver="io_subchannel")
+    tree.device("/sys/devices/css0/0.0.0001/0.0.0009", "ccw", driver="3270")
+    tree.file("/proc/consoles", "tty32700             -W- (EC  p  )  227:1\n")
+    tree.file("/dev/3270/tty1")
+    tree.link("/proc/self/fd/2", "/dev/3270/tty1")
+    tree.backend.numbers["/dev/3270/tty1"] = os.makedev(227, 1)
 
 
 INPUT = """I: Bus=0003 Vendor=046d Product=c31c Version=0110
