@@ -32,7 +32,7 @@ def vfio_nodes(subject: Subject, path: str) -> dict[str, str]:
 def look(subject: Subject) -> Iterator[Evidence]:
     """See `ProbeModule.look`."""
     sysfs = subject.sysfs
-    devices = [subject.path, *(one.path for one in subject.of("mdev") if one.path != subject.path)]
+    devices = [subject.path, *(one.path for one in subject.of("mdev"))]
     group = sysfs.link(f"{subject.path}/iommu_group")
     if group is not None:
         names = sysfs.names(f"{group}/devices")

@@ -666,7 +666,16 @@ def serial_console(tree: Tree) -> None:
 
 
 @case(
-    "a serial port behind /dev/console, and a console by its number alone",
+    "a console that goes by another name",
+    found={"console": ["ttyS4 is a console (EC) [/proc/consoles]"]},
+)
+def console_by_number(tree: Tree) -> None:
+    serial(tree)
+    tree.file("/proc/consoles", "uart4                -W- (EC     )    4:68\n")
+
+
+@case(
+    "a serial port behind /dev/console",
     found={"console": ["ttyS4 is behind /dev/console [/sys/class/tty/console/active]"]},
 )
 def active_console(tree: Tree) -> None:
@@ -742,7 +751,12 @@ def keyboard(tree: Tree) -> None:
 
 @case("a USB controller with a headset that has a volume key")
 def headset(tree: Tree) -> None:
-    usb(tree, "USB Headset", "kbd event3 ", "e000000000000 0")
+    usb(tree, "USB Headset", "kbd event3 ", "e000000000000 2")
+
+
+@case("a keyboard that the console does not listen to")
+def other_keyboard(tree: Tree) -> None:
+    usb(tree, "USB Keyboard", "event3 ", KEYS)
 
 
 @case("a USB controller beside that with the keyboard")
@@ -786,6 +800,7 @@ case(
 @case("a graphics card whose frame buffer was unbound from the terminals")
 def unbound_graphics(tree: Tree) -> None:
     graphics(tree)
+    tree.file("/sys/class/vtconsole/vtcon0/bind", "1\n")
     tree.file("/sys/class/vtconsole/vtcon1/bind", "0\n")
 
 
