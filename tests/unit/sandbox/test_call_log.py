@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -241,3 +242,40 @@ def test_other_programs_are_named_as_holders(program: Open, log: Path) -> None:
         other.kill()
     assert backend.holders("/dev/vfio/vfio") == []
     assert not Attributes(backend).exists(f"/proc/{other.pid}")
+
+
+def test_programs_that_write_at_once_lose_nothing(log: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "from pyvfio.files import HostFiles\n"
+        "from pyvfio_backends.software import open_backend\n"
+        "backend = open_backend(machine='lab-s390x', log=sys.argv[1])\n"
+        "files = HostFiles(backend)\n"
+        "for turn in range(40):\n"
+        "    backend.mkdir(f'/tmp/{sys.argv[2]}-{turn}')\n"
+        "    files.write(f'/tmp/{sys.argv[2]}', str(turn))\n"
+        "    fd = backend.open('/tmp/all', os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n"
+        "    backend.write(fd, f'{sys.argv[2]} {turn}\\n'.encode())\n"
+        "    backend.close(fd)\n"
+    )
+    shared = log.with_name("shared")
+    programs = [subprocess.Popen([sys.executable, "-c", script, str(shared), str(number)]) for number in range(3)]
+    assert [each.wait(60) for each in programs] == [0, 0, 0]
+    with open_backend(machine="lab-s390x", log=shared) as backend:
+        lines = Attributes(backend).read("/tmp/all").splitlines()
+        assert sorted(lines) == sorted(f"{number} {turn}" for number in range(3) for turn in range(40))
+        for number in range(3):
+            assert [line for line in lines if line[0] == str(number)] == [f"{number} {turn}" for turn in range(40)]
+            assert Attributes(backend).read(f"/tmp/{number}") == "39"
+        assert len(backend.listdir("/tmp")) == 3 * 40 + 3 + 1
+
+
+def test_a_long_log_is_made_again_fast(program: Open, log: Path) -> None:
+    one = program()
+    for _ in range(40):
+        _bind_and_release(Host(one))
+    calls = len(log.read_bytes().splitlines())
+    assert calls > 200
+    began = time.process_time()
+    program()
+    assert (time.process_time() - began) / calls < 1e-3, "a log of a thousand calls would cost a second"
