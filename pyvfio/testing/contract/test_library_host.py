@@ -14,13 +14,13 @@ from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.plugin import Lab
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "0011:00:00", "0011:00:20.0", "0.4.0000", "0.0.12345", "6682-"])
+@pytest.mark.parametrize("text", ["", "x:z", "0011:00:00", "0011:00:20.0", "0.4.0000", "0.0.12345", "6682-"])
 def test_what_is_no_address(host: Host, text: str) -> None:
     with pytest.raises(BadAddress):
         host.device(text)
 
 
-@pytest.mark.parametrize("address", ["ffff:00:00.0", "0.0.fffe", "00000000-0000-0000-0000-00000000ffff"])
+@pytest.mark.parametrize("address", ["ffff:00:00.0", "nonsense0", "0.0.fffe", "00000000-0000-0000-0000-00000000ffff"])
 def test_a_device_that_is_not_there(host: Host, address: str) -> None:
     with pytest.raises(NoSuchDevice) as caught:
         host.device(address)
