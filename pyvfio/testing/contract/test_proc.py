@@ -42,6 +42,8 @@ def test_the_two_lists_of_mounts_agree(sysfs: Attributes) -> None:
 
 
 def test_swaps_begin_with_a_heading(sysfs: Attributes) -> None:
+    if not sysfs.exists("/proc/swaps"):
+        return  # a kernel without swapping, as the emulated guest's is, has no such file
     heading, *rows = _lines(sysfs, "/proc/swaps")
     assert heading.split() == ["Filename", "Type", "Size", "Used", "Priority"]
     assert all(len(row.split()) == 5 for row in rows)
