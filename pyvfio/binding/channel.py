@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,13 +23,14 @@ from pyvfio.binding.steps import (
     set_override,
     take_from,
 )
+from pyvfio.binding.taken import forget, remember_online, was_online
 from pyvfio.devices import ChannelDevice, MediatedDevice, Subchannel, find_subchannel
 from pyvfio.errors import DeviceBusy, NoSuchDevice, WrongBus
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
 
-__all__ = ["Taken", "ccw_give_back", "ccw_take", "plan_ccw_give_back", "plan_ccw_take"]
+__all__ = ["Taken", "ccw_give_back", "ccw_take", "find_channel", "mdev_of", "plan_ccw_give_back", "plan_ccw_take"]
 
 DRIVER = "vfio_ccw"
 OWN_DRIVER = "io_subchannel"
@@ -48,7 +49,11 @@ class Taken:
     plan: Plan
 
 
-def _find(host: Host, device_number: str | DeviceNumber) -> tuple[ChannelDevice, Subchannel]:
+def find_channel(host: Host, device_number: str | DeviceNumber) -> tuple[ChannelDevice, Subchannel]:
+    """The channel device of this number, registered or not, and its subchannel.
+
+    Raise `BadAddress`, `WrongBus`, `NoSuchDevice`.
+    """
     number = device_number if isinstance(device_number, DeviceNumber) else _number(device_number)
     device = ChannelDevice(host.sysfs, number)
     if device.exists:
@@ -90,16 +95,19 @@ def _why_missing(host: Host, number: DeviceNumber) -> str:
 
 
 def plan_ccw_take(host: Host, device_number: str | DeviceNumber, *, uuid: MdevUuid | str | None = None) -> Plan:
-    """Plan: offline, override, unbind from io_subchannel, bind to vfio_ccw, create a mediated device.
+    """Plan: note that it is online, offline, override, unbind from io_subchannel, bind to vfio_ccw, create a mediated
+    device.
 
-    What is so already is left out, so an interrupted take can be continued.  Raise `BadAddress`, `NoSuchDevice`,
-    `NotAvailable` (vfio_ccw is not loaded), `DeviceBusy` (it has a mediated device already).
+    What is so already is left out, so an interrupted take can be continued.  Without a `uuid`, a mediated device that
+    is there is taken as it is, or one with a random name is made.  Raise `BadAddress`, `NoSuchDevice`, `NotAvailable`
+    (vfio_ccw is not loaded), `DeviceBusy` (it has a mediated device of another name).
     """
-    name = MdevUuid.random() if uuid is None else MdevUuid.parse(str(uuid))
-    device, subchannel = _find(host, device_number)
+    name = None if uuid is None else MdevUuid.parse(str(uuid))
+    device, subchannel = find_channel(host, device_number)
     require_driver(subchannel, DRIVER)
-    others = [mdev for mdev in subchannel.mdevs if mdev.address != name]
-    if others:
+    there = subchannel.mdevs
+    others = [mdev for mdev in there if mdev.address != name]
+    if others and name is not None:
         raise DeviceBusy(
             "take for vfio-ccw",
             device.name,
@@ -107,9 +115,9 @@ def plan_ccw_take(host: Host, device_number: str | DeviceNumber, *, uuid: MdevUu
             cause=f"its subchannel {subchannel.name} has the mediated device {others[0].name} already",
             next_step=f"use that, or pyvfio ccw give-back {device.name}",
         )
-    steps: list[Step] = []
-    if device.exists and device.online:
-        steps.append(set_online(device, False))
+    steps: list[Step | None] = []
+    if _is_online(device):
+        steps += [remember_online(host.sysfs, device.name), set_online(device, False)]
     if subchannel.driver != DRIVER:
         now = subchannel.driver
         if subchannel.override != DRIVER:
@@ -117,13 +125,18 @@ def plan_ccw_take(host: Host, device_number: str | DeviceNumber, *, uuid: MdevUu
         if now is not None:
             steps.append(take_from(subchannel, now, returns=device.name if device.exists else ""))
         steps.append(Bind(subchannel.bus, subchannel.name, DRIVER))
-    if not subchannel.mdevs:
-        steps.append(CreateMdev(subchannel.bus, subchannel.name, TYPE, str(name)))
+    if not there:
+        steps.append(CreateMdev(subchannel.bus, subchannel.name, TYPE, str(name or MdevUuid.random())))
     return _plan(f"take {device.name} (subchannel {subchannel.name}) for vfio-ccw", device, subchannel, steps)
 
 
-def _plan(title: str, device: ChannelDevice, subchannel: Subchannel, steps: list[Step]) -> Plan:
-    plan = plan_for(title, subchannel, steps)
+def _is_online(device: ChannelDevice) -> bool:
+    """Whether it is online; an answer that fails is never taken for "no"."""
+    return device.exists and device.read("online") == "1"
+
+
+def _plan(title: str, device: ChannelDevice, subchannel: Subchannel, steps: Sequence[Step | None]) -> Plan:
+    plan = plan_for(title, subchannel, [step for step in steps if step is not None])
     findings = tuple(finding for finding in plan.findings if not _merely_online(finding))
     return replace(plan, objects=(device.name, *plan.objects), findings=findings)
 
@@ -133,13 +146,21 @@ def _merely_online(finding: Finding) -> bool:
     return finding.probe == "online" and all(seen.path.endswith("/online") for seen in finding.evidence)
 
 
+def mdev_of(plan: Plan, subchannel: Subchannel) -> MediatedDevice:
+    """The mediated device that a take of `subchannel` makes or has found."""
+    for step in plan.steps:
+        if isinstance(step, CreateMdev) and step.parent == subchannel.name:
+            return MediatedDevice(subchannel.sysfs, MdevUuid.parse(step.uuid))
+    return subchannel.mdevs[0]
+
+
 def plan_ccw_give_back(host: Host, device_number: str | DeviceNumber, *, online_after: bool | None = None) -> Plan:
     """Plan the inverse: remove the mediated devices, unbind vfio_ccw, clear the override, let io_subchannel take it.
 
-    `online_after` sets the device online in the end (None or False: it stays offline).
+    `online_after` says whether the device is set online in the end; None: if it was online when it was taken.
     """
-    device, subchannel = _find(host, device_number)
-    steps: list[Step] = [remove_mdev(mdev) for mdev in subchannel.mdevs]
+    device, subchannel = find_channel(host, device_number)
+    steps: list[Step | None] = [remove_mdev(mdev) for mdev in subchannel.mdevs]
     now = subchannel.driver
     if now == DRIVER:
         steps.append(take_from(subchannel, DRIVER))
@@ -147,8 +168,11 @@ def plan_ccw_give_back(host: Host, device_number: str | DeviceNumber, *, online_
         steps.append(set_override(subchannel, None))
     if now != OWN_DRIVER:
         steps.append(Probe(subchannel.bus, subchannel.name, OWN_DRIVER, device.name))
-    if online_after and not (device.exists and device.online):
+    if online_after is None:
+        online_after = was_online(host.sysfs, device.name)
+    if online_after and not _is_online(device):
         steps.append(set_online(device, True))
+    steps.append(forget(host.sysfs, device.name))
     plan = _plan(f"give {device.name} (subchannel {subchannel.name}) back", device, subchannel, steps)
     if plan.empty:
         return plan
@@ -169,11 +193,10 @@ def ccw_take(
 
     `force` names the in-use probes that are overridden.  Raise what `plan_ccw_take` and `run` raise.
     """
-    name = MdevUuid.random() if uuid is None else MdevUuid.parse(str(uuid))
-    device, subchannel = _find(host, device_number)
-    was_online = device.exists and device.online
-    plan = run(plan_ccw_take(host, device_number, uuid=name), progress, force=force)
-    return Taken(MediatedDevice(host.sysfs, name), subchannel, was_online, plan)  # one of another name is refused
+    device, subchannel = find_channel(host, device_number)
+    online_before = _is_online(device)
+    plan = run(plan_ccw_take(host, device_number, uuid=uuid), progress, force=force)
+    return Taken(mdev_of(plan, subchannel), subchannel, online_before, plan)
 
 
 def ccw_give_back(
@@ -184,5 +207,5 @@ def ccw_give_back(
     progress: Progress | None = None,
     force: Iterable[str] = (),
 ) -> Plan:
-    """Give a channel device back to its own driver.  Raise as `ccw_take`."""
+    """Give a channel device back to its own driver, `online` as it was if nothing is said.  Raise as `ccw_take`."""
     return run(plan_ccw_give_back(host, device_number, online_after=online), progress, force=force)

@@ -337,7 +337,8 @@ class SetOnline(Step):
 
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""
-        self._set(sysfs, self.before)
+        if self.before or ChannelDevice(sysfs, DeviceNumber.parse(self.name)).exists:
+            self._set(sysfs, self.before)  # one that was not there before need not come for this
 
 
 @journaled("mdev-create")

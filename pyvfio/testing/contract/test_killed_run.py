@@ -12,6 +12,7 @@ import pytest
 import pyvfio
 from pyvfio.backend import Backend
 from pyvfio.binding import Event, Phase, Plan, records, restore
+from pyvfio.binding.taken import was_online
 from pyvfio.host import Host
 from pyvfio.process.child import run_in_child
 from pyvfio.testing.attributes import Attributes
@@ -34,7 +35,7 @@ def take(host: Host, lab: Lab) -> Plan:
     return pyvfio.plan_ccw_take(host, lab.ccw, uuid=MDEV_UUID)
 
 
-PLANS: dict[Planner, int] = {bind: 3, unbind: 1, take: 5}
+PLANS: dict[Planner, int] = {bind: 3, unbind: 1, take: 6}
 """What is killed, and how many steps it has."""
 CASES = [
     pytest.param(planner, index, phase, id=f"{planner.__name__}-{index}-{phase.value}")
@@ -65,6 +66,7 @@ def state(host: Host, lab: Lab) -> dict[str, object]:
         "function": (function.driver, function.override),
         "subchannel": (subchannel.driver, subchannel.override),
         "channel device": (channel.driver, channel.online),
+        "noted": was_online(host.sysfs, channel.name),
         "mdevs": [str(mdev) for mdev in host.mdevs()],
     }
 

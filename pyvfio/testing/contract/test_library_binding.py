@@ -9,6 +9,7 @@ import pytest
 import pyvfio
 from pyvfio.backend import Backend
 from pyvfio.binding import Plan
+from pyvfio.binding.channel_state import channel_state
 from pyvfio.devices import PciFunction
 from pyvfio.errors import DeviceBusy, NoSuchDevice, NotAvailable, PyvfioError, StepFailed, WrongBus
 from pyvfio.host import Host
@@ -39,6 +40,9 @@ def channel_guard(backend: Backend, sysfs: Attributes, lab: Lab) -> Iterator[Bou
     found = BoundSubchannel(backend, lab.ccw)
     yield found
     found.give_back()
+
+
+OTHER_UUID = "66826a94-72c4-557f-beca-d135a70628ef"
 
 
 def listing(sysfs: Attributes, path: str) -> list[str]:
@@ -146,7 +150,7 @@ def test_take_with_a_name_that_is_no_uuid(host: Host, channel_guard: BoundSubcha
 
 def test_a_take_plan_does_nothing(host: Host, sysfs: Attributes, channel_guard: BoundSubchannel) -> None:
     plan = pyvfio.plan_ccw_take(host, channel_guard.device_number, uuid=MDEV_UUID)
-    assert len(plan.steps) == 5
+    assert len(plan.steps) == 6
     assert channel_guard.driver == "io_subchannel"
     assert sysfs.read(f"{channel_guard.ccw}/online") == "1"
 
@@ -169,9 +173,25 @@ def test_take_and_give_back(host: Host, sysfs: Attributes, channel_guard: BoundS
 def test_take_twice(host: Host, channel_guard: BoundSubchannel) -> None:
     pyvfio.ccw_take(host, channel_guard.device_number, uuid=MDEV_UUID)
     assert not pyvfio.plan_ccw_take(host, channel_guard.device_number, uuid=MDEV_UUID).steps
+    assert not pyvfio.plan_ccw_take(host, channel_guard.device_number).steps
     with pytest.raises(DeviceBusy):
-        pyvfio.plan_ccw_take(host, channel_guard.device_number)
+        pyvfio.plan_ccw_take(host, channel_guard.device_number, uuid=OTHER_UUID)
     pyvfio.ccw_give_back(host, channel_guard.device_number, online=True)
+
+
+def test_a_take_that_stopped(host: Host, sysfs: Attributes, channel_guard: BoundSubchannel) -> None:
+    number = channel_guard.device_number
+    for count in range(6):
+        plan = pyvfio.plan_ccw_take(host, number, uuid=MDEV_UUID)
+        assert len(plan.steps) == 6
+        for step in plan.steps[:count]:
+            step.do(host.sysfs)
+        pyvfio.ccw_take(host, number, uuid=MDEV_UUID)
+        assert channel_state(host, number).stage == "taken"
+        for step in pyvfio.plan_ccw_give_back(host, number).steps[:count]:
+            step.do(host.sysfs)
+        pyvfio.ccw_give_back(host, number)
+        assert channel_state(host, number).words == "the host's, online"
 
 
 def test_mdev_types(host: Host, channel_guard: BoundSubchannel) -> None:
