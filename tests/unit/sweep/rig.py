@@ -53,6 +53,8 @@ class Rig:
                 for name in node.names():
                     if f"{path}/{name}" == "/var/lib/pyvfio":
                         continue  # the journals, which `Sweep.end` looks at
+                    if path == "/proc" and name.isdecimal():
+                        continue  # the processes, this one among them, which always changes
                     if path == "/sys/module" or (path.startswith("/sys/bus/") and name == "devices"):
                         continue  # constant, and links to what is looked at anyway
                     below = node.lookup(name)
