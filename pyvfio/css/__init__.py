@@ -5,20 +5,31 @@ All blocks are big-endian, on whatever host the program runs.
 
 from pyvfio.css.ccw import CCW_SIZE, Ccw, CcwFlag, Command, command_name
 from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
+from pyvfio.css.esw import ESW_SIZE, Erw, Esw, LogoutFlag
+from pyvfio.css.idaw import Idal
 from pyvfio.css.instructions import ChannelSubsystem, OperandException, Storage, StorageError
 from pyvfio.css.irb import IRB_SIZE, Irb
+from pyvfio.css.midaw import MIDAW_SIZE, Midaw, MidawFlag, midal_over
 from pyvfio.css.orb import ORB_SIZE, Orb
 from pyvfio.css.program import Program, disassemble
 from pyvfio.css.schib import SCHIB_SIZE, Pmcw, Schib, SubchannelType
 from pyvfio.css.scsw import SCSW_SIZE, Actl, Cstat, Dstat, Fctl, Scsw, Stctl
+from pyvfio.css.sei import Configure, EventContent, LinkClass, PathConfiguration, Sei
 from pyvfio.css.senseid import Ciw, CiwType, SenseId
+from pyvfio.css.sid import IMAGES, SETS, SUBCHANNELS_PER_SET, VIRTUAL_IMAGES, Sid
 
 __all__ = [
     "CCW_SIZE",
+    "ESW_SIZE",
+    "IMAGES",
     "IRB_SIZE",
+    "MIDAW_SIZE",
     "ORB_SIZE",
     "SCHIB_SIZE",
     "SCSW_SIZE",
+    "SETS",
+    "SUBCHANNELS_PER_SET",
+    "VIRTUAL_IMAGES",
     "Actl",
     "Ccw",
     "CcwFlag",
@@ -26,24 +37,37 @@ __all__ = [
     "Ciw",
     "CiwType",
     "Command",
+    "Configure",
     "Crw",
     "Cstat",
     "Dstat",
     "ErrorRecovery",
+    "Erw",
+    "Esw",
+    "EventContent",
     "Fctl",
+    "Idal",
     "Irb",
+    "LinkClass",
+    "LogoutFlag",
+    "Midaw",
+    "MidawFlag",
     "OperandException",
     "Orb",
+    "PathConfiguration",
     "Pmcw",
     "Program",
     "ReportingSource",
     "Schib",
     "Scsw",
+    "Sei",
     "SenseId",
+    "Sid",
     "Stctl",
     "Storage",
     "StorageError",
     "SubchannelType",
     "command_name",
     "disassemble",
+    "midal_over",
 ]

@@ -7,8 +7,16 @@
      |0|S|R|C|rsc |A|0| erc  |      reporting-source id         |
      +-+-+-+-+----+-+-+------+----------------------------------+
 
-S solicited, R overflow, C chained to the next CRW, A ancillary report.
-Source: z/Architecture Principles of Operation, "Channel-Report Word"; ``arch/s390/include/asm/crw.h``.
+S solicited, R overflow, C chained to the next CRW, A ancillary report.  Where there are several images or sets, a CRW
+about a subchannel is chained to a second one, whose reporting-source id is::
+
+      16              24 26   28     31
+     +---------------+--+----+--------+
+     |     cssid     |00|ssid|  0000  |
+     +---------------+--+----+--------+
+
+Source: z/Architecture Principles of Operation, "Channel-Report Word"; ``arch/s390/include/asm/crw.h``;
+``css_process_crw()`` in ``drivers/s390/cio/css.c``.
 """
 
 from __future__ import annotations
@@ -17,6 +25,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Self
 
+from pyvfio.address import SubchannelId
 from pyvfio.css.layout import BytesLike, check_range, exactly
 
 __all__ = ["CRW_REGION_SIZE", "CRW_SIZE", "Crw", "ErrorRecovery", "ReportingSource"]
@@ -89,6 +98,19 @@ class Crw:
         word = self.res1 << 31 | self.slct << 30 | self.oflw << 29 | self.chn << 28 | self.rsc << 24
         word |= self.anc << 23 | self.res2 << 22 | self.erc << 16 | self.rsid
         return word.to_bytes(CRW_SIZE, "big")
+
+    @classmethod
+    def for_subchannel(cls, schid: SubchannelId, erc: int) -> tuple[Self, Self]:
+        """The chained pair about a subchannel: its number, then its image and set."""
+        first = cls(rsc=ReportingSource.SUBCHANNEL, erc=erc, rsid=schid.sch_no, chn=True)
+        return first, cls(rsc=ReportingSource.SUBCHANNEL, erc=erc, rsid=schid.cssid << 8 | schid.ssid << 4)
+
+    def subchannel(self, chained: Self | None = None) -> SubchannelId | None:
+        """The subchannel that it is about, with the word `chained` to it; None when it is about something else."""
+        if self.rsc != ReportingSource.SUBCHANNEL:
+            return None
+        place = chained.rsid if chained is not None else 0
+        return SubchannelId(place >> 8, place >> 4 & 3, self.rsid)
 
     def to_region(self) -> bytes:
         """The 8 bytes of the vfio-ccw CRW region: the CRW and a word of padding (``struct ccw_crw_region``)."""

@@ -15,7 +15,8 @@
           |  extended-measurement word (EMW), 8 words        |
       96  +--------------------------------------------------+
 
-ERW: bit 7 concurrent sense (S), bits 10-15 the count of sense bytes in the ECW.
+The ESW has four formats (`pyvfio.css.esw`).  The ECW has meaning when the SCSW says so (`ectl`): sense bytes when the
+ERW says concurrent sense, else what the model stores about a channel check.
 Source: z/Architecture Principles of Operation, "Interruption-Response Block"; ``arch/s390/include/asm/cio.h``
 (struct irb, struct erw).
 """
@@ -25,12 +26,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from pyvfio.css.esw import ESW_SIZE, Esw
 from pyvfio.css.layout import BytesLike, exactly
 from pyvfio.css.scsw import SCSW_SIZE, Scsw
 
 __all__ = ["ECW_SIZE", "EMW_SIZE", "ESW_SIZE", "IRB_SIZE", "Irb", "erw_concurrent_sense"]
 
-ESW_SIZE: Final = 20
 ECW_SIZE: Final = 32
 EMW_SIZE: Final = 32
 IRB_SIZE: Final = SCSW_SIZE + ESW_SIZE + ECW_SIZE + EMW_SIZE
@@ -74,6 +75,11 @@ class Irb:
         return int.from_bytes(self.esw[4:8], "big")
 
     @property
+    def status(self) -> Esw:
+        """The extended-status word in the format that the SCSW says (the time connected is taken as not measured)."""
+        return Esw.from_bytes(self.esw, Esw.format_for(self.scsw))
+
+    @property
     def sense(self) -> bytes:
         """The concurrent-sense bytes of the ECW; empty when the IRB carries none."""
         if not self.scsw.ectl or not self.erw & _ERW_CONS:
@@ -83,4 +89,5 @@ class Irb:
     def __str__(self) -> str:
         sense = self.sense
         tail = f"; sense {sense.rstrip(bytes(1)).hex() or '00'}" if sense else ""
-        return f"IRB {self.scsw}; lpum={self.lpum:02x}{tail}"
+        logout = f"; {self.status}" if self.scsw.eswf else ""
+        return f"IRB {self.scsw}; lpum={self.lpum:02x}{logout}{tail}"
