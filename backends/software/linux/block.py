@@ -10,7 +10,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from pyvfio_backends.software.linux.block_device import BlockDevice, BlockNode, Content
-from pyvfio_backends.software.linux.block_files import DISK, HARDWARE_QUEUE, IDLE, INFLIGHT, QUEUE, constants
+from pyvfio_backends.software.linux.block_files import (
+    BLOCK_SIZES,
+    DISK,
+    HARDWARE_QUEUE,
+    IDLE,
+    INFLIGHT,
+    QUEUE,
+    constants,
+)
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, Symlink
@@ -132,7 +140,7 @@ class Disk(BlockEntry):
     Its partitions up to number `minors` - 1 have the minors after its own; if it is not `partitioned`, it has none.
     """
 
-    __slots__ = ("bdi", "minors", "sectors", "sequence")
+    __slots__ = ("bdi", "block_size", "minors", "sectors", "sequence")
     partitioned = True
 
     def __init__(
@@ -149,6 +157,7 @@ class Disk(BlockEntry):
     ) -> None:
         super().__init__(kernel, name, parent, *number, BlockDevice(content, readonly=readonly))
         self.sectors = sectors
+        self.block_size = SECTOR
         self.minors = minors
         self.sequence = _next_sequence(kernel)
         self.bdi = _Bdi(kernel, "{}:{}".format(*number), None, cls=kernel.class_("bdi"))
@@ -180,7 +189,7 @@ class Disk(BlockEntry):
             "diskseq": Attribute(lambda: f"{self.sequence}\n"),
             "ext_range": Attribute(lambda: f"{_MOST_PARTITIONS if self.partitioned else 1}\n"),
             "partscan": Attribute(lambda: f"{int(self.partitioned)}\n"),
-            "queue": StaticDirectory(dict(constants(QUEUE))),
+            "queue": StaticDirectory(dict(constants({**QUEUE, **dict.fromkeys(BLOCK_SIZES, str(self.block_size))}))),
             "range": Attribute(lambda: f"{self.minors}\n"),
             "size": Attribute(lambda: f"{self.sectors}\n"),
             "slaves": StaticDirectory(),
@@ -256,6 +265,7 @@ def add_disk(
     index: int | None = None,
     readonly: bool = False,
     serial: str | None = None,
+    block_size: int = SECTOR,
     quiet: bool = False,
 ) -> Disk:
     """Add the disk PREFIX + letters, the first that is free unless `index` says which; its bdi comes first, then the
@@ -278,6 +288,7 @@ def add_disk(
         readonly=readonly,
     )
     disk.serial = serial
+    disk.block_size = block_size
     kernel.add_class_device(disk.bdi, quiet=quiet)
     disk.appear(quiet=quiet)
     disk.show_parts(medium.parts, quiet=quiet)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pyvfio_backends.software.linux.vfs import Attribute, Node
 
-__all__ = ["DISK", "HARDWARE_QUEUE", "IDLE", "INFLIGHT", "QUEUE", "constants"]
+__all__ = ["BLOCK_SIZES", "DISK", "HARDWARE_QUEUE", "IDLE", "INFLIGHT", "QUEUE", "constants"]
 
 DISK: Mapping[str, str] = {
     "alignment_offset": "0",
@@ -62,6 +62,8 @@ QUEUE: Mapping[str, str] = {
     "zone_write_granularity": "0",
     "zoned": "none",
 }
+BLOCK_SIZES = ("hw_sector_size", "logical_block_size", "minimum_io_size", "physical_block_size")
+"""The files of the queue that tell the size of the disk's blocks."""
 HARDWARE_QUEUE: Mapping[str, str] = {
     "cpu_list": "0",
     "nr_reserved_tags": "0",

@@ -161,6 +161,7 @@ class CcwDevice(Device):
         return {
             **{name: self._file(name) for name in _FILES},
             **({"cmf": _measurements()} if self._measuring else {}),
+            **(self.driver.files(self) if isinstance(self.driver, CcwDriver) else {}),
             **(self._extra or {}),
         }
 
@@ -170,7 +171,9 @@ class CcwDevice(Device):
             return self._file(name)
         if name == "cmf" and self._measuring:
             return _measurements()
-        return None if self._extra is None else self._extra.get(name)
+        if self._extra is not None and name in self._extra:
+            return self._extra[name]
+        return self.driver.files(self).get(name) if isinstance(self.driver, CcwDriver) else None
 
     def _file(self, name: str) -> Attribute:
         show, store = _FILES[name]
@@ -284,6 +287,10 @@ class CcwDriver(Driver):
         device.state = CcwState.ONLINE if online else CcwState.OFFLINE
         if online:
             self.show(device, quiet=True)
+
+    def files(self, device: CcwDevice) -> dict[str, Node]:
+        """The attributes that every device of this driver has."""
+        return {}
 
     def show(self, device: CcwDevice, *, quiet: bool) -> None:
         """Add what an online device has in sysfs."""

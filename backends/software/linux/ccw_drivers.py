@@ -24,12 +24,13 @@ from pyvfio.css.ccw import NO_FLAGS, Ccw
 from pyvfio_backends.software.linux.block import Disk, Medium, add_disk, media, remove_disk
 from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver
 from pyvfio_backends.software.linux.consoles import add_terminal, remove_terminal
+from pyvfio_backends.software.linux.dasd_sysfs import DasdFeatures
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.io_subchannel import run_program
-from pyvfio_backends.software.linux.vfs import Attribute, fail
+from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 from pyvfio_backends.software.linux.virtio import VirtioDevice, virtio_bus
 from pyvfio_backends.software.medium.image import Image
-from pyvfio_backends.software.medium.tables import DASD_TRACK, SECTOR, write_dasd
+from pyvfio_backends.software.medium.tables import DASD_BLOCK, DASD_TRACK, SECTOR, write_dasd
 from pyvfio_backends.software.usage_disks import DASD_CYLINDERS, DASD_HEADS
 
 __all__ = ["ALWAYS", "DRIVERS"]
@@ -140,6 +141,11 @@ class _DasdEckdDriver(CcwDriver):
 
     def __init__(self, bus: CcwBus) -> None:
         super().__init__(bus, "dasd-eckd")
+        self._features = DasdFeatures()
+
+    def files(self, device: CcwDevice) -> dict[str, Node]:
+        """See `CcwDriver.files`."""
+        return self._features.files(device)
 
     def show(self, device: CcwDevice, *, quiet: bool) -> None:
         """See `CcwDriver.show`."""
@@ -163,6 +169,7 @@ class _DasdEckdDriver(CcwDriver):
             minors=_DASD_MINORS,
             index=numbers.setdefault(device.name, len(numbers)),
             readonly=True,
+            block_size=DASD_BLOCK,
             quiet=quiet,
         )
 

@@ -6,6 +6,7 @@ Source: ``drivers/s390/cio/device.c`` (probe, remove, sch_event, chp_event), ``d
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.css import CssBus
 
-__all__ = ["ChscSubchannelDriver", "IoSubchannelDriver", "run_program"]
+__all__ = ["ChscSubchannelDriver", "IoSubchannelDriver", "run_program", "run_reading"]
 
 _SENSE_ID_SIZE = 256
 _RECOGNITION_TRIES = 5
@@ -266,6 +267,17 @@ def run_program(sch: SubchannelDevice, ccw: Ccw) -> bool:
         )
     finally:
         memory.free(address)
+
+
+def run_reading(sch: SubchannelDevice, ccw: Ccw) -> bytes | None:
+    """Let a command that reads `Ccw.count` bytes run as `run_program` does; what it brought, or None if it failed."""
+    memory = sch.kernel.memory
+    buffer = memory.allocate(ccw.count)
+    try:
+        done = run_program(sch, replace(ccw, cda=buffer))
+        return memory.read(buffer, ccw.count) if done else None
+    finally:
+        memory.free(buffer)
 
 
 def _log(data: bytes) -> None:
