@@ -3,7 +3,9 @@
 ==================  =======================  ==================================================================
 unit                type (CU, device)        options
 ==================  =======================  ==================================================================
-``dasd-3390``       3990/e9, 3390/0c         ``volser``: up to six characters
+``dasd-3390``       3990/e9, 3390/0c         ``volser``: up to six characters; ``image``: a CKD image file;
+                                             ``model``, ``cylinders``, ``readonly``, ``owner``;
+                                             ``control_unit``, ``serial``, ``unit_address``
 ``echo``            its own                  ``size``: the most bytes that it keeps
 ``fcp``             1731/03, 1732/03         (QDIO)
 ``osa``             1731/01, 1732/01         (QDIO)
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyvfio_backends.software.hardware.css import ControlUnit
-from pyvfio_backends.software.hardware.devices.dasd import Dasd3390
+from pyvfio_backends.software.hardware.devices.dasd import make_dasd
 from pyvfio_backends.software.hardware.devices.echo import Echo
 from pyvfio_backends.software.hardware.devices.qdio import fcp, osa
 from pyvfio_backends.software.hardware.devices.terminal3270 import Terminal3270
@@ -32,6 +34,17 @@ from pyvfio_backends.software.hardware.options import check_options
 __all__ = ["UNITS", "Unit"]
 
 _DISK_SIZE = 1 << 20
+_DASD = {
+    "image": str,
+    "volser": str,
+    "model": str,
+    "cylinders": int,
+    "readonly": bool,
+    "owner": str,
+    "control_unit": str,
+    "serial": str,
+    "unit_address": int,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +71,7 @@ def _units(*units: Unit) -> dict[str, Unit]:
 
 
 UNITS: dict[str, Unit] = _units(
-    Unit("dasd-3390", lambda options: Dasd3390(**options), {"volser": str}),
+    Unit("dasd-3390", lambda options: make_dasd(**options), _DASD),
     Unit("echo", lambda options: Echo(**options), {"size": int}),
     Unit("fcp", lambda options: fcp(), {}, qdio=True),
     Unit("osa", lambda options: osa(), {}, qdio=True),

@@ -10,6 +10,7 @@ from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.css import VIRTUAL, ControlUnit
 from pyvfio_backends.software.hardware.devices.dasd import Dasd3390
 from pyvfio_backends.software.hardware.devices.echo import Echo
+from pyvfio_backends.software.hardware.devices.eckd_volume import EmptyVolume
 from pyvfio_backends.software.hardware.devices.qdio import fcp, osa
 from pyvfio_backends.software.hardware.devices.terminal3270 import Terminal3270
 from pyvfio_backends.software.hardware.devices.virtio_ccw import VirtioCcw
@@ -39,10 +40,10 @@ def located(read: str, dx: str = DX, lr: str = LR) -> tuple[Bench, str]:
 )
 def test_a_volume_that_cannot_be(volser: str, cylinders: int) -> None:
     with pytest.raises(Misuse):
-        Dasd3390(volser, cylinders=cylinders)
+        EmptyVolume(volser, cylinders)
 
 
-@pytest.mark.parametrize("code", ["01", "05", "0d", "11", "15", "19", "1d", "85", "8d", "95", "9d"])
+@pytest.mark.parametrize("code", ["05", "0d", "11", "15", "19", "1d", "85", "8d", "9d"])
 def test_a_read_only_disk_takes_no_writes(code: str) -> None:
     irb = Bench(Dasd3390()).start(f"{code}20001000020000")
     assert irb.scsw.dstat == CHECKED
@@ -53,18 +54,17 @@ def test_a_read_only_disk_takes_no_writes(code: str) -> None:
     ("command", "parameters", "sense"),
     [
         ("9920000800020000", "", "8000000000000001"),  # unknown command
-        ("e720004000020000", "", "8000000000000001"),  # PREFIX
         ("4720001000020000", LR, "8000000000000002"),  # LOCATE RECORD without an extent
         ("de20001000020000", "", "8000000000000002"),  # READ TRACK without a domain
         ("6320001000020000", "40c0" + "00" * 6 + "00000000 7563000e", "8000000000000004"),  # beyond the volume
         ("6320001000020000", "40c0" + "00" * 6 + "00000000 0000000f", "8000000000000004"),  # no such head
         ("6320001000020000", "40c0" + "00" * 6 + "00010000 00000000", "8000000000000004"),  # backwards
         ("6320001000020000", "4000" + "00" * 6 + "00000000 00000000", "8000000000000004"),  # not extended CKD
-        ("6320000800020000", DX, "8000000000000004"),  # too few parameters
+        ("6320000800020000", DX, "8000000000000003"),  # too few parameters
         ("0720000600020000", "000075630000", "8000000000000004"),  # SEEK beyond the volume
         ("0720000600020000", "00000000000f", "8000000000000004"),
         ("0720000600020000", "010000000000", "8000000000000004"),
-        ("0720000200020000", "0000", "8000000000000004"),
+        ("0720000200020000", "0000", "8000000000000003"),
     ],
 )
 def test_the_disk_refuses(command: str, parameters: str, sense: str) -> None:

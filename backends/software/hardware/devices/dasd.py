@@ -1,311 +1,164 @@
-"""A read-only 3390 disk on a 3990 control unit (extended count-key-data).
+"""A 3390 disk on a 3990 control unit (extended count-key-data).
 
-====  =======================  ======  ====================================================
-code  command                  length  note
-====  =======================  ======  ====================================================
-02    READ IPL                 any     data of R1 of the first track
-06    READ DATA                any     06, 0E, 12, 1E, 31, 29: bit 0 on means multitrack
-07    SEEK                     6       0B SEEK CYLINDER and 1B SEEK HEAD are the same here
-0E    READ KEY AND DATA        any
-12    READ COUNT               8
-13    RECALIBRATE              0       to the first track
-16    READ R0                  any     count, key and data
-1A    READ HOME ADDRESS        5
-1E    READ COUNT, KEY, DATA    any
-1F    SET FILE MASK            1
-29    SEARCH KEY EQUAL         key     status modifier when equal
-31    SEARCH ID EQUAL          5       status modifier when equal
-34    SENSE PATH GROUP ID      12
-47    LOCATE RECORD            16      needs DEFINE EXTENT in the same chain
-63    DEFINE EXTENT            16
-64    READ DEVICE CHARACT.     64
-94    RELEASE                  32      brings sense bytes; B4 RESERVE and 14 the same
-AF    SET PATH GROUP ID        12
-DE    READ TRACK               any     the rest of the track
-FA    READ CONFIGURATION DATA  256
-====  =======================  ======  ====================================================
+What it does is in `eckd_orient`, `eckd_read`, `eckd_write` and `eckd_subsystem`; here are the choice of the volume, the
+dispatch and the sense bytes:
 
-Writes are a command reject with write inhibited (sense 80 02); anything else is a command reject with message 1.
-Byte 7 of the sense is the message: 1 invalid command, 2 invalid sequence, 4 invalid parameter.
+======  =====  =====================================================================================
+byte    value  meaning
+======  =====  =====================================================================================
+0       80     command reject; byte 7 is the message: 1 invalid command, 2 invalid sequence,
+               3 count too small, 4 invalid parameter
+0       81     command reject, incomplete domain: the chain ends before LOCATE RECORD's count
+0       40     intervention required: the medium is not there any more
+0       10     equipment check: the medium fails
+1       40     invalid track format: the track cannot be read, or the record does not fit
+1       20     end of cylinder: a multitrack command ran past the last head
+1       08     no record found
+1       04     file protected: outside the extent, or against the file mask
+0, 1    80 02  write inhibited: the volume is read-only
+5, 6           low byte of the cylinder; its next four bits and the head
+27      80     (fixed)
+29-31          cylinder (2 bytes) and head
+======  =====  =====================================================================================
+
 Source: "3990/9390 Storage Control Reference" GA32-0274; the answers of the golden file dasd-3390.jsonl.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
 from typing import Final
 
 from pyvfio.css.scsw import Dstat
-from pyvfio_backends.software.hardware.css.controlunit import DONE, SENSE_SIZE, Channel, ControlUnit, Ending, unit_check
-from pyvfio_backends.software.hardware.devices.eckd_domain import (
-    Extent,
-    Fault,
-    Location,
-    invalid_command,
-    invalid_parameter,
-    invalid_sequence,
-)
-from pyvfio_backends.software.hardware.devices.eckd_identity import (
-    READ_CONFIGURATION_DATA,
-    characteristics,
-    configuration_data,
-    identity,
-)
-from pyvfio_backends.software.hardware.devices.eckd_position import EndOfCylinder, NoRecordFound, Position
-from pyvfio_backends.software.hardware.devices.eckd_volume import Record, Volume
+from pyvfio.errors import Misuse
+from pyvfio_backends.software.hardware.css.controlunit import Channel, ControlUnit, Ending, unit_check
+from pyvfio_backends.software.hardware.devices.ckd_models import device_model, model_cylinders
+from pyvfio_backends.software.hardware.devices.ckd_track import BadTrack
+from pyvfio_backends.software.hardware.devices.eckd_chain import Chain, Prior
+from pyvfio_backends.software.hardware.devices.eckd_domain import Fault, invalid_command
+from pyvfio_backends.software.hardware.devices.eckd_identity import characteristics, configuration_data, identity
+from pyvfio_backends.software.hardware.devices.eckd_orient import Orient
+from pyvfio_backends.software.hardware.devices.eckd_read import Read
+from pyvfio_backends.software.hardware.devices.eckd_subsystem import Subsystem
+from pyvfio_backends.software.hardware.devices.eckd_volume import EmptyVolume, ImageVolume, Volume
+from pyvfio_backends.software.hardware.devices.eckd_write import Write, invalid_track_format
 
-__all__ = ["Dasd3390"]
+__all__ = ["CONTROL_UNITS", "Dasd3390", "make_dasd"]
 
-_MULTITRACK: Final = 0x80
-_SEEKS_INHIBITED: Final = 0x18
-_WRITES: Final = frozenset((0x01, 0x05, 0x0D, 0x11, 0x15, 0x19, 0x1D, 0x85, 0x8D, 0x95, 0x9D))
-_PATH_GROUP_SIZE: Final = 12
-_NO_RECORD_FOUND: Final = (0x00, 0x08)
-_END_OF_CYLINDER: Final = (0x00, 0x20)
-_FILE_PROTECTED: Final = (0x00, 0x04)
-_WRITE_INHIBITED: Final = (0x80, 0x02)
-_INCOMPLETE_DOMAIN: Final = (0x81,)
-_MATCH: Final = Ending(Dstat.CHANNEL_END | Dstat.DEVICE_END | Dstat.STATUS_MODIFIER)
-
-_Part = Callable[[Record], bytes]
+_BUSY: Final = Ending(Dstat.BUSY)
+_INTERVENTION_REQUIRED, _EQUIPMENT_CHECK = 0x40, 0x10
+CONTROL_UNITS: Final = {"3990-2": 0xC2, "3990-3": 0xEC, "3990-6": 0xE9}
+"""The models of control unit that can be had, with the number that SENSE ID says; only the 3990-6 knows PREFIX."""
+_DEFAULT_CYLINDERS: Final = 30051
+_DEFAULT_VOLSER: Final = "0X3F3F"
 
 
 class Dasd3390(ControlUnit):
-    """A 3390 with volume serial `volser`.  Raise `Misuse` when the volume cannot be so.
+    """A 3390 with `volume` (default: an empty, read-only one of 30051 cylinders).  Raise `Misuse`.
 
-    `serial` is the 12-character serial number of the storage control, `unit_address` the device's number on it.
+    `serial` is the serial number of the storage control, 12 characters (or 17 with manufacturer and plant before
+    them), `unit_address` the device's number on it.
     """
 
-    idle_sense = bytes(27) + b"\x80" + bytes(SENSE_SIZE - 28)
-
     def __init__(
-        self,
-        volser: str = "0X3F3F",
-        *,
-        cylinders: int = 30051,
-        cu_model: int = 0xE9,
-        device_model: int = 0x0C,
-        owner: str = "",
-        serial: str = "1",
-        unit_address: int = 0,
+        self, volume: Volume | None = None, *, control_unit: str = "3990-6", serial: str = "1", unit_address: int = 0
     ) -> None:
-        super().__init__(identity(cu_model, device_model))
-        self.volume = Volume(volser, cylinders, owner)
-        self.position = Position(self.volume)
-        self._characteristics = characteristics(self.sense_id, cylinders, self.volume.heads)
-        self._configuration = configuration_data(self.sense_id, serial, unit_address)
-        self._path_group = bytes(_PATH_GROUP_SIZE)
-        self._extent: Extent | None = None
-        self._location: Location | None = None
-        self._file_mask = 0
-        self._handlers: dict[int, Callable[[Channel], Ending]] = {
-            0x02: self._read_ipl,
-            0x07: self._seek,
-            0x0B: self._seek,
-            0x13: self._recalibrate,
-            0x14: self._reserve,
-            0x16: self._read_r0,
-            0x1A: self._read_home_address,
-            0x1B: self._seek,
-            0x1F: self._set_file_mask,
-            0x34: self._sense_path_group,
-            0x47: self._locate_record,
-            0x63: self._define_extent,
-            0x64: self._read_characteristics,
-            0x94: self._reserve,
-            0xAF: self._set_path_group,
-            0xB4: self._reserve,
-            0xDE: self._read_track,
-            READ_CONFIGURATION_DATA: self._read_configuration,
-        }
-        self._reads: dict[int, _Part] = {
-            0x06: lambda record: record.data,
-            0x0E: lambda record: record.key + record.data,
-            0x1E: lambda record: record.count + record.key + record.data,
-        }
+        if control_unit not in CONTROL_UNITS:
+            cause = f"no control unit {control_unit!r}; there is {', '.join(CONTROL_UNITS)}"
+            raise Misuse("build control unit", "dasd-3390", cause=cause)
+        self.volume: Volume = volume if volume is not None else EmptyVolume(_DEFAULT_VOLSER, _DEFAULT_CYLINDERS)
+        cu_model = CONTROL_UNITS[control_unit]
+        super().__init__(identity(cu_model, device_model(self.volume.cylinders)))
+        self.chain = Chain(self.volume)
+        prefix = control_unit == "3990-6"
+        self.subsystem = Subsystem(
+            self.chain,
+            characteristics(self.sense_id, self.volume.cylinders, self.volume.heads),
+            configuration_data(self.sense_id, serial, unit_address),
+            lambda: self.full_sense(b""),
+            unit_address=unit_address,
+            prefix=prefix,
+        )
+        self._handlers = (
+            Read(self.chain).handlers
+            | Write(self.chain).handlers
+            | Orient(self.chain, prefix=prefix).handlers
+            | self.subsystem.handlers
+        )
+
+    def reserve_elsewhere(self) -> None:
+        """Let another system reserve the device."""
+        self.subsystem.reserved, self.subsystem.reserved_elsewhere = False, True
 
     def program_starts(self) -> None:
         """Forget the extent, the domain and the file mask: they hold for one chain."""
-        self._extent = None
-        self._location = None
-        self._file_mask = 0
+        self.chain.begin()
 
     def command(self, code: int, channel: Channel) -> Ending:
-        """Do a command of the table above."""
+        """Do a command."""
+        chain = self.chain
+        handler = self._handlers.get(code)
+        if self.subsystem.is_busy(code):
+            return _BUSY
+        chain.after = Prior.NOTHING
         try:
-            handler = self._handlers.get(code)
-            if handler is not None:
-                return handler(channel)
-            base, multitrack = code & ~_MULTITRACK, bool(code & _MULTITRACK)
-            if base in self._reads:
-                return self._read_record(channel, base, multitrack)
-            if base == 0x12:
-                return self._read_count(channel, multitrack)
-            if base in (0x31, 0x29):
-                return self._search(channel, base, multitrack)
-            if code in _WRITES:
-                return unit_check(*_WRITE_INHIBITED)
-            raise invalid_command()
+            if handler is None:
+                raise invalid_command()
+            ending = handler(code, channel)
         except Fault as fault:
             return unit_check(*fault.sense)
-        except NoRecordFound:
-            return unit_check(*_NO_RECORD_FOUND)
-        except EndOfCylinder:
-            return unit_check(*_END_OF_CYLINDER)
+        except BadTrack:
+            return unit_check(*invalid_track_format().sense)
+        except OSError as error:
+            gone = error.errno in (errno.ENOENT, errno.ENXIO)
+            return unit_check(_INTERVENTION_REQUIRED if gone else _EQUIPMENT_CHECK)
+        chain.prior = chain.after
+        return ending
 
-    # -- identification ------------------------------------------------------------------------------------------
-
-    def _read_characteristics(self, channel: Channel) -> Ending:
-        channel.write_to_memory(self._characteristics)
-        return DONE
-
-    def _read_configuration(self, channel: Channel) -> Ending:
-        channel.write_to_memory(self._configuration)
-        return DONE
-
-    def _sense_path_group(self, channel: Channel) -> Ending:
-        channel.write_to_memory(self._path_group)
-        return DONE
-
-    def _set_path_group(self, channel: Channel) -> Ending:
-        self._path_group = self._parameters(channel, _PATH_GROUP_SIZE)
-        return DONE
-
-    def _reserve(self, channel: Channel) -> Ending:
-        channel.write_to_memory(self.full_sense(b""))
-        return DONE
-
-    # -- orientation ---------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _parameters(channel: Channel, size: int) -> bytes:
-        """The parameters of a control command.  Raise `Fault` when the program gives fewer."""
-        raw = channel.read_from_memory(size)
-        if len(raw) < size:
-            raise invalid_parameter()
-        return raw
-
-    def _seek(self, channel: Channel) -> Ending:
-        if self._file_mask & _SEEKS_INHIBITED == _SEEKS_INHIBITED:
-            return unit_check(*_FILE_PROTECTED)
-        raw = self._parameters(channel, 6)
-        cylinder, head = int.from_bytes(raw[2:4], "big"), int.from_bytes(raw[4:6], "big")
-        if raw[:2] != b"\0\0" or not self.volume.has(cylinder, head):
-            raise invalid_parameter()
-        if self._extent is not None and not self._extent.holds(cylinder, head):
-            return unit_check(*_FILE_PROTECTED)
-        self.position.seek(cylinder, head)
-        return DONE
-
-    def _recalibrate(self, channel: Channel) -> Ending:
-        self.position.seek(0, 0)
-        return DONE
-
-    def _set_file_mask(self, channel: Channel) -> Ending:
-        self._file_mask = self._parameters(channel, 1)[0]
-        return DONE
-
-    def _define_extent(self, channel: Channel) -> Ending:
-        extent = Extent.from_bytes(self._parameters(channel, 16))
-        if self._extent is not None or self._location is not None:
-            raise invalid_sequence()
-        if not self.volume.has(*extent.begin) or not self.volume.has(*extent.end):
-            raise invalid_parameter()
-        self._extent = extent
-        return DONE
-
-    def _locate_record(self, channel: Channel) -> Ending:
-        raw = self._parameters(channel, 16)
-        if self._extent is None:
-            raise invalid_sequence()
-        location = Location.from_bytes(raw)
-        if location.writes:
-            if self._extent.writes_inhibited:
-                raise invalid_parameter()
-            return unit_check(*_WRITE_INHIBITED)
-        if not self._extent.holds(*location.seek):
-            return unit_check(*_FILE_PROTECTED)
-        self.position.seek(*location.seek)
-        if location.by_count and not self.position.find(location.search):
-            return unit_check(*_NO_RECORD_FOUND)
-        self._location = location
-        return DONE
-
-    # -- search and read -----------------------------------------------------------------------------------------
-
-    def _search(self, channel: Channel, base: int, multitrack: bool) -> Ending:
-        if self._location is not None:
-            raise invalid_sequence()
-        by_id = base == 0x31
-        record = self.position.next_count(multitrack, with_r0=by_id)
-        wanted = record.id if by_id else record.key
-        equal = channel.read_from_memory(len(wanted) or channel.left) == wanted and bool(wanted)
-        if not equal:
-            return DONE
-        self.position.oriented()
-        return _MATCH
-
-    def _domain_read(self) -> None:
-        """Count a read inside the domain of LOCATE RECORD.  Raise `Fault` when the domain is used up."""
-        if self._location is not None:
-            if not self._location.left:
-                raise invalid_sequence()
-            self._location.left -= 1
-
-    def _domain_ends(self, channel: Channel) -> Ending:
-        """The ending of a read, which must be the domain's last one when no command follows."""
-        self.position.oriented()
-        if self._location is not None and self._location.left and not channel.chained:
-            return unit_check(*_INCOMPLETE_DOMAIN)
-        return DONE
-
-    def _read_record(self, channel: Channel, base: int, multitrack: bool) -> Ending:
-        self._domain_read()
-        if base == 0x1E:
-            record = self.position.next_count(multitrack)
-            self.position.leave_record()
-        else:
-            record = self.position.data_record(multitrack)
-        channel.write_to_memory(self._reads[base](record))
-        return self._domain_ends(channel)
-
-    def _read_count(self, channel: Channel, multitrack: bool) -> Ending:
-        self._domain_read()
-        channel.write_to_memory(self.position.next_count(multitrack).count)
-        return self._domain_ends(channel)
-
-    def _read_track(self, channel: Channel) -> Ending:
-        if self._location is None:
-            raise invalid_sequence()
-        self._domain_read()
-        parts = [record.count + record.key + record.data for record in self.position.rest_of_track()]
-        channel.write_to_memory(b"".join(parts) + b"\xff" * 8)
-        return self._domain_ends(channel)
-
-    def _read_r0(self, channel: Channel) -> Ending:
-        self._outside_domain()
-        self.position.seek(self.position.cylinder, self.position.head)
-        record = self.position.next_count(False, with_r0=True)
-        self.position.leave_record()
-        channel.write_to_memory(record.count + record.key + record.data)
-        return DONE
-
-    def _read_home_address(self, channel: Channel) -> Ending:
-        self._outside_domain()
-        self.position.seek(self.position.cylinder, self.position.head)
-        here = self.position.cylinder.to_bytes(2, "big") + self.position.head.to_bytes(2, "big")
-        channel.write_to_memory(b"\0" + here)
-        return DONE
-
-    def _outside_domain(self) -> None:
-        if self._location is not None:
-            raise invalid_sequence()
-
-    def _read_ipl(self, channel: Channel) -> Ending:
-        self._outside_domain()
-        self.position.seek(0, 0)
-        channel.write_to_memory(self.position.data_record(False).data)
-        return DONE
+    def full_sense(self, sense: bytes) -> bytes:
+        """See `ControlUnit.full_sense`; the place of the mechanism is in it."""
+        position = self.chain.position
+        full = bytearray(super().full_sense(sense))
+        full[5] = position.cylinder & 0xFF
+        full[6] = position.cylinder >> 4 & 0xF0 | position.head
+        full[27] = 0x80
+        full[29:32] = position.cylinder.to_bytes(2, "big") + bytes([position.head])
+        return bytes(full)
 
     def __str__(self) -> str:
-        return f"DASD {self.sense_id}, {self.volume}, read-only"
+        return f"DASD {self.sense_id}, {self.volume}{', read-only' if self.volume.readonly else ''}"
+
+
+def make_dasd(
+    *,
+    image: str = "",
+    volser: str = "",
+    model: str = "",
+    cylinders: int = 0,
+    readonly: bool | None = None,
+    owner: str = "",
+    control_unit: str = "3990-6",
+    serial: str = "1",
+    unit_address: int = 0,
+) -> Dasd3390:
+    """The disk that a machine file describes: the volume in the file `image`, or one in memory.
+
+    An image has its own size and label: `model`, `cylinders` and `volser` are then checked against it.  A volume in
+    memory is read-only unless `readonly` is false, one in a file is writable unless it is true.
+    Raise `Misuse` or `BadImage`.
+    """
+    if model.startswith("3380"):
+        raise Misuse("build control unit", "dasd-3390", cause=f"model {model} is not a 3390")
+    wanted = cylinders or (model_cylinders(model) if model else 0)
+    volume: Volume
+    if image:
+        volume = ImageVolume(image, readonly=bool(readonly))
+        if wanted and wanted != volume.cylinders:
+            raise Misuse("open disk image", image, cause=f"it has {volume.cylinders} cylinders, not {wanted}")
+        if volser and volser != volume.volser:
+            raise Misuse("open disk image", image, cause=f"its volume serial is {volume.volser!r}, not {volser!r}")
+    else:
+        volume = EmptyVolume(
+            volser or _DEFAULT_VOLSER, wanted or _DEFAULT_CYLINDERS, owner, readonly=readonly is not False
+        )
+    return Dasd3390(volume, control_unit=control_unit, serial=serial, unit_address=unit_address)

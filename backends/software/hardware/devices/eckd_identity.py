@@ -10,6 +10,7 @@ import struct
 from typing import Final
 
 from pyvfio.css.senseid import Ciw, CiwType, SenseId
+from pyvfio.errors import Misuse
 
 __all__ = ["READ_CONFIGURATION_DATA", "characteristics", "configuration_data", "identity"]
 
@@ -18,6 +19,8 @@ _CU: Final = 0x3990
 _DEVICE: Final = 0x3390
 _CONFIGURATION_SIZE: Final = 256
 _NED_SIZE: Final = 32
+_SERIAL_SIZE: Final = 12
+_MAKER_SIZE: Final = 5
 _GENERAL_QUALIFIER: Final = 224
 
 #: Two numbers of cu and device, facilities, class, unit, cylinders, heads, sectors, bytes per track, of R0/HA,
@@ -74,8 +77,14 @@ def characteristics(sense_id: SenseId, cylinders: int, heads: int) -> bytes:
 def configuration_data(sense_id: SenseId, serial: str, unit_address: int) -> bytes:
     """The 256 bytes of READ CONFIGURATION DATA: node-element descriptors and a general qualifier.
 
-    `serial` has at most 12 characters; `unit_address` (8 bits) is the device's number on its control unit.
+    `serial` has at most 12 characters, or 17 with manufacturer (3) and plant (2) before them; `unit_address` (8 bits)
+    is the device's number on its control unit.  Raise `Misuse` when it is longer or not EBCDIC.
     """
+    if (len(serial) > _SERIAL_SIZE and len(serial) != _MAKER_SIZE + _SERIAL_SIZE) or not serial.isascii():
+        cause = f"serial number {serial!r} has neither at most 12 characters nor 17"
+        raise Misuse("build control unit", "dasd-3390", cause=cause)
+    maker = serial[:-_SERIAL_SIZE] or "IBM75"
+    serial = maker + serial[-_SERIAL_SIZE:].rjust(_SERIAL_SIZE, "0")
     device = f"  {sense_id.dev_type:04x}", f"{sense_id.dev_model:03X}"
     unit = f"  {sense_id.cu_type:04x}", f"{sense_id.cu_model:03X}"
     descriptors = (
@@ -85,10 +94,10 @@ def configuration_data(sense_id: SenseId, serial: str, unit_address: int) -> byt
         _descriptor("f0000001", unit[0], "", serial, 0),
     )
     data = b"".join(descriptors).ljust(_GENERAL_QUALIFIER, b"\0")
-    qualifier = struct.pack(">IHBBBBB", 0x80000000, 0, 0x1E, 0, 0x0A, unit_address, 0x80)
+    qualifier = struct.pack(">IHBBBBB5xBB", 0x80000000, 0, 0x1E, 0, 0x0A, unit_address, 0x80, 0x80, 0x80)
     return (data + qualifier).ljust(_CONFIGURATION_SIZE, b"\0")
 
 
 def _descriptor(head: str, kind: str, model: str, serial: str, tag: int) -> bytes:
-    text = f"{kind}{model:3}IBM75{serial.rjust(12, '0')[-12:]}"
+    text = f"{kind}{model:3}{serial}"
     return (bytes.fromhex(head) + text.encode("cp037") + tag.to_bytes(2, "big")).ljust(_NED_SIZE, b"\0")

@@ -1,103 +1,153 @@
-"""What lies on a 3390 volume: tracks with count, key and data, made when they are read.
+"""What lies on a volume: in an image file, or made when it is read and kept when it was written.
 
-::
-
-    track:  home address | R0 | R1 | R2 | ...           record:  count | key | data
-
-    count      0           4           6    7        8
-             +-----------+-----------+----+----+---------+
-             | cylinder  |   head    | R  | KL |   DL    |   (2, 2, 1, 1, 2 bytes)
-             +-----------+-----------+----+----+---------+
-
-Cylinder 0, head 0 holds the two IPL records, the volume label (R3) and blocks; every other track holds R0 and twelve
-blocks of 4 KiB.  Blocks are zeros.  Text is EBCDIC.
-Source: "3990/9390 Storage Control Reference" GA32-0274; ``arch/s390/include/uapi/asm/vtoc.h`` (volume label).
+A volume without a file is formatted and empty: cylinder 0, head 0 holds the two IPL records, the volume label (R3) and
+blocks; every other track holds R0 and twelve blocks of 4 KiB of zeros.
+Text is EBCDIC.  Source: GA32-0274; ``arch/s390/include/uapi/asm/vtoc.h`` (volume label).
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
-from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
 from pyvfio.errors import Misuse
+from pyvfio_backends.software.hardware.devices.ckd_image import BadImage, CkdImage
+from pyvfio_backends.software.hardware.devices.ckd_models import DEVICES, Device
+from pyvfio_backends.software.hardware.devices.ckd_track import EMPTY_R0, BadTrack, Record, Track
 
-__all__ = ["COUNT_SIZE", "Record", "Volume"]
+__all__ = ["BLOCKS", "BLOCK_SIZE", "EmptyVolume", "ImageVolume", "Volume", "label_track"]
 
-COUNT_SIZE: Final = 8
-_COUNT = struct.Struct(">HHBBH")
-_BLOCK: Final = 4 * 1024
-_BLOCKS: Final = 12
+BLOCK_SIZE: Final = 4 * 1024
+BLOCKS: Final = 12
 _ENCODING: Final = "cp037"
-_R0: Final = bytes(8)
 #: A program-status word that waits for ever with code f, and two empty channel commands.
 _IPL1: Final = bytes.fromhex("000600000000000f03000000000000010000000000000000")
 _IPL2: Final = bytes(144)
-_ZEROS: Final = bytes(_BLOCK)
+_ZEROS: Final = bytes(BLOCK_SIZE)
+_MOST_CYLINDERS: Final = 65520
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record of a track."""
+class Volume(Protocol):
+    """The tracks of one disk.
 
-    cylinder: int
-    head: int
-    number: int
-    key: bytes
-    data: bytes
+    `version` changes with each write, so that who keeps a track knows when it is old.  Reading raises `BadTrack`
+    for a damaged track; both raise OSError when the medium fails.
+    """
 
-    @property
-    def id(self) -> bytes:
-        """The first five bytes of the count: cylinder, head, record."""
-        return self.count[:5]
+    device: Device
+    cylinders: int
+    heads: int
+    volser: str
+    readonly: bool
+    version: int
 
-    @property
-    def count(self) -> bytes:
-        """The count area, 8 bytes."""
-        return _COUNT.pack(self.cylinder, self.head, self.number, len(self.key), len(self.data))
+    def read(self, cylinder: int, head: int) -> Track:
+        """A track that the volume has."""
+        ...
+
+    def write(self, track: Track) -> None:
+        """Replace a track."""
+        ...
 
 
-class Volume:
-    """A formatted, empty volume; `volser` has at most six characters.  Raise `Misuse` on bad values."""
+def _volume_label(volser: str, owner: str) -> bytes:
+    """The 80 bytes of a standard volume label: the VTOC begins at cylinder 0, head 1, record 1."""
+    try:
+        serial, name = volser.encode(_ENCODING), owner.encode(_ENCODING)
+    except UnicodeEncodeError:
+        raise Misuse("build volume", volser, cause="the volume serial and the owner are EBCDIC text") from None
+    if not 1 <= len(serial) <= 6 or len(name) > 14:
+        raise Misuse("build volume", volser, cause="a volume serial has 1 to 6 characters, an owner at most 14")
+    blank = " ".encode(_ENCODING)
+    vtoc = struct.pack(">HHB", 0, 1, 1)
+    label = "VOL1".encode(_ENCODING) + serial.ljust(6, blank) + blank + vtoc
+    return (label.ljust(41, blank) + name).ljust(80, blank)
 
-    heads = 15
 
-    def __init__(self, volser: str, cylinders: int, owner: str = "") -> None:
-        try:
-            serial = volser.encode(_ENCODING)
-            name = owner.encode(_ENCODING)
-        except UnicodeEncodeError:
-            raise Misuse("build volume", volser, cause="the volume serial and the owner are EBCDIC text") from None
-        if not 1 <= len(serial) <= 6 or len(name) > 14:
-            raise Misuse("build volume", volser, cause="a volume serial has 1 to 6 characters, an owner at most 14")
-        if not 1 <= cylinders <= 65520:
-            raise Misuse("build volume", volser, cause=f"{cylinders} cylinders: 1 to 65520 can be addressed")
-        self.volser = volser
+def label_track(volser: str, owner: str = "", *, blocks: int = 0) -> Track:
+    """The first track of a volume: IPL records, label, and so many `blocks` behind.  Raise `Misuse`."""
+    first = (("IPL1", _IPL1), ("IPL2", _IPL2), ("VOL1", _volume_label(volser, owner)))
+    records = [Record(0, 0, 0, b"", EMPTY_R0)]
+    records += [Record(0, 0, number, key.encode(_ENCODING), data) for number, (key, data) in enumerate(first, 1)]
+    records += [Record(0, 0, number, b"", _ZEROS) for number in range(4, 4 + blocks)]
+    return Track(0, 0, tuple(records))
+
+
+class EmptyVolume:
+    """A formatted, empty volume in memory; `volser` has at most six characters.  Raise `Misuse` on bad values."""
+
+    def __init__(self, volser: str, cylinders: int, owner: str = "", *, readonly: bool = True) -> None:
+        if not 1 <= cylinders <= _MOST_CYLINDERS:
+            raise Misuse(
+                "build volume", volser, cause=f"{cylinders} cylinders: 1 to {_MOST_CYLINDERS} can be addressed"
+            )
+        self.device = DEVICES[0x3390]
+        self.heads = self.device.heads
         self.cylinders = cylinders
-        self._label = self._volume_label(serial, name)
+        self.volser = volser
+        self.readonly = readonly
+        self.version = 0
+        self._label = label_track(volser, owner, blocks=BLOCKS - 3)
+        self._written: dict[tuple[int, int], Track] = {}
 
-    @staticmethod
-    def _volume_label(serial: bytes, owner: bytes) -> bytes:
-        """The 80 bytes of a standard volume label: the VTOC begins at cylinder 0, head 1, record 1."""
-        blank = " ".encode(_ENCODING)
-        vtoc = struct.pack(">HHB", 0, 1, 1)
-        label = "VOL1".encode(_ENCODING) + serial.ljust(6, blank) + blank + vtoc
-        return (label.ljust(41, blank) + owner).ljust(80, blank)
-
-    def has(self, cylinder: int, head: int) -> bool:
-        """Whether there is such a track."""
-        return cylinder < self.cylinders and head < self.heads
-
-    def track(self, cylinder: int, head: int) -> tuple[Record, ...]:
-        """All records of a track, R0 first."""
-        records = [Record(cylinder, head, 0, b"", _R0)]
+    def read(self, cylinder: int, head: int) -> Track:
+        """See `Volume.read`."""
+        written = self._written.get((cylinder, head))
+        if written is not None:
+            return written
         if not cylinder and not head:
-            first = (("IPL1", _IPL1), ("IPL2", _IPL2), ("VOL1", self._label))
-            records += [
-                Record(0, 0, number, key.encode(_ENCODING), data) for number, (key, data) in enumerate(first, 1)
-            ]
-        records += [Record(cylinder, head, number, b"", _ZEROS) for number in range(len(records), _BLOCKS + 1)]
-        return tuple(records)
+            return self._label
+        records = [Record(cylinder, head, 0, b"", EMPTY_R0)]
+        records += [Record(cylinder, head, number, b"", _ZEROS) for number in range(1, BLOCKS + 1)]
+        return Track(cylinder, head, tuple(records))
+
+    def write(self, track: Track) -> None:
+        """See `Volume.write`."""
+        self._written[track.cylinder, track.head] = track
+        self.version += 1
 
     def __str__(self) -> str:
         return f"volume {self.volser} of {self.cylinders} cylinders"
+
+
+class ImageVolume:
+    """The volume in a CKD image file.  Raise `BadImage`, also when the file cannot be written and `readonly` is off."""
+
+    def __init__(self, path: str | Path, *, readonly: bool = False) -> None:
+        self.image = CkdImage(path)
+        self.device = self.image.device
+        if self.device.type != 0x3390:
+            raise BadImage("open disk image", str(path), cause=f"it is of a {self.device.type:x}, not of a 3390")
+        if not readonly and not os.access(path, os.W_OK):
+            raise BadImage(
+                "open disk image", str(path), cause="it cannot be written", next_step="say readonly = true, or chmod it"
+            )
+        self.cylinders, self.heads = self.image.cylinders, self.image.heads
+        self.readonly = readonly
+        self.version = 0
+        self.volser = self._find_volser()
+
+    def _find_volser(self) -> str:
+        try:
+            records = self.read(0, 0).records
+        except (BadTrack, OSError):
+            return ""
+        label = next((record.data for record in records if record.number == 3), b"")
+        return label[4:10].decode(_ENCODING).rstrip() if label[:4] == "VOL1".encode(_ENCODING) else ""
+
+    def read(self, cylinder: int, head: int) -> Track:
+        """See `Volume.read`."""
+        return self.image.read(cylinder, head)
+
+    def write(self, track: Track) -> None:
+        """See `Volume.write`."""
+        if track.size > self.image.track_size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.image.write(track)
+        self.version += 1
+
+    def __str__(self) -> str:
+        return f"volume {self.volser or 'without label'} of {self.cylinders} cylinders in {self.image.path}"
