@@ -21,6 +21,7 @@ _CONFIGURATION_SIZE: Final = 256
 _NED_SIZE: Final = 32
 _SERIAL_SIZE: Final = 12
 _MAKER_SIZE: Final = 5
+_SUBSYSTEM: Final = 0x0A
 _GENERAL_QUALIFIER: Final = 224
 
 #: Two numbers of cu and device, facilities, class, unit, cylinders, heads, sectors, bytes per track, of R0/HA,
@@ -88,13 +89,13 @@ def configuration_data(sense_id: SenseId, serial: str, unit_address: int) -> byt
     device = f"  {sense_id.dev_type:04x}", f"{sense_id.dev_model:03X}"
     unit = f"  {sense_id.cu_type:04x}", f"{sense_id.cu_model:03X}"
     descriptors = (
-        _descriptor("c4010100", *device, serial, 0x0A00 | unit_address),
+        _descriptor("c4010100", *device, serial, _SUBSYSTEM << 8 | unit_address),
         _descriptor("c4000000", *device, serial, 0),
-        _descriptor("d4020000", *unit, serial, unit_address),
+        _descriptor("d4020000", *unit, serial, _SUBSYSTEM),
         _descriptor("f0000001", unit[0], "", serial, 0),
     )
     data = b"".join(descriptors).ljust(_GENERAL_QUALIFIER, b"\0")
-    qualifier = struct.pack(">IHBBBBB5xBB", 0x80000000, 0, 0x1E, 0, 0x0A, unit_address, 0x80, 0x80, 0x80)
+    qualifier = struct.pack(">IHBBBBB7xBB", 0x80000000, 0, 0x1E, 0, _SUBSYSTEM, unit_address, 0x80, 0x80, 0x80)
     return (data + qualifier).ljust(_CONFIGURATION_SIZE, b"\0")
 
 
