@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from pyvfio.binding import Plan, run
+from pyvfio.binding import Event, Plan, Progress, run
 from pyvfio.binding.journal import DIRECTORY
 from pyvfio.binding.patience import Patience
 from pyvfio.binding.running import DEADLINE
@@ -89,17 +89,26 @@ class Acting:
                 click.echo(click.style("done", fg="green") + f": {plan.title}")
         return not self.dry_run and bool(plan.steps)
 
-    def do(self, plan: Plan, *, journaled: bool = True, quiet: bool = False) -> None:
-        """Do `plan`, unless nothing shall be done, with progress unless `quiet`.  Raise what `run` raises.
+    def do(self, plan: Plan, *, journaled: bool = True, quiet: bool = False, progress: Progress | None = None) -> None:
+        """Do `plan`, unless nothing shall be done, with `progress` (default: lines as usual) unless `quiet`.
+
+        Raise what `run` raises.
 
         Without a journal (for another file system than the host's) a killed run cannot be undone.
         """
         if self.dry_run:
             return
+        watch = watcher(self.as_json or quiet or progress is not None, self.begin)
+
+        def tell(event: Event) -> None:
+            watch(event)
+            if progress is not None:
+                progress(event)
+
         with _terminated():
             run(
                 plan,
-                watcher(self.as_json or quiet, self.begin),
+                tell,
                 force=self.force,
                 journal=journal_directory() if journaled else None,
                 deadline=self.deadline,

@@ -14,6 +14,7 @@ __all__ = ["plan"]
 VERBS = {
     "apply": "pyvfio_tools.persistent:apply_",
     "bind": "pyvfio_tools.bind:bind",
+    "chccwdev": "pyvfio_tools.chccwdev:chccwdev",
     "ccw-give-back": "pyvfio_tools.channel:give_back",
     "ccw-take": "pyvfio_tools.channel:take",
     "define": "pyvfio_tools.persistent:define",

@@ -30,7 +30,16 @@ from pyvfio.errors import DeviceBusy, NoSuchDevice, WrongBus
 if TYPE_CHECKING:
     from pyvfio.host import Host
 
-__all__ = ["Taken", "ccw_give_back", "ccw_take", "find_channel", "mdev_of", "plan_ccw_give_back", "plan_ccw_take"]
+__all__ = [
+    "Taken",
+    "ccw_give_back",
+    "ccw_take",
+    "find_channel",
+    "mdev_of",
+    "merely_online",
+    "plan_ccw_give_back",
+    "plan_ccw_take",
+]
 
 DRIVER = "vfio_ccw"
 OWN_DRIVER = "io_subchannel"
@@ -137,11 +146,11 @@ def _is_online(device: ChannelDevice) -> bool:
 
 def _plan(title: str, device: ChannelDevice, subchannel: Subchannel, steps: Sequence[Step | None]) -> Plan:
     plan = plan_for(title, subchannel, [step for step in steps if step is not None])
-    findings = tuple(finding for finding in plan.findings if not _merely_online(finding))
+    findings = tuple(finding for finding in plan.findings if not merely_online(finding))
     return replace(plan, objects=(device.name, *plan.objects), findings=findings)
 
 
-def _merely_online(finding: Finding) -> bool:
+def merely_online(finding: Finding) -> bool:
     """A device that is online and no more is not in use: setting it offline is what these plans begin with."""
     return finding.probe == "online" and all(seen.path.endswith("/online") for seen in finding.evidence)
 

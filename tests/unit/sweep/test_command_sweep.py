@@ -62,6 +62,7 @@ COMMANDS: dict[str, tuple[list[list[str]], list[str]]] = {
     "install-units": ([], ["install-units", "--program", "/usr/bin/pyvfio"]),
     "release": ([BIND], ["release", FUNCTION]),
     "ccw take": ([], TAKE),
+    "chccwdev": ([], ["chccwdev", "-d", "-a", "erplog=1", DEVICE]),
     "ccw give-back": ([TAKE], ["ccw", "give-back", DEVICE, "--online"]),
 }
 """What is done before, and the command whose calls fail."""
