@@ -147,7 +147,9 @@ def _is_online(device: ChannelDevice) -> bool:
 def _plan(title: str, device: ChannelDevice, subchannel: Subchannel, steps: Sequence[Step | None]) -> Plan:
     plan = plan_for(title, subchannel, [step for step in steps if step is not None])
     findings = tuple(finding for finding in plan.findings if not merely_online(finding))
-    return replace(plan, objects=(device.name, *plan.objects), findings=findings)
+    own = [("driver", device.driver or "none"), ("online", "yes" if _is_online(device) else "no")]
+    facts = tuple((f"{device.name}: {what}", value) for what, value in own if device.exists)
+    return replace(plan, objects=(device.name, *plan.objects), findings=findings, facts=(*facts, *plan.facts))
 
 
 def merely_online(finding: Finding) -> bool:
