@@ -67,6 +67,7 @@ def define(
 
     Only files are written; pyvfio apply makes it so now. A channel device stands for its subchannel and a mediated
     device on it; the UUID of an active mediated device stands for what it is now (pyvfio mdev define says more).
+    A device that this host uses is refused, with the evidence: after the next boot it would be missing.
 
     \b
     Examples:

@@ -10,7 +10,7 @@ from pyvfio.binding.plan import Plan
 from pyvfio.binding.step import Step
 from pyvfio.sysfs_device import SysfsDevice
 
-__all__ = ["plan_for"]
+__all__ = ["in_use", "plan_for"]
 
 
 def _facts(device: SysfsDevice) -> tuple[tuple[str, str], ...]:
@@ -31,13 +31,16 @@ def plan_for(
     """A plan for `device`: its facts, and with `probes` what speaks against taking it from its driver now."""
     if not steps:
         return Plan(title, (device.name,), notes=tuple(notes), facts=_facts(device), sysfs=device.sysfs)
+    findings = in_use(device) if probes else ()
+    return Plan(title, (device.name,), tuple(steps), tuple(notes), findings, _facts(device), device.sysfs)
+
+
+def in_use(device: SysfsDevice) -> tuple[Finding, ...]:
+    """What speaks against taking a device from its driver now; what could not be seen is a finding, too."""
     from pyvfio.binding.probes import look  # only a plan that changes something needs them
 
-    findings: tuple[Finding, ...] = ()
-    if probes:
-        seen = look(device)
-        findings = (*seen.findings, *_unseen(device, seen.blind))
-    return Plan(title, (device.name,), tuple(steps), tuple(notes), findings, _facts(device), device.sysfs)
+    seen = look(device)
+    return (*seen.findings, *_unseen(device, seen.blind))
 
 
 def _unseen(device: SysfsDevice, blind: Sequence[str]) -> tuple[Finding, ...]:

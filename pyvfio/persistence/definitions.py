@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pyvfio.address import Address, DeviceNumber, MdevUuid
+from pyvfio.address import Address, DeviceNumber, MdevUuid, PciAddress, SubchannelId
+from pyvfio.binding.channel import merely_online
+from pyvfio.binding.inspection import in_use
 from pyvfio.binding.plan import Plan
 from pyvfio.binding.step import Step
 from pyvfio.binding.steps_files import remove_file, write_file
-from pyvfio.devices import ChannelDevice, MediatedDevice
+from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel
 from pyvfio.errors import Misuse, NoSuchDevice
 from pyvfio.files import HostFiles
 from pyvfio.persistence.definition import (
@@ -108,8 +111,8 @@ class Definitions:
         """Plan to make the binding of a device persistent (default: the driver of VFIO for its bus).
 
         A channel device stands for its subchannel, and for a mediated device of that: the one that is defined already,
-        or active, or else a new one.  A mediated device is defined as it is active now.  Raise `NoSuchDevice`,
-        `Misuse`.
+        or active, or else a new one.  A mediated device is defined as it is active now.  What uses the device on this
+        host today is a finding: after the next boot it would not find it.  Raise `NoSuchDevice`, `Misuse`.
         """
         if isinstance(address, MdevUuid):
             if driver is not None:
@@ -123,12 +126,29 @@ class Definitions:
             raise Misuse(
                 "define driver", str(address), cause=f"bus {bus} has no driver of VFIO", next_step="--to DRIVER"
             )
-        return self.plan_driver(PersistentDriver(bus, str(address), chosen))
+        plan = self.plan_driver(PersistentDriver(bus, str(address), chosen))
+        device: PciFunction | Subchannel
+        if isinstance(address, PciAddress):
+            device = PciFunction(self.host.sysfs, address)
+        elif isinstance(address, SubchannelId):
+            device = Subchannel(self.host.sysfs, address)
+        else:
+            return plan
+        return self._looked_at(plan, device, chosen)
+
+    def _looked_at(self, plan: Plan, device: PciFunction | Subchannel, driver: str) -> Plan:
+        """The plan with what uses `device` now, if it would lose its driver: for this host, not for an image."""
+        if self.root or plan.empty or not device.exists or device.driver in (None, driver):
+            return plan
+        findings = (finding for finding in in_use(device) if not merely_online(finding))
+        return replace(plan, findings=tuple(findings))
 
     def _plan_channel(self, number: DeviceNumber, driver: str | None) -> Plan:
         subchannel = ChannelDevice(self.host.sysfs, number).subchannel
-        plans = [self.plan_driver(PersistentDriver("css", subchannel.name, driver or CCW_DRIVER))]
-        if driver in (None, CCW_DRIVER) and not self.mdevs.all(subchannel.name):
+        chosen = driver or CCW_DRIVER
+        plan = self.plan_driver(PersistentDriver("css", subchannel.name, chosen))
+        plans = [self._looked_at(plan, subchannel, chosen)]
+        if chosen == CCW_DRIVER and not self.mdevs.all(subchannel.name):
             active = subchannel.mdevs
             uuid = active[0].address if active else MdevUuid.random()
             plans.append(self.plan_mdev(PersistentMdev(uuid, subchannel.name, CCW_TYPE, "auto")))

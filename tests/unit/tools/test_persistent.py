@@ -256,3 +256,28 @@ def test_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert {row["agreement"] for row in json.loads(capsys.readouterr().out)} == {"not compared"}
     assert run(["undefine", FUNCTION, UUID, *root]) == 0
     assert [path.name for path in (tmp_path / "etc/driverctl.d").iterdir()] == ["css-0.0.0005"]
+
+
+# what uses a device today would miss it after the next boot
+
+
+def test_a_device_in_use_is_not_defined_unless_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYVFIO_MACHINE", "s390x-server")
+    assert run(["define", "vda"]) == 5
+    captured = capsys.readouterr()
+    assert "vda1 is mounted on /boot (ext4) [/dev/vda1]" in captured.out
+    assert "--force=boot,mounted,swap,holders,signature" in captured.err
+    assert run(["define", "eth0", "--force=network"]) == 5
+    assert "YOUR OWN SESSION" in capsys.readouterr().out
+    assert run(["define", "0.0.0200", "--dry-run"]) == 5, "a DASD with a mounted file system"
+    assert run(["define", "0.0.0000", "--bus", "css", "--force=mounted"]) == 5
+    assert run(["define", "0.0.0200", "--force=mounted,signature"]) == 0, "that it is online is no reason of its own"
+    assert run(["define", "vde", "eth2", "0.0.0201", "0060:00:00.0"]) == 0, "what nobody uses"
+    assert run(["define", "vda", "--root", str(tmp_path), "--dry-run"]) == 0, "an image is not this host"
+
+
+def test_what_has_the_driver_already_loses_nothing(command: Command) -> None:
+    command("bind", FUNCTION)
+    assert "in use" not in command("define", FUNCTION)
