@@ -60,7 +60,7 @@ def test_there_are_command_lines_to_check() -> None:
 
 @pytest.mark.parametrize(("page", "line"), _command_lines(), ids=lambda value: value)
 def test_command_lines_parse(page: str, line: str) -> None:
-    words = shlex.split(line.partition(" > ")[0], comments=True)
+    words = shlex.split(re.split(r" [>|] ", line)[0], comments=True)
     command: click.Command = cli
     context = click.Context(cli, info_name="pyvfio")
     rest = words[1:]
