@@ -130,14 +130,15 @@ class SetNumber(Step):
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""
         now = sriov(_function(sysfs, self.name))
-        if now is None or now.number == self.before:
+        if now is None:
             return
-        if now.number:
-            self._write(sysfs, 0)
-        if self.before:
-            self._write(sysfs, self.before)
-            for state in self.functions:
-                _restore(sysfs, state)
+        if now.number != self.before:
+            if now.number:
+                self._write(sysfs, 0)
+            if self.before:
+                self._write(sysfs, self.before)
+        for state in self.functions:  # also where the number is right: an undo may have been killed just before this
+            _restore(sysfs, state)
 
 
 def count(number: int) -> str:

@@ -39,6 +39,19 @@ def numbers(plan: pyvfio.Plan) -> list[tuple[int, int]]:
     return [(step.before, step.number) for step in plan.steps]  # type: ignore[attr-defined]
 
 
+def test_an_undo_that_was_killed_goes_on(host: Host) -> None:
+    function = host.function(PF)
+    set_virtual_functions(function, 2)
+    pyvfio.bind(wait_for_virtual_functions(function)[0], force=PROBES)
+    before = state(host)
+    plan = plan_virtual_functions(function, 0)
+    pyvfio.run(plan, force=PROBES)
+    function.write("sriov_numvfs", "2")  # as far as the undo had come: the drivers are not the old ones
+    assert state(host) != before
+    undo(plan)
+    assert state(host) == before
+
+
 def test_what_sysfs_shows(host: Host) -> None:
     found = sriov(host.function(PF))
     assert found is not None
