@@ -115,17 +115,20 @@ class Patience:
         self._worker.calls.put(call)
         try:
             self._await(pending)
-        except BaseException:
+        except BaseException as error:
             with pending.lock:
                 back_meanwhile = pending.done.is_set()
                 pending.given_up = not back_meanwhile
-            if back_meanwhile:
+            if not back_meanwhile:
+                # The thread is still in the kernel: whoever calls next gets another one.
+                self._given_up.append(pending)
+                self._worker.calls.put(None)
+                self._worker = None
                 raise
-            # The thread is still in the kernel: whoever calls next gets another one.
-            self._given_up.append(pending)
-            self._worker.calls.put(None)
-            self._worker = None
-            raise
+            if not isinstance(error, TimeoutError):  # else the kernel came back at the last moment: that counts
+                if verb in _OPENING and outcome:
+                    self.backend.close(outcome[0])
+                raise
         if failure:
             raise failure[0]
         return outcome[0]

@@ -13,7 +13,8 @@ import pytest
 from pyvfio.backend import Holder, open_backend
 from pyvfio.binding.patience import Patience, Pending
 
-DEADLINE = 0.05
+DEADLINE = 1.0
+"""Long enough for a quick call on a busy machine."""
 
 
 class Slow:
@@ -124,6 +125,33 @@ def test_a_late_open_leaves_no_descriptor(tmp_path: Path) -> None:
             return False
 
         _until(closed)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_call_that_comes_back_at_the_last_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    (tmp_path / "f").write_text("")
+    slow = Slow()
+
+    def last_moment(self: Patience, pending: Pending) -> None:
+        assert pending.done.wait(5)
+        raise KeyboardInterrupt if interrupted else TimeoutError(errno.ETIMEDOUT, "late", pending.path)
+
+    with Patience(slow, DEADLINE) as host:  # type: ignore[arg-type]
+        with monkeypatch.context() as patch:
+            patch.setattr(Patience, "_await", last_moment)
+            if interrupted:
+                with pytest.raises(KeyboardInterrupt):
+                    host.open(f"{tmp_path}/f", os.O_RDONLY)
+            else:
+                assert host.open(f"{tmp_path}/f", os.O_RDONLY) == slow.opened[0]
+        assert host.pending == []
+    if interrupted:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(slow.opened[0])
+    else:
+        os.close(slow.opened[0])
 
 
 def test_a_holder_reads_as_people_say_it() -> None:
