@@ -173,8 +173,8 @@ def plan_ccw_give_back(host: Host, device_number: str | DeviceNumber, *, online_
     device, subchannel = find_channel(host, device_number)
     steps: list[Step | None] = [remove_mdev(mdev) for mdev in subchannel.mdevs]
     now = subchannel.driver
-    if now == DRIVER:
-        steps.append(take_from(subchannel, DRIVER))
+    if now not in (None, OWN_DRIVER):
+        steps.append(take_from(subchannel, now))
     if subchannel.override is not None:
         steps.append(set_override(subchannel, None))
     if now != OWN_DRIVER:
@@ -205,7 +205,7 @@ def ccw_take(
     `force` names the in-use probes that are overridden.  Raise what `plan_ccw_take` and `run` raise.
     """
     device, subchannel = find_channel(host, device_number)
-    online_before = _is_online(device)
+    online_before = _is_online(device) or was_online(host.sysfs, device.name)  # a take that goes on found it offline
     plan = run(plan_ccw_take(host, device_number, uuid=uuid), progress, force=force)
     return Taken(mdev_of(plan, subchannel), subchannel, online_before, plan)
 

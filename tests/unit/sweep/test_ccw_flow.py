@@ -109,6 +109,13 @@ def test_a_taken_device_is_taken_already(rig: Rig) -> None:
         binding.ccw_take(rig.host, DEVICE, uuid=OTHER)
 
 
+@pytest.mark.parametrize("count", range(5))
+def test_a_take_that_goes_on_knows_that_the_device_was_online(rig: Rig, count: int) -> None:
+    assert rig.host.ccw_device(DEVICE).online
+    stop_after(rig.host, binding.plan_ccw_take(rig.host, DEVICE, uuid=UUID), count)
+    assert binding.ccw_take(rig.host, DEVICE, uuid=UUID).was_online
+
+
 def test_the_state_afterwards(rig: Rig) -> None:
     device = rig.host.ccw_device(DEVICE)
     for online_before, wanted, online_after in [
