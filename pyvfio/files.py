@@ -61,21 +61,18 @@ class HostFiles:
         """Make a directory and those above it; one that is there is left as it is."""
         if path in ("", "/"):
             return
+        above = posixpath.dirname(path)
         try:
-            self.backend.mkdir(path, mode)
+            try:
+                self.backend.mkdir(path, mode)
+            except FileNotFoundError:
+                self.make_directory(above, mode)
+                self.backend.mkdir(path, mode)
+        except FileExistsError:
             return
         except OSError as error:
-            if error.errno == errno.EEXIST:
-                return
-            if error.errno != errno.ENOENT:
-                raise refusal(self.backend, error, "make directory", path=path) from error
-        self.make_directory(posixpath.dirname(path), mode)
-        try:
-            self.backend.mkdir(path, mode)
-        except OSError as error:
-            if error.errno != errno.EEXIST:
-                raise refusal(self.backend, error, "make directory", path=path) from error
-        self.sync_directory(posixpath.dirname(path))
+            raise refusal(self.backend, error, "make directory", path=path) from error
+        self.sync_directory(above)
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Replace a file by `text`, at once and on the disk; its directory must be there."""
