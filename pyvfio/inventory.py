@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from pyvfio.errors import from_oserror
 from pyvfio.sysfs import Sysfs
+from pyvfio.sysfs_device import is_vfio_name
 from pyvfio.usage import Use, uses
 
 __all__ = ["ChannelEntry", "Entry", "FunctionEntry", "MdevEntry", "SubchannelEntry", "inventory"]
@@ -49,8 +50,7 @@ class Entry:
     @property
     def has_vfio_driver(self) -> bool:
         """Whether its driver is one of VFIO's, by what stands on it or by its name."""
-        driver = (self.driver or "").replace("-", "_")
-        return driver.startswith("vfio") or any(use.kind == "vfio" for use in self.uses)
+        return is_vfio_name(self.driver or "") or any(use.kind == "vfio" for use in self.uses)
 
 
 @dataclass(slots=True)

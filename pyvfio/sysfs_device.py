@@ -14,9 +14,14 @@ from pyvfio.sysfs import Sysfs
 if TYPE_CHECKING:
     from pyvfio.groups import IommuGroup
 
-__all__ = ["SysfsDevice", "has_vfio_driver"]
+__all__ = ["SysfsDevice", "has_vfio_driver", "is_vfio_name"]
 
 _NO_OVERRIDE = "(null)"
+
+
+def is_vfio_name(driver: str) -> bool:
+    """Whether a driver is called as VFIO's are: ``vfio-pci``, ``vfio_ccw``, and variants such as ``mlx5_vfio_pci``."""
+    return "vfio" in driver.replace("-", "_").split("_")
 
 
 def has_vfio_driver(sysfs: Sysfs, path: str) -> bool:
@@ -25,7 +30,7 @@ def has_vfio_driver(sysfs: Sysfs, path: str) -> bool:
     The name is for kernels before 6.0, which have no ``vfio-dev`` directory.
     """
     driver = sysfs.link_name(f"{path}/driver")
-    return driver is not None and (sysfs.exists(f"{path}/vfio-dev") or driver.replace("-", "_").startswith("vfio"))
+    return driver is not None and (is_vfio_name(driver) or sysfs.exists(f"{path}/vfio-dev"))
 
 
 class SysfsDevice:

@@ -8,9 +8,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pyvfio.devices import MediatedDevice
-from pyvfio.errors import PyvfioError
+from pyvfio.errors import NoSuchDevice
 from pyvfio.mdev_attributes import attributes_of
 from pyvfio.persistence.definition import NO_DRIVER, PersistentDriver, PersistentMdev, Unreadable
+from pyvfio.sysfs_device import is_vfio_name
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
@@ -122,7 +123,7 @@ def _bound(host: Host, defined: set[str]) -> Iterator[Comparison]:
     """The devices that a driver of VFIO has and no definition names."""
     for bus in _BUSES:
         for driver in host.sysfs.names(f"/sys/bus/{bus}/drivers"):
-            if not driver.startswith("vfio"):
+            if not is_vfio_name(driver):
                 continue
             for name in host.sysfs.names(f"/sys/bus/{bus}/drivers/{driver}"):
                 if f"{bus}/{name}" not in defined and host.sysfs.exists(f"/sys/bus/{bus}/devices/{name}"):
@@ -138,7 +139,7 @@ def _mdev(host: Host, one: PersistentMdev) -> Comparison:
     try:
         parent, kind = device.parent.name, device.type.id
         differing = _differing(device, one)
-    except PyvfioError:
+    except NoSuchDevice:
         return Comparison("mdev", one.name, _words(one), "", Agreement.INACTIVE, "it is being removed")
     if (parent, kind) != (one.parent, one.type):
         return Comparison("mdev", one.name, _words(one), f"{kind} on {parent}", Agreement.DIFFERENT)
