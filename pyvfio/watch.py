@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from pyvfio.devices import BUSES
 from pyvfio.errors import PyvfioError
 from pyvfio.sysfs import Sysfs
 from pyvfio.uevent import Uevent, UeventStream
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "Watch", "device_in"]
 
-BUSES = ("pci", "css", "ccw", "mdev")
 TOGETHER = 0.25
 """Seconds that an unbind waits for the bind that may follow it."""
 _DEVICE = re.compile(
@@ -112,7 +112,8 @@ class _Reader:
             after = event.properties.get("DRIVER") if event.action == "bind" else None
             if after is not None:
                 self.drivers[bus, name] = after
-            return _driver_change(name, before, after)
+            # the same driver before and after: it was bound between the first event and the look at the drivers
+            return _driver_change(name, None if before == after else before, after)
         if event.action == "remove":
             self.drivers.pop((bus, name), None)
         if bus == "mdev" and event.action in ("add", "remove"):

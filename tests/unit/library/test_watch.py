@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import json
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +14,7 @@ import pyvfio
 from pyvfio.host import Host
 from pyvfio.uevent import Uevent
 from pyvfio.watch import TOGETHER, Change, Watch, device_in
+from pyvfio_backends.software.linux.uevents import UeventQueue
 from pyvfio_tools import options
 from pyvfio_tools.cli import run
 
@@ -122,6 +122,11 @@ def test_the_driver_of_before_is_known(boot: Boot) -> None:
     assert (change.before, change.after) == ("virtio-pci", None)
 
 
+def test_a_bind_before_the_look_at_the_drivers(boot: Boot) -> None:
+    (change,) = changes(boot(), disk("bind", DRIVER="virtio-pci"))
+    assert (change.before, change.after) == (None, "virtio-pci")
+
+
 def test_a_bind_that_follows_is_the_same_change(boot: Boot) -> None:
     other = event("add", "/devices/virtual/vfio/3", "vfio")
     found = changes(boot(), disk("unbind"), other, disk("bind", DRIVER="vfio-pci"))
@@ -170,17 +175,30 @@ def test_only_some_devices(boot: Boot) -> None:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Host:
+def listening() -> threading.Event:
+    """Set when the command waits for events for the first time."""
+    return threading.Event()
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, listening: threading.Event) -> Host:
     host = Host("software", machine="z15-lpar")
     monkeypatch.setattr(options, "open_host", lambda backend, machine: Host(host.backend))
+    read = UeventQueue.read
+
+    def told(queue: UeventQueue, timeout: float | None = 0.0) -> Uevent | None:
+        listening.set()
+        return read(queue, timeout)
+
+    monkeypatch.setattr(UeventQueue, "read", told)
     return host
 
 
-def later(work: Callable[[], object]) -> threading.Thread:
+def later(listening: threading.Event, work: Callable[[], object]) -> threading.Thread:
     """Do something when the command has begun to listen."""
 
     def body() -> None:
-        time.sleep(0.2)
+        assert listening.wait(10)
         work()
 
     thread = threading.Thread(target=body)
@@ -188,10 +206,10 @@ def later(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def test_the_command(machine: Host, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(machine: Host, capsys: pytest.CaptureFixture[str], listening: threading.Event) -> None:
     function = machine.function("0060:00:00.0")
-    thread = later(lambda: pyvfio.bind(function))
-    assert run(["monitor", "0060:00:00.0", "--count", "3", "--seconds", "10"]) == 0
+    thread = later(listening, lambda: pyvfio.bind(function))
+    assert run(["monitor", "0060:00:00.0", "--count", "3", "--seconds", "30"]) == 0
     thread.join()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(None, 1)[1] for line in lines] == [
@@ -201,9 +219,9 @@ def test_the_command(machine: Host, capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_the_command_as_data(machine: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    thread = later(lambda: pyvfio.bind(machine.function("0020:00:00.0"), force=("signature", "open")))
-    assert run(["monitor", "--bus", "pci", "--json", "--seconds", "10", "--count", "1"]) == 0
+def test_the_command_as_data(machine: Host, capsys: pytest.CaptureFixture[str], listening: threading.Event) -> None:
+    thread = later(listening, lambda: pyvfio.bind(machine.function("0020:00:00.0"), force=("signature", "open")))
+    assert run(["monitor", "--bus", "pci", "--json", "--seconds", "30", "--count", "1"]) == 0
     thread.join()
     document = json.loads(capsys.readouterr().out)
     assert document["text"] == "0020:00:00.0 driver virtio-pci -> vfio-pci"
@@ -211,16 +229,18 @@ def test_the_command_as_data(machine: Host, capsys: pytest.CaptureFixture[str]) 
     assert [one["ACTION"] for one in document["events"]] == ["unbind", "bind"]
 
 
-def test_the_command_ends_with_what_it_kept(machine: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    thread = later(lambda: pyvfio.unbind(machine.function("0020:00:00.0"), force=("signature", "open")))
-    assert run(["monitor", "--bus", "pci", "--seconds", "0.4"]) == 0
+def test_the_command_ends_with_what_it_kept(
+    machine: Host, capsys: pytest.CaptureFixture[str], listening: threading.Event
+) -> None:
+    thread = later(listening, lambda: pyvfio.unbind(machine.function("0020:00:00.0"), force=("signature", "open")))
+    assert run(["monitor", "--bus", "pci", "--seconds", "2"]) == 0
     thread.join()
     assert "0020:00:00.0 driver virtio-pci -> none" in capsys.readouterr().out
 
 
-def test_raw_events(machine: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    thread = later(lambda: pyvfio.bind(machine.function("0060:00:00.0")))
-    assert run(["monitor", "--raw", "--bus", "pci", "--json", "--seconds", "10", "--count", "1"]) == 0
+def test_raw_events(machine: Host, capsys: pytest.CaptureFixture[str], listening: threading.Event) -> None:
+    thread = later(listening, lambda: pyvfio.bind(machine.function("0060:00:00.0")))
+    assert run(["monitor", "--raw", "--bus", "pci", "--json", "--seconds", "30", "--count", "1"]) == 0
     thread.join()
     assert json.loads(capsys.readouterr().out)["ACTION"] == "bind"
 
