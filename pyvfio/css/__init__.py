@@ -3,15 +3,20 @@
 All blocks are big-endian, on whatever host the program runs.
 """
 
-from pyvfio.css.ccw import CCW_SIZE, Ccw, CcwFlag, Command, command_name
+from pyvfio.css.ccw import CCW_SIZE, Ccw, CcwFlag
+from pyvfio.css.checker import Limits, check
+from pyvfio.css.commands import Command, Direction, Language, command_name
 from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
+from pyvfio.css.disassembler import disassemble, listing
 from pyvfio.css.esw import ESW_SIZE, Erw, Esw, LogoutFlag
 from pyvfio.css.idaw import Idal
+from pyvfio.css.image import Image
 from pyvfio.css.instructions import ChannelSubsystem, OperandException, Storage, StorageError
 from pyvfio.css.irb import IRB_SIZE, Irb
 from pyvfio.css.midaw import MIDAW_SIZE, Midaw, MidawFlag, midal_over
 from pyvfio.css.orb import ORB_SIZE, Orb
-from pyvfio.css.program import Program, disassemble
+from pyvfio.css.program import Area, Buffer, Program
+from pyvfio.css.rules import Presented, Rule, Violation
 from pyvfio.css.schib import SCHIB_SIZE, Pmcw, Schib, SubchannelType
 from pyvfio.css.scsw import SCSW_SIZE, Actl, Cstat, Dstat, Fctl, Scsw, Stctl
 from pyvfio.css.sei import Configure, EventContent, LinkClass, PathConfiguration, Sei
@@ -31,6 +36,8 @@ __all__ = [
     "SUBCHANNELS_PER_SET",
     "VIRTUAL_IMAGES",
     "Actl",
+    "Area",
+    "Buffer",
     "Ccw",
     "CcwFlag",
     "ChannelSubsystem",
@@ -40,6 +47,7 @@ __all__ = [
     "Configure",
     "Crw",
     "Cstat",
+    "Direction",
     "Dstat",
     "ErrorRecovery",
     "Erw",
@@ -47,7 +55,10 @@ __all__ = [
     "EventContent",
     "Fctl",
     "Idal",
+    "Image",
     "Irb",
+    "Language",
+    "Limits",
     "LinkClass",
     "LogoutFlag",
     "Midaw",
@@ -56,8 +67,10 @@ __all__ = [
     "Orb",
     "PathConfiguration",
     "Pmcw",
+    "Presented",
     "Program",
     "ReportingSource",
+    "Rule",
     "Schib",
     "Scsw",
     "Sei",
@@ -67,7 +80,10 @@ __all__ = [
     "Storage",
     "StorageError",
     "SubchannelType",
+    "Violation",
+    "check",
     "command_name",
     "disassemble",
+    "listing",
     "midal_over",
 ]

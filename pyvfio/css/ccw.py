@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import IntFlag
 from typing import Final, Self
 
+from pyvfio.css.commands import Command, Direction, Language, command_name, direction
 from pyvfio.css.layout import BytesLike, check_range, exactly
 from pyvfio.errors import Misuse
 
@@ -49,61 +50,6 @@ class CcwFlag(IntFlag):
 
 
 NO_FLAGS: Final = CcwFlag(0)
-
-
-class Command(IntEnum):
-    """Command codes that many control units share ("Common I/O-Device Commands", SA22-7204)."""
-
-    NOP = 0x03
-    SENSE = 0x04
-    TIC = 0x08
-    SENSE_PGID = 0x34
-    SET_PGID = 0xAF
-    SENSE_ID = 0xE4
-
-
-_NAMES: Final[dict[int, str]] = {
-    0x02: "READ",
-    0x03: "NOP",
-    0x04: "SENSE",
-    0x06: "READ DATA",
-    0x07: "SEEK",
-    0x08: "TIC",
-    0x0E: "READ KEY+DATA",
-    0x12: "READ COUNT",
-    0x16: "READ R0",
-    0x1A: "READ HA",
-    0x1E: "READ CKD",
-    0x1F: "SET FILE MASK",
-    0x27: "PSF",
-    0x29: "SEARCH KEY EQ",
-    0x31: "SEARCH ID EQ",
-    0x34: "SENSE PGID",
-    0x3E: "READ SUBSYS DATA",
-    0x47: "LOCATE RECORD",
-    0x63: "DEFINE EXTENT",
-    0x64: "READ DEV CHARS",
-    0x86: "READ DATA MT",
-    0x94: "RELEASE",
-    0xAF: "SET PGID",
-    0xE4: "SENSE ID",
-    0xFA: "READ CONFIG DATA",
-}
-_BY_LOW_BITS: Final[dict[int, str]] = {0x1: "WRITE", 0x2: "READ", 0x3: "CONTROL"}
-
-
-def command_name(code: int) -> str:
-    """Name a command code: the common name (those of a 3390 for what is device-dependent), else its kind."""
-    name = _NAMES.get(code)
-    if name is not None:
-        return name
-    if code & 0x0F == 0x0C:
-        return "READ BACKWARD"
-    if code & 0x0F == 0x08:
-        return "TIC"
-    if code & 0x0F == 0x04:
-        return "SENSE"
-    return _BY_LOW_BITS.get(code & 0x03, "INVALID")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +107,19 @@ class Ccw:
         """Whether another CCW follows (data or command chaining)."""
         return bool(self.flags & (CcwFlag.CD | CcwFlag.CC))
 
+    @property
+    def direction(self) -> Direction:
+        """Which way its data go, by the command code alone."""
+        return direction(self.cmd)
+
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, language: Language = Language.DASD) -> str:
+        """The CCW in words, with the command's name in a control unit's language."""
         if self.is_tic:
             flags = f" flags={self.flags:02x}" if self.fmt and self.flags else ""
             return f"TIC  {self.cmd:02x} -> {self.cda:#x}{flags}"
-        parts = [f"{command_name(self.cmd)}  {self.cmd:02x}"]
+        parts = [f"{command_name(self.cmd, language)}  {self.cmd:02x}"]
         parts += [str(flag.name) for flag in CcwFlag if self.flags & flag]
         return " ".join(parts) + f" count={self.count} @{self.cda:#x}"

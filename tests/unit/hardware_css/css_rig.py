@@ -74,8 +74,15 @@ class Clock:
 class Bench:
     """A channel subsystem with one enabled subchannel at `SCHID`."""
 
-    def __init__(self, device: ControlUnit | None = None, model: CssModel = MAINFRAME, **config: Any) -> None:
-        self.memory = Memory()
+    def __init__(
+        self,
+        device: ControlUnit | None = None,
+        model: CssModel = MAINFRAME,
+        *,
+        memory: Memory | None = None,
+        **config: Any,
+    ) -> None:
+        self.memory = memory or Memory()
         self.clock = Clock()
         self.interrupts: list[SubchannelId] = []
         self.crw_calls = 0

@@ -29,6 +29,7 @@ _SLI: Final = int(CcwFlag.SLI)
 _SKIP: Final = int(CcwFlag.SKIP)
 _IDA: Final = int(CcwFlag.IDA)
 _ADDRESS_LIMIT: Final = 1 << 31
+_ADDRESS_LIMIT_0: Final = 1 << 24
 
 
 class ChannelCheck(Exception):
@@ -52,6 +53,7 @@ class DataPath:
         "_idaw",
         "_idaw_size",
         "_key",
+        "_limit",
         "_next_ccw",
         "_storage",
         "flags",
@@ -66,6 +68,7 @@ class DataPath:
         self._key = orb.key
         self._idaw_size = orb.idaw_size
         self._block = orb.idaw_block
+        self._limit = _ADDRESS_LIMIT if orb.fmt else _ADDRESS_LIMIT_0
         self._address = self._idaw = self._block_left = 0
         self.flags = 0
         self.left = 0
@@ -86,7 +89,7 @@ class DataPath:
             self._block_left = 0
         else:
             self._address = address
-            self._block_left = _ADDRESS_LIMIT - address
+            self._block_left = self._limit - address
 
     @property
     def chained(self) -> bool:
@@ -152,7 +155,7 @@ class DataPath:
     def _next_block(self) -> None:
         """Go on to the next IDAW."""
         first = self._address < 0
-        if not self.flags & _IDA or self._idaw % self._idaw_size:
+        if not self.flags & _IDA or self._idaw % self._idaw_size or self._idaw >= self._limit:
             raise ChannelCheck(Cstat.PROGRAM_CHECK)
         try:
             word = int.from_bytes(self._storage.read(self._idaw, self._idaw_size), "big")

@@ -209,7 +209,11 @@ class ChannelProgram:
                 cmd, cda = word >> 24, word & 0xFFFFFF
                 is_tic = cmd & 0x0F == _TIC
                 bad = not is_tic and not count
-            if bad or (is_tic and (after_tic or cda % CCW_SIZE)) or (not is_tic and flags & (_SUSPEND | _MIDA)):
+            if is_tic:
+                bad = bad or after_tic or cda % CCW_SIZE or cda >= self._limit
+            else:
+                bad = bad or flags & (_SUSPEND | _MIDA)
+            if bad:
                 raise ChannelCheck(Cstat.PROGRAM_CHECK)
             if not is_tic:
                 return flags, count, cda
