@@ -24,6 +24,8 @@ class CssModel:
                                     otherwise only halt and clear note theirs
     ``pci_interruptions``           the PCI flag of a CCW makes an intermediate status
     ``suspended_interruptions``     suspending makes an intermediate status unless the ORB suppresses it
+    ``idle_halt_keeps_status``      halting an idle subchannel leaves the device status of the last program;
+                                    otherwise the device reports device end
     ``clear_keeps_start_fields``    the clear function leaves the SCSW fields valid for start functions as they were
     """
 
@@ -34,6 +36,7 @@ class CssModel:
     start_notes_path: bool = True
     pci_interruptions: bool = True
     suspended_interruptions: bool = True
+    idle_halt_keeps_status: bool = False
     clear_keeps_start_fields: bool = False
 
     def __str__(self) -> str:
@@ -41,7 +44,7 @@ class CssModel:
 
 
 #: Follows the architecture wherever it is definite; what a 3390 answered (golden dasd-3390.jsonl) where it is not.
-MAINFRAME: Final = CssModel("mainframe", no_path_is_cc3=True)
+MAINFRAME: Final = CssModel("mainframe", no_path_is_cc3=True, idle_halt_keeps_status=True)
 
 #: A hypervisor's virtual channel subsystem (CSS image fe), from QEMU's answers (golden ccw-blk.json).
 VIRTUAL: Final = CssModel(

@@ -234,9 +234,10 @@ class Subchannel:
             self.stctl = _ENDING
             self.dstat = int(Dstat.CHANNEL_END | Dstat.DEVICE_END)
         else:
-            # With no program active there was nothing to halt at the device; it only reported device end.
+            # With no program active there was nothing to halt at the device.
             self.stctl = _PENDING
-            self.dstat = 0 if self.fctl & _START else int(Dstat.DEVICE_END)
+            if not self.model.idle_halt_keeps_status:
+                self.dstat = 0 if self.fctl & _START else int(Dstat.DEVICE_END)
         self.cstat = 0
         self.actl = 0
         self.program = None

@@ -95,7 +95,7 @@ def configuration_data(sense_id: SenseId, serial: str, unit_address: int) -> byt
         _descriptor("f0000001", unit[0], "", serial, 0),
     )
     data = b"".join(descriptors).ljust(_GENERAL_QUALIFIER, b"\0")
-    qualifier = struct.pack(">IHBBBBB7xBB", 0x80000000, 0, 0x1E, 0, _SUBSYSTEM, unit_address, 0x80, 0x80, 0x80)
+    qualifier = struct.pack(">IHBBBBB6xBB", 0x80000000, 0, 0x1E, 0, _SUBSYSTEM, unit_address, 0x80, 0x80, 0x80)
     return (data + qualifier).ljust(_CONFIGURATION_SIZE, b"\0")
 
 
