@@ -12,13 +12,23 @@ from pyvfio.sysfs import Sysfs
 
 __all__ = ["Plan"]
 
+_NAMED = 3
+"""Of so many devices or parts the names stand in a line; of more, the first ones and how many follow."""
+
+
+def _few(names: Sequence[str], separator: str) -> str:
+    if len(names) <= _NAMED:
+        return separator.join(names)
+    return separator.join(names[: _NAMED - 1]) + f"{separator}and {len(names) - _NAMED + 1} more"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What will be done to `objects` (addresses): a `title`, and the `steps` in order.
 
-    `facts` are (what, value) pairs of the present state, `findings` what the in-use probes saw, `notes` what people
-    should read first.  `sysfs` is the host.  A plan is a value: nothing is changed before `pyvfio.binding.run`.
+    `facts` are (``DEVICE: what``, value) pairs of the present state, `findings` what the in-use probes saw, `notes`
+    what people should read first.  `sysfs` is the host.  A plan is a value: nothing is changed before
+    `pyvfio.binding.run`.
     """
 
     title: str
@@ -31,8 +41,8 @@ class Plan:
 
     @property
     def obj(self) -> str:
-        """The objects as one text."""
-        return ", ".join(self.objects)
+        """The objects as one text, of many the first ones."""
+        return _few(self.objects, ", ")
 
     @property
     def empty(self) -> bool:
@@ -45,7 +55,7 @@ class Plan:
         if len(plans) == 1 and not title:
             return plans[0]
         return cls(
-            title or "; ".join(plan.title for plan in plans),
+            title or _few([plan.title for plan in plans], "; "),
             tuple(dict.fromkeys(obj for plan in plans for obj in plan.objects)),
             tuple(step for plan in plans for step in plan.steps),
             tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
@@ -73,11 +83,12 @@ class Plan:
         )
 
     def as_dict(self) -> dict[str, object]:
-        """The plan as plain data, for ``--json``."""
+        """The plan as plain data, for ``--json``.  A device may have several facts of one kind (``member``)."""
+        facts = [(*what.partition(": ")[::2], value) for what, value in self.facts]
         return {
             "title": self.title,
             "objects": list(self.objects),
-            "facts": dict(self.facts),
+            "facts": [{"device": device, "what": what, "value": value} for device, what, value in facts],
             "findings": [finding.as_dict() for finding in self.findings],
             "notes": list(self.notes),
             "steps": [
