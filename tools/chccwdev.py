@@ -16,6 +16,7 @@ from pyvfio.errors import WrongBus
 from pyvfio.host import Host
 from pyvfio.selection import named
 from pyvfio_tools.acting import Acting, acting_options
+from pyvfio_tools.complete import complete_ccw_attribute
 from pyvfio_tools.options import device_argument
 
 if TYPE_CHECKING:
@@ -117,7 +118,15 @@ def _progress(plans: list[Plan]) -> Progress:
 @click.option("-d", "--offline", is_flag=True, help="Set them offline, unless they are in use.")
 @click.option("-f", "--forceonline", is_flag=True, help="Set DASDs online although another system reserved them.")
 @click.option("-s", "--safeoffline", is_flag=True, help="Set DASDs offline when all their I/O has ended.")
-@click.option("-a", "--attribute", "attributes", multiple=True, metavar="NAME=VALUE", help="Set an attribute.")
+@click.option(
+    "-a",
+    "--attribute",
+    "attributes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    shell_complete=complete_ccw_attribute,
+    help="Set an attribute.",
+)
 @acting_options
 def chccwdev(
     host: Host,

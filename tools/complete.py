@@ -7,6 +7,7 @@ goes wrong, nothing is offered.
 from __future__ import annotations
 
 import functools
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "complete_backend",
+    "complete_ccw_attribute",
     "complete_defined",
     "complete_device",
     "complete_directory",
@@ -115,6 +117,22 @@ def complete_driver(host: Host, ctx: click.Context, incomplete: str) -> Iterator
         for name in host.sysfs.names(f"/sys/bus/{one}/drivers"):
             seen.setdefault(name, one)
     return iter(sorted(seen.items()))
+
+
+@_of_host
+def complete_ccw_attribute(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
+    """``NAME=`` of what can be written to channel devices, looking at one device of each driver."""
+    seen: dict[str | None, str] = {}
+    for name in host.sysfs.names("/sys/bus/ccw/devices"):
+        path = f"/sys/bus/ccw/devices/{name}"
+        seen.setdefault(host.sysfs.link_name(f"{path}/driver"), path)
+    found: dict[str, str] = {}
+    for driver, path in seen.items():
+        for name in host.sysfs.names(path):
+            mode = host.backend.lstat(f"{path}/{name}").st_mode
+            if stat.S_ISREG(mode) and mode & stat.S_IWUSR and name != "uevent":
+                found.setdefault(f"{name}=", driver or "")
+    return iter(sorted(found.items()))
 
 
 @_of_host

@@ -151,6 +151,11 @@ def test_every_parameter_is_completed() -> None:
     assert missing == []
 
 
+def test_attributes_of_channel_devices(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ask("zsh", f"pyvfio chccwdev {Z15} -a er", capsys, monkeypatch)
+    assert found == [["plain", "erplog=", "dasd-eckd"]]
+
+
 def test_probes_of_force(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert ["plain", "mounted", "_"] in ask("zsh", f"pyvfio bind {Z15} --force mo", capsys, monkeypatch)
     assert ["plain", "mounted,swap", "_"] in ask("zsh", f"pyvfio bind {Z15} --force mounted,s", capsys, monkeypatch)
