@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from pyvfio.address import DeviceNumber, MdevUuid, PciAddress, SubchannelId, parse_address
 from pyvfio.binding.findings import Finding
-from pyvfio.binding.inspection import plan_for
+from pyvfio.binding.inspection import in_use, plan_for
 from pyvfio.binding.plan import Plan
-from pyvfio.binding.probes import look
 from pyvfio.binding.running import run
 from pyvfio.binding.step import Progress, Step
 from pyvfio.binding.steps import (
@@ -188,8 +187,9 @@ def plan_ccw_give_back(host: Host, device_number: str | DeviceNumber, *, online_
     if plan.empty:
         return plan
     # That there are mediated devices is no reason against removing them; that somebody has them open is one.
-    open_ones = [finding for mdev in subchannel.mdevs for finding in look(mdev, probes=_OPEN).findings]
-    return replace(plan, findings=(*(each for each in plan.findings if each.probe != "mdev"), *open_ones))
+    open_ones = [finding for mdev in subchannel.mdevs for finding in in_use(mdev, _OPEN)]
+    others = [each for each in plan.findings if each.probe != "mdev" or not all(seen.path for seen in each.evidence)]
+    return replace(plan, findings=(*others, *open_ones))
 
 
 def ccw_take(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pyvfio.binding.facts import facts
 from pyvfio.binding.findings import Evidence, Finding
@@ -35,11 +35,14 @@ def plan_for(
     return Plan(title, (device.name,), tuple(steps), tuple(notes), findings, _facts(device), device.sysfs)
 
 
-def in_use(device: SysfsDevice) -> tuple[Finding, ...]:
-    """What speaks against taking a device from its driver now; what could not be seen is a finding, too."""
+def in_use(device: SysfsDevice, probes: Collection[str] | None = None) -> tuple[Finding, ...]:
+    """What speaks against taking a device from its driver now; what could not be seen is a finding, too.
+
+    All probes are asked, or those called `probes`.
+    """
     from pyvfio.binding.probes import look  # only a plan that changes something needs them
 
-    seen = look(device)
+    seen = look(device, probes=probes)
     return (*seen.findings, *_unseen(device, seen.blind))
 
 
