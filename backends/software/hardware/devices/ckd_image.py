@@ -39,7 +39,7 @@ _OTHER_FORMATS: Final = {
 _HEADER = struct.Struct("<8sIIBBH492x")
 _HEADER_SIZE: Final = _HEADER.size
 _MOST_CYLINDERS: Final = 65520
-_CONVERT: Final = "copy it with Hercules' dasdcopy -0 -lfs into an uncompressed image"
+_CONVERT: Final = "unpack it with Hercules' cckd2ckd -lfs"
 
 
 class BadImage(PyvfioError):
