@@ -13,7 +13,7 @@ from pyvfio.devices import ChannelDevice
 from pyvfio.errors import PermissionDenied
 from pyvfio.sysfs import Sysfs
 
-__all__ = ["ForceOnline", "SafeOffline", "SetAttribute", "set_attribute", "value_of"]
+__all__ = ["ForceOnline", "SafeOffline", "SetAttribute", "same", "set_attribute", "value_of"]
 
 
 def _device(sysfs: Sysfs, name: str) -> ChannelDevice:
