@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyvfio.errors import Misuse, PyvfioError, from_oserror
+from pyvfio_tools.commands import Commands
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -106,8 +107,15 @@ _OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELP = "pyvfio --help, and pyvfio COMMAND --help"
 
 
-class _Lazy(click.Group):
+class _Lazy(Commands):
     """A group whose subcommands are imported on use."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            more = "The options of a command follow it, as in pyvfio list --machine z15-lpar."
+            raise click.UsageError(f"{error.format_message()} {more}", ctx) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)

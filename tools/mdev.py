@@ -14,6 +14,7 @@ from pyvfio.host import Host
 from pyvfio.mdev_attributes import attributes_of
 from pyvfio.persistence.definition import pairs_of
 from pyvfio_tools.acting import Acting, acting_options
+from pyvfio_tools.commands import Commands
 from pyvfio_tools.complete import complete_mdev, complete_parent
 from pyvfio_tools.mdev_defined import define, modify, print_defined, undefine
 from pyvfio_tools.mdev_table import print_active
@@ -24,7 +25,7 @@ from pyvfio_tools.persistent import root_option
 __all__ = ["mdev"]
 
 
-@click.group()
+@click.group(cls=Commands)
 def mdev() -> None:
     """Mediated devices: the types that parents offer, and the devices made from them."""
 

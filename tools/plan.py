@@ -8,6 +8,7 @@ import importlib
 import click
 
 from pyvfio_tools.acting import PLANNING
+from pyvfio_tools.commands import Commands
 
 __all__ = ["plan"]
 
@@ -19,7 +20,11 @@ VERBS = {
     "ccw-take": "pyvfio_tools.channel:take",
     "define": "pyvfio_tools.persistent:define",
     "grant": "pyvfio_tools.grant:grant",
+    "install-units": "pyvfio_tools.persistent:install_units",
+    "mdev-attributes": "pyvfio_tools.mdev:attributes",
     "mdev-create": "pyvfio_tools.mdev:create",
+    "mdev-define": "pyvfio_tools.mdev_defined:define",
+    "mdev-modify": "pyvfio_tools.mdev_defined:modify",
     "mdev-remove": "pyvfio_tools.mdev:remove",
     "release": "pyvfio_tools.bind:release",
     "sriov": "pyvfio_tools.sriov:sriov",
@@ -29,7 +34,7 @@ VERBS = {
 """Verb -> the command that does it."""
 
 
-class _Verbs(click.Group):
+class _Verbs(Commands):
     """The commands that act, imported on use, without ``--dry-run``, which goes without saying here."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -314,3 +314,50 @@ def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
     assert "0X3F3F" in text
     assert "NOT SO" not in text
     assert re.search(r"all \d+ checks verified", text)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("bnd", "Did you mean pyvfio bind, or pyvfio unbind?"),
+        ("css", "Did you mean pyvfio lscss?"),
+        ("xyzzy", "No such command 'xyzzy'.\n"),
+        ("plan ccw take 0.0.013f", "Did you mean pyvfio plan ccw-give-back, or pyvfio plan ccw-take?"),
+        ("mdev lst", "Did you mean pyvfio mdev list?"),
+        ("--machine z15-lpar list", "The options of a command follow it"),
+    ],
+)
+def test_a_mistyped_command_is_told_what_may_be_meant(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words.split()) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_help_cuts_no_sentence_short(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["mdev", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.partition("Commands:")[2].split())
+    assert "..." not in text
+    assert "List the types of all parents, or of one, with how many more can be made of each." in text
+
+
+@pytest.mark.parametrize(
+    ("words", "cause", "next_step"),
+    [
+        ("sriov 0060:00:00.0", "no sriov_totalvfs", "the firmware may have to turn SR-IOV on"),
+        ("group 99", "the groups are: 0, 1, 2", "pyvfio doctor"),
+        ("show vdz", "no interface, disk", "goes by its address alone"),
+    ],
+)
+def test_an_error_says_what_to_do_next(
+    words: str, cause: str, next_step: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words.split(), "--machine", "z15-lpar", "--json"]) in (3, 6)
+    told = json.loads(capsys.readouterr().err)
+    assert cause in told["cause"]
+    assert next_step in told["next_step"]
+
+
+def test_backends_are_named_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["list", "--backend", "nonsuch"]) == 2
+    assert "one of: kernel, software" in capsys.readouterr().err
