@@ -176,7 +176,10 @@ def open_backend(name: str, **options: Any) -> Backend:
         factory = plugins.load(_GROUP, name)
     except KeyError:
         raise Misuse(
-            "open backend", name, cause="no backend of this name is installed", next_step=f"one of: {backend_names()}"
+            "open backend",
+            name,
+            cause="no backend of this name is installed",
+            next_step=f"one of: {', '.join(backend_names())}",
         ) from None
     try:
         backend: Backend = factory(**options)

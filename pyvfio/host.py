@@ -167,6 +167,7 @@ class Host:
                 str(number),
                 path=group.path,
                 cause=f"the groups are: {', '.join(map(str, self.groups())) or 'none (no IOMMU is in use)'}",
+                next_step="pyvfio list shows which device is in which group; pyvfio doctor says why there are none",
             )
         return group
 

@@ -313,5 +313,9 @@ def _lower(sysfs: Sysfs, real: str) -> Iterator[tuple[str, str]]:
 
 def _nothing(text: str, cause: str, path: str = "") -> PyvfioError:
     return NoSuchDevice(
-        "find device", text, path=path, cause=cause, next_step="pyvfio list shows the devices of this host"
+        "find device",
+        text,
+        path=path,
+        cause=cause,
+        next_step="pyvfio list shows the devices of this host; one that a VFIO driver has goes by its address alone",
     )

@@ -67,7 +67,9 @@ def loaded(patient: Patient) -> Iterator[Remark]:
             continue
         needed = module == "vfio" or (module == "vfio_iommu_type1" and not mapping)
         what = {ABSENT: f"this kernel has none ({purpose})", AVAILABLE: f"not loaded ({purpose})"}
-        detail = what.get(state, f"not loaded; there is no list of what could be ({purpose})")
+        detail = what.get(
+            state, f"not loaded; whether this kernel has it cannot be seen: /lib/modules has no list ({purpose})"
+        )
         step = f"modprobe {module}" if state != ABSENT else f"a kernel with CONFIG_{_option(module)}"
         yield Remark(name, PROBLEM if needed else WARNING, detail, step)
 

@@ -86,6 +86,8 @@ def require_sriov(function: PciFunction) -> Sriov:
     if found is not None:
         return found
     physical = physical_function(function)
-    cause = f"it is a virtual function itself, of {physical}" if physical else "it has no SR-IOV capability here"
-    step = f"pyvfio sriov {physical}" if physical else "sriov_totalvfs is missing in its sysfs directory"
+    cause = "it has no SR-IOV capability here (its sysfs directory has no sriov_totalvfs)"
+    step = "a function with SR-IOV has it; the firmware may have to turn SR-IOV on, and a guest is seldom given it"
+    if physical:
+        cause, step = f"it is a virtual function itself, of {physical}", f"pyvfio sriov {physical}"
     raise NotAvailable("read SR-IOV", function.name, path=function.path, cause=cause, next_step=step)
