@@ -71,7 +71,7 @@ def raises() -> list[tuple[str, str]]:
         for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "NotModelled" and node.args:
-                    found.append((str(path.relative_to(ROOT)), _text(node.args[0]).removeprefix("not modelled: ")))
+                    found.append((str(path.relative_to(ROOT)), _text(node.args[0])))
     return found
 
 

@@ -273,8 +273,9 @@ class NotModelled(PyvfioError):
     exit_code = 12
 
     def __init__(self, what: str, obj: str = "") -> None:
-        text = what if what.startswith("not modelled") else f"not modelled: {what}"
-        super().__init__(text, obj, next_step="docs/not-modelled.md lists what the software machine leaves out")
+        super().__init__(
+            f"not modelled: {what}", obj, next_step="docs/not-modelled.md lists what the software machine leaves out"
+        )
 
 
 _BY_ERRNO: dict[int, type[PyvfioError]] = {

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from pyvfio.errors import NotModelled
-from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.file import File, SeekableFile
 from pyvfio_backends.software.linux.vfs import CharacterDevice, fail
 
 if TYPE_CHECKING:
@@ -132,22 +132,13 @@ class BlockNode(CharacterDevice):
         self.st_mode = stat.S_IFBLK | mode
 
 
-class _BlockFile(File):
-    __slots__ = ("_device", "exclusive", "position")
-    lasting = True
+class _BlockFile(SeekableFile):
+    __slots__ = ("_device", "exclusive")
 
     def __init__(self, device: BlockDevice, *, exclusive: bool) -> None:
+        super().__init__()
         self._device = device
         self.exclusive = exclusive
-        self.position = 0
-
-    def place(self, path: str, offset: int | None) -> tuple[str | int, int]:
-        return path, self.position if offset is None else offset
-
-    def read(self, n: int) -> bytes:
-        data = self.pread(n, self.position)
-        self.position += len(data)
-        return data
 
     def pread(self, n: int, offset: int) -> bytes:
         device = self._device
@@ -156,11 +147,6 @@ class _BlockFile(File):
                 return b""
             raise fail(errno.EIO)
         return device.content.read(offset, n)
-
-    def write(self, data: bytes) -> int:
-        taken = self.pwrite(data, self.position)
-        self.position += taken
-        return taken
 
     def pwrite(self, data: bytes, offset: int) -> int:
         device = self._device
@@ -175,10 +161,10 @@ class _BlockFile(File):
         return device.content.write(offset, data)
 
     def ioctl(self, request: int, argument: Argument) -> int:
-        raise NotModelled("not modelled: ioctl of a block device")
+        raise NotModelled("ioctl of a block device")
 
     def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
-        raise NotModelled("not modelled: mapping a block device")
+        raise NotModelled("a mapping of a block device")
 
     def fsync(self) -> None:
         """What was written is on the medium at once."""

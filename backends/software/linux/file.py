@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.uaccess import Argument
 
-__all__ = ["File", "PathFile"]
+__all__ = ["File", "PathFile", "SeekableFile"]
 
 
 def _refuse(code: int) -> OSError:
@@ -66,6 +66,32 @@ class File:
 
     def release(self) -> None:
         """The last descriptor was closed."""
+
+
+class SeekableFile(File):
+    """A file with content, which is kept: `read` and `write` do at the position what `pread` and `pwrite` do."""
+
+    __slots__ = ("position",)
+    lasting = True
+
+    def __init__(self) -> None:
+        self.position = 0
+
+    def read(self, n: int) -> bytes:
+        """See `File.read`."""
+        data = self.pread(n, self.position)
+        self.position += len(data)
+        return data
+
+    def write(self, data: bytes) -> int:
+        """See `File.write`."""
+        taken = self.pwrite(data, self.position)
+        self.position += taken
+        return taken
+
+    def place(self, path: str, offset: int | None) -> tuple[str | int, int]:
+        """See `File.place`."""
+        return path, self.position if offset is None else offset
 
 
 class PathFile(File):

@@ -69,4 +69,4 @@ def _address(kernel: Kernel, ports: Iterable[str]) -> str:
 
 
 def _store_masters(data: bytes) -> None:
-    raise NotModelled("not modelled: making bonds by bonding_masters")
+    raise NotModelled("making bonds by bonding_masters")

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.file import File, SeekableFile
 
 __all__ = [
     "Attribute",
@@ -158,7 +158,7 @@ class Attribute(Node):
         return self.page
 
     def open(self, path: str, flags: int) -> File:
-        return AttributeFile(self, path)
+        return AttributeFile(self)
 
 
 def check_mode(st_mode: int, path: str, flags: int) -> None:
@@ -171,26 +171,16 @@ def check_mode(st_mode: int, path: str, flags: int) -> None:
         raise fail(errno.EACCES, path)
 
 
-class AttributeFile(File):
+class AttributeFile(SeekableFile):
     """An open attribute.  The text is made when offset 0 is read and kept for the rest (``seq_file``)."""
 
-    __slots__ = ("_attribute", "_path", "_text", "position")
+    __slots__ = ("_attribute", "_text")
     pwrite_when_read_only = errno.ESPIPE  # seq_open() takes FMODE_PWRITE away
-    lasting = True
 
-    def __init__(self, attribute: Attribute, path: str) -> None:
+    def __init__(self, attribute: Attribute) -> None:
+        super().__init__()
         self._attribute = attribute
-        self._path = path
         self._text: bytes | None = None
-        self.position = 0
-
-    def place(self, path: str, offset: int | None) -> tuple[str | int, int]:
-        return path, self.position if offset is None else offset
-
-    def read(self, n: int) -> bytes:
-        data = self.pread(n, self.position)
-        self.position += len(data)
-        return data
 
     def pread(self, n: int, offset: int) -> bytes:
         if offset < 0:
@@ -242,29 +232,15 @@ class BinaryAttribute(Node):
         return BinaryAttributeFile(self)
 
 
-class BinaryAttributeFile(File):
+class BinaryAttributeFile(SeekableFile):
     """An open binary attribute."""
 
-    __slots__ = ("_attribute", "position")
+    __slots__ = ("_attribute",)
     pwrite_when_read_only = errno.ESPIPE  # kernfs opens these as a seq_file, too
-    lasting = True
 
     def __init__(self, attribute: BinaryAttribute) -> None:
+        super().__init__()
         self._attribute = attribute
-        self.position = 0
-
-    def place(self, path: str, offset: int | None) -> tuple[str | int, int]:
-        return path, self.position if offset is None else offset
-
-    def read(self, n: int) -> bytes:
-        data = self.pread(n, self.position)
-        self.position += len(data)
-        return data
-
-    def write(self, data: bytes) -> int:
-        taken = self.pwrite(data, self.position)
-        self.position += taken
-        return taken
 
     def pread(self, n: int, offset: int) -> bytes:
         attribute = self._attribute

@@ -42,7 +42,7 @@ class ProcFile(Attribute):
         super().__init__(show)
 
     def open(self, path: str, flags: int) -> File:
-        return _OpenProcFile(self, path)
+        return _OpenProcFile(self)
 
 
 class _OpenProcFile(AttributeFile):

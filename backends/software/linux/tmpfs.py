@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Mapping
 
 from pyvfio.errors import NotModelled
-from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.file import File, SeekableFile
 from pyvfio_backends.software.linux.nodes import DirectoryFile, Node, StaticDirectory, fail
 
 __all__ = ["RegularFile", "TemporaryDirectory"]
@@ -89,21 +89,15 @@ class RegularFile(Node):
         return _OpenFile(self, bool(flags & os.O_APPEND))
 
 
-class _OpenFile(File):
+class _OpenFile(SeekableFile):
     """An open file with its position; with O_APPEND every write, also ``pwrite``, goes to the end, as Linux does."""
 
-    __slots__ = ("_append", "_node", "position")
-    lasting = True
+    __slots__ = ("_append", "_node")
 
     def __init__(self, node: RegularFile, append: bool) -> None:
+        super().__init__()
         self._node = node
         self._append = append
-        self.position = 0
-
-    def read(self, n: int) -> bytes:
-        data = self.pread(n, self.position)
-        self.position += len(data)
-        return data
 
     def pread(self, n: int, offset: int) -> bytes:
         return bytes(self._node.data[offset : offset + n])

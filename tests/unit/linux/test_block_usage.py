@@ -71,7 +71,7 @@ def test_what_is_not_modelled_says_so(used: Used) -> None:
     fd = used.open("/dev/vdc")
     with pytest.raises(NotModelled, match="ioctl of a block device"):
         used.host.ioctl(fd, 0x1268, bytearray(4))
-    with pytest.raises(NotModelled, match="mapping a block device"):
+    with pytest.raises(NotModelled, match="a mapping of a block device"):
         used.host.mmap(fd, 1 << 12, prot=1)
 
 
