@@ -6,16 +6,14 @@ A file is written beside its name, flushed to the disk, and renamed: a crash lea
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import posixpath
 
 from pyvfio.backend import Backend
-from pyvfio.refusal import refusal
+from pyvfio.refusal import MISSING, refusal
 
 __all__ = ["HostFiles"]
 
-_MISSING = (errno.ENOENT, errno.ENOTDIR)
 _CHUNK = 1 << 16
 _BESIDE = ".pyvfio-new"
 
@@ -34,7 +32,7 @@ class HostFiles:
         try:
             return self._read(path).decode("utf-8", "surrogateescape")
         except OSError as error:
-            if error.errno in _MISSING:
+            if error.errno in MISSING:
                 return None
             raise refusal(self.backend, error, "read", path=path) from error
 
@@ -53,7 +51,7 @@ class HostFiles:
         try:
             return sorted(self.backend.listdir(path))
         except OSError as error:
-            if error.errno in _MISSING:
+            if error.errno in MISSING:
                 return []
             raise refusal(self.backend, error, "list", path=path) from error
 
@@ -116,7 +114,7 @@ class HostFiles:
         try:
             self.backend.unlink(path)
         except OSError as error:
-            if error.errno in _MISSING:
+            if error.errno in MISSING:
                 return
             raise refusal(self.backend, error, "remove", path=path) from error
         self.sync_directory(posixpath.dirname(path))

@@ -10,19 +10,19 @@ Sources: ``drivers/pci/pci-sysfs.c`` and ``drivers/s390/cio/device.c`` (``modali
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pyvfio.errors import from_oserror
+from pyvfio.refusal import MISSING, NO_VALUE
 from pyvfio.sysfs import Sysfs
 from pyvfio.sysfs_device import is_vfio_name
 from pyvfio.usage import Use, uses
 
 __all__ = ["ChannelEntry", "Entry", "FunctionEntry", "MdevEntry", "SubchannelEntry", "inventory"]
 
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.EINVAL, errno.EOPNOTSUPP)
+_GONE = (*MISSING, *NO_VALUE)
 _ENOUGH = 256
 _VFIO_CCW = "vfio_ccw"
 

@@ -9,7 +9,12 @@ from pyvfio.backend import Backend
 from pyvfio.causes import Cause, not_permitted
 from pyvfio.errors import PyvfioError, from_oserror
 
-__all__ = ["permission_of", "refusal"]
+__all__ = ["MISSING", "NO_VALUE", "permission_of", "refusal"]
+
+MISSING = (errno.ENOENT, errno.ENOTDIR)
+"""There is no such file."""
+NO_VALUE = (errno.ENODEV, errno.ENXIO, errno.EINVAL, errno.EOPNOTSUPP)
+"""Drivers answer these for an attribute whose value a device does not have, or has no more."""
 
 _PERMISSION = (errno.EACCES, errno.EPERM)
 

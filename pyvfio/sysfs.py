@@ -12,12 +12,9 @@ import threading
 
 from pyvfio.backend import Backend, Holder
 from pyvfio.errors import Misuse, Timeout
-from pyvfio.refusal import refusal
+from pyvfio.refusal import MISSING, NO_VALUE, refusal
 
 __all__ = ["Sysfs"]
-
-_MISSING = (errno.ENOENT, errno.ENOTDIR)
-_NO_VALUE = (errno.ENODEV, errno.ENXIO, errno.EINVAL, errno.EOPNOTSUPP)
 
 
 class Sysfs:
@@ -59,7 +56,7 @@ class Sysfs:
         try:
             data = self._read(path, None)
         except OSError as error:
-            if error.errno in (*_MISSING, *_NO_VALUE):
+            if error.errno in (*MISSING, *NO_VALUE):
                 return default
             raise refusal(self.backend, error, "read", path=path) from error
         return data.decode("utf-8", "replace").strip()
@@ -130,7 +127,7 @@ class Sysfs:
         try:
             self.backend.stat(path)
         except OSError as error:
-            if error.errno in _MISSING:
+            if error.errno in MISSING:
                 return False
             raise refusal(self.backend, error, "look up", path=path) from error
         return True
@@ -140,7 +137,7 @@ class Sysfs:
         try:
             return sorted(self.backend.listdir(path))
         except OSError as error:
-            if error.errno in _MISSING:
+            if error.errno in MISSING:
                 return []
             raise refusal(self.backend, error, "list", path=path) from error
 
@@ -149,7 +146,7 @@ class Sysfs:
         try:
             target = self.backend.readlink(path)
         except OSError as error:
-            if error.errno in (*_MISSING, errno.EINVAL):
+            if error.errno in (*MISSING, errno.EINVAL):
                 return None
             raise refusal(self.backend, error, "read link", path=path) from error
         return posixpath.normpath(posixpath.join(posixpath.dirname(path), target))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import stat
 from dataclasses import dataclass
 
 from pyvfio.binding.step import Step, journaled
 from pyvfio.errors import NoSuchDevice
-from pyvfio.refusal import refusal
+from pyvfio.refusal import MISSING, refusal
 from pyvfio.sysfs import Sysfs
 
 __all__ = ["SetOwner", "set_owner"]
-
-_MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
 @journaled("owner")
@@ -76,7 +73,7 @@ def _owner(sysfs: Sysfs, path: str) -> tuple[int, int, int]:
     try:
         status = sysfs.backend.stat(path)
     except OSError as error:
-        if error.errno in _MISSING:
+        if error.errno in MISSING:
             raise NoSuchDevice("look at node", path, path=path, errno=error.errno, cause="it is not there") from error
         raise refusal(sysfs.backend, error, "look at node", path=path) from error
     return status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)

@@ -6,7 +6,6 @@ A file is replaced at once and flushed to the disk (`pyvfio.files`), so a killed
 from __future__ import annotations
 
 import contextlib
-import errno
 import posixpath
 import stat
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from typing import ClassVar
 from pyvfio.binding.step import Step, journaled
 from pyvfio.errors import PyvfioError, from_oserror
 from pyvfio.files import HostFiles
+from pyvfio.refusal import MISSING
 from pyvfio.sysfs import Sysfs
 
 __all__ = ["RemoveFile", "WriteFile", "remove_file", "write_file"]
 
-_MISSING = (errno.ENOENT, errno.ENOTDIR)
 _MODE = 0o644
 
 
@@ -141,7 +140,7 @@ def _mode(sysfs: Sysfs, path: str) -> int:
     try:
         return stat.S_IMODE(sysfs.backend.stat(path).st_mode)
     except OSError as error:
-        if error.errno in _MISSING:
+        if error.errno in MISSING:
             return _MODE
         raise from_oserror(error, "look up", path=path) from error
 
