@@ -6,11 +6,10 @@ import errno
 from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.driver_core import Device
-from pyvfio_backends.software.linux.iommufd import IommufdFile
+from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.module import Module
-from pyvfio_backends.software.linux.vfio_container import ContainerFile
 from pyvfio_backends.software.linux.vfio_state import VfioCore, vfio_core
 from pyvfio_backends.software.linux.vfs import Attribute, CharacterDevice, Opener, fail
 
@@ -55,13 +54,13 @@ def boot(machine: Machine) -> None:
     core.type1 = "vfio_iommu_type1" in names
     if core.cdev:
         kernel.modules.load(Module("iommufd", parameters={"allow_unsafe_interrupts": _switch()}))
-        _misc(kernel, "iommu", _IOMMU_MINOR, "iommu", 0o660, lambda path, flags: IommufdFile(core))
+        _misc(kernel, "iommu", _IOMMU_MINOR, "iommu", 0o660, lambda path, flags: _iommufd(core))
     if "vfio" in names or core.type1:
         module = Module("vfio", version="0.3")
         kernel.modules.load(module, needs=("iommufd",))
         kernel.class_("vfio")
         kernel.class_("vfio-dev")
-        _misc(kernel, "vfio", _VFIO_MINOR, "vfio/vfio", 0o666, lambda path, flags: ContainerFile(core))
+        _misc(kernel, "vfio", _VFIO_MINOR, "vfio/vfio", 0o666, lambda path, flags: _container(core))
         if core.indexes:
             core.hold("vfio")  # devices that were registered before
     if core.type1:
@@ -71,6 +70,21 @@ def boot(machine: Machine) -> None:
             "dma_entry_limit": Attribute(lambda: f"{core.dma_entry_limit}\n", lambda data: _set_limit(core, data)),
         }
         kernel.modules.load(Module("vfio_iommu_type1", version="0.2", parameters=parameters), needs=("vfio",))
+
+
+# What opens the nodes is imported then: most runs only look at a machine.
+
+
+def _iommufd(core: VfioCore) -> File:
+    from pyvfio_backends.software.linux.iommufd import IommufdFile
+
+    return IommufdFile(core)
+
+
+def _container(core: VfioCore) -> File:
+    from pyvfio_backends.software.linux.vfio_container import ContainerFile
+
+    return ContainerFile(core)
 
 
 def _set_limit(core: VfioCore, data: bytes) -> None:

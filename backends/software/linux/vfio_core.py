@@ -15,9 +15,7 @@ from pyvfio.abi.layout import offset_of
 from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.file import File
-from pyvfio_backends.software.linux.iommufd_access import Access
 from pyvfio_backends.software.linux.kernel import Kernel
-from pyvfio_backends.software.linux.type1_pages import Type1Pages
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfio_boot import boot
 from pyvfio_backends.software.linux.vfio_file import DeviceFile
@@ -26,7 +24,9 @@ from pyvfio_backends.software.linux.vfio_state import VfioCore, lowest_free, vfi
 from pyvfio_backends.software.linux.vfs import CharacterDevice, fail
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.iommufd_access import Access
     from pyvfio_backends.software.linux.iommufd_device import Binding
+    from pyvfio_backends.software.linux.type1_pages import Type1Pages
 
 __all__ = ["FEATURE_DATA", "VfioCore", "VfioDevice", "boot", "check_feature", "vfio_core"]
 
@@ -143,8 +143,11 @@ class VfioDevice:
             if self.group.container.driver is None:
                 raise fail(errno.ENOTTY)
             return self.group.container.driver.pages
-        if isinstance(self.iommufd, Access):
-            return self.iommufd
+        if self.iommufd is not None:
+            from pyvfio_backends.software.linux.iommufd_access import Access
+
+            if isinstance(self.iommufd, Access):
+                return self.iommufd
         raise fail(errno.EINVAL)
 
     def dma_read(self, iova: int, count: int) -> bytes:

@@ -13,12 +13,12 @@ from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.iommu_group import IommuGroup
 from pyvfio_backends.software.linux.uaccess import Argument
-from pyvfio_backends.software.linux.vfio_container import ContainerFile
 from pyvfio_backends.software.linux.vfio_file import DeviceFile
 from pyvfio_backends.software.linux.vfs import CharacterDevice, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.iommufd import IommufdContext
+    from pyvfio_backends.software.linux.vfio_container import ContainerFile
     from pyvfio_backends.software.linux.vfio_core import VfioCore, VfioDevice
 
 __all__ = ["GROUP_MAJOR", "GroupFile", "VfioGroup"]
@@ -223,6 +223,8 @@ class GroupFile(File):
 
     def _set_container(self, argument: Argument) -> int:
         group = self.group
+        from pyvfio_backends.software.linux.vfio_container import ContainerFile
+
         (fd,) = _FD.unpack(argument.read(0, _FD.size))
         file = group.core.file_of(fd)
         if group.has_iommu:

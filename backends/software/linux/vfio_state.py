@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from pyvfio.process.descriptor import identity
 from pyvfio_backends.software.linux.dma_domain import LockedMemory
 from pyvfio_backends.software.linux.file import File
-from pyvfio_backends.software.linux.iommufd import IommufdContext, IommufdFile
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
+    from pyvfio_backends.software.linux.iommufd import IommufdContext
     from pyvfio_backends.software.linux.vfio_group import VfioGroup
 
 __all__ = ["VfioCore", "lowest_free", "vfio_core"]
@@ -52,6 +52,8 @@ class VfioCore:
 
     def iommufd_of(self, fd: int) -> IommufdContext:
         """The iommufd behind a number.  Raise OSError EBADF, or EBADFD for another file."""
+        from pyvfio_backends.software.linux.iommufd import IommufdFile
+
         file = self.file_of(fd)
         if not isinstance(file, IommufdFile):
             raise fail(errno.EBADFD)
