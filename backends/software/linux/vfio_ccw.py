@@ -25,11 +25,11 @@ from pyvfio_backends.software.linux.mdev import (
 )
 from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
-from pyvfio_backends.software.linux.vfio_ccw_device import VfioCcwDevice
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
+    from pyvfio_backends.software.linux.vfio_ccw_device import VfioCcwDevice
 
 __all__ = ["VfioCcwDriver", "VfioCcwMdevDriver", "load"]
 
@@ -46,6 +46,8 @@ class VfioCcwMdevDriver(MdevDriver):
 
     def probe(self, device: Device) -> None:
         """See `Driver.probe`."""
+        from pyvfio_backends.software.linux.vfio_ccw_device import VfioCcwDevice  # most machines never have one
+
         if not isinstance(device, MdevDevice) or not isinstance(device.parent, SubchannelDevice):
             raise fail(errno.ENODEV)
         vfio = VfioCcwDevice(device, device.parent)

@@ -13,12 +13,11 @@ from pyvfio_backends.software.linux.kstrtox import kstrtobool
 from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId
-from pyvfio_backends.software.linux.vfio_pci import VfioPciDevice
-from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
 from pyvfio_backends.software.linux.vfs import Attribute, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci import PciBus
+    from pyvfio_backends.software.linux.vfio_pci import VfioPciDevice
     from pyvfio_backends.software.machine import Machine
 
 __all__ = ["VfioPciDriver", "boot"]
@@ -77,6 +76,9 @@ class VfioPciDriver(PciDriver):
         self._take(device, quiet=False)
 
     def _take(self, device: Device, *, quiet: bool) -> None:
+        from pyvfio_backends.software.linux.vfio_pci import VfioPciDevice  # most machines never have one
+        from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
+
         if not isinstance(device, PciDevice):
             raise fail(errno.ENODEV)
         VirtualConfig.check(device)
