@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
-from pyvfio.binding import facts
+from pyvfio.binding import Finding, facts
+from pyvfio.binding.inspection import in_use
+from pyvfio.binding.probes import Surroundings
+from pyvfio.binding.probes.subject import Subject
 from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel
 from pyvfio.errors import MalformedAnswer
 from pyvfio.host import Host
+from pyvfio.pci.classes import class_name
 from pyvfio.sysfs_device import SysfsDevice
 from pyvfio_tools.options import bus_option, device_argument, host_options
 from pyvfio_tools.output import print_json, print_pairs
@@ -27,6 +33,18 @@ def _capabilities(device: PciFunction) -> list[str] | None:
         return None
 
 
+def _numa_node(device: SysfsDevice) -> int | None:
+    """None where it is near all memory alike (``-1``), or unknown."""
+    node = device.read_number("numa_node")
+    return None if node is None or node < 0 else node
+
+
+def _names(device: SysfsDevice) -> list[str]:
+    """What the interfaces, controllers and disks of a device are called."""
+    below = Subject(device, Surroundings(device.sysfs)).of("net", "nvme", "block")
+    return [one.name for one in below if one.value("DEVTYPE") != "partition"]
+
+
 def _specific(device: SysfsDevice) -> list[tuple[str, object]]:
     if isinstance(device, PciFunction):
         return [
@@ -34,6 +52,8 @@ def _specific(device: SysfsDevice) -> list[tuple[str, object]]:
             ("device id", _hex(device.device_id)),
             ("subsystem", f"{device.subsystem_vendor:04x}:{device.subsystem_device:04x}"),
             ("class", _hex(device.class_code, 6)),
+            ("class name", class_name(device.class_code)),
+            ("numa node", _numa_node(device)),
             ("uid", _hex(device.uid)),
             ("fid", _hex(device.fid, 8)),
             ("function handle", _hex(device.fh, 8)),
@@ -67,7 +87,9 @@ def _specific(device: SysfsDevice) -> list[tuple[str, object]]:
 @bus_option
 @host_options
 def show(host: Host, as_json: bool, device: str, bus: str | None) -> None:
-    """Show all facts of one device: what it is, who drives it, its group, and who blocks it.
+    """Show all facts of one device: what it is, who drives it, what uses it, its group, and who blocks it.
+
+    Nothing is changed; disks are looked into for what is on them, as a bind does before it begins.
 
     \b
     Examples:
@@ -84,21 +106,34 @@ def show(host: Host, as_json: bool, device: str, bus: str | None) -> None:
         ("path", found.path),
         ("driver", known.driver),
         ("override", known.override),
+        ("names", _names(found)),
         *_specific(found),
         ("iommu group", group),
         ("vfio node", known.vfio_node),
     ]
     members = [{"address": m.name, "driver": m.driver, "blocks": m.blocks, "reason": m.reason} for m in known.members]
     holders = [str(holder) for holder in known.holders]
+    findings = in_use(found)
     if as_json:
         document: dict[str, object] = {name.replace(" ", "_"): _plain(value) for name, value in pairs}
-        print_json({**document, "group_members": members, "held_by": holders})
+        print_json(
+            {**document, "group_members": members, "held_by": holders, "in_use": [f.as_dict() for f in findings]}
+        )
         return
     if members:
         lines = [f"{m['address']} driver {m['driver'] or 'none'}: {m['reason']}" for m in members]
         pairs.append(("group members", "\n".join(lines)))
     pairs.append(("held by", "\n".join(holders)))
+    pairs.append(("in use", "\n".join(_evidence(findings)) or "nothing was found that uses it"))
     print_pairs((name, _words(name, value)) for name, value in pairs)
+
+
+def _evidence(findings: Sequence[Finding]) -> list[str]:
+    """A line for each finding, and one for each thing that was seen."""
+    lines = []
+    for finding in findings:
+        lines += [f"{finding.summary} ({finding.probe})", *(f"  {seen}" for seen in finding.evidence)]
+    return lines
 
 
 def _plain(value: object) -> object:

@@ -215,6 +215,22 @@ def test_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"^device number +0\.0\.013f$", output(capsys, "show", "0.0.0000", "--bus", "css"), re.MULTILINE)
 
 
+def test_show_says_what_uses_the_device(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYVFIO_MACHINE", "s390x-server")
+    assert run(["show", "vda"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^names +vda$", text, re.MULTILINE)
+    assert re.search(r"^class name +SCSI controller$", text, re.MULTILINE)
+    assert re.search(r"^in use +the system starts from it.* \(boot\)$", text, re.MULTILINE)
+    assert "vda1 is mounted on /boot (ext4) [/dev/vda1]" in text
+    assert run(["show", "0.0.0200", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["names"] == ["dasda"]
+    assert {finding["probe"] for finding in facts["in_use"]} == {"mounted", "online", "signature"}
+    assert run(["show", "vde"]) == 0
+    assert re.search(r"^in use +nothing was found", capsys.readouterr().out, re.MULTILINE)
+
+
 def test_lscss_is_the_listing_that_people_know(capsys: pytest.CaptureFixture[str]) -> None:
     lines = output(capsys, "lscss").splitlines()
     assert lines[0].split() == ["Device", "Subchan.", "DevType", "CU", "Type", "Use", "PIM", "PAM", "POM", "CHPIDs"]
