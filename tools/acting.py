@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from pyvfio.binding import Event, Plan, Progress, run
+from pyvfio.binding import Event, Phase, Plan, Progress, run
 from pyvfio.binding.journal import DIRECTORY
 from pyvfio.binding.patience import Patience
 from pyvfio.binding.running import DEADLINE
@@ -24,28 +24,41 @@ from pyvfio_tools.options import host_options
 from pyvfio_tools.output import print_json
 from pyvfio_tools.progress import show_plan, watcher
 
-__all__ = ["PLANNING", "Acting", "acting_options", "journal_directory"]
+__all__ = ["PLANNING", "Acting", "acting_options", "force_option", "journal_directory"]
 
 PLANNING = "pyvfio.planning"
 """Set in the meta data of click's context by ``pyvfio plan``: nothing is done."""
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def journal_directory() -> str:
-    """Where journals are kept."""
-    return os.environ.get("PYVFIO_JOURNAL") or DIRECTORY
+    """Where journals are kept.  Raise `click.UsageError` for a directory that is not named from the root."""
+    directory = os.environ.get("PYVFIO_JOURNAL") or DIRECTORY
+    if not directory.startswith("/"):
+        raise click.UsageError(f"PYVFIO_JOURNAL={directory!r} is not an absolute path")
+    return directory
 
 
 @contextlib.contextmanager
-def _terminated() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, so that a rollback follows."""
+def _terminated(rolling_back: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, so that a rollback follows; it is not interrupted itself.
+
+    A rollback waits for the kernel no longer than its deadlines, and half of it would be worse than either end.
+    """
+    stopped = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        nonlocal stopped
+        if not stopped and not rolling_back():
+            stopped = True
+            raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
     try:
         yield
     finally:
@@ -64,6 +77,7 @@ class Acting:
     deadline: float
     wait: float | None
     begun: bool = False
+    failed: bool = False
 
     def carry_out(self, plan: Plan, *, journaled: bool = True, **more: object) -> bool:
         """Show `plan` and do it; with ``--json`` print it as one document, with `more` keys.
@@ -98,14 +112,16 @@ class Acting:
         """
         if self.dry_run:
             return
+        self.failed = False
         watch = watcher(self.as_json or quiet or progress is not None, self.begin)
 
         def tell(event: Event) -> None:
+            self.failed = self.failed or event.phase is Phase.FAILED
             watch(event)
             if progress is not None:
                 progress(event)
 
-        with _terminated():
+        with _terminated(lambda: self.failed):
             run(
                 plan,
                 tell,
@@ -141,14 +157,15 @@ def _complete_probes(ctx: click.Context, param: click.Parameter, incomplete: str
     return [before + comma + name for name in PROBES if name.startswith(last)]
 
 
-def acting_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a host and of acting; the function gets `host` and `acting`.
+def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if not 0 < value <= threading.TIMEOUT_MAX:
+        raise click.BadParameter(f"{value:g} is no number of seconds that can be waited; --wait waits for ever")
+    return value
 
-    An error that comes before the first step says that nothing was changed.
-    """
 
-    @click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
-    @click.option(
+def force_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--force=PROBE[,PROBE]``: `force`, the names of probes."""
+    return click.option(
         "--force",
         metavar="PROBE[,PROBE]",
         is_flag=False,
@@ -157,13 +174,24 @@ def acting_options(function: Callable[..., Any]) -> Callable[..., Any]:
         callback=_probes,
         shell_complete=_complete_probes,
         help="Act although these in-use probes found something.",
-    )
+    )(function)
+
+
+def acting_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a host and of acting; the function gets `host` and `acting`.
+
+    An error that comes before the first step says that nothing was changed.
+    """
+
+    @click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
+    @force_option
     @click.option(
         "--deadline",
         type=click.FloatRange(min=0, min_open=True),
         default=DEADLINE,
         show_default=True,
         metavar="SECONDS",
+        callback=_finite,
         help="How long the kernel may take for one write; then those who hold the device are named.",
     )
     @click.option(

@@ -179,11 +179,9 @@ def run(arguments: list[str]) -> int:
         result: Any = cli.main(args=arguments, prog_name="pyvfio", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.Abort:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        notes = getattr(stop.__cause__ or stop.__context__ or stop, "__notes__", [])
+        print("\n  ".join(["interrupted", *notes]), file=sys.stderr)
         return 130
     except click.ClickException as error:
         if "--json" not in arguments:

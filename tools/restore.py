@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from pyvfio.binding import Record, records, restore
-from pyvfio.errors import NoSuchDevice
+from pyvfio.errors import DeviceBusy, NoSuchDevice, PyvfioError
 from pyvfio.files import HostFiles
 from pyvfio.host import Host
-from pyvfio_tools.acting import journal_directory
+from pyvfio_tools.acting import force_option, journal_directory
 from pyvfio_tools.complete import complete_journal
 from pyvfio_tools.options import host_options
 from pyvfio_tools.output import print_json
@@ -44,14 +44,22 @@ def _show(host: Host, record: Record) -> None:
 @click.option("--list", "only_list", is_flag=True, help="Show what there is to undo, and change nothing.")
 @click.option("--dry-run", is_flag=True, help="The same as --list.")
 @click.option("--forget", is_flag=True, help="Remove the journals without undoing anything: the state is as wanted.")
+@force_option
 @host_options
 def restore_(
-    host: Host, as_json: bool, journals: tuple[str, ...], only_list: bool, dry_run: bool, forget: bool
+    host: Host,
+    as_json: bool,
+    journals: tuple[str, ...],
+    only_list: bool,
+    dry_run: bool,
+    forget: bool,
+    force: tuple[str, ...],
 ) -> None:
     """Undo what killed runs left, as their journals say: all of them, or the JOURNAL files that are named.
 
     Every command that changes a host writes a journal before its first step. A run that is killed leaves it behind;
-    this puts drivers, overrides, online states and mediated devices back where they were.
+    this puts drivers, overrides, online states and mediated devices back where they were. A device that somebody began
+    to use since is refused, with the evidence.
 
     \b
     Examples:
@@ -75,15 +83,37 @@ def restore_(
     acts = not (only_list or dry_run)
     if not as_json and not found:
         click.echo("there is nothing to undo")
+    failures: list[PyvfioError] = []
     for record, document in zip(found, documents, strict=True):
         if not as_json:
             _show(host, record)
-        if acts and forget:
-            HostFiles(host.backend).remove(record.path)
-        elif acts:
-            restore(host.sysfs, record, watcher(as_json))
-        document["done"] = acts
+        document["done"] = False
+        try:
+            if acts:
+                _end(host, record, forget=forget, force=force, quiet=as_json)
+                document["done"] = True
+        except PyvfioError as error:  # the others are undone all the same
+            failures.append(error)
+            if not as_json and error is not failures[0]:
+                click.echo(f"pyvfio: {error}", err=True)
+            continue
         if acts and not as_json:
             click.echo(click.style("forgotten" if forget else "restored", fg="green") + f": {record.title}")
-    if as_json:
+    if as_json and not failures:
         print_json(documents)
+    if failures:
+        raise failures[0]
+
+
+def _end(host: Host, record: Record, *, forget: bool, force: tuple[str, ...], quiet: bool) -> None:
+    if not forget:
+        restore(host.sysfs, record, watcher(quiet), force=force)
+        return
+    if record.alive(host.sysfs):
+        raise DeviceBusy(
+            "forget",
+            record.path,
+            cause=f"pyvfio (pid {record.pid}) is at work on it: {record.title}",
+            next_step="wait for its end",
+        )
+    HostFiles(host.backend).remove(record.path)

@@ -5,7 +5,8 @@ from pyvfio.binding.facts import BindingFacts, facts
 from pyvfio.binding.findings import Evidence, Finding
 from pyvfio.binding.journal import Record, records
 from pyvfio.binding.plan import Plan
-from pyvfio.binding.running import restore, run, undo
+from pyvfio.binding.restoring import restore
+from pyvfio.binding.running import run, undo
 from pyvfio.binding.step import Event, Phase, Progress, Step, step_from_dict
 from pyvfio.binding.verbs import bind, plan_bind, plan_release, plan_unbind, release, unbind
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 
 from pyvfio.binding.facts import facts
 from pyvfio.binding.findings import Evidence, Finding
-from pyvfio.binding.plan import Plan
+from pyvfio.binding.plan import Look, Plan
 from pyvfio.binding.step import Step
 from pyvfio.sysfs_device import SysfsDevice
 
@@ -31,8 +32,10 @@ def plan_for(
     """A plan for `device`: its facts, and with `probes` what speaks against taking it from its driver now."""
     if not steps:
         return Plan(title, (device.name,), notes=tuple(notes), facts=_facts(device), sysfs=device.sysfs)
+    made = time.monotonic()
     findings = in_use(device) if probes else ()
-    return Plan(title, (device.name,), tuple(steps), tuple(notes), findings, _facts(device), device.sysfs)
+    looked = (Look(device, frozenset(one.probe for one in findings)),) if probes else ()
+    return Plan(title, (device.name,), tuple(steps), tuple(notes), findings, _facts(device), device.sysfs, looked, made)
 
 
 def in_use(device: SysfsDevice, probes: Collection[str] | None = None) -> tuple[Finding, ...]:

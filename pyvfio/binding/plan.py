@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -9,8 +10,18 @@ from pyvfio.binding.findings import Finding
 from pyvfio.binding.step import Step
 from pyvfio.errors import DeviceInUse
 from pyvfio.sysfs import Sysfs
+from pyvfio.sysfs_device import SysfsDevice
 
-__all__ = ["Plan"]
+__all__ = ["Look", "Plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """That `device` was looked at, and which `probes` found something then, or could not see."""
+
+    device: SysfsDevice
+    probes: frozenset[str]
+
 
 _NAMED = 3
 """Of so many devices or parts the names stand in a line; of more, the first ones and how many follow."""
@@ -27,7 +38,8 @@ class Plan:
     """What will be done to `objects` (addresses): a `title`, and the `steps` in order.
 
     `facts` are (``DEVICE: what``, value) pairs of the present state, `findings` what the in-use probes saw, `notes`
-    what people should read first.  `sysfs` is the host.  A plan is a value: nothing is changed before
+    what people should read first.  `sysfs` is the host; `looked` is what the probes saw when it was `made` (monotonic
+    seconds), so that an old plan can be looked at again.  A plan is a value: nothing is changed before
     `pyvfio.binding.run`.
     """
 
@@ -38,6 +50,8 @@ class Plan:
     findings: tuple[Finding, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     sysfs: Sysfs | None = field(default=None, compare=False, repr=False)
+    looked: tuple[Look, ...] = field(default=(), compare=False, repr=False)
+    made: float = field(default_factory=time.monotonic, compare=False, repr=False)
 
     @property
     def obj(self) -> str:
@@ -62,6 +76,8 @@ class Plan:
             tuple(dict.fromkeys(finding for plan in plans for finding in plan.findings)),
             tuple(fact for plan in plans for fact in plan.facts),
             next((plan.sysfs for plan in plans if plan.sysfs is not None), None),
+            tuple(one for plan in plans for one in plan.looked),
+            min((plan.made for plan in plans), default=time.monotonic()),
         )
 
     def refuse(self, force: Iterable[str] = ()) -> None:

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable
 
-from pyvfio.binding.journal import DIRECTORY, Journal, Record, boot_id, records
+from pyvfio.binding.inspection import in_use
+from pyvfio.binding.journal import DIRECTORY, Journal, Record, records
 from pyvfio.binding.patience import Patience, Pending
 from pyvfio.binding.plan import Plan
 from pyvfio.binding.step import Event, Phase, Progress, Step
-from pyvfio.errors import UNTOUCHED, DeviceBusy, Misuse, PyvfioError, RollbackFailed, StepFailed, StillWaiting, Timeout
-from pyvfio.files import HostFiles
+from pyvfio.devices import device_named
+from pyvfio.errors import (
+    UNTOUCHED,
+    DeviceBusy,
+    DeviceInUse,
+    Misuse,
+    PyvfioError,
+    RollbackFailed,
+    StepFailed,
+    StillWaiting,
+    Timeout,
+)
 from pyvfio.sysfs import Sysfs
 
-__all__ = ["DEADLINE", "restore", "run", "undo"]
+__all__ = ["DEADLINE", "run", "undo"]
 
 DEADLINE = 15.0
 """Seconds that one call may take before its holders are named."""
 
 _BEFORE = "it is as it was before"
+_FRESH = 1.0
+"""Seconds for which what the probes saw is taken for what is."""
 _SHORT = 2.0
 """Seconds that an inverse may take while the kernel waits in a step."""
 
@@ -41,6 +55,7 @@ class _Run:
         self.sysfs = Sysfs(self.patience)
         self.journal = None if journal is None else Journal(self.sysfs, journal)
         self.index = 0
+        self.begun = 0
         self.holders: list[str] = []
         self.waits = ""
 
@@ -65,6 +80,8 @@ class _Run:
         """Do all steps.  Raise what the first one that fails raises; `index` is its number."""
         for index, step in enumerate(self.plan.steps):
             self.index = index
+            self._unchanged(step)
+            self.begun = index + 1
             # Now, because the kernel takes the nodes away while it waits for their holders.
             self.holders = [f"{node} is open in {holder}" for node in step.nodes for holder in self.sysfs.holders(node)]
             self.note(start=index)
@@ -81,6 +98,18 @@ class _Run:
                 )
             self.note(done=index)
             self.event(Phase.DONE, index)
+
+    def _unchanged(self, step: Step) -> None:
+        """Raise `StepFailed` when what the step will change is not what its inverse would restore."""
+        changed = step.changed(self.sysfs)
+        if changed:
+            raise StepFailed(
+                step.text,
+                self.plan.obj,
+                path=step.paths[0] if step.paths else "",
+                cause=f"it changed since the plan was made: {changed}",
+                next_step="look what else works on it, and make a new plan: run the command again",
+            )
 
     def back(self, steps: Iterable[int]) -> list[tuple[Step, PyvfioError]]:
         """Undo the steps of these numbers, each tried; those that could not be undone with the reason."""
@@ -106,6 +135,8 @@ class _Run:
         return [call for call in calls if not directory or not call.path.startswith(directory)]
 
     def close(self) -> None:
+        if self.journal is not None:
+            self.journal.leave()
         self.patience.close()
 
 
@@ -137,6 +168,7 @@ def run(
     work = _Run(plan, progress or _quiet, journal, deadline, wait, plan.sysfs)
     try:
         _begin(work)
+        _look_again(work, force)
         try:
             work.forward()
             if work.journal is not None:
@@ -150,10 +182,11 @@ def run(
                 error.host = _BEFORE
                 raise
             raise _failure(plan, step, error) from error
-        except BaseException:
+        except BaseException as error:
             work.tell = _guarded(work.tell)
             work.event(Phase.FAILED, work.index, "interrupted")
             _roll_back(work, None)
+            error.add_note(f"host: {_BEFORE}")
             raise
     finally:
         work.close()
@@ -173,18 +206,61 @@ def _begin(work: _Run) -> None:
     if work.journal is None:
         return
     try:
-        for record in records(work.sysfs, work.journal.directory):
-            shared = sorted(set(record.objects) & set(work.plan.objects))
-            if shared:
-                raise _occupied(work, record, shared)
+        _alone(work)
         work.journal.begin(work.plan.title, work.plan.objects, work.plan.steps)
+        try:
+            _alone(work)  # of two that began at the same moment, each sees the other's journal now
+        except BaseException:
+            work.journal.withdraw()
+            raise
     except PyvfioError as error:
         error.host = UNTOUCHED
         raise
 
 
+def _alone(work: _Run) -> None:
+    """Raise `DeviceBusy` when another run has a journal about one of the objects."""
+    for record in records(work.sysfs, work.journal.directory) if work.journal is not None else ():
+        shared = sorted(set(record.objects) & set(work.plan.objects))
+        if shared and work.journal is not None and record.path != work.journal.path:
+            raise _occupied(work, record, shared)
+
+
+def _look_again(work: _Run, force: Iterable[str]) -> None:
+    """Ask the probes again when the plan is not of this moment.  Raise `DeviceInUse`; nothing was changed."""
+    if time.monotonic() - work.plan.made < _FRESH:
+        return
+    try:
+        overridden = set(force)
+        for one in work.plan.looked:
+            device = device_named(work.sysfs, one.device.bus, one.device.name)
+            new = [found for found in in_use(device) if found.probe not in one.probes and found.probe not in overridden]
+            if new:
+                raise DeviceInUse(
+                    work.plan.title,
+                    device.name,
+                    new,
+                    cause="since the plan was made: " + "\n         ".join("\n".join(map(str, new)).splitlines()),
+                    next_step="end that use, and make a new plan: run the command again",
+                )
+    except BaseException as error:
+        if isinstance(error, PyvfioError):
+            error.host = UNTOUCHED
+        if work.journal is not None:
+            work.journal.withdraw()
+        raise
+
+
 def _occupied(work: _Run, record: Record, shared: list[str]) -> DeviceBusy:
     alive = record.alive(work.sysfs)
+    if record.damaged:
+        return DeviceBusy(
+            work.plan.title,
+            ", ".join(shared),
+            path=record.path,
+            cause=f"a journal about it cannot be read: {record.damaged}",
+            next_step=f"see that the device is as it should be; then pyvfio restore --forget {record.path}",
+        )
     what = f"pyvfio (pid {record.pid}) " + ("is at work on it" if alive else "was killed or gave up at work on it")
     return DeviceBusy(
         work.plan.title,
@@ -201,7 +277,7 @@ def undo(plan: Plan, progress: Progress | None = None, *, deadline: float = DEAD
         raise Misuse("undo plan", plan.obj, cause="the plan names no host (Plan.sysfs)")
     work = _Run(plan, progress or _quiet, None, deadline, 0.0, plan.sysfs)
     try:
-        work.index = len(plan.steps) - 1
+        work.index, work.begun = len(plan.steps) - 1, len(plan.steps)
         _roll_back(work, None)
     finally:
         work.close()
@@ -225,11 +301,14 @@ def _failure(plan: Plan, step: Step, error: PyvfioError) -> StepFailed:
 def _roll_back(work: _Run, reason: PyvfioError | None) -> None:
     """Undo step `work.index` and those before it.  Raise `RollbackFailed` or `StillWaiting` if that is not all."""
     plan, last = work.plan, work.index
+    with contextlib.suppress(PyvfioError):
+        work.note(undoing=True)  # a line that said "done" and could not be flushed does not count any more
+    work.patience.wait = 0.0  # whoever waited for a program to let go does so in `restore`
     work.index = len(plan.steps)  # nobody is named for the calls of the rollback
     if work.outstanding():
         # The inverses may wait behind that write, for the device's lock: nobody is made to wait long for each.
         work.patience.deadline = min(work.deadline, _SHORT)
-    failed = work.back(range(last, -1, -1))
+    failed = work.back(range(work.begun - 1, -1, -1))
     outstanding = work.outstanding()
     if outstanding and all(isinstance(error, Timeout) for _, error in failed):
         raise _still_waiting(work, plan.steps[last], outstanding, [step for step, _ in failed]) from reason
@@ -271,34 +350,3 @@ def _left(plan: Plan, failed: list[tuple[Step, PyvfioError]], work: _Run) -> Rol
     )
     error.host = "it is between the old state and the new one"
     return error
-
-
-def restore(
-    sysfs: Sysfs,
-    record: Record,
-    progress: Progress | None = None,
-    *,
-    deadline: float = DEADLINE,
-) -> Plan:
-    """Undo what a killed run left, as its journal says, and remove the journal.  The plan of what was undone is
-    returned.
-
-    After another boot only what survives one is undone.  Raise `DeviceBusy` while the run is at work, `Misuse` for a
-    damaged journal, `RollbackFailed` (the journal is kept).
-    """
-    if record.damaged:
-        raise Misuse("restore", record.path, cause=record.damaged, next_step="remove the file when you know its state")
-    if record.alive(sysfs):
-        raise DeviceBusy(
-            "restore",
-            record.title,
-            path=record.path,
-            cause=f"pyvfio (pid {record.pid}) is at work on it" + (f": {record.waits}" if record.waits else ""),
-            next_step="wait for its end",
-        )
-    rebooted = record.boot != boot_id(sysfs)
-    steps = tuple(step for step in reversed(record.left()) if step.survives_boot or not rebooted)
-    plan = Plan(f"undo {record.title}", record.objects, steps, sysfs=sysfs)
-    undo(plan, progress, deadline=deadline)
-    HostFiles(sysfs.backend).remove(record.path)
-    return plan

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pyvfio.errors import MalformedAnswer
 from pyvfio.sysfs import Sysfs
+from pyvfio.sysfs_device import SysfsDevice
 
 __all__ = ["Event", "Phase", "Progress", "Step", "journaled", "step_from_dict"]
 
@@ -65,6 +66,14 @@ class Step(ABC):
         """The nodes whose holders the kernel may wait for while it makes the change."""
         return ()
 
+    def changed(self, sysfs: Sysfs) -> str:
+        """What is not as it was when the plan was made, so that the inverse would not restore it; else empty."""
+        return ""
+
+    def takes_back(self, sysfs: Sysfs) -> list[SysfsDevice]:
+        """The devices that `undo` would take now from whoever uses them."""
+        return []
+
     @abstractmethod
     def do(self, sysfs: Sysfs) -> None:
         """Make the change."""
@@ -101,12 +110,27 @@ def step_from_dict(data: Mapping[str, Any]) -> Step:
     """The step of a journal.  Raise `MalformedAnswer` when it is none."""
     for module in STEP_MODULES:
         importlib.import_module(module)
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-    kind = str(fields.pop("step", ""))
     try:
-        return _KINDS[kind](**fields)
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        kind = str(fields.pop("step", ""))
+    except AttributeError as error:
+        raise MalformedAnswer("read journal", str(data)[:80], "not a step") from error
+    try:
+        step = _KINDS[kind](**fields)
+        for field in dataclasses.fields(step):  # type: ignore[arg-type]
+            if not _fits(getattr(step, field.name), str(field.type)):
+                raise TypeError(f"{field.name} is {getattr(step, field.name)!r}")
+        return step
     except (KeyError, TypeError) as error:
         raise MalformedAnswer("read journal", kind, f"not a step of this version: {error}") from error
+
+
+def _fits(value: object, annotation: str) -> bool:
+    """Whether a value read from a journal is of the type of a step's field, as in ``str | None``."""
+    if isinstance(value, tuple):
+        return "tuple" in annotation and all(isinstance(part, str) for part in value)
+    name = "None" if value is None else type(value).__name__
+    return name in annotation.replace("tuple[str, ...]", "").split(" | ")
 
 
 class Phase(Enum):

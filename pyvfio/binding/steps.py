@@ -131,6 +131,11 @@ class SetOverride(Step):
         now = device_named(sysfs, self.bus, self.name).override
         return "" if now == self.value else f"driver_override is {now or 'none'}, not {self.value or 'none'}"
 
+    def changed(self, sysfs: Sysfs) -> str:
+        """See `Step.changed`."""
+        now = device_named(sysfs, self.bus, self.name).override
+        return "" if now == self.before else f"driver_override is {now or 'none'}, not {self.before or 'none'}"
+
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""
         _write_override(device_named(sysfs, self.bus, self.name), self.before)
@@ -179,6 +184,16 @@ class Unbind(Step):
         now = device_named(sysfs, self.bus, self.name).driver
         return "" if now is None else f"it still has driver {now}"
 
+    def changed(self, sysfs: Sysfs) -> str:
+        """See `Step.changed`."""
+        now = device_named(sysfs, self.bus, self.name).driver
+        return "" if now == self.driver else f"its driver is {now or 'none'}, not {self.driver}"
+
+    def takes_back(self, sysfs: Sysfs) -> list[SysfsDevice]:
+        """See `Step.takes_back`."""
+        device = device_named(sysfs, self.bus, self.name)
+        return [] if device.driver in (None, self.driver) else [device]
+
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""
         device = device_named(sysfs, self.bus, self.name)
@@ -224,6 +239,16 @@ class Bind(Step):
         """See `Step.verify`."""
         now = device_named(sysfs, self.bus, self.name).driver
         return "" if now == self.driver else f"its driver is {now or 'none'}, not {self.driver}"
+
+    def changed(self, sysfs: Sysfs) -> str:
+        """See `Step.changed`."""
+        now = device_named(sysfs, self.bus, self.name).driver
+        return "" if now in (None, self.driver) else f"its driver is {now}, where none was"
+
+    def takes_back(self, sysfs: Sysfs) -> list[SysfsDevice]:
+        """See `Step.takes_back`."""
+        device = device_named(sysfs, self.bus, self.name)
+        return [device] if device.driver == self.driver else []
 
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""
@@ -271,6 +296,11 @@ class Probe(Step):
         if self.wanted is not None and now != self.wanted:
             return f"its driver is {now or 'none'}, not {self.wanted}"
         return _come(ChannelDevice(sysfs, DeviceNumber.parse(self.returns))) if self.returns else ""
+
+    def takes_back(self, sysfs: Sysfs) -> list[SysfsDevice]:
+        """See `Step.takes_back`."""
+        device = device_named(sysfs, self.bus, self.name)
+        return [] if device.driver is None else [device]
 
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""
@@ -335,6 +365,18 @@ class SetOnline(Step):
         now = ChannelDevice(sysfs, DeviceNumber.parse(self.name)).online
         return "" if now == self.online else f"it is {'online' if now else 'not online'}"
 
+    def changed(self, sysfs: Sysfs) -> str:
+        """See `Step.changed`."""
+        device = ChannelDevice(sysfs, DeviceNumber.parse(self.name))
+        if not self.before or (device.exists and device.online):
+            return ""  # one that was offline may have come, and be online, with its driver
+        return "it is not online any more"
+
+    def takes_back(self, sysfs: Sysfs) -> list[SysfsDevice]:
+        """See `Step.takes_back`."""
+        device = ChannelDevice(sysfs, DeviceNumber.parse(self.name))
+        return [device] if not self.before and device.exists and device.online else []
+
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""
         if self.before or ChannelDevice(sysfs, DeviceNumber.parse(self.name)).exists:
@@ -373,6 +415,15 @@ class CreateMdev(Step):
     def verify(self, sysfs: Sysfs) -> str:
         """See `Step.verify`."""
         return "" if MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists else "it is not there"
+
+    def changed(self, sysfs: Sysfs) -> str:
+        """See `Step.changed`."""
+        return f"{self.uuid} is there already" if MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists else ""
+
+    def takes_back(self, sysfs: Sysfs) -> list[SysfsDevice]:
+        """See `Step.takes_back`."""
+        device = MediatedDevice(sysfs, MdevUuid.parse(self.uuid))
+        return [device] if device.exists else []
 
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""
@@ -429,6 +480,10 @@ class RemoveMdev(Step):
     def verify(self, sysfs: Sysfs) -> str:
         """See `Step.verify`."""
         return "it is still there" if MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists else ""
+
+    def changed(self, sysfs: Sysfs) -> str:
+        """See `Step.changed`."""
+        return "" if MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists else f"{self.uuid} is not there any more"
 
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""

@@ -61,6 +61,14 @@ class SetOwner(Step):
             return ""
         return f"it belongs to uid {uid}, gid {gid}, mode {mode:04o}"
 
+    def changed(self, sysfs: Sysfs) -> str:
+        """See `Step.changed`."""
+        uid, gid, mode = _owner(sysfs, self.path)
+        known = (self.uid_before, self.gid_before, self.mode_before), (self.uid, self.gid, self.mode)
+        if (uid, gid, mode) in known:  # two devices of a plan may share a node
+            return ""
+        return f"it belongs to uid {uid}, gid {gid}, mode {mode:04o}"
+
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""
         try:

@@ -66,6 +66,10 @@ class WriteFile(Step):
         now = HostFiles(sysfs.backend).read(self.path)
         return "" if now == self.content else "it is not there" if now is None else "it holds another text"
 
+    def changed(self, sysfs: Sysfs) -> str:
+        """See `Step.changed`."""
+        return _changed(sysfs, self.path, self.before)
+
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""
         files = HostFiles(sysfs.backend)
@@ -114,12 +118,23 @@ class RemoveFile(Step):
         """See `Step.verify`."""
         return "" if HostFiles(sysfs.backend).read(self.path) is None else "it is still there"
 
+    def changed(self, sysfs: Sysfs) -> str:
+        """See `Step.changed`."""
+        return _changed(sysfs, self.path, self.before)
+
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""
         files = HostFiles(sysfs.backend)
         if files.read(self.path) != self.before:
             files.make_directory(posixpath.dirname(self.path))
             files.write(self.path, self.before, self.mode)
+
+
+def _changed(sysfs: Sysfs, path: str, before: str | None) -> str:
+    now = HostFiles(sysfs.backend).read(path)
+    if now == before:
+        return ""
+    return f"{path} is " + ("not there any more" if now is None else "there" if before is None else "another text")
 
 
 def write_file(sysfs: Sysfs, path: str, content: str, *, what: str = "") -> WriteFile | None:

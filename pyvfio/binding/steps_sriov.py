@@ -18,6 +18,7 @@ from pyvfio.devices import PciFunction
 from pyvfio.errors import NotAvailable, PyvfioError, Timeout
 from pyvfio.pci.sriov import sriov, virtual_functions
 from pyvfio.sysfs import Sysfs
+from pyvfio.sysfs_device import SysfsDevice
 
 __all__ = ["SetAutoprobe", "SetNumber", "count", "set_number", "why_not"]
 
@@ -126,6 +127,18 @@ class SetNumber(Step):
         now = sriov(_function(sysfs, self.name))
         number = 0 if now is None else now.number
         return "" if number == self.number else f"it has {count(number)}, not {self.number}"
+
+    def changed(self, sysfs: Sysfs) -> str:
+        """See `Step.changed`."""
+        now = sriov(_function(sysfs, self.name))
+        number = 0 if now is None else now.number
+        return "" if number == self.before else f"it has {count(number)}, not {self.before}"
+
+    def takes_back(self, sysfs: Sysfs) -> list[SysfsDevice]:
+        """See `Step.takes_back`."""
+        function = _function(sysfs, self.name)
+        now = sriov(function)
+        return [] if now is None or now.number in (0, self.before) else list(virtual_functions(function).values())
 
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""

@@ -60,6 +60,8 @@ def plan_virtual_functions(function: PciFunction, number: int, *, autoprobe: boo
         tuple(finding for plan in plans for finding in plan.findings),
         (*own.facts, *_facts(function, now), *(fact for plan in plans for fact in plan.facts)),
         function.sysfs,
+        tuple(look for plan in plans for look in plan.looked),
+        min((plan.made for plan in plans), default=own.made),
     )
 
 

@@ -3,7 +3,7 @@
 These are real on every backend.  Only this package and ``backends/kernel`` make system calls.
 """
 
-from pyvfio.process.credentials import umask
+from pyvfio.process.credentials import effective_user, umask
 from pyvfio.process.descriptor import Reservation, reservations
 from pyvfio.process.eventfd import EventFd, EventFdReference
 from pyvfio.process.memory import AnonymousMemory, ProcessMemory, populate
@@ -18,6 +18,7 @@ __all__ = [
     "ProcessMemory",
     "Reservation",
     "SharedLog",
+    "effective_user",
     "populate",
     "reservations",
     "umask",

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["umask"]
+import os
+
+__all__ = ["effective_user", "umask"]
+
+
+def effective_user() -> int:
+    """The user whose permissions this process has."""
+    return os.geteuid()
 
 
 def umask() -> int:

@@ -472,7 +472,11 @@ def test_runs(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     host = boot()
     assert list(runs.unfinished(Patient(host))) == []
     steps = (SetOverride("pci", DISK, "vfio-pci", None),)
-    Journal(host.sysfs).begin("bind", (DISK,), steps)
+    journal = Journal(host.sysfs)
+    journal.begin("bind", (DISK,), steps)
+    (found,) = runs.unfinished(Patient(host))
+    assert found.status == WARNING  # this program's own
+    journal.leave()
     (found,) = runs.unfinished(Patient(host))
     assert (found.status, found.next_step) == (PROBLEM, "pyvfio restore")
     alive = dataclasses.replace(running.records(host.sysfs)[0], pid=1)

@@ -136,24 +136,40 @@ def test_a_process_is_known_by_its_start(host: Host) -> None:
     with pyvfio.Host("kernel") as kernel:
         began = journal_module._started(kernel.sysfs, process)
         assert began.isdecimal()
-        entry = journal_module.Record("", "", (), "", process, began, "", (), frozenset(), frozenset())
+        boot = journal_module.boot_id(kernel.sysfs)
+        entry = journal_module.Record("", "", (), boot, process, began, "", (), frozenset(), frozenset())
         assert entry.alive(kernel.sysfs)
-        other = journal_module.Record("", "", (), "", process, "1", "", (), frozenset(), frozenset())
+        other = journal_module.Record("", "", (), boot, process, "1", "", (), frozenset(), frozenset())
         assert not other.alive(kernel.sysfs)
+        # after another boot somebody else may have both its number and its start time
+        earlier = journal_module.Record("", "", (), "earlier", process, began, "", (), frozenset(), frozenset())
+        assert not earlier.alive(kernel.sysfs)
         assert not entry.alive(host.sysfs)
 
 
 def test_after_another_boot_drivers_are_left_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     kill_at(host, pyvfio.plan_bind(host.function(DISK)), Phase.DONE, 1, monkeypatch)
     now = state(host)
-    monkeypatch.setattr("pyvfio.binding.running.boot_id", lambda sysfs: "another")
+    monkeypatch.setattr("pyvfio.binding.restoring.boot_id", lambda sysfs: "another")
     (record,) = records(host.sysfs)
     assert restore(host.sysfs, record).steps == ()
     assert state(host) == now
     assert records(host.sysfs) == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1}', '{"version": 1, "steps": [{}]}'])
+HEAD = {"version": 1, "title": "", "objects": [], "boot": "", "pid": 1, "started": "", "time": "", "steps": []}
+ODD_STEP = {"step": "override", "bus": 1, "name": [], "value": {}, "before": None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", '{"version": 2}', '{"version": 1}', '{"version": 1, "steps": [{}]}', "[" * 100_000,
+        json.dumps(HEAD) + "\n[1]", json.dumps(HEAD) + '\n"start"', json.dumps(HEAD) + '\n{"start": 7}',
+        json.dumps(HEAD) + '\n{"start": -1}', json.dumps(HEAD | {"steps": [1]}), json.dumps(HEAD | {"objects": 1}),
+        json.dumps(HEAD | {"steps": [ODD_STEP]}), json.dumps(HEAD | {"pid": float("inf")}),
+    ],
+)  # fmt: skip
 def test_a_damaged_journal(host: Host, text: str) -> None:
     files = HostFiles(host.backend)
     files.make_directory(DIRECTORY)
@@ -217,3 +233,18 @@ def test_journals_are_in_order(host: Host) -> None:
     assert [record.path for record in records(host.sysfs)] == names == sorted(names)
     for name in names:
         HostFiles(host.backend).remove(name)
+
+
+def test_the_devices_of_a_journal_that_cannot_be_read_are_left_alone(host: Host) -> None:
+    files = HostFiles(host.backend)
+    files.make_directory(DIRECTORY)
+    files.write(f"{DIRECTORY}/x.json", json.dumps(HEAD | {"version": 2, "objects": [DISK]}))
+    with pytest.raises(DeviceBusy, match="another version"):
+        pyvfio.bind(host.function(DISK))
+    pyvfio.bind(host.function(BELL))
+
+
+def test_a_journal_that_ends_while_it_is_listed_is_not_damaged(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HostFiles, "names", lambda files, path: ["gone.json"])
+    HostFiles(host.backend).make_directory(DIRECTORY)
+    assert records(host.sysfs) == []

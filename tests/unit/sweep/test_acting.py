@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 
@@ -10,7 +11,8 @@ import pytest
 from rig import DEVICE, FUNCTION, Rig, differences
 
 from pyvfio import binding
-from pyvfio.binding.steps import Bind, Unbind
+from pyvfio.binding.steps import Bind, Probe, Unbind
+from pyvfio.files import HostFiles
 from pyvfio.host import Host
 from pyvfio.sysfs import Sysfs
 from pyvfio_tools import options
@@ -152,3 +154,105 @@ def test_all_devices_or_none(rig: Rig, capsys: pytest.CaptureFixture[str]) -> No
     assert run(["bind", FUNCTION, "0022:00:00.0"]) == 10
     assert "as it was before" in capsys.readouterr().err
     assert not differences(rig.state(), rig.before)
+
+
+@pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_rollback_is_not_interrupted(
+    rig: Rig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, again: signal.Signals
+) -> None:
+    """People press Ctrl-C more than once."""
+    do, undo = Unbind.do, Unbind.undo
+
+    def interrupted(step: Unbind, sysfs: Sysfs) -> None:
+        do(step, sysfs)
+        signal.raise_signal(signal.SIGINT)
+
+    def interrupted_again(step: Unbind, sysfs: Sysfs) -> None:
+        signal.raise_signal(again)
+        undo(step, sysfs)
+
+    monkeypatch.setattr(Unbind, "do", interrupted)
+    monkeypatch.setattr(Unbind, "undo", interrupted_again)
+    assert run(["bind", FUNCTION]) == 130
+    assert "host: it is as it was before" in capsys.readouterr().err
+    assert not differences(rig.state(), rig.before)
+    assert not binding.records(rig.host.sysfs)
+
+
+def test_a_rollback_after_a_failure_is_not_interrupted(
+    rig: Rig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undo = Unbind.undo
+
+    def interrupted(step: Unbind, sysfs: Sysfs) -> None:
+        signal.raise_signal(signal.SIGINT)
+        undo(step, sysfs)
+
+    monkeypatch.setattr(Unbind, "undo", interrupted)
+    rig.faults.fail("write", 5, path="/sys/bus/pci/drivers/vfio-pci/bind")
+    assert run(["bind", FUNCTION]) == 10
+    assert not differences(rig.state(), rig.before)
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "1e300"])
+def test_seconds_that_nobody_can_wait(rig: Rig, capsys: pytest.CaptureFixture[str], seconds: str) -> None:
+    assert run(["bind", FUNCTION, f"--deadline={seconds}"]) == 2
+    assert not differences(rig.state(), rig.before)
+
+
+def test_a_journal_directory_without_a_place(
+    rig: Rig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYVFIO_JOURNAL", "journals")
+    assert run(["bind", FUNCTION]) == 2
+    assert "not an absolute path" in capsys.readouterr().err
+    assert not differences(rig.state(), rig.before)
+
+
+def test_a_damaged_journal_does_not_keep_the_others_from_being_undone(
+    rig: Rig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(rig, monkeypatch, ["bind", FUNCTION], Bind)
+    HostFiles(rig.backend).write(f"{binding.journal.DIRECTORY}/00.json", "{")
+    assert run(["restore"]) == 2
+    assert "00.json" in capsys.readouterr().err
+    assert not differences(rig.state(), rig.before)
+    assert [record.path.rpartition("/")[2] for record in binding.records(rig.host.sysfs)] == ["00.json"]
+
+
+def test_restore_of_what_is_in_use_by_now(
+    rig: Rig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(["bind", FUNCTION, "0022:00:00.0"]) == 0
+    kill(rig, monkeypatch, ["release", FUNCTION, "0022:00:00.0"], Probe)
+    assert run(["restore"]) == 0
+    fd = open_node(rig, FUNCTION)
+    kill(rig, monkeypatch, ["bind", "0022:00:00.0", "--to=virtio-pci"], Bind)
+    assert run(["restore"]) == 0  # the other is in use, and is not touched
+    rig.backend.close(fd)
+    assert run(["release", FUNCTION, "0022:00:00.0"]) == 0
+    bind = Bind.do
+
+    def killed(step: Bind, sysfs: Sysfs) -> None:
+        bind(step, sysfs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Bind, "do", killed)
+        broken.setattr("pyvfio.binding.running._roll_back", lambda work, reason: None)
+        assert run(["bind", FUNCTION]) == 130
+    fd = open_node(rig, FUNCTION)
+    capsys.readouterr()
+    kept = rig.state()
+    assert run(["restore"]) == 5
+    assert "--force=vfio" in capsys.readouterr().err
+    assert rig.state() == kept
+    rig.backend.close(fd)
+    assert run(["restore"]) == 0
+    assert not differences(rig.state(), rig.before)
+
+
+def open_node(rig: Rig, name: str) -> int:
+    group = rig.host.function(name).group
+    assert group is not None
+    return rig.backend.open(group.node, os.O_RDWR)
