@@ -15,6 +15,7 @@ from pyvfio.css.instructions import ChannelSubsystem, OperandException, Storage,
 from pyvfio.css.irb import IRB_SIZE, Irb
 from pyvfio.css.midaw import MIDAW_SIZE, Midaw, MidawFlag, midal_over
 from pyvfio.css.orb import ORB_SIZE, Orb
+from pyvfio.css.pagetable import Blocks, PageTable, translate
 from pyvfio.css.program import Area, Buffer, Program
 from pyvfio.css.rules import Presented, Rule, Violation
 from pyvfio.css.schib import SCHIB_SIZE, Pmcw, Schib, SubchannelType
@@ -22,6 +23,7 @@ from pyvfio.css.scsw import SCSW_SIZE, Actl, Cstat, Dstat, Fctl, Scsw, Stctl
 from pyvfio.css.sei import Configure, EventContent, LinkClass, PathConfiguration, Sei
 from pyvfio.css.senseid import Ciw, CiwType, SenseId
 from pyvfio.css.sid import IMAGES, SETS, SUBCHANNELS_PER_SET, VIRTUAL_IMAGES, Sid
+from pyvfio.css.translation import Translation
 
 __all__ = [
     "CCW_SIZE",
@@ -37,6 +39,7 @@ __all__ = [
     "VIRTUAL_IMAGES",
     "Actl",
     "Area",
+    "Blocks",
     "Buffer",
     "Ccw",
     "CcwFlag",
@@ -65,6 +68,7 @@ __all__ = [
     "MidawFlag",
     "OperandException",
     "Orb",
+    "PageTable",
     "PathConfiguration",
     "Pmcw",
     "Presented",
@@ -80,10 +84,12 @@ __all__ = [
     "Storage",
     "StorageError",
     "SubchannelType",
+    "Translation",
     "Violation",
     "check",
     "command_name",
     "disassemble",
     "listing",
     "midal_over",
+    "translate",
 ]

@@ -17,12 +17,13 @@ LENGTH = 8  # CCWs
 LISTS = 0x12000  # IDAWs
 END = 0x90000  # of storage (css_rig.Memory)
 SEARCH = 0x31
+_PATTERN = bytes(range(1, 252))
 
 _PLACES = [ORIGIN + 8 * place for place in range(LENGTH)]
 _ODD_TARGETS = [ORIGIN + 4, END, END - 8, 1 << 24, 1 << 31, 0xFFFFFFF8, LISTS]
 _CODES = [0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x0B, SEARCH, SEARCH, 0xE4]
 _ODD_CODES = [0x00, 0x10, 0x18]
-_COUNTS = [1, 2, 7, 64, 2048, 4097, 0x4000]
+_COUNTS = [1, 2, 7, 64, 2048, 4097]
 _DATA = [0x20000, 0x20001, 0x21FFF, 0x24000]
 _ODD_DATA = [END - 1, END, 0xFFFFFF, 0x7FFFFFFF, 0x80020000]
 _ODD_LISTS = [LISTS + 2, LISTS + 4, END - 4, END]
@@ -94,7 +95,7 @@ class Obedient(ControlUnit):
     `most` bytes in one command at most, so that a ring of chained data ends; then `full` is true.
     """
 
-    def __init__(self, seed: int | None = None, most: int = 1 << 20) -> None:
+    def __init__(self, seed: int | None = None, most: int = 1 << 17) -> None:
         super().__init__(SenseId(0x3990, 0xE9, 0x3390, 0x0C))
         self._random = None if seed is None else random.Random(seed)
         self._most = most
@@ -111,7 +112,8 @@ class Obedient(ControlUnit):
             count = channel.left
             moved += count
             if code & 0x0F == 0x04 or code & 0x03 == 0x02:
-                channel.write_to_memory(bytes(count))
+                start = moved % len(_PATTERN)
+                channel.write_to_memory((_PATTERN * (2 + count // len(_PATTERN)))[start : start + count])
             else:
                 channel.read_from_memory(count)
         if code == SEARCH and self._random is not None and self._random.random() < 0.5:

@@ -40,7 +40,7 @@ def run(orb: Orb, memory: ReadOnly, device: Obedient, slices: int = 1) -> Irb | 
     return irb if cc == 0 else None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(programs())
 def test_the_channel_does_what_the_checker_says(case: tuple[Orb, list[Ccw], list[int]]) -> None:
     orb, program, idaws = case
