@@ -2,7 +2,8 @@
 
 Counts every address but those that IPv6 makes by itself for the link (``fe80::/10``), and every route but those to such
 addresses and to multicast groups; also those of VLANs, bonds and bridges that stand on the interface.  An interface
-that is up, without any of these, is not in use.  Looks at the network namespace of the caller only.
+that is up, without any of these, is not in use.  Looks at the network namespace of the caller only; an interface that
+somebody put into another one, as for a container, counts as used there.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ SUMMARY = "the network goes through it"
 
 def look(subject: Subject) -> Iterator[Evidence]:
     """See `ProbeModule.look`."""
+    for path in subject.apart:
+        yield Evidence("an interface of it is in another network namespace, as those of containers are", path)
     found = Interfaces(subject)
     for interface in found.all:
         link = found.link(interface.name)
+        if link is None and found.network.links:
+            subject.blind(f"{interface.where} is in another network namespace: what it is used for cannot be seen")
         for address in link.addresses if link is not None else ():
             if not _makes_itself(address):
                 yield Evidence(f"{interface.where} has the address {address}", interface.path)

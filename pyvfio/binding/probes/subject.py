@@ -100,6 +100,7 @@ class Subject:
         self.path = holder.path
         self.probe = ""
         self.blind_spots: dict[str, None] = {}
+        self._without_names: list[str] = []
 
     def blind(self, what: str) -> None:
         """Note something that the running probe could not see."""
@@ -117,8 +118,18 @@ class Subject:
 
     @cached_property
     def kinds(self) -> frozenset[str]:
-        """The subsystems of `below`."""
-        return frozenset(one.subsystem for one in self.below)
+        """The subsystems of `below`, and those of what sysfs does not show by name (`apart`)."""
+        return frozenset(one.subsystem for one in self.below) | ({"net"} if self.apart else set())
+
+    @property
+    def apart(self) -> list[str]:
+        """The directories ``net`` below it that are empty: their interfaces are in other network namespaces.
+
+        The kernel removes such a directory with its last interface, and lists in it only those of the namespace that
+        sysfs was mounted in (``cleanup_glue_dir()`` in ``drivers/base/core.c``, ``kernfs_dir_pos()`` in
+        ``fs/kernfs/dir.c``).
+        """
+        return self._without_names if self.below else []
 
     def of(self, *subsystems: str) -> list[Below]:
         """Those of `below` in one of these subsystems."""
@@ -139,6 +150,8 @@ class Subject:
                 if here.subsystem == "pci" and path != root and path.rpartition("/")[0] == root:
                     return
                 yield here
+            if not names and path.endswith("/net"):
+                self._without_names.append(path)
             if self._lstat(path).st_nlink == _NO_SUBDIRECTORY:
                 return
         except (PyvfioError, OSError) as error:

@@ -449,6 +449,29 @@ def nic(tree: Tree, *links: Link, **network: object) -> None:
     tree.backend.net = Network(links=links, **network)  # type: ignore[arg-type]
 
 
+@case(
+    "an interface in another network namespace, as that of a container",
+    found={
+        "network": [
+            "an interface of it is in another network namespace, as those of containers are "
+            f"[/sys/devices/pci0000:3a/{HBA}/virtio0/net]"
+        ]
+    },
+)
+def apart(tree: Tree) -> None:
+    path = tree.pci(HBA, "virtio-pci")
+    tree.device(f"{path}/virtio0", "virtio", driver="virtio_net")
+    (tree.root / f"{path}/virtio0/net".lstrip("/")).mkdir()
+
+
+@case(
+    "sysfs of another network namespace than the program's",
+    blind=("network: ens1 is in another network namespace: what it is used for cannot be seen",),
+)
+def elsewhere(tree: Tree) -> None:
+    nic(tree, Link(1, "lo", "", "", "", True, ()))
+
+
 @case("a port that is up and has only what IPv6 gives")
 def idle_port(tree: Tree) -> None:
     nic(
