@@ -13,6 +13,7 @@ import pytest
 from conftest import cannot
 from debian_tools import NoTool, own_suite, unpacked
 
+from pyvfio_backends.software.hardware.devices.aws_tape import AwsTape
 from pyvfio_backends.software.hardware.devices.ckd_image import BadImage, CkdImage, create_image
 from pyvfio_backends.software.hardware.devices.ckd_track import Record, Track
 from pyvfio_backends.software.hardware.devices.eckd_volume import ImageVolume, label_track
@@ -145,3 +146,21 @@ def test_the_header_and_size_are_those_of_dasdinit(hercules: Run, tmp_path: Path
     ours = create_image(tmp_path / "ours.ckd", model, 3)
     with ours.path.open("rb") as one, (tmp_path / "theirs.ckd").open("rb") as other:
         assert one.read() == other.read()
+
+
+def test_tapes_both_ways(hercules: Run, tmp_path: Path) -> None:
+    hercules("hetinit", "-d", tmp_path / "theirs.aws", "TAPE01", "OWNER")
+    tape = AwsTape(tmp_path / "theirs.aws")
+    label = tape.read()
+    assert label is not None
+    assert label.decode("cp037").startswith("VOL1TAPE01")
+    (tmp_path / "ours.aws").write_bytes(b"")
+    ours = AwsTape(tmp_path / "ours.aws")
+    for block in (label, bytes(1000), None, b"more", None, None):
+        if block is None:
+            ours.write_mark()
+        else:
+            ours.write(block)
+    listing = hercules("tapemap", tmp_path / "ours.aws")
+    assert "VOL1TAPE01" in listing
+    assert "1000" in listing
