@@ -10,6 +10,7 @@ unit                type (CU, device)        options
 ``fcp``             1731/03, 1732/03         (QDIO)
 ``osa``             1731/01, 1732/01         (QDIO)
 ``3270``            3270/00
+``scripted``        its own                  ``script``: what it answers, see `scripted`; ``latency`` in seconds
 ``tape-3490``       3490/10, 3490/40         ``image``: an AWSTAPE file; ``readonly``, ``capacity`` in bytes
 ``virtio-blk``      3832/02                  ``size`` in bytes, ``serial``, ``readonly``
 ``virtio-console``  3832/03                  ``port``: the name of its port
@@ -28,6 +29,7 @@ from pyvfio_backends.software.hardware.css import ControlUnit
 from pyvfio_backends.software.hardware.devices.dasd import make_dasd
 from pyvfio_backends.software.hardware.devices.echo import Echo
 from pyvfio_backends.software.hardware.devices.qdio import fcp, osa
+from pyvfio_backends.software.hardware.devices.scripted import make_scripted
 from pyvfio_backends.software.hardware.devices.tape import make_tape
 from pyvfio_backends.software.hardware.devices.terminal3270 import Terminal3270
 from pyvfio_backends.software.hardware.devices.virtio_models import virtio_9p, virtio_blk, virtio_console, virtio_rng
@@ -78,6 +80,11 @@ UNITS: dict[str, Unit] = _units(
     Unit("fcp", lambda options: fcp(), {}, qdio=True),
     Unit("osa", lambda options: osa(), {}, qdio=True),
     Unit("tape-3490", lambda options: make_tape(**options), {"image": str, "readonly": bool, "capacity": int}),
+    Unit(
+        "scripted",
+        lambda options: make_scripted(options.get("script", {}), options.get("latency", 0.0)),
+        {"script": dict, "latency": float},
+    ),
     Unit("3270", lambda options: Terminal3270(), {}),
     Unit(
         "virtio-blk",

@@ -96,13 +96,14 @@ class DasdReplay:
         return {"id": fact["id"], **there, "driver": self.seam.link(f"{folder}/driver")}
 
     def _line(self, path: str) -> str:
-        return self.seam.read(path).decode().rstrip("\n")
+        """The text; empty where it cannot be read, as the recorder had it."""
+        return (self.seam.quiet(lambda: self.seam.read(path)) or b"").decode().rstrip("\n")
 
     def _ccw_device(self, fact: dict[str, Any]) -> Any:
         folder = f"/sys/bus/ccw/devices/{fact['id']}"
         if not self.seam.exists(folder):
             return None
-        names = ("devtype", "cutype", "modalias", "online", "availability", "cmb_enable")
+        names = [name for name in fact if self.seam.exists(f"{folder}/{name}") and name != "driver"]
         there = {name: self._line(f"{folder}/{name}") for name in names}
         return {"id": fact["id"], **there, "driver": self.seam.link(f"{folder}/driver")}
 
