@@ -106,10 +106,14 @@ ChannelCommand = Control | Read | Write | Tic
 class LaidProgram:
     """`commands` in memory of `space`, ready to be started with `orb`.  A context manager, which frees the memory.
 
-    Raise `Misuse` (about the device called `name`) for a program that cannot be, else what mapping memory raises.
+    Who runs many programs gives the `memory` (below 2 GiB), which is then used anew for each and stays his to close.
+    Raise `Misuse` (about the device called `name`) for a program that cannot be or does not fit into the memory, else
+    what mapping memory raises.
     """
 
-    def __init__(self, space: AddressSpace, name: str, commands: Sequence[ChannelCommand]) -> None:
+    def __init__(
+        self, space: AddressSpace, name: str, commands: Sequence[ChannelCommand], memory: DmaBuffer | None = None
+    ) -> None:
         self._name = name
         self.commands = list(commands)
         self._check()
@@ -119,7 +123,10 @@ class LaidProgram:
         for command in self.commands:
             self.offsets.append(at)
             at += -(-_size(command) // CCW_SIZE) * CCW_SIZE
-        self.memory: DmaBuffer = space.buffer(max(at, code + 1), below=_LIMIT)
+        if memory is not None and at > memory.length:
+            raise Misuse(_OPERATION, name, cause=f"it takes {at} bytes, the memory has {memory.length}")
+        self._owns = memory is None
+        self.memory = space.buffer(max(at, code + 1), below=_LIMIT) if memory is None else memory
         self.program = self._build()
         ccws = self.program.to_bytes()
         self.memory.view[: len(ccws)] = ccws
@@ -170,7 +177,8 @@ class LaidProgram:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.memory.close()
+        if self._owns:
+            self.memory.close()
 
 
 def _size(command: ChannelCommand) -> int:

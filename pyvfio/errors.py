@@ -36,7 +36,10 @@ import contextlib
 import errno as _errno
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from pyvfio.css.irb import Irb
 
 __all__ = [
     "UNTOUCHED",
@@ -240,9 +243,23 @@ class PartialUnmap(PyvfioError):
 
 
 class ChannelProgramFailed(PyvfioError):
-    """A channel program ended with a status that is not success; the cause decodes the SCSW and the sense bytes."""
+    """A channel program ended with a status that is not success; the cause decodes the SCSW and the sense bytes.
+
+    `irb` is the status itself, with the sense bytes that came with it.
+    """
 
     exit_code = 8
+
+    def __init__(
+        self, operation: str, obj: str = "", *, cause: str = "", next_step: str = "", irb: Irb | None = None
+    ) -> None:
+        super().__init__(operation, obj, cause=cause, next_step=next_step)
+        self.irb = irb
+
+    def as_dict(self) -> dict[str, object]:
+        """See `PyvfioError.as_dict`; the status in hexadecimal is added."""
+        scsw, sense = (self.irb.scsw.to_bytes().hex(), self.irb.sense.hex()) if self.irb is not None else ("", "")
+        return {**super().as_dict(), "scsw": scsw, "sense": sense}
 
 
 class Timeout(PyvfioError):
