@@ -26,7 +26,6 @@ _EXCLUDED = {
     "dasd-3390::ccw::SENSE ID after it (2)": _HALT,
 }  # fmt: skip
 _DISAGREEING = {
-    "dasd-3390::schib::after open": "the recorded kernel's DASD driver had run programs; the machine's runs none",
     "dasd-3390::schib::end": "Hercules shows no residual count after TSCH; architecture: it stays until the next start",
 }
 _FACTS = load_dasd_facts()

@@ -25,6 +25,7 @@ from pyvfio_backends.software.linux.block import Disk, Medium, add_disk, media, 
 from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver
 from pyvfio_backends.software.linux.consoles import add_terminal, remove_terminal
 from pyvfio_backends.software.linux.dasd_sysfs import DasdFeatures
+from pyvfio_backends.software.linux.dasd_volume import VolumeBlocks, real_volume
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.io_subchannel import run_program
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
@@ -150,10 +151,14 @@ class _DasdEckdDriver(CcwDriver):
     def show(self, device: CcwDevice, *, quiet: bool) -> None:
         """See `CcwDriver.show`."""
         kernel = self.kernel
-        size = DASD_CYLINDERS * DASD_HEADS * DASD_TRACK
+        volume = real_volume(device)
+        blocks = VolumeBlocks(volume) if volume is not None else None
+        size = blocks.size if blocks is not None else DASD_CYLINDERS * DASD_HEADS * DASD_TRACK
         volser = str(device.options.get("volser", "0X3F3F"))
 
         def label() -> Image:
+            if blocks is not None:
+                return blocks
             image = Image(size)
             write_dasd(image, volser, ())
             return image
@@ -168,7 +173,7 @@ class _DasdEckdDriver(CcwDriver):
             sectors=size // SECTOR,
             minors=_DASD_MINORS,
             index=numbers.setdefault(device.name, len(numbers)),
-            readonly=True,
+            readonly=volume is None or volume.readonly,
             block_size=DASD_BLOCK,
             quiet=quiet,
         )

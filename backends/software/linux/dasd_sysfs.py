@@ -13,6 +13,7 @@ from functools import partial
 from pyvfio.css.ccw import Ccw, CcwFlag
 from pyvfio_backends.software.linux.block import Disk
 from pyvfio_backends.software.linux.ccw import CcwDevice
+from pyvfio_backends.software.linux.dasd_volume import real_volume
 from pyvfio_backends.software.linux.io_subchannel import run_reading
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
@@ -134,5 +135,8 @@ def _disk(device: CcwDevice) -> Disk | None:
 
 
 def _protected(device: CcwDevice) -> bool:
-    """Whether the volume itself cannot be written; so it is with those of this machine's kernel."""
-    return _disk(device) is not None
+    """Whether the volume itself cannot be written, as far as the driver knows it: while it is online."""
+    if _disk(device) is None:
+        return False
+    volume = real_volume(device)
+    return volume is None or volume.readonly
