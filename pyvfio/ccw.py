@@ -19,17 +19,20 @@ from typing import TYPE_CHECKING, Self, Unpack
 from pyvfio.abi import vfio_ccw as abi
 from pyvfio.channel_program import ChannelCommand, LaidProgram, ProgramResult, Read, Write
 from pyvfio.channel_status import decode, merge
-from pyvfio.css.ccw import CcwFlag, Command
+from pyvfio.channel_storage import MappedStorage
+from pyvfio.css.ccw import CcwFlag
+from pyvfio.css.checker import check
+from pyvfio.css.commands import Command
 from pyvfio.css.crw import Crw
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 from pyvfio.css.program import Program
+from pyvfio.css.rules import Violation
 from pyvfio.css.schib import Schib
 from pyvfio.css.scsw import Fctl, Scsw
 from pyvfio.css.senseid import SenseId
 from pyvfio.css.trace import Step, StepDetails, StepListener
 from pyvfio.errors import ChannelProgramFailed, Misuse, NotAvailable, PyvfioError, Timeout
-from pyvfio.process import ProcessMemory
 
 if TYPE_CHECKING:
     from pyvfio.vfio import Device, Region
@@ -103,9 +106,9 @@ class CcwDevice:
     def start(self, program: Orb | Program, *, timeout: float = 10.0, check: bool = True) -> Irb:
         """Start the program of an ORB, which lies in mapped memory, and await its end.  Raise as `run`.
 
-        A `Program` is put into the mapped memory at its address first.  The status is that of the whole function: when
-        channel end and device end come apart, they are put together.  Whatever ends the waiting early (Ctrl-C, too)
-        halts the program, so that the caller may free its memory.
+        A `Program` is put into the mapped memory at its address first, and its lists of IDAWs at theirs.  The status is
+        that of the whole function: when channel end and device end come apart, they are put together.  Whatever ends
+        the waiting early (Ctrl-C, too) halts the program, so that the caller may free its memory.
         """
         self._request(self._orb(program))
         irb, ended, deadline = None, False, time.monotonic() + timeout
@@ -135,12 +138,19 @@ class CcwDevice:
             raise
         return self._ended(irb, check)
 
+    def check(self, program: Orb | Program) -> list[Violation]:
+        """Which rules of the architecture a program breaks; it is put into memory as by `start`, but not started.
+
+        Raise `StorageError` when there is no room for it in mapped memory.
+        """
+        return check(self._orb(program), MappedStorage(self.device.space))
+
     def _orb(self, program: Orb | Program) -> Orb:
         if isinstance(program, Orb):
             return program
-        ccws = program.to_bytes()
-        mapping = self.device.space.holding(program.address, len(ccws))
-        ProcessMemory().write(mapping.address + program.address - mapping.iova, ccws)
+        storage = MappedStorage(self.device.space)
+        for address, part in program.parts:
+            storage.write(address, part)
         return program.orb()
 
     def _request(self, orb: Orb) -> None:

@@ -48,5 +48,5 @@ def decode(irb: Irb) -> str:
     if scsw.dstat & Dstat.UNIT_CHECK:
         words.append(f"unit check, sense {irb.sense.hex() or 'not given: ask with BASIC SENSE'}")
     if scsw.cstat & Cstat.PROGRAM_CHECK:
-        words.append("program check: a CCW before cpa breaks a rule of the architecture")
+        words.append("program check: a CCW before cpa breaks a rule of the architecture (CcwDevice.check names it)")
     return "; ".join(words)
