@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Evidence", "Finding"]
+__all__ = ["UNSEEN", "Evidence", "Finding"]
+
+UNSEEN = "whether it is in use could not be seen"
+"""The summary of a finding that is none: the probe could not look."""
 
 
 @dataclass(frozen=True, slots=True)

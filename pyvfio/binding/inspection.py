@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Sequence
 
 from pyvfio.binding.facts import facts
-from pyvfio.binding.findings import Evidence, Finding
+from pyvfio.binding.findings import UNSEEN, Evidence, Finding
 from pyvfio.binding.plan import Look, Plan
 from pyvfio.binding.step import Step
 from pyvfio.sysfs_device import SysfsDevice
@@ -59,7 +59,4 @@ def _unseen(device: SysfsDevice, blind: Sequence[str]) -> tuple[Finding, ...]:
         if probe not in PROBES:  # what is below the device could not be seen, by whatever probe
             probe, what = "open", spot
         unseen.setdefault(probe, []).append(Evidence(what))
-    return tuple(
-        Finding(probe, device.name, "whether it is in use could not be seen", tuple(what))
-        for probe, what in unseen.items()
-    )
+    return tuple(Finding(probe, device.name, UNSEEN, tuple(what)) for probe, what in unseen.items())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pyvfio.binding.findings import Finding
+from pyvfio.binding.findings import UNSEEN, Finding
 from pyvfio.binding.step import Step
 from pyvfio.errors import DeviceInUse
 from pyvfio.sysfs import Sysfs
@@ -27,10 +27,27 @@ _NAMED = 3
 """Of so many devices or parts the names stand in a line; of more, the first ones and how many follow."""
 
 
+_ON_DISKS = frozenset({"boot", "mounted", "swap", "holders"})
+"""Probes that find content in use: nobody is told to wipe that."""
+
+
 def _few(names: Sequence[str], separator: str) -> str:
     if len(names) <= _NAMED:
         return separator.join(names)
     return separator.join(names[: _NAMED - 1]) + f"{separator}and {len(names) - _NAMED + 1} more"
+
+
+def _ends(findings: Sequence[Finding]) -> list[str]:
+    """What would end the use that was found, a line for each probe."""
+    from pyvfio.binding.probes import PROBES  # only a refusal needs them
+
+    found = {finding.probe for finding in findings}
+    how = {
+        finding.probe: "look as root" if finding.summary == UNSEEN else PROBES[finding.probe].ends
+        for finding in findings
+        if finding.probe in PROBES and not (finding.probe == "signature" and found & _ON_DISKS)
+    }
+    return [f"{probe}: {ends}" for probe, ends in how.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +106,15 @@ class Plan:
         left = [finding for finding in self.findings if finding.probe not in overridden]
         if not left or self.empty:
             return
-        probes = ",".join(dict.fromkeys(finding.probe for finding in left))
+        probes = dict.fromkeys(finding.probe for finding in left)
         raise DeviceInUse(
             self.title,
             self.obj,
             left,
             cause="\n         ".join(line for finding in left for line in str(finding).splitlines()),
-            next_step=f"end that use; or override it knowingly with --force={probes}",
+            next_step="\n         ".join(
+                [f"end that use; or override it knowingly with --force={','.join(probes)}", *_ends(left)]
+            ),
         )
 
     def as_dict(self) -> dict[str, object]:

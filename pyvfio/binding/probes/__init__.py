@@ -28,21 +28,91 @@ _TERMINALS = frozenset({"tty", "virtio", "ccw"})
 PROBES: dict[str, Probe] = {
     probe.name: probe
     for probe in (
-        Probe("session", "your own remote session or terminal goes through it", _NET | _TERMINALS),
-        Probe("boot", "the system was started from it, or its root or boot file system is on it"),
-        Probe("mounted", "a file system on it is mounted", _BLOCK),
-        Probe("swap", "the system swaps to it", _BLOCK),
-        Probe("holders", "a part of the kernel (LVM, md, ZFS, multipath, ...) uses a disk of it", _BLOCK),
-        Probe("network", "an interface of it has addresses or routes", _NET),
-        Probe("bond", "an interface of it is a member of a bond, bridge or team, or carries a VLAN", _NET),
-        Probe("console", "the kernel's console is on it"),
-        Probe("keyboard", "a keyboard of the console is attached to it", frozenset({"input"})),
-        Probe("vfio", "a program has it, or a device of its IOMMU group, open through VFIO"),
-        Probe("mdev", "mediated devices are made from it"),
-        Probe("sriov", "its SR-IOV virtual functions are enabled", frozenset({"pci"})),
-        Probe("online", "the channel device is online, or grouped for the network", _CHANNEL),
-        Probe("open", "a program has a node of it open"),
-        Probe("signature", "a disk of it has a partition table or a file system, which may be a leftover", _BLOCK),
+        Probe(
+            "session",
+            "your own remote session or terminal goes through it",
+            "log in another way, such as by a console",
+            _NET | _TERMINALS,
+        ),
+        Probe(
+            "boot",
+            "the system was started from it, or its root or boot file system is on it",
+            "nothing ends that while this system runs",
+        ),
+        Probe(
+            "mounted",
+            "a file system on it is mounted",
+            "umount what the evidence names",
+            _BLOCK | frozenset({"virtio"}),
+        ),
+        Probe(
+            "swap",
+            "the system swaps to it",
+            "swapoff what the evidence names",
+            _BLOCK,
+        ),
+        Probe(
+            "holders",
+            "a part of the kernel (LVM, md, ZFS, multipath, ...) uses a disk of it",
+            "vgchange -an, mdadm --stop, zpool export, losetup -d, as the evidence says",
+            _BLOCK,
+        ),
+        Probe(
+            "network",
+            "an interface of it has addresses or routes",
+            "take its addresses and routes away (ip address, ip route), and from the network configuration",
+            _NET,
+        ),
+        Probe(
+            "bond",
+            "an interface of it is a member of a bond, bridge or team, or carries a VLAN",
+            "take it out of what stands on it (ip link set IFACE nomaster, ip link delete)",
+            _NET,
+        ),
+        Probe(
+            "console",
+            "the kernel's console is on it",
+            "nothing ends that while this system runs; console= on the kernel command line chooses another",
+        ),
+        Probe(
+            "keyboard",
+            "a keyboard of the console is attached to it",
+            "attach another keyboard, or log in another way",
+            frozenset({"input"}),
+        ),
+        Probe(
+            "vfio",
+            "a program has it, or a device of its IOMMU group, open through VFIO",
+            "end the program that is named",
+        ),
+        Probe(
+            "mdev",
+            "mediated devices are made from it",
+            "pyvfio mdev remove",
+        ),
+        Probe(
+            "sriov",
+            "its SR-IOV virtual functions are enabled",
+            "pyvfio sriov DEV 0",
+            frozenset({"pci"}),
+        ),
+        Probe(
+            "online",
+            "the channel device is online, or grouped for the network",
+            "chccwdev -d; pyvfio ccw take does it by itself",
+            _CHANNEL,
+        ),
+        Probe(
+            "open",
+            "a program has a node of it open",
+            "end the program that is named",
+        ),
+        Probe(
+            "signature",
+            "a disk of it has a partition table or a file system, which may be a leftover",
+            "wipefs -a, when nobody wants the content any more",
+            _BLOCK,
+        ),
     )
 }
 """The probes by name, in the order in which findings are shown; ``--force`` takes these names."""

@@ -40,13 +40,14 @@ class ProbeModule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A reason: the `name` for ``--force`` (and of its module), a `description` for people.
+    """A reason: the `name` for ``--force`` (and of its module), a `description` for people, and what `ends` that use.
 
     It applies to devices that have one of the subsystems `needs` at or below them (empty: to all).
     """
 
     name: str
     description: str
+    ends: str
     needs: frozenset[str] = frozenset()
 
     def applies(self, kinds: frozenset[str]) -> bool:

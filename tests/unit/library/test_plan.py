@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from pyvfio.binding import Plan
+import pytest
+
+from pyvfio.binding import Finding, Plan
+from pyvfio.binding.findings import UNSEEN
+from pyvfio.binding.probes import PROBES
+from pyvfio.binding.step import Step
+from pyvfio.binding.steps import Bind
+from pyvfio.errors import DeviceInUse
 
 
 def one(name: str, *facts: tuple[str, str]) -> Plan:
@@ -26,3 +33,30 @@ def test_facts_of_one_kind_are_all_there_as_data() -> None:
         {"device": "0000:3b:00.0", "what": "member", "value": "0000:3b:00.1"},
         {"device": "0000:3b:00.0", "what": "member", "value": "0000:3b:00.2"},
     ]
+
+
+STEP: Step = Bind("pci", "0000:3b:00.0", "vfio-pci")
+
+
+def refusal(*findings: tuple[str, str]) -> str:
+    found = tuple(Finding(probe, "0000:3b:00.0", summary) for probe, summary in findings)
+    with pytest.raises(DeviceInUse) as caught:
+        Plan("bind", ("0000:3b:00.0",), (STEP,), findings=found).refuse()
+    return caught.value.next_step
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_refusal_says_what_would_end_each_use(probe: str) -> None:
+    first, line = refusal((probe, "in use")).splitlines()
+    assert first == f"end that use; or override it knowingly with --force={probe}"
+    assert line.split(": ")[0].strip() == probe
+    assert len(line.split(": ", 1)[1]) > 10
+
+
+def test_nobody_is_told_to_wipe_what_is_in_use() -> None:
+    assert "wipefs" in refusal(("signature", "content"))
+    assert "wipefs" not in refusal(("mounted", "mounted"), ("signature", "content"))
+
+
+def test_what_could_not_be_seen_is_looked_at_as_root() -> None:
+    assert refusal(("open", UNSEEN)).splitlines()[1].strip() == "open: look as root"
