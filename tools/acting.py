@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -66,6 +67,18 @@ def _terminated(rolling_back: Callable[[], bool] = lambda: False) -> Iterator[No
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def _though_nobody_reads() -> Iterator[None]:
+    """Carry on when the reader of the output has gone (``pyvfio bind ... | head -1``).
+
+    What shall be done is done all the same, and what is refused still ends with the exit code that says so.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # the interpreter flushes it at the end  # noqa: SIM115
+
+
 @dataclass(slots=True)
 class Acting:
     """How a command acts: `dry_run` (nothing is done), `force` (probes overridden), `deadline` and `wait` (seconds)."""
@@ -84,10 +97,11 @@ class Acting:
 
         Whether something was done is returned.  Raise what `run` raises.
         """
-        if not self.as_json:
-            show_plan(plan, self.force)
-        elif self.dry_run:
-            print_json({**plan.as_dict(), "done": False, **more})
+        with _though_nobody_reads():
+            if not self.as_json:
+                show_plan(plan, self.force)
+            elif self.dry_run:
+                print_json({**plan.as_dict(), "done": False, **more})
         try:
             plan.refuse(self.force)
         except DeviceInUse as error:
@@ -98,8 +112,7 @@ class Acting:
         if self.as_json and not self.dry_run:
             print_json({**plan.as_dict(), "done": True, **more})
         if not self.dry_run and not self.as_json and plan.steps:
-            # Nobody reads any more (`pyvfio bind ... | head -1`): it is done all the same.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), _though_nobody_reads():  # it is done: a full disk does not undo it
                 click.echo(click.style("done", fg="green") + f": {plan.title}")
         return not self.dry_run and bool(plan.steps)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -377,3 +378,32 @@ def test_an_error_says_what_to_do_next(
 def test_backends_are_named_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["list", "--backend", "nonsuch"]) == 2
     assert "one of: kernel, software" in capsys.readouterr().err
+
+
+def _nobody_reads(text: str) -> int:
+    raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("bind vda", 5),
+        ("bind vda --dry-run --json", 5),
+        ("plan bind eth0", 5),
+        ("bind vde", 0),
+        ("ccw take 0.0.0200", 5),
+        ("list", 0),
+    ],
+)
+def test_the_exit_code_is_true_though_nobody_reads(
+    words: str, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``set -o pipefail; pyvfio bind ... | head -1 && start-the-guest``."""
+    monkeypatch.setenv("PYVFIO_MACHINE", "s390x-server")
+    gone = io.StringIO()
+    monkeypatch.setattr(gone, "write", _nobody_reads)
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", gone)
+        status = run(words.split())
+    assert status == code
+    assert ("--force=" in capsys.readouterr().err) == (code == 5)
