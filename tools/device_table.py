@@ -77,6 +77,7 @@ _COLUMNS: dict[str, list[tuple[str, Getter]]] = {
     ],
 }
 _NUMBERS = ("GROUP", "NODE")
+_ALWAYS = ("DRIVER", "USED BY")
 
 
 def description(entry: Any) -> str:
@@ -101,7 +102,8 @@ def _name(names: PciNames) -> Getter:
 def table(entries: Sequence[Entry], names: PciNames | None = None) -> str:
     """The table of devices of one bus, at least one; `names` adds their names.
 
-    A column in which no device has anything is left out, and nothing is cut off: a line is as long as it must be.
+    A column in which no device has anything is left out, but for the driver and the use, where that is what people
+    look for.  Nothing is cut off: a line is as long as it must be.
     """
     columns = list(_COLUMNS[entries[0].bus])
     if names is not None and entries[0].bus == "pci":
@@ -109,7 +111,7 @@ def table(entries: Sequence[Entry], names: PciNames | None = None) -> str:
     heads, padded = [], []
     for heading, getter in columns:
         cells = ["" if value is None else str(value) for value in map(getter, entries)]
-        if not any(cells):
+        if not any(cells) and heading not in _ALWAYS:
             continue
         cells = [cell or _NOTHING for cell in cells]
         width = max(len(heading), *map(len, cells))

@@ -27,7 +27,7 @@ def _as_dict(host: Host, record: Record) -> dict[str, object]:
         "at_work": record.alive(host.sysfs),
         "waits": record.waits,
         "damaged": record.damaged,
-        "undo": [step.undo_text for step in record.left()],
+        "undo": [{"step": step.text, "undo": step.undo_text} for step in record.left()],
     }
 
 

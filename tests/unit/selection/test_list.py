@@ -85,7 +85,14 @@ def test_table(listed: Any) -> None:
     assert rows[FCP][-1] == "online, sda mounted on /data"
     assert [rows[channel][-1] for channel in OSA] == ["online, encc000"] * 3
     assert rows["0.0.0009"][1:] == ["I/O", "0.0.1234", "vfio_ccw", "42", UUID]
-    assert rows[UUID][1:] == ["vfio_ccw-io", "0.0.0009", "vfio_ccw_mdev", "14"]
+    assert rows[UUID][1:] == ["vfio_ccw-io", "0.0.0009", "vfio_ccw_mdev", "14", "-"]
+
+
+def test_driver_and_use_are_told_though_there_is_none(listed: Any) -> None:
+    head, line = listed("--driver", "none", "--bus", "pci").splitlines()[:2]
+    assert "DRIVER" in head.split()
+    assert head.endswith("USED BY")
+    assert line.split()[-1] == "-"
 
 
 def test_a_pipe_gets_whole_lines_without_colours(listed: Any, monkeypatch: pytest.MonkeyPatch) -> None:

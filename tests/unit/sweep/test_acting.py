@@ -115,6 +115,7 @@ def test_restore(rig: Rig, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert run(["restore", "--list", "--json"]) == 0
     (document,) = json.loads(capsys.readouterr().out)
     assert document["objects"] == [FUNCTION]
+    assert {"step": f"unbind {FUNCTION} from virtio-pci", "undo": "bind it to virtio-pci"} in document["undo"]
     assert document["done"] is False
     assert run(["restore"]) == 0
     assert "restored" in capsys.readouterr().out
