@@ -5,6 +5,7 @@ Subcommands are imported when they are used, so that ``pyvfio list`` starts fast
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import importlib
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyvfio.errors import Misuse, PyvfioError, from_oserror
+from pyvfio.process.streams import open_standard_streams
 from pyvfio_tools.commands import Commands
 
 if TYPE_CHECKING:
@@ -167,7 +169,14 @@ def cli(ctx: click.Context) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and end the process with a documented exit code."""
     gc.set_threshold(50_000)  # a short life with little garbage: collections would cost a tenth of it
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    open_standard_streams()
+    status = run(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        status = status or _output_failed(error)
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -181,11 +190,12 @@ def run(arguments: list[str]) -> int:
         return stop.exit_code
     except (click.Abort, KeyboardInterrupt) as stop:
         notes = getattr(stop.__cause__ or stop.__context__ or stop, "__notes__", [])
-        print("\n  ".join(["interrupted", *notes]), file=sys.stderr)
+        _say("\n  ".join(["interrupted", *notes]))
         return 130
     except click.ClickException as error:
         if "--json" not in arguments:
-            error.show()
+            with contextlib.suppress(OSError):  # nobody can be told
+                error.show()
             return error.exit_code
         return _tell(Misuse("read the command line", cause=error.format_message(), next_step=_HELP), True)
     except PyvfioError as error:
@@ -213,7 +223,17 @@ def _tell(error: PyvfioError, as_json: bool) -> int:
     if as_json:
         import json
 
-        print(json.dumps(error.as_dict()), file=sys.stderr)
+        _say(json.dumps(error.as_dict()))
     else:
-        print(f"pyvfio: {error}", file=sys.stderr)
+        _say(f"pyvfio: {error}")
     return error.exit_code
+
+
+def _say(text: str) -> None:
+    """Print on standard error; where that cannot be written, the exit code has to do."""
+    if sys.stderr is None:
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = open(os.devnull, "w")  # the interpreter flushes it at the end  # noqa: SIM115
