@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 __all__ = [
     "CONSOLES",
+    "P9",
     "AddressSpec",
     "BondSpec",
     "BridgeSpec",
@@ -32,6 +33,10 @@ CONSOLES = {"3270/tty1": ("tty32700", 227, 1), "hvc0": ("hvc0", 229, 0), "ttyscl
 """The terminals that can be a console: the name in ``/proc/consoles`` and the device number (``drivers/s390/char``,
 ``drivers/tty/hvc``).
 """
+
+
+P9 = "9p"
+"""The file system whose `device` is the tag of a virtio-9p device, not a node."""
 
 
 @dataclass(slots=True)
@@ -81,7 +86,10 @@ class HolderSpec:
 
 @dataclass(slots=True)
 class MountSpec:
-    """``[[mount]]``: the block `device` is mounted at `target`; `type` is that of the file system."""
+    """``[[mount]]``: the block `device` is mounted at `target`; `type` is that of the file system.
+
+    For the type ``9p`` `device` is the tag of a virtio-9p device.
+    """
 
     device: str
     target: str

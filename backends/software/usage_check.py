@@ -11,8 +11,8 @@ from pyvfio.errors import BadMachine
 from pyvfio_backends.software.description import MachineSpec
 from pyvfio_backends.software.medium.signatures import SIGNATURES
 from pyvfio_backends.software.medium.tables import SECTOR, TABLES, Part, Table
-from pyvfio_backends.software.usage import CONSOLES, BondSpec, BridgeSpec, DiskSpec, HolderSpec, VlanSpec
-from pyvfio_backends.software.usage_disks import BootDisk, boot_disks, boot_interfaces, lay_out
+from pyvfio_backends.software.usage import CONSOLES, P9, BondSpec, BridgeSpec, DiskSpec, HolderSpec, VlanSpec
+from pyvfio_backends.software.usage_disks import BootDisk, boot_disks, boot_interfaces, boot_tags, lay_out
 
 __all__ = ["BOND_MODES", "check_usage"]
 
@@ -178,12 +178,17 @@ class _Disks:
     def _mounts(self) -> None:
         nodes = {f"/dev/mapper/{holder.dm_name}": holder.name for holder in self.spec.holders if holder.dm_name}
         nodes |= {f"/dev/{name}": name for name in self.sizes}
+        tags = boot_tags(self.spec)
         for n, mount in enumerate(self.spec.mounts):
+            if not mount.target.startswith("/"):
+                raise self.error(("mount", "target"), "must be an absolute path", n)
+            if mount.type == P9:
+                if mount.device not in tags:
+                    raise self.error(("mount", "device"), f"no tag {mount.device!r}; there is {_listing(tags)}", n)
+                continue
             if mount.device not in nodes:
                 raise self.error(("mount", "device"), f"no node {mount.device!r}; there is {_listing(nodes)}", n)
             self._take(nodes[mount.device], "a mount", ("mount", "device"), n, shared=True)
-            if not mount.target.startswith("/"):
-                raise self.error(("mount", "target"), "must be an absolute path", n)
         for n, swap in enumerate(self.spec.swaps):
             if swap.device not in nodes:
                 raise self.error(("swap", "device"), f"no node {swap.device!r}; there is {_listing(nodes)}", n)

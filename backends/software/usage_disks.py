@@ -13,7 +13,16 @@ from pyvfio_backends.software.description import MachineSpec
 from pyvfio_backends.software.medium.tables import DASD_TRACK, TABLES, Part
 from pyvfio_backends.software.usage import DiskSpec
 
-__all__ = ["DASD_CYLINDERS", "DASD_HEADS", "DISK_SIZE", "BootDisk", "boot_disks", "boot_interfaces", "lay_out"]
+__all__ = [
+    "DASD_CYLINDERS",
+    "DASD_HEADS",
+    "DISK_SIZE",
+    "BootDisk",
+    "boot_disks",
+    "boot_interfaces",
+    "boot_tags",
+    "lay_out",
+]
 
 DISK_SIZE = 1 << 20
 """The size of a virtio disk unless its options say otherwise."""
@@ -71,6 +80,15 @@ def boot_interfaces(spec: MachineSpec) -> list[str]:
         for function in spec.functions
     )
     return ["lo", *(f"eth{number}" for number in range(count))]
+
+
+def boot_tags(spec: MachineSpec) -> list[str]:
+    """The tags of the directories of the hypervisor (virtio-9p) that drivers hold at boot."""
+    return [
+        str(row.options.get("mount_tag", ""))
+        for row in spec.subchannels
+        if (row.unit, row.driver, row.online) == ("virtio-9p", "virtio_ccw", True)
+    ]
 
 
 def lay_out(disk: DiskSpec, facts: BootDisk) -> Iterator[Part]:

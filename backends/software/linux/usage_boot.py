@@ -18,7 +18,7 @@ from pyvfio_backends.software.linux.virtual_block import add_mapped, add_raid
 from pyvfio_backends.software.medium.image import Image, Window
 from pyvfio_backends.software.medium.signatures import Area, Marks, sign
 from pyvfio_backends.software.medium.tables import Part, write_dasd, write_table
-from pyvfio_backends.software.usage import DiskSpec, HolderSpec
+from pyvfio_backends.software.usage import P9, DiskSpec, HolderSpec
 from pyvfio_backends.software.usage_disks import BootDisk, boot_disks, lay_out
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ def boot(machine: Machine) -> None:
         for holder in spec.holders:
             _stack(kernel, holder, spec.name)
         for mount in spec.mounts:
+            if mount.type == P9:
+                number = max((other.minor for other in kernel.mounts if other.major == 0), default=0) + 1
+                kernel.mounts.append(MountEntry(mount.device, mount.target, P9, 0, number, mount.options))
+                continue
             entry = _block(kernel, mount.device)
             entry.state.claim(mount.device)
             entry.state.mounted = True

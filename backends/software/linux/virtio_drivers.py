@@ -5,10 +5,12 @@ Feature numbers are those of the Virtual I/O Device specification; each driver l
 
 from __future__ import annotations
 
+from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.block import Disk, Medium, add_disk, media, remove_disk
 from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.net import Interface, add_interface, remove_interface
-from pyvfio_backends.software.linux.vfs import Attribute, Node
+from pyvfio_backends.software.linux.vfs import Attribute, CharacterDevice, Node
 from pyvfio_backends.software.linux.virtio import VirtioBus, VirtioDevice, VirtioDriver
 from pyvfio_backends.software.medium.image import Image
 
@@ -76,7 +78,19 @@ class _ConsoleDriver(VirtioDriver):
     def populate(self, device: VirtioDevice, *, quiet: bool) -> None:
         label = device.options.get("port")
         if isinstance(label, str):
-            self.kernel.add_class_device(_Port(device, 1, label), quiet=quiet)
+            port = _Port(device, 1, label)
+            self.kernel.add_node(port.name, CharacterDevice(_PORT_MAJOR, 1, _open_port))
+            self.kernel.add_class_device(port, quiet=quiet)
+
+    def clear(self, device: VirtioDevice) -> None:
+        for child in tuple(device.child_devices()):
+            if isinstance(child, _Port):
+                self.kernel.remove_node(child.name)
+                self.kernel.remove_class_device(child)
+
+
+def _open_port(path: str, flags: int) -> File:
+    raise NotModelled(f"not modelled: what passes through {path}")
 
 
 class _P9Driver(VirtioDriver):

@@ -112,3 +112,46 @@ def test_the_disk_of_the_root(host: Host, sysfs: Attributes) -> None:
     name = path.rsplit("/", 1)[-1]
     assert (f"{name} holds /", f"/dev/{name}") in evidence(outlook, "boot")
     assert any(what.startswith(f"{name} is mounted on / (") for what, _ in evidence(outlook, "mounted"))
+
+
+def virtio_on_channels(host: Host) -> list[tuple[SysfsDevice, str]]:
+    """The channel devices with a virtio device, and the path of that."""
+    return [
+        (device, f"{device.path}/{name}")
+        for device in host.devices("ccw")
+        for name in host.sysfs.names(device.path)
+        if name.startswith("virtio")
+    ]
+
+
+def test_a_directory_that_is_mounted_from_the_hypervisor(host: Host, sysfs: Attributes) -> None:
+    tags = {
+        sysfs.read(f"{path}/mount_tag").strip("\0"): (device, path)
+        for device, path in virtio_on_channels(host)
+        if sysfs.exists(f"{path}/mount_tag")
+    }
+    mounted = 0
+    for line in sysfs.read("/proc/self/mountinfo").splitlines():
+        point, (kind, source) = line.split()[4], line.partition(" - ")[2].split()[:2]
+        if kind == "9p" and source in tags:
+            device, path = tags[source]
+            seen = evidence(look(device), "mounted")
+            assert (f"{path.rpartition('/')[2]} ({source}) is mounted on {point} (9p)", path) in seen
+            mounted += 1
+    if not mounted:
+        pytest.skip("nothing of this host is mounted from a hypervisor through a channel")
+
+
+def test_a_port_of_a_console_that_no_program_has_open(host: Host, backend: Backend) -> None:
+    ports = [
+        (device, name)
+        for device, path in virtio_on_channels(host)
+        if "virtio-ports" in backend.listdir(path)
+        for name in backend.listdir(f"{path}/virtio-ports")
+    ]
+    if not ports:
+        pytest.skip("this host has no port of a virtio console behind a channel")
+    for device, name in ports:
+        number = backend.stat(f"/dev/{name}").st_rdev
+        assert host.sysfs.attribute(f"/sys/class/virtio-ports/{name}/dev") == f"{os.major(number)}:{os.minor(number)}"
+        assert "open" not in {probe.partition(":")[0] for probe in look(device).blind}

@@ -922,3 +922,57 @@ case(
 @case("a physical function whose virtual functions are not enabled")
 def no_virtual_functions(tree: Tree) -> None:
     tree.file(f"{tree.pci(HBA, 'ixgbe')}/sriov_numvfs", "0\n")
+
+
+# directories of the hypervisor
+
+VIRTIO = f"/sys/devices/pci0000:3a/{HBA}/virtio0"
+
+
+def shared(tree: Tree, driver: str) -> None:
+    tree.pci(HBA, "virtio-pci")
+    tree.device(VIRTIO, "virtio", driver=driver)
+    tree.mount("0:50", "/srv/other", "9p", "other")
+    tree.mount("0:51", "/srv/tag", "ext4", "shared")
+
+
+@case(
+    "a directory of the hypervisor is mounted by 9p",
+    found={"mounted": [f"virtio0 (shared) is mounted on /srv/a (9p) [{VIRTIO}]"]},
+)
+def mounted_9p(tree: Tree) -> None:
+    shared(tree, "9pnet_virtio")
+    tree.file(f"{VIRTIO}/mount_tag", "shared\0")
+    tree.mount("0:52", "/srv/a", "9p", "shared")
+
+
+@case("a directory of the hypervisor that is not mounted")
+def free_9p(tree: Tree) -> None:
+    shared(tree, "9pnet_virtio")
+    tree.file(f"{VIRTIO}/mount_tag", "shared\0")
+
+
+@case(
+    "a directory of the hypervisor is mounted by virtiofs",
+    found={"mounted": [f"virtio0 (shared) is mounted on /srv/a (virtiofs) [{VIRTIO}]"]},
+)
+def mounted_virtiofs(tree: Tree) -> None:
+    shared(tree, "virtiofs")
+    tree.file("/sys/fs/virtiofs/0/tag", "shared\n")
+    tree.link("/sys/fs/virtiofs/0/device", VIRTIO)
+    tree.mount("0:52", "/srv/a", "virtiofs", "shared")
+    tree.mount("0:53", "/srv/b", "virtiofs", "another")
+
+
+@case(
+    "a virtiofs whose tag nothing tells",
+    blind=("mounted: virtio0 does not say its tag, so whether it is mounted is not known",),
+)
+def untold_virtiofs(tree: Tree) -> None:
+    shared(tree, "virtiofs")
+    tree.mount("0:52", "/srv/a", "virtiofs", "shared")
+
+
+@case("a virtiofs whose tag nothing tells, where no virtiofs is mounted")
+def free_virtiofs(tree: Tree) -> None:
+    shared(tree, "virtiofs")
