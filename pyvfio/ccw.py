@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self, Unpack
 
 from pyvfio.abi import vfio_ccw as abi
@@ -29,18 +30,20 @@ from pyvfio.css.orb import Orb
 from pyvfio.css.program import Program
 from pyvfio.css.rules import Violation
 from pyvfio.css.schib import Schib
-from pyvfio.css.scsw import Fctl, Scsw
+from pyvfio.css.scsw import Actl, Fctl, Scsw
 from pyvfio.css.senseid import SenseId
 from pyvfio.css.trace import Step, StepDetails, StepListener
 from pyvfio.errors import ChannelProgramFailed, Misuse, NotAvailable, PyvfioError, Timeout
 
 if TYPE_CHECKING:
+    from pyvfio.iommu import DmaBuffer
     from pyvfio.vfio import Device, Region
 
 __all__ = ["CcwDevice"]
 
 _SENSE_ID_SIZE = 256
 _PATIENCE = 1.0
+_RUNNING = Actl.SUBCHANNEL_ACTIVE | Actl.DEVICE_ACTIVE
 _REFUSED = {
     errno.EINVAL: "the program cannot be translated: an address in it is not mapped, or it has more than 256 CCWs",
     errno.ENOENT: "an address in the program is not mapped",
@@ -85,22 +88,37 @@ class CcwDevice:
 
     # starting
 
-    def run(self, commands: Sequence[ChannelCommand], *, timeout: float = 10.0, check: bool = True) -> ProgramResult:
+    def run(
+        self,
+        commands: Sequence[ChannelCommand],
+        *,
+        timeout: float = 10.0,
+        check: bool = True,
+        memory: DmaBuffer | None = None,
+        lpm: int = 0xFF,
+    ) -> ProgramResult:
         """Run commands as one chained program and collect what was read.
 
+        It is laid out in new memory or in `memory` (see `LaidProgram`), and started on the paths of the mask `lpm`.
         Raise `ChannelProgramFailed` when it ends with an unusual status (unless `check` is false), `Timeout` after
         halting and clearing, or the class for the errno of a start that the kernel refuses.
         """
-        with self._layout(commands) as laid:
-            irb = self.start(laid.orb, timeout=timeout, check=check)
+        with self._layout(commands, memory) as laid:
+            irb = self.start(replace(laid.orb, lpm=lpm), timeout=timeout, check=check)
             return laid.result(irb)
 
     async def run_async(
-        self, commands: Sequence[ChannelCommand], *, timeout: float = 10.0, check: bool = True
+        self,
+        commands: Sequence[ChannelCommand],
+        *,
+        timeout: float = 10.0,
+        check: bool = True,
+        memory: DmaBuffer | None = None,
+        lpm: int = 0xFF,
     ) -> ProgramResult:
         """As `run`, without blocking the event loop."""
-        with self._layout(commands) as laid:
-            irb = await self.start_async(laid.orb, timeout=timeout, check=check)
+        with self._layout(commands, memory) as laid:
+            irb = await self.start_async(replace(laid.orb, lpm=lpm), timeout=timeout, check=check)
             return laid.result(irb)
 
     def start(self, program: Orb | Program, *, timeout: float = 10.0, check: bool = True) -> Irb:
@@ -179,14 +197,16 @@ class CcwDevice:
     def _ended(self, irb: Irb, check: bool) -> Irb:
         self._tell("Q7", "the interrupt is handed to who asked for the start")
         if check and not irb.scsw.ok:
-            raise ChannelProgramFailed("run channel program", self.device.name, cause=decode(irb))
+            raise ChannelProgramFailed("run channel program", self.device.name, cause=decode(irb), irb=irb)
         return irb
 
     def _stop(self) -> str:
         """Halt a program that does not end, and clear if halting does not help; what was done, in words."""
         try:
-            self.halt(timeout=_PATIENCE)
-            return "halted"
+            if not self.halt(timeout=_PATIENCE).scsw.actl & _RUNNING:
+                return "halted"
+            cause = "it was active still"  # some subchannels end a halt function so; only a clear stops them
+            raise Timeout("halt subchannel", self.device.name, cause=cause)
         except PyvfioError:
             try:
                 self.clear(timeout=_PATIENCE)
@@ -267,8 +287,8 @@ class CcwDevice:
         """Write with one command (default: WRITE)."""
         return self.run([Write(cmd, data)])
 
-    def _layout(self, commands: Sequence[ChannelCommand]) -> LaidProgram:
-        return LaidProgram(self.device.space, self.device.name, commands)
+    def _layout(self, commands: Sequence[ChannelCommand], memory: DmaBuffer | None = None) -> LaidProgram:
+        return LaidProgram(self.device.space, self.device.name, commands, memory)
 
     def close(self) -> None:
         """Disable the interrupt; a second call does nothing."""
