@@ -1,0 +1,16 @@
+"""The hypervisor's half of passthrough: a guest's instructions on top of VFIO."""
+
+from __future__ import annotations
+
+from pyvfio.passthrough.ccw import GuestChannelSubsystem, PassthroughWarning
+from pyvfio.passthrough.events import EventThread
+from pyvfio.passthrough.memory import GuestMemory, GuestStorage, MemoryArea
+
+__all__ = [
+    "EventThread",
+    "GuestChannelSubsystem",
+    "GuestMemory",
+    "GuestStorage",
+    "MemoryArea",
+    "PassthroughWarning",
+]

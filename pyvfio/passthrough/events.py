@@ -1,0 +1,58 @@
+"""Waiting for the interrupts of devices that a guest uses, and a thread that does nothing else."""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Self
+
+from pyvfio.process import EventFd
+
+__all__ = ["EventThread", "wait_for_any"]
+
+
+def wait_for_any(fds: Iterable[int], timeout: float | None) -> bool:
+    """Wait up to `timeout` seconds (None: for ever) until one of the descriptors can be read; whether one can."""
+    poller = select.poll()
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
+    return bool(poller.poll(None if timeout is None else max(0.0, timeout) * 1000))
+
+
+class EventThread:
+    """Calls `work` on a thread whenever one of the descriptors that `fds` names can be read, until `close`.
+
+    The descriptors are asked for anew each time, and at least every `period` seconds.  A context manager.
+    """
+
+    def __init__(self, fds: Callable[[], list[int]], work: Callable[[], object], *, period: float = 0.2) -> None:
+        self._fds = fds
+        self._work = work
+        self._period = period
+        self._stop = EventFd()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="pyvfio-passthrough", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            if wait_for_any([*self._fds(), self._stop.fileno()], self._period) and not self._stopping:
+                self._work()
+                time.sleep(0)  # let whoever waits for the lock have it
+
+    def close(self) -> None:
+        """End the thread and wait for it; a second call does nothing."""
+        if not self._stopping:
+            self._stopping = True
+            self._stop.signal()
+            if threading.current_thread() is not self._thread:
+                self._thread.join()
+            self._stop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
