@@ -85,7 +85,7 @@ class VolumeBlocks(Image):
         middle, end = len(old.key), len(old.key) + len(old.data)
         records[index + 1] = replace(old, key=bytes(block[:middle]), data=bytes(block[middle:end]))
         try:
-            self._volume.write(replace(track, records=tuple(records)))
+            self._volume.write(replace(track, records=tuple(records)), index + 1)
         except OSError as error:
             raise fail(errno.EIO) from error
 

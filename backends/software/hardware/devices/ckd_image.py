@@ -135,12 +135,16 @@ class CkdImage:
         """A track.  Raise `BadTrack`, OSError, `Misuse` when there is no such track."""
         return Track.from_bytes(self.read_raw(cylinder, head), cylinder, head)
 
-    def write(self, track: Track) -> None:
-        """Write a track in place.  Raise OSError, `Misuse` when it does not fit or there is no such track."""
+    def write(self, track: Track, only: int | None = None) -> None:
+        """Write a track in place; `only` names the one record that differs from what is there, and not in length.
+
+        Raise OSError, `Misuse` when it does not fit or there is no such track.
+        """
         path, offset = self._place(track.cylinder, track.head)
-        raw = track.to_bytes()
-        if len(raw) > self.track_size:
-            raise Misuse("write track", str(path), cause=f"{len(raw)} bytes do not fit into {self.track_size}")
+        if track.size > self.track_size:
+            raise Misuse("write track", str(path), cause=f"{track.size} bytes do not fit into {self.track_size}")
+        raw = track.to_bytes() if only is None else track.records[only].to_bytes()
+        offset += 0 if only is None else track.offset(only)
         with path.open("r+b", buffering=0) as file:
             file.seek(offset)
             file.write(raw)

@@ -77,8 +77,12 @@ class Track:
     @property
     def size(self) -> int:
         """The bytes that `to_bytes` gives, without making them."""
-        areas = sum(COUNT_SIZE + len(record.key) + len(record.data) for record in self.records)
-        return _HOME.size + areas + COUNT_SIZE
+        return self.offset(len(self.records)) + COUNT_SIZE
+
+    def offset(self, index: int) -> int:
+        """Where record number `index` of `records` begins in what `to_bytes` gives."""
+        before = self.records[:index]
+        return _HOME.size + sum(COUNT_SIZE + len(record.key) + len(record.data) for record in before)
 
     def to_bytes(self) -> bytes:
         """The track as an image has it, up to and with the end mark."""

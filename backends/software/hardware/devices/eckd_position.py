@@ -87,10 +87,10 @@ class Position:
         """The current record; only for places within a record."""
         return self.records[self.index]
 
-    def replace_records(self, records: tuple[Record, ...], flag: int | None = None) -> None:
-        """Write the track with these records, staying where it is."""
+    def replace_records(self, records: tuple[Record, ...], flag: int | None = None, *, only: int | None = None) -> None:
+        """Write the track with these records, staying where it is; for `only` see `Volume.write`."""
         track = Track(self.cylinder, self.head, records, self.track.flag if flag is None else flag)
-        self.volume.write(track)
+        self.volume.write(track, only)
         self._track, self._version = track, self.volume.version
 
     def seek(self, cylinder: int, head: int) -> None:

@@ -48,8 +48,8 @@ class Volume(Protocol):
         """A track that the volume has."""
         ...
 
-    def write(self, track: Track) -> None:
-        """Replace a track."""
+    def write(self, track: Track, only: int | None = None) -> None:
+        """Replace a track; `only` names the one record that differs from what is there, and not in length."""
         ...
 
 
@@ -104,7 +104,7 @@ class EmptyVolume:
         records += [Record(cylinder, head, number, b"", _ZEROS) for number in range(1, BLOCKS + 1)]
         return Track(cylinder, head, tuple(records))
 
-    def write(self, track: Track) -> None:
+    def write(self, track: Track, only: int | None = None) -> None:
         """See `Volume.write`."""
         self._written[track.cylinder, track.head] = track
         self.version += 1
@@ -142,11 +142,11 @@ class ImageVolume:
         """See `Volume.read`."""
         return self.image.read(cylinder, head)
 
-    def write(self, track: Track) -> None:
+    def write(self, track: Track, only: int | None = None) -> None:
         """See `Volume.write`."""
         if track.size > self.image.track_size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.image.write(track)
+        self.image.write(track, only)
         self.version += 1
 
     def __str__(self) -> str:

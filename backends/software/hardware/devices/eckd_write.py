@@ -96,7 +96,8 @@ class Write:
         data = take(channel, size).ljust(size, b"\0")
         start = len(record.key) if with_key else 0
         new = replace(record, key=data[:start] if with_key else record.key, data=data[start:])
-        position.replace_records((*position.records[: position.index], new, *position.records[position.index + 1 :]))
+        index = position.index
+        position.replace_records((*position.records[:index], new, *position.records[index + 1 :]), only=index)
         position.leave_record()
         chain.after = Prior.DATA
         return chain.transferred(channel)
