@@ -185,6 +185,17 @@ def test_formatting_a_track_takes_away_what_was_there() -> None:
     assert len(programs.device.volume.read(2, 3).records) == 2
 
 
+def test_a_record_without_data_is_the_end_of_a_file() -> None:
+    programs = Programs(disk())
+    search = (0x07, SEEK_0_1), (0x31, "0000000100")
+    assert programs.run(*search, (0x1D, ckd((0, 1), 1, b"", b"")), (0x1D, ckd((0, 1), 2, b"", b"x")))[0].scsw.ok
+    for code in (0x06, 0x0E, 0x1E):
+        irb, _ = programs.run((0x07, SEEK_0_1), (code, 8))
+        assert irb.scsw.dstat == ENDED | Dstat.UNIT_EXCEPTION
+    irb, (count,) = programs.run((0x07, SEEK_0_1), (0x12, 8))
+    assert (irb.scsw.ok, count) == (True, "0000000101000000")
+
+
 def test_home_address_and_r0() -> None:
     programs = Programs(disk())
     r0 = ckd((0, 1), 0, b"", b"new R0!!")

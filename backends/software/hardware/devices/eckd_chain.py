@@ -8,7 +8,9 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
+from pyvfio.css.scsw import Dstat
 from pyvfio_backends.software.hardware.css.controlunit import DONE, Channel, Ending, unit_check
+from pyvfio_backends.software.hardware.devices.ckd_track import Record
 from pyvfio_backends.software.hardware.devices.eckd_domain import (
     Extent,
     Fault,
@@ -26,6 +28,7 @@ __all__ = ["Chain", "Prior", "file_protected", "parameters", "take"]
 _SEEK_MASK: Final = 0x18
 _NO_SEEKS: Final = 0x18
 _INCOMPLETE_DOMAIN: Final = 0x81
+_END_OF_FILE: Final = Ending(Dstat.CHANNEL_END | Dstat.DEVICE_END | Dstat.UNIT_EXCEPTION)
 
 
 class Prior(Enum):
@@ -99,7 +102,7 @@ class Chain:
 
     def _switch(self, cylinder: int, head: int) -> None:
         inside = self.extent is None or self.extent.holds(cylinder, head)
-        if not inside or (self.file_mask or 0) & _SEEK_MASK == _NO_SEEKS:
+        if not inside or (self.location is None and self.seeks == _NO_SEEKS):
             raise file_protected()
 
     def seek(self, cylinder: int, head: int) -> None:
@@ -123,9 +126,12 @@ class Chain:
                 raise invalid_sequence()
             location.left -= 1
 
-    def transferred(self, channel: Channel) -> Ending:
-        """The ending of a transfer, which must be the domain's last one when no command follows."""
+    def transferred(self, channel: Channel, record: Record | None = None) -> Ending:
+        """The ending of a transfer, which must be the domain's last one when no command follows.
+
+        A `record` whose data were transferred and which has none is an end of file: unit exception.
+        """
         self.position.oriented()
         if self.location is not None and self.location.left and not channel.chained:
             return unit_check(_INCOMPLETE_DOMAIN)
-        return DONE
+        return _END_OF_FILE if record is not None and not record.data else DONE

@@ -15,6 +15,7 @@ DE    READ TRACK                 any     the rest of the track and an end mark; 
 ====  =========================  ======  ====================================================
 
 All but 02, 5E and DE have a form with bit 0 on that goes on to further heads, and do so in a domain in any case.
+Reading the data of a record that has none (an end of file) ends with unit exception.
 Source: "3990/9390 Storage Control Reference" GA32-0274.
 """
 
@@ -66,7 +67,7 @@ class Read:
         record = self._chain.position.data_record(multitrack, with_key=with_key, crosses=crosses)
         channel.write_to_memory(record.key + record.data if with_key else record.data)
         self._chain.after = Prior.DATA
-        return self._chain.transferred(channel)
+        return self._chain.transferred(channel, record)
 
     def _read_record(self, code: int, channel: Channel) -> Ending:
         multitrack, crosses = self._begin(code)
@@ -74,7 +75,7 @@ class Read:
         self._chain.position.leave_record()
         channel.write_to_memory(record.to_bytes())
         self._chain.after = Prior.DATA
-        return self._chain.transferred(channel)
+        return self._chain.transferred(channel, record)
 
     def _read_count(self, code: int, channel: Channel) -> Ending:
         multitrack, crosses = self._begin(code)

@@ -100,7 +100,7 @@ class Write:
         position.replace_records((*position.records[:index], new, *position.records[index + 1 :]), only=index)
         position.leave_record()
         chain.after = Prior.DATA
-        return chain.transferred(channel)
+        return chain.transferred(channel, new)
 
     # -- formatting ----------------------------------------------------------------------------------------------
 
