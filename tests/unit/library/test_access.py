@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import pwd
@@ -166,10 +167,27 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["grant", "0060:00:00.0", "--user", "1000", "--rule", *machine]) == 0
     assert 'OWNER="1000"' in capsys.readouterr().out
     assert run(["grant", "0060:00:00.0", "--user", "1000", "--rule", "--json", *machine]) == 0
-    assert "OWNER" in json.loads(capsys.readouterr().out)["rule"]
+    assert "OWNER" in json.loads(capsys.readouterr().out)[0]["rule"]
     assert run(["grant", "0060:00:00.0", "--user", "1000", *machine]) == 6
     assert run(["grant", "0060:00:00.0", *machine]) == 2
     assert run(["grant", "0060:00:00.0", "--user", "1000", "--mode", "9", *machine]) == 2
     assert run(["grant", "0060:00:00.0", "--user", "1000", "--install", *machine]) == 0
     assert run(["plan", "grant", "0060:00:00.0", "--user", "1000", "--install", *machine]) == 0
     capsys.readouterr()
+
+
+def test_many_devices_are_given_away_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYVFIO_MACHINE", "s390x-server")
+    assert run(["grant", "vde", "eth2", "0060:*", "--user", "1000", "--iommu", "--install", "--json", "--dry-run"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["objects"] == ["0005:00:00.0", "0013:00:00.0", "0060:00:00.0"]
+    texts = [step["text"] for step in plan["steps"]]
+    assert sum("/dev/iommu" in text for text in texts) == 1, "once for all of them"
+    assert sum("72-pyvfio-" in text for text in texts) == 3
+    monkeypatch.setattr("sys.stdin", io.StringIO("vde\n0060:00:00.0  # the bell\n"))
+    assert run(["grant", "-", "--group", "no-such-group", "--rule"]) == 2, "no such group on this computer"
+    monkeypatch.setattr("sys.stdin", io.StringIO("vde\n0060:00:00.0  # the bell\n"))
+    assert run(["grant", "-", "--group", "5", "--rule"]) == 0
+    assert capsys.readouterr().out.count("# Written by") == 2
