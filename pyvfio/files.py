@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import stat
 
 from pyvfio.backend import Backend
 from pyvfio.refusal import MISSING, refusal
@@ -73,12 +74,17 @@ class HostFiles:
         self.sync_directory(above)
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Replace a file by `text`, at once and on the disk; its directory must be there."""
+        """Replace a file by `text`, at once and on the disk; its directory must be there.
+
+        A file that is there keeps its owner, and gets exactly the permissions `mode`; a new one gets what the umask
+        leaves of them.  A symbolic link is replaced, not followed.
+        """
         beside = path + _BESIDE
         try:
             fd = self.backend.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
             try:
                 self._all(fd, text.encode("utf-8", "surrogateescape"))
+                self._as_before(path, beside, mode)
                 self.backend.fsync(fd)
             finally:
                 self.backend.close(fd)
@@ -88,6 +94,21 @@ class HostFiles:
                 self.backend.unlink(beside)
             raise refusal(self.backend, error, "write", path=path) from error
         self.sync_directory(posixpath.dirname(path))
+
+    def _as_before(self, path: str, beside: str, mode: int) -> None:
+        """Give the new file what the umask took away, and the owner of the one that it replaces."""
+        try:
+            before = self.backend.stat(path)
+        except OSError as error:
+            if error.errno in MISSING:
+                return
+            raise
+        now = self.backend.stat(beside)
+        if (before.st_uid, before.st_gid) != (now.st_uid, now.st_gid):
+            with contextlib.suppress(PermissionError):  # only root gives files away; it is the caller's then
+                self.backend.chown(beside, before.st_uid, before.st_gid)
+        if stat.S_IMODE(now.st_mode) != mode:
+            self.backend.chmod(beside, mode)
 
     def discard_unfinished(self, path: str) -> None:
         """Remove what a `write` of `path` that was cut off may have left beside it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import signal
@@ -19,7 +20,7 @@ from pyvfio.binding import Event, Phase, Plan, Progress, run
 from pyvfio.binding.journal import DIRECTORY
 from pyvfio.binding.patience import Patience
 from pyvfio.binding.running import DEADLINE
-from pyvfio.errors import UNTOUCHED, DeviceInUse, PyvfioError
+from pyvfio.errors import UNTOUCHED, DeviceInUse, PyvfioError, from_oserror
 from pyvfio.host import Host
 from pyvfio_tools.options import host_options
 from pyvfio_tools.output import print_json
@@ -31,6 +32,7 @@ PLANNING = "pyvfio.planning"
 """Set in the meta data of click's context by ``pyvfio plan``: nothing is done."""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -91,6 +93,7 @@ class Acting:
     wait: float | None
     begun: bool = False
     failed: bool = False
+    done: bool = False
 
     def carry_out(self, plan: Plan, *, journaled: bool = True, **more: object) -> bool:
         """Show `plan` and do it; with ``--json`` print it as one document, with `more` keys.
@@ -143,6 +146,7 @@ class Acting:
                 deadline=self.deadline,
                 wait=self.wait,
             )
+        self.done = self.done or bool(plan.steps)
 
     def begin(self) -> None:
         """A step was begun."""
@@ -233,5 +237,11 @@ def acting_options(function: Callable[..., Any]) -> Callable[..., Any]:
             if not acting.begun and not error.host:
                 error.host = UNTOUCHED
             raise
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            failure = from_oserror(error, "write the output", "standard output", cause="not all of it was written")
+            failure.host = "what was asked for is done" if acting.done else UNTOUCHED
+            raise failure from error
 
     return wrapped

@@ -1,7 +1,8 @@
-"""Standard streams that are full or closed: the exit code, and what is opened."""
+"""Standard streams that nobody reads, that are full, or that are closed: what is done, and the exit code."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +10,42 @@ from typing import Any
 
 import pytest
 
+from pyvfio.sandbox import VARIABLE, Sandbox
+
+BELL = "0060:00:00.0"
 PROGRAM = "from pyvfio_tools.cli import main; main()"
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    made = Sandbox.create(tmp_path / "sandbox", "z15-lpar")
+    monkeypatch.setenv(VARIABLE, str(made.directory))
+    with made.host() as host:
+        assert host.function(BELL).driver is None
+    return made
 
 
 def pyvfio(*words: str, **streams: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, *words], **{"stderr": subprocess.PIPE, **streams}, text=True, check=False
     )
+
+
+def driver(sandbox: Sandbox) -> str | None:
+    with sandbox.host() as host:
+        return host.function(BELL).driver
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_the_error_of_a_full_disk_says_what_was_done(sandbox: Sandbox, options: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = pyvfio("bind", BELL, *options, stdout=full)
+    assert done.returncode == 7
+    if options:
+        assert json.loads(done.stderr)["host"] == "what was asked for is done"
+    else:
+        assert "host:  nothing was changed" in done.stderr
+    assert driver(sandbox) == ("vfio-pci" if options else None)
 
 
 @pytest.mark.parametrize(("words", "status"), [(("show", "nothing"), 3), (("show", "--nothing"), 2)])
