@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import tomllib
 import typing
@@ -22,6 +23,7 @@ from pyvfio_backends.software.description import (
     MachineSpec,
     SubchannelSpec,
 )
+from pyvfio_backends.software.hardware.devices.ckd_image import BadImage
 from pyvfio_backends.software.hardware.zpci.models import MODELS, build_function, virtual
 from pyvfio_backends.software.units import UNITS
 from pyvfio_backends.software.usage import (
@@ -205,6 +207,7 @@ class _Reader:
                 taken.add((key, identity))
             if row.unit not in UNITS:
                 raise self.error((*where, "unit"), f"no control unit {row.unit!r}; there is {_listing(UNITS)}", n)
+            self.image(row, taken, where, n)
             self.options(partial(UNITS[row.unit].make, row.options), where, n)
             if len(row.chpids) > 8:
                 raise self.error((*where, "chpids"), "a subchannel has at most eight channel paths", n)
@@ -241,8 +244,23 @@ class _Reader:
         """Build what a row describes, to find out whether its options make sense."""
         try:
             build()
+        except BadImage as error:
+            raise self.error((*where, "options"), f"{error.obj}: {error.cause}", index, error.next_step) from error
         except Misuse as error:
             raise self.error((*where, "options"), error.cause, index, error.next_step) from error
+
+    def image(self, row: SubchannelSpec, taken: set[object], where: tuple[str, ...], index: int) -> None:
+        """Find an image beside the machine file.  It is for one device: two would not see what the other writes."""
+        name = row.options.get("image")
+        if not isinstance(name, str) or not name:
+            return
+        path = os.path.join(os.path.dirname(self.path), name)
+        row.options["image"] = path
+        if not row.options.get("readonly"):
+            key = ("image", os.path.realpath(path))
+            if key in taken or row.count > 1:
+                raise self.error((*where, "options"), f"{name} is the image of two devices", index, "make a copy")
+            taken.add(key)
 
     def range(self, value: int, low: int, high: int, where: tuple[str, ...], index: int | None) -> None:
         if not low <= value <= high:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyvfio.errors import BadMachine
+from pyvfio_backends.software.hardware.devices.ckd_image import create_image
 from pyvfio_backends.software.loader import find_machine, load_machine, machine_files
 
 HEAD = '[machine]\nname = "m"\n'
@@ -222,3 +223,57 @@ def test_mistakes_with_programs_and_memory(rows: str, line: int, cause: str, tmp
     with pytest.raises(BadMachine) as caught:
         load_machine(path)
     assert (caught.value.line, cause in caught.value.cause) == (line, True)
+
+
+IMAGE = PATH + DASD.replace("online = true\n", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        ('image = "none.ckd"', "none.ckd: No such file"),
+        ('image = "wrong.toml"', "wrong.toml: it has no header"),
+        ("image = 1", "type str"),
+        ('image = "real.ckd", cylinders = 3', "it has 2 cylinders, not 3"),
+        ('image = "real.ckd", volser = "X"', "volume serial"),
+        ('model = "3390-7"', "the models are"),
+        ('control_unit = "3880"', "no control unit '3880'"),
+        ("readonly = 1", "type bool"),
+    ],
+)
+def test_options_of_a_dasd_that_cannot_be(tmp_path: Path, options: str, cause: str) -> None:
+    create_image(tmp_path / "real.ckd", "3390-1", 2)
+    path = tmp_path / "wrong.toml"
+    path.write_text(HEAD + IMAGE + f"options = {{ {options} }}\n")
+    with pytest.raises(BadMachine) as caught:
+        load_machine(path)
+    assert cause in caught.value.cause
+    assert (caught.value.key, caught.value.line) == ("css.subchannel.options", 11)
+
+
+def test_an_image_is_beside_the_machine_file_and_for_one_device(tmp_path: Path) -> None:
+    image = create_image(tmp_path / "real.ckd", "3390-1", 2)
+    path = tmp_path / "right.toml"
+    row = DASD.replace("online = true\n", 'options = { image = "real.ckd" }\n')
+    path.write_text(HEAD + PATH + row)
+    assert load_machine(path).subchannels[0].options["image"] == str(image.path)
+    other = row.replace("0.0.0001", "0.0.0002").replace("0.0.1000", "0.0.2000")
+    for text in (row + other, row + "count = 2\n"):
+        path.write_text(HEAD + PATH + text)
+        with pytest.raises(BadMachine, match="image of two devices"):
+            load_machine(path)
+    shared = "".join(text.replace('"real.ckd"', '"real.ckd", readonly = true') for text in (row, other))
+    path.write_text(HEAD + PATH + shared)
+    assert len(load_machine(path).subchannels) == 2
+
+
+def test_tapes_and_scripts_in_a_machine_file(tmp_path: Path) -> None:
+    (tmp_path / "a.aws").write_bytes(b"")
+    echo = SUBCHANNEL.replace("echo", "tape-3490") + 'options = { image = "a.aws", capacity = 1000 }\n'
+    script = SUBCHANNEL.replace("echo", "scripted").replace("0.0.0001", "0.0.0002").replace("0.0.1000", "0.0.2000")
+    path = tmp_path / "right.toml"
+    path.write_text(HEAD + PATH + echo + script + 'options = { script = { "02" = "data 00" }, latency = 0.1 }\n')
+    assert [row.unit for row in load_machine(path).subchannels] == ["tape-3490", "scripted"]
+    path.write_text(HEAD + PATH + script + 'options = { script = { "02" = "date 00" } }\n')
+    with pytest.raises(BadMachine, match="'date' is none of"):
+        load_machine(path)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pyvfio.errors import Misuse, PyvfioError
+from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.devices.ckd_models import DEVICES, MODELS, Device
 from pyvfio_backends.software.hardware.devices.ckd_track import BadTrack, Track, empty_track
 
@@ -42,10 +42,8 @@ _MOST_CYLINDERS: Final = 65520
 _CONVERT: Final = "unpack it with Hercules' cckd2ckd -lfs"
 
 
-class BadImage(PyvfioError):
-    """A file is not a disk image that can be used; the cause says why and, for a damaged track, which."""
-
-    exit_code = 2
+class BadImage(Misuse):
+    """A file is not a disk or tape image that can be used; the cause says why and, for a damaged track, which."""
 
 
 @dataclass(frozen=True, slots=True)
