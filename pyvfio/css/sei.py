@@ -1,6 +1,6 @@
 """Store event information (SEI): what CHSC command 000e tells about a machine's channel paths, links and functions.
 
-The response from its header's end on (byte 8 of the response block)::
+The response from its header's end on (byte 4 of the response block), for notification type 0::
 
     word  0        8        16       24      31
          +--------+--------+--------+--------+
@@ -14,7 +14,8 @@ The response from its header's end on (byte 8 of the response block)::
          +-----------------------------------+
     5-   |   content-code-dependent field    |
 
-`nt` is the notification type, 0 for all of this.  `flags` bit 0 (80): more is pending; bit 1 (40): events were lost.
+`nt` is the notification type; in type 2 (PCI functions) only `flags` and `cc` are as here, and word 15 begins the
+content-code-dependent field.  `flags` bit 0 (80): more is pending; bit 1 (40): events were lost.
 `vf` bits 0 and 1: how much of the full link address `fla` is valid.  `rs` is the reporting source (4: the channel path
 `rsid`).  `cc` says what happened.
 
@@ -40,6 +41,8 @@ _MORE: Final = 0x80
 _LOST: Final = 0x40
 _LINK_VALID: Final = 0xC0
 _PATH_SOURCE: Final = 4
+_PCI_TYPE: Final = 2
+_FUNCTION_EVENT: Final = 40  # bytes of `ccdf`, from word 5 to word 15
 
 
 class EventContent(IntEnum):
@@ -163,14 +166,21 @@ class Sei:
         return bool(self.flags & _LOST)
 
     @property
+    def function_event(self) -> bytes:
+        """The content-code-dependent field of type 2, about a PCI function; empty for other types."""
+        return self.ccdf[_FUNCTION_EVENT:] if self.nt == _PCI_TYPE else b""
+
+    @property
     def link(self) -> tuple[int, int] | None:
         """The full link address and the mask of its valid bits (ff00 or ffff), None when it has none."""
-        valid = self.vf & _LINK_VALID
+        valid = 0 if self.nt else self.vf & _LINK_VALID
         return (self.fla, 0xFFFF if valid == _LINK_VALID else 0xFF00) if valid else None
 
     @property
     def chpids(self) -> tuple[int, ...]:
         """The channel paths that it is about."""
+        if self.nt:
+            return ()
         if self.rs == _PATH_SOURCE:
             return (self.rsid & 0xFF,)
         if self.cc in (EventContent.PATH_AVAILABILITY, EventContent.PATH_CONFIGURATION):
@@ -180,7 +190,7 @@ class Sei:
     @property
     def link_class(self) -> LinkClass | None:
         """How bad a link incident is; None for other events, empty records and unknown classes."""
-        if self.cc != EventContent.LINK_INCIDENT or not self.ccdf or self.ccdf[0] & 0x80:
+        if self.nt or self.cc != EventContent.LINK_INCIDENT or not self.ccdf or self.ccdf[0] & 0x80:
             return None
         value = self.ccdf[0] >> 2 & 3
         return LinkClass(value) if value in list(LinkClass) else None
@@ -192,7 +202,7 @@ class Sei:
             what = EventContent(self.cc).name.lower().replace("_", " ")
         else:
             what = f"content {self.cc}"
-        if self.cc == EventContent.PATH_CONFIGURATION and len(self.ccdf) >= _MAP_SIZE + 2:
+        if not self.nt and self.cc == EventContent.PATH_CONFIGURATION and len(self.ccdf) >= _MAP_SIZE + 2:
             what += f": {PathConfiguration.from_bytes(self.ccdf)}"
         elif self.chpids:
             what += f": channel path {' '.join(f'{chpid:02x}' for chpid in self.chpids)}"

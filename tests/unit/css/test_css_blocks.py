@@ -176,6 +176,13 @@ def test_sei_round_trip(raw: bytes) -> None:
     assert str(event)
 
 
+def test_an_event_of_a_pci_function() -> None:
+    event = Sei(1, rs=4, rsid=3, vf=0xC0, nt=2, ccdf=bytes(40) + b"event")
+    assert event.function_event == b"event"
+    assert (event.chpids, event.link, event.link_class) == ((), None, None)
+    assert Sei(1, ccdf=bytes(50)).function_event == b""
+
+
 @given(st.sets(st.integers(0, 255)), st.integers(0, 255), st.integers(0, 255))
 def test_path_configuration_round_trip(chpids: set[int], op: int, pc: int) -> None:
     value = PathConfiguration(tuple(sorted(chpids)), op, pc)
