@@ -19,8 +19,9 @@ loaded when they are used, so importing the package is cheap.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pyvfio.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from pyvfio.address import DeviceNumber, MdevUuid, PciAddress, SubchannelId, parse_address
@@ -70,7 +71,6 @@ _HOMES = {
     "uevent": "Uevent",
     "vfio": "Cdev Container Device Group Irq Region open_device",
 }
-_HOME = {name: f"pyvfio.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "AddressSpace",
@@ -126,14 +126,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'pyvfio' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
