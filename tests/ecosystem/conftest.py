@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))  # tests.hil; at the end, so that the installed pyvfio stays first
 
-from debian_tools import NoTool, tool  # noqa: E402
+from debian_tools import NoTool, own_suite, tool, unpacked  # noqa: E402
 from private_host import PrivateHost, why_not  # noqa: E402
 
 
@@ -44,3 +46,29 @@ def host(tmp_path: Path) -> PrivateHost:
     if reason:
         cannot(f"no private mount namespace: {reason}")
     return PrivateHost(tmp_path / "host")
+
+
+@pytest.fixture
+def hercules(tmp_path: Path) -> Callable[..., str]:
+    """Run a program of the package `hercules` in this test's directory; give its output."""
+    installed = shutil.which("dasdinit")
+    try:
+        folder = Path(installed).parents[1] if installed else unpacked("hercules", own_suite()) / "usr"
+    except NoTool as error:
+        cannot(str(error))
+    libraries = ":".join(str(folder / "lib" / name) for name in (".", "hercules"))
+    work = tmp_path
+    environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
+
+    def run(program: str, *arguments: object, status: int = 0) -> str:
+        command = [str(folder / "bin" / program), *map(str, arguments)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=120, check=False, cwd=work
+        )
+        output = done.stdout + done.stderr
+        if "error while loading shared libraries" in output:
+            cannot(output.strip())
+        assert done.returncode == status, output
+        return output
+
+    return run

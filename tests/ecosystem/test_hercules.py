@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import struct
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import cannot
-from debian_tools import NoTool, own_suite, unpacked
 
 from pyvfio_backends.software.hardware.devices.aws_tape import AwsTape
 from pyvfio_backends.software.hardware.devices.ckd_image import BadImage, CkdImage, create_image
@@ -19,32 +14,6 @@ from pyvfio_backends.software.hardware.devices.ckd_track import Record, Track
 from pyvfio_backends.software.hardware.devices.eckd_volume import ImageVolume, label_track
 
 Run = Callable[..., str]
-
-
-@pytest.fixture
-def hercules(tmp_path: Path) -> Run:
-    """Run a program of the package; give its output."""
-    installed = shutil.which("dasdinit")
-    try:
-        folder = Path(installed).parents[1] if installed else unpacked("hercules", own_suite()) / "usr"
-    except NoTool as error:
-        cannot(str(error))
-    libraries = ":".join(str(folder / "lib" / name) for name in (".", "hercules"))
-    work = tmp_path
-    environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
-
-    def run(program: str, *arguments: object, status: int = 0) -> str:
-        command = [str(folder / "bin" / program), *map(str, arguments)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=120, check=False, cwd=work
-        )
-        output = done.stdout + done.stderr
-        if "error while loading shared libraries" in output:
-            cannot(output.strip())
-        assert done.returncode == status, output
-        return output
-
-    return run
 
 
 def test_a_compressed_image_is_refused_with_the_way_out(hercules: Run, tmp_path: Path) -> None:
