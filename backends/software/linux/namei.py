@@ -66,11 +66,13 @@ class Tree:
         links = 0
         while parts:
             name = parts.pop()
-            if name == "" or name == ".":
+            if name == "":
                 continue
             node = nodes[-1]
             if not isinstance(node, Directory):
                 raise fail(errno.ENOTDIR, path)
+            if name == ".":
+                continue
             if name == "..":
                 if names:
                     names.pop()
@@ -103,7 +105,17 @@ class Tree:
         return last, "/" + "/".join(names)
 
     def place(self, path: str) -> Place:
-        """Where a name is or could be.  Raise OSError for the path up to it."""
+        """Where a name is or could be.  Raise OSError for the path up to it, and ENAMETOOLONG (see `bounded`)."""
+        return self.bounded(self.unbounded(path), path)
+
+    def bounded(self, place: Place, path: str) -> Place:
+        """The place itself.  Raise ENAMETOOLONG when its file system has no names so long."""
+        if place.node is None and _missing(place.name, place.folder.split("/")[1]) == errno.ENAMETOOLONG:
+            raise fail(errno.ENAMETOOLONG, path)
+        return place
+
+    def unbounded(self, path: str) -> Place:
+        """Where a name is or could be, if it were not too long."""
         if len(os.fsencode(path)) >= _PATH_MAX:
             raise fail(errno.ENAMETOOLONG, path)
         if not path.startswith("/"):
@@ -118,8 +130,6 @@ class Tree:
         if not isinstance(directory, Directory):
             raise fail(errno.ENOTDIR, path)
         node = None if name in ("", ".", "..") else directory.lookup(name)
-        if node is None and _missing(name, folder.split("/")[1]) == errno.ENAMETOOLONG:
-            raise fail(errno.ENAMETOOLONG, path)
         return Place(directory, folder, name, path.endswith("/"), node)
 
     def mount_of(self, canonical: str) -> MountEntry:

@@ -221,12 +221,13 @@ class Vfs(Tree):
 
     def rename(self, source: str, target: str) -> None:
         """Give a file another name, which replaces what had it (``do_renameat2``)."""
-        old, new = self.place(source), self.place(target)
+        old, new = self.unbounded(source), self.unbounded(target)
         if self.mount_of(old.folder) is not self.mount_of(new.folder):
             raise fail(errno.EXDEV, source)
         if old.special or new.special:
             raise fail(errno.EBUSY, source)
-        node = self._there(old, source)
+        node = self._there(self.bounded(old, source), source)
+        self.bounded(new, source)
         if new.node is None and self.mount_of(new.folder).fs_type == "proc":
             raise fail(errno.ENOENT, source)
         is_directory = isinstance(node, Directory)
