@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import errno
 import posixpath
 import re
 import time
@@ -18,14 +19,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from pyvfio.devices import BUSES
-from pyvfio.errors import PyvfioError
+from pyvfio.errors import PyvfioError, from_oserror
 from pyvfio.sysfs import Sysfs
 from pyvfio.uevent import Uevent, UeventStream
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
 
-__all__ = ["Change", "Watch", "device_in"]
+__all__ = ["Change", "Watch", "device_in", "read_event"]
 
 TOGETHER = 0.25
 """Seconds that an unbind waits for the bind that may follow it."""
@@ -146,6 +147,23 @@ def _beside(event: Uevent) -> Change:
     return Change("event", owner, f"{prefix}{kind} {event.name} {verb}")
 
 
+def read_event(stream: UeventStream, timeout: float | None) -> Uevent | None:
+    """The next event of a stream, as `UeventStream.read` gives it.
+
+    Raise the class for the errno; ENOBUFS says that events are lost, because they came faster than they were read.
+    """
+    try:
+        return stream.read(timeout)
+    except OSError as error:
+        lost = error.errno == errno.ENOBUFS
+        raise from_oserror(
+            error,
+            "read uevents",
+            cause="they came faster than they were read: some are lost" if lost else "",
+            next_step="begin again, and look at what is there now" if lost else "",
+        ) from error
+
+
 class Watch:
     """Changes as they happen, from now on.  A context manager.
 
@@ -185,7 +203,7 @@ class Watch:
     def read(self, timeout: float | None = 0.0) -> Change | None:
         """The next change; wait up to `timeout` seconds (None: for ever).  None when none came.
 
-        An unbind is kept back for a moment, and becomes one change with the bind that follows.
+        An unbind is kept back for a moment, and becomes one change with the bind that follows.  Raise as `read_event`.
         """
         deadline = None if timeout is None else self._clock() + timeout
         while True:
@@ -197,7 +215,7 @@ class Watch:
             if deadline is not None:
                 moments.append(deadline)
             left = max(0.0, min(moments) - now) if moments else None
-            event = self._stream.read(left)
+            event = read_event(self._stream, left)
             if event is not None:
                 self._take(event)
             elif deadline is not None and self._clock() >= deadline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import time
@@ -13,7 +14,7 @@ import click
 from pyvfio.errors import BadAddress, NoSuchDevice
 from pyvfio.host import Host
 from pyvfio.uevent import UeventStream
-from pyvfio.watch import Change, Watch
+from pyvfio.watch import Change, Watch, read_event
 from pyvfio_tools.complete import complete_device, complete_subsystem
 from pyvfio_tools.options import host_options
 
@@ -77,7 +78,7 @@ def monitor(
             stack.callback(stream.close)
             if names:
                 raise click.UsageError("--raw prints the events of all devices; --bus chooses among them")
-            take: Callable[[float | None], object | None] = stream.read
+            take: Callable[[float | None], object | None] = functools.partial(read_event, stream)
         else:
             watch = stack.enter_context(Watch(host, devices=names, stream=stream))
             take = watch.read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import errno
 import json
 import threading
 from collections.abc import Callable
@@ -250,6 +251,19 @@ def test_sources_and_devices_that_make_no_sense(machine: Host) -> None:
     assert run(["monitor", "--source", "kernel", "--seconds", "0"]) == 0
     assert run(["monitor", "--raw", "0060:00:00.0", "--seconds", "0"]) == 2
     assert run(["monitor", "0099:00:00.0", "--seconds", "0"]) == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--raw"]])
+def test_lost_events_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    class Overrun(Stream):
+        def read(self, timeout: float | None = 0.0) -> Uevent | None:
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    monkeypatch.setattr("pyvfio_backends.kernel.backend.open_stream", lambda source, subsystems: Overrun())
+    assert run(["monitor", "--backend", "kernel", *options]) == 7
+    assert "some are lost" in capsys.readouterr().err
 
 
 def test_a_source_of_the_kernels_backend(monkeypatch: pytest.MonkeyPatch) -> None:
