@@ -156,12 +156,16 @@ class CcwDevice:
             raise
         return self._ended(irb, check)
 
-    def check(self, program: Orb | Program) -> list[Violation]:
-        """Which rules of the architecture a program breaks; it is put into memory as by `start`, but not started.
+    def check(self, program: Orb | Program | Sequence[ChannelCommand]) -> list[Violation]:
+        """Which rules of the architecture a program breaks; it is put into memory as by `start` or `run`, not started.
 
-        Raise `StorageError` when there is no room for it in mapped memory.
+        Raise `StorageError` when there is no room for it in mapped memory, and for commands what laying them out gives.
         """
-        return check(self._orb(program), MappedStorage(self.device.space))
+        storage = MappedStorage(self.device.space)
+        if isinstance(program, Orb | Program):
+            return check(self._orb(program), storage)
+        with self._layout(program) as laid:
+            return check(laid.orb, storage)
 
     def _orb(self, program: Orb | Program) -> Orb:
         if isinstance(program, Orb):

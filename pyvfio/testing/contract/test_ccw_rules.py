@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from pyvfio.ccw import CcwDevice
+from pyvfio.channel_program import ChannelCommand, Control, Read, Tic
 from pyvfio.css import Ccw, CcwFlag, Cstat, Dstat, Irb, Orb, Program, Rule, StorageError, Violation, check
 from pyvfio.testing.channel import Channel, nop, sense_id, tic
 
@@ -111,6 +112,15 @@ def test_a_built_program(channel: Channel) -> None:
     channel.write(replace(program.orb(), intparm=5))
     assert channel.irb().scsw.ok
     assert channel.get(channel.data, 1) == b"\xff"
+
+
+def test_the_library_checks_commands(ccw_client: CcwDevice) -> None:
+    good: list[ChannelCommand] = [Control(0x03), Read(0xE4, 64, SLI)]
+    assert ccw_client.check(good) == []
+    assert [one.rule for one in ccw_client.check([Tic(1), *good])] == [Rule.TIC_FIRST]
+    assert [one.index for one in ccw_client.check([*good, Control(0x10)])] == [2]
+    assert ccw_client.device.space.mappings() == []
+    assert ccw_client.run(good).data[0] == 0xFF
 
 
 def test_the_library_checks_and_runs_a_built_program(ccw_client: CcwDevice) -> None:
