@@ -68,7 +68,8 @@ def bind(host: Host, acting: Acting, selection: Selection, target: str | None, w
 @selection_options
 @acting_options
 def unbind(host: Host, acting: Acting, selection: Selection) -> None:
-    """Take devices away from their driver; they have none afterwards. All of it is done, or nothing.
+    """Take devices away from their driver; they have none afterwards, until pyvfio release. All of it is done, or
+    nothing.
 
     \b
     Examples:

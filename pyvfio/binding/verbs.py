@@ -64,13 +64,20 @@ def plan_unbind(device: SysfsDevice) -> Plan:
     """Plan to take a device away from its driver.  Raise `WrongBus`, `NoSuchDevice`."""
     _check_bus(device, "unbind")
     now = device.driver
-    return plan_for(f"unbind {device.name}", device, () if now is None else (take_from(device, now),))
+    title = f"unbind {device.name}"
+    if now is None:
+        return plan_for(title, device, ())
+    override = device.override
+    stays = f"; its driver_override stays {override}" if override is not None else ""
+    note = f"{device.name} then has no driver{stays}: pyvfio release lets the kernel find its own one again"
+    return plan_for(title, device, (take_from(device, now),), notes=(note,))
 
 
 def plan_release(device: SysfsDevice) -> Plan:
-    """Plan to give a device back: clear its override, unbind a VFIO driver, let the kernel find its own driver.
+    """Plan to give a device back: unbind a VFIO driver, clear its override, let the kernel find its own driver.
 
-    A driver that is not VFIO's is left where it is.  Raise `WrongBus`, `NoSuchDevice`.
+    The kernel also looks for one for a device that has none.  A driver that is not VFIO's is left where it is.  Raise
+    `WrongBus`, `NoSuchDevice`.
     """
     _check_bus(device, "release")
     now = device.driver
@@ -80,7 +87,7 @@ def plan_release(device: SysfsDevice) -> Plan:
         steps.append(take_from(device, now))
     if device.override is not None:
         steps.append(set_override(device, None))
-    if held or (now is None and steps):
+    if held or now is None:
         steps.append(Probe(device.bus, device.name))
     return plan_for(f"release {device.name}", device, steps, probes=held)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import pyvfio
 from pyvfio.binding import Finding, Plan
 from pyvfio.binding.findings import UNSEEN
 from pyvfio.binding.probes import PROBES
@@ -60,3 +61,21 @@ def test_nobody_is_told_to_wipe_what_is_in_use() -> None:
 
 def test_what_could_not_be_seen_is_looked_at_as_root() -> None:
     assert refusal(("open", UNSEEN)).splitlines()[1].strip() == "open: look as root"
+
+
+def test_release_lets_the_kernel_find_a_driver_again_after_an_unbind() -> None:
+    with pyvfio.Host("software", machine="s390x-server") as host:
+        function = host.device("0005:00:00.0")
+        plan = pyvfio.plan_unbind(function)
+        assert plan.notes == ("0005:00:00.0 then has no driver: pyvfio release lets the kernel find its own one again",)
+        pyvfio.run(plan)
+        assert function.driver is None
+        pyvfio.run(pyvfio.plan_release(function))
+        assert function.driver == "virtio-pci"
+        assert pyvfio.plan_release(function).empty
+        pyvfio.run(pyvfio.plan_bind(function))
+        plan = pyvfio.plan_unbind(function)
+        assert "its driver_override stays vfio-pci" in plan.notes[0]
+        pyvfio.run(plan)
+        pyvfio.run(pyvfio.plan_release(function))
+        assert (function.driver, function.override) == ("virtio-pci", None)

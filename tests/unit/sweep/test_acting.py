@@ -57,7 +57,7 @@ def test_a_plan_as_data(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
     plan = json.loads(capsys.readouterr().out)
     assert plan["done"] is False
     assert plan["objects"] == [FUNCTION]
-    assert plan["facts"][f"{FUNCTION}: driver"] == "virtio-pci"
+    assert {"device": FUNCTION, "what": "driver", "value": "virtio-pci"} in plan["facts"]
     assert [step["step"] for step in plan["steps"]] == ["override", "unbind", "bind"]
     assert all(step["undo"] and step["paths"] for step in plan["steps"])
 
