@@ -25,16 +25,14 @@ vfio_ccw_fsm.c``; "VFIO based Channel I/O passthrough on IBM z Systems", slide "
 from __future__ import annotations
 
 import errno
-import threading
 import warnings
-from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Final, Self
+from typing import Final
 
-from pyvfio.address import DeviceNumber, SubchannelId
+from pyvfio.address import SubchannelId
+from pyvfio.css.ccw import CCW_SIZE
 from pyvfio.css.checker import check
-from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
+from pyvfio.css.crw import Crw
 from pyvfio.css.instructions import OperandException
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
@@ -42,37 +40,31 @@ from pyvfio.css.rules import Presented
 from pyvfio.css.schib import Schib
 from pyvfio.css.scsw import Actl, Cstat, Dstat, Fctl, Stctl
 from pyvfio.css.trace import StepListener
-from pyvfio.errors import Misuse, PyvfioError
-from pyvfio.iommu.address_space import AddressSpace
+from pyvfio.errors import PyvfioError
 from pyvfio.passthrough.events import EventThread, wait_for_any
 from pyvfio.passthrough.guest_subchannel import GuestSubchannel
-from pyvfio.passthrough.host_subchannel import HostSubchannel
+from pyvfio.passthrough.inventory import GuestInventory, Passed
 from pyvfio.passthrough.memory import GuestStorage
-from pyvfio.vfio import Device
+from pyvfio.passthrough.sense import give_sense
 
 __all__ = ["GuestChannelSubsystem", "PassthroughWarning"]
 
-_NUMBERS: Final = 1 << 16
 _GONE: Final = frozenset({errno.ENODEV, errno.EACCES, errno.EIO})
 _BUSY: Final = frozenset({errno.EBUSY, errno.EAGAIN})
 _USUAL: Final = Dstat.CHANNEL_END | Dstat.DEVICE_END
 _SECONDS: Final = 10.0
+#: How long an end that the kernel has seen already may take until it is signalled.
+_GRACE: Final = 0.05
+_ADDRESS: Final = (1 << 32) - 1
+_NO_DSTAT: Final = Dstat(0)
+_NO_CSTAT: Final = Cstat(0)
 
 
 class PassthroughWarning(UserWarning):
     """The guest asked for something that vfio-ccw cannot do, and got the nearest that it can; told once per device."""
 
 
-class _Passed:
-    """A subchannel of the guest and the host's behind it; what was warned of."""
-
-    def __init__(self, guest: GuestSubchannel, host: HostSubchannel) -> None:
-        self.guest = guest
-        self.host = host
-        self.warned: set[str] = set()
-
-
-class GuestChannelSubsystem:
+class GuestChannelSubsystem(GuestInventory):
     """The channel subsystem of a guest with the storage `memory` (implements `pyvfio.css.ChannelSubsystem`).
 
     `on_io_interrupt` is called when a status becomes pending on an enabled subchannel, `on_crw` when a channel report
@@ -91,116 +83,9 @@ class GuestChannelSubsystem:
         force_prefetch: bool = True,
         trace: StepListener | None = None,
     ) -> None:
-        self.memory = memory
+        super().__init__(memory, on_crw, trace)
         self.force_prefetch = force_prefetch
         self._on_io_interrupt = on_io_interrupt
-        self._on_crw = on_crw
-        self._trace = trace
-        self._lock = threading.RLock()
-        self._passed: dict[SubchannelId, _Passed] = {}
-        self._requests: dict[SubchannelId, int] = {}
-        self._reports: deque[Crw] = deque()
-        self._spaces: dict[int, list[SubchannelId]] = {}
-
-    # -- which devices the guest has -----------------------------------------------------------------------------
-
-    def attach(
-        self,
-        device: Device,
-        guest: DeviceNumber | str,
-        *,
-        schid: SubchannelId | str | None = None,
-        report: bool = False,
-    ) -> SubchannelId:
-        """Give an open vfio-ccw device to the guest, where its device number is `guest`; the guest's subchannel.
-
-        Without `schid` it is the first one that is free in the image and set of the device number.  The guest's memory
-        becomes visible to the device at the guest's addresses.  With `report` (a device that comes while the guest
-        runs) a channel report tells the guest.  The device is closed with this object, or when the host wants it back.
-
-        Raise `Misuse` when the subchannel or the device number is taken, or for a device that is not vfio-ccw's;
-        `NotAvailable` for a kernel without a SCHIB region; the class for the errno of a mapping.
-        """
-        number = guest if isinstance(guest, DeviceNumber) else DeviceNumber.parse(guest)
-        with self._lock:
-            chosen = self._place(number, SubchannelId.parse(schid) if isinstance(schid, str) else schid)
-            host = HostSubchannel(device, trace=self._trace)
-            stored = host.schib()
-            self._map(device.space, chosen)
-            self._passed[chosen] = _Passed(GuestSubchannel(chosen, number.devno, stored), host)
-            if report:
-                self._report_subchannel(chosen)
-        return chosen
-
-    def _place(self, number: DeviceNumber, schid: SubchannelId | None) -> SubchannelId:
-        place = (number.cssid, number.ssid)
-        for other, passed in self._passed.items():
-            if (other.cssid, other.ssid) == place and passed.guest.devno == number.devno:
-                raise Misuse("attach device", str(number), cause=f"subchannel {other} has this device number")
-        if schid is None:
-            numbers = (SubchannelId(*place, one) for one in range(_NUMBERS))
-            return next(one for one in numbers if one not in self._passed)
-        if schid in self._passed:
-            raise Misuse("attach device", str(schid), cause="there is a subchannel with this id already")
-        if (schid.cssid, schid.ssid) != place:
-            raise Misuse("attach device", str(schid), cause=f"device {number} is in another image or set")
-        return schid
-
-    def _map(self, space: AddressSpace, schid: SubchannelId) -> None:
-        users = self._spaces.setdefault(id(space), [])
-        if not users:
-            self._show_memory(space)
-        users.append(schid)
-
-    def memory_added(self) -> None:
-        """Let the devices see memory that was added after `attach`.  Raise the class for the errno of a mapping."""
-        with self._lock:
-            for space in {id(one.host.device.space): one.host.device.space for one in self._passed.values()}.values():
-                self._show_memory(space)
-
-    def _show_memory(self, space: AddressSpace) -> None:
-        with ExitStack() as undo:
-            for area in self.memory.areas():
-                if space.mapping_at(area.start) is None:
-                    space.map(area.address, area.length, area.start)
-                    undo.callback(space.unmap, area.start, area.length)
-            undo.pop_all()
-
-    def detach(self, schid: SubchannelId) -> None:
-        """Take a device away from the guest, as when it is unplugged: a channel report tells, the device is closed.
-
-        Raise `Misuse` when there is none.
-        """
-        with self._lock:
-            if schid not in self._passed:
-                raise Misuse("detach device", str(schid), cause="there is no such subchannel")
-            self._remove(schid)
-            self._report_subchannel(schid)
-
-    def _remove(self, schid: SubchannelId) -> None:
-        passed = self._passed.pop(schid)
-        self._requests.pop(schid, None)
-        space = passed.host.device.space
-        users = self._spaces[id(space)]
-        users.remove(schid)
-        passed.host.close()
-        if not users:
-            del self._spaces[id(space)]
-            for area in self.memory.areas():
-                if space.mapping_at(area.start) is not None:
-                    space.unmap(area.start, area.length)
-
-    def schids(self) -> list[SubchannelId]:
-        """The guest's subchannels, in order."""
-        with self._lock:
-            return sorted(self._passed)
-
-    def host_name(self, schid: SubchannelId) -> str:
-        """The host's name of the device behind a subchannel.  Raise `Misuse` when there is none."""
-        with self._lock:
-            if schid not in self._passed:
-                raise Misuse("name device", str(schid), cause="there is no such subchannel")
-            return self._passed[schid].host.device.name
 
     # -- instructions --------------------------------------------------------------------------------------------
 
@@ -241,9 +126,9 @@ class GuestChannelSubsystem:
             if guest.fctl:
                 return 2
             host.tell("Q3", "START SUBCHANNEL is requested", orb=orb)
-            if not orb.lpm & guest.pmcw.pam and not (self._refresh(passed) and orb.lpm & guest.pmcw.pam):
-                return 3  # the host would take the paths of the mask away for good, also when they come back
-            if not orb.pfch and not self._prefetch(passed, orb):
+            if not orb.lpm:
+                return 3  # the host would take all of its paths for it
+            if self._sensed(passed, orb) or (not orb.pfch and not self._prefetch(passed, orb)):
                 return 0
             code = host.start(orb)
             if code and code not in _GONE | _BUSY:
@@ -334,7 +219,7 @@ class GuestChannelSubsystem:
 
     # -- how a start goes ----------------------------------------------------------------------------------------
 
-    def _condition(self, passed: _Passed, code: int) -> int:
+    def _condition(self, passed: Passed, code: int) -> int:
         if code == 0:
             return 0
         if code in _BUSY:
@@ -342,32 +227,46 @@ class GuestChannelSubsystem:
             return 1 if passed.guest.pending else 2
         return 3
 
-    def _prefetch(self, passed: _Passed, orb: Orb) -> bool:
+    def _sensed(self, passed: Passed, orb: Orb) -> bool:
+        """Answer BASIC SENSE when the device has given its sense bytes already; whether that was so."""
+        sense = passed.guest.take_sense()
+        given = give_sense(orb, self.memory, sense) if sense else None
+        if given is None:
+            return False
+        residual, wrong = given
+        passed.guest.accept_start(orb)
+        cstat = Cstat.INCORRECT_LENGTH if wrong else Cstat(0)
+        self._end(passed, cpa=orb.cpa + CCW_SIZE, dstat=_USUAL, cstat=cstat, count=residual)
+        return True
+
+    def _prefetch(self, passed: Passed, orb: Orb) -> bool:
         if self.force_prefetch:
             self._warn(passed, "prefetch", "the program is fetched before it is started, though its ORB says otherwise")
             return True
         self._warn(passed, "prefetch", "a start without prefetch is refused: vfio-ccw fetches whole programs")
         passed.guest.accept_start(orb)
-        self._fail(passed, cpa=orb.cpa + 8, dstat=Dstat.UNIT_EXCEPTION)
+        self._end(passed, cpa=orb.cpa + CCW_SIZE, dstat=Dstat.UNIT_EXCEPTION)
         return False
 
-    def _refused(self, passed: _Passed, orb: Orb, code: int) -> None:
+    def _refused(self, passed: Passed, orb: Orb, code: int) -> None:
         """Say what is wrong with a program that the host cannot translate, as the channel would have."""
         passed.host.tell("Q5", f"the start is refused: {errno.errorcode.get(code, str(code))}", condition_code=0)
         for violation in check(orb, self.memory):
             if violation.presented == Presented.PROGRAM_CHECK and not violation.skipped:
                 dstat = _USUAL if violation.with_data else Dstat(0)
-                self._fail(passed, cpa=violation.address + 8, dstat=dstat, cstat=Cstat.PROGRAM_CHECK)
+                self._end(passed, cpa=violation.address + CCW_SIZE, dstat=dstat, cstat=Cstat.PROGRAM_CHECK)
                 return
         name = errno.errorcode.get(code, str(code))
         self._warn(passed, name, f"vfio-ccw does not take a program that the architecture allows ({name})")
-        self._fail(passed, cpa=orb.cpa + 8, dstat=Dstat.UNIT_EXCEPTION)
+        self._end(passed, cpa=orb.cpa + CCW_SIZE, dstat=Dstat.UNIT_EXCEPTION)
 
-    def _fail(self, passed: _Passed, *, cpa: int, dstat: Dstat, cstat: Cstat = Cstat(0)) -> None:  # noqa: B008
-        passed.guest.fail(cpa=cpa & 0xFFFFFFFF, dstat=dstat, cstat=cstat)
+    def _end(
+        self, passed: Passed, *, cpa: int = 0, dstat: Dstat = _NO_DSTAT, cstat: Cstat = _NO_CSTAT, count: int = 0
+    ) -> None:
+        passed.guest.end(cpa=cpa & _ADDRESS, dstat=dstat, cstat=cstat, count=count)
         self._interrupt(passed.guest)
 
-    def _warn(self, passed: _Passed, what: str, words: str) -> None:
+    def _warn(self, passed: Passed, what: str, words: str) -> None:
         if what not in passed.warned:
             passed.warned.add(what)
             text = f"subchannel {passed.guest.schid} ({passed.host.device.name}): {words}"
@@ -381,7 +280,7 @@ class GuestChannelSubsystem:
             return sum(self._look(schid, passed) for schid, passed in list(self._passed.items()))
 
     def wait(self, timeout: float | None = _SECONDS) -> bool:
-        """Wait up to `timeout` seconds (None: for ever) until the host reports something, take it in; whether it did."""
+        """Wait up to `timeout` seconds (None: for ever) for a report of the host, and take it in; whether one came."""
         return bool(self.poll() or (wait_for_any(self.filenos(), timeout) and self.poll()))
 
     def serve(self) -> EventThread:
@@ -393,7 +292,7 @@ class GuestChannelSubsystem:
         with self._lock:
             return [irq.fileno() for passed in self._passed.values() for irq in passed.host.irqs()]
 
-    def _look(self, schid: SubchannelId, passed: _Passed) -> int:
+    def _look(self, schid: SubchannelId, passed: Passed) -> int:
         host, seen = passed.host, 0
         if host.request_irq is not None and host.request_irq.poll():
             self._remove(schid)
@@ -407,7 +306,7 @@ class GuestChannelSubsystem:
             seen += 1
         return seen
 
-    def _take_io(self, passed: _Passed) -> int:
+    def _take_io(self, passed: Passed) -> int:
         if not passed.host.io_irq.poll():
             return 0
         guest = passed.guest
@@ -415,15 +314,30 @@ class GuestChannelSubsystem:
             irb = passed.host.irb()
         except PyvfioError:
             if guest.fctl & Fctl.START:
-                guest.fail(cc=3)
+                guest.end(cc=3)
                 self._interrupt(guest)
             return 1
         if guest.take(irb):
             passed.host.tell("Q7", "the interrupt is injected into the guest")
             self._interrupt(guest)
+        elif not irb.scsw.is_solicited and guest.fctl == Fctl.START:
+            self._look_for_end(passed)
         return 1
 
-    def _take_reports(self, passed: _Passed) -> int:
+    def _look_for_end(self, passed: Passed) -> None:
+        """End a start whose status was lost.
+
+        The I/O region keeps one response: an attention right behind the end of a program takes its place.  When the
+        host's subchannel has no function any more and nothing else was signalled, no end will come.
+        """
+        try:
+            over = not passed.host.schib().scsw.fctl
+        except PyvfioError:
+            return
+        if over and not wait_for_any([passed.host.io_irq.fileno()], _GRACE):
+            self._end(passed, cpa=passed.guest.scsw.cpa, cstat=Cstat.INTERFACE_CONTROL_CHECK)
+
+    def _take_reports(self, passed: Passed) -> int:
         taken = 0
         while (crw := passed.host.crw()) is not None:
             taken += 1
@@ -433,30 +347,12 @@ class GuestChannelSubsystem:
         self._refresh(passed)
         return taken
 
-    def _report_subchannel(self, schid: SubchannelId) -> None:
-        first, second = Crw.for_subchannel(schid, ErrorRecovery.PARAMETERS_INITIALIZED)
-        if schid.cssid or schid.ssid:
-            self._report(first, second)
-        else:
-            self._report(Crw(rsc=ReportingSource.SUBCHANNEL, erc=first.erc, rsid=schid.number))
-
-    def _report(self, *crws: Crw) -> None:
-        self._reports.extend(crws)
-        self._on_crw()
-
     def _interrupt(self, guest: GuestSubchannel) -> None:
         if guest.pmcw.ena:
             self._requests[guest.schid] = guest.pmcw.isc
             self._on_io_interrupt(guest.schid)
 
-    def _refresh(self, passed: _Passed) -> bool:
-        try:
-            passed.guest.refresh(passed.host.schib())
-        except PyvfioError:
-            return False
-        return True
-
-    def _operational(self, schid: SubchannelId) -> _Passed | None:
+    def _operational(self, schid: SubchannelId) -> Passed | None:
         passed = self._passed.get(schid)
         return passed if passed is not None and passed.guest.pmcw.ena else None
 
@@ -476,18 +372,3 @@ class GuestChannelSubsystem:
                     passed.guest.reset(passed.host.schib())
                 except PyvfioError:
                     passed.guest.reset(passed.guest.schib())
-
-    def close(self) -> None:
-        """Close all devices; a second call does nothing."""
-        with self._lock, ExitStack() as stack:
-            for schid in list(self._passed):
-                stack.callback(self._remove, schid)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<GuestChannelSubsystem with {len(self._passed)} subchannels>"

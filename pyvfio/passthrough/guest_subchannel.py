@@ -30,10 +30,12 @@ from pyvfio.css.scsw import Actl, Cstat, Dstat, Fctl, Scsw, Stctl
 
 __all__ = ["GuestSubchannel"]
 
-_ENDED: Final = Stctl.PRIMARY | Stctl.SECONDARY | Stctl.ALERT | Stctl.PENDING
+_ENDED: Final = Stctl.PRIMARY | Stctl.SECONDARY | Stctl.PENDING
 _INTERMEDIATE: Final = Stctl.INTERMEDIATE | Stctl.PENDING
 _NO_LIMIT_MODE: Final = 3
-_NOTHING: Final = Scsw()
+_USUAL: Final = Dstat.CHANNEL_END | Dstat.DEVICE_END
+_NO_DSTAT: Final = Dstat(0)
+_NO_CSTAT: Final = Cstat(0)
 
 
 class GuestSubchannel:
@@ -51,6 +53,7 @@ class GuestSubchannel:
         self.orb: Orb | None = None
         self._irb = Irb()
         self._alerts: deque[Irb] = deque()
+        self._sense = b""
         self.refresh(host)
 
     # what is the case
@@ -136,8 +139,15 @@ class GuestSubchannel:
         stopping = fctl & (Fctl.HALT | Fctl.CLEAR)
         if stopping and not scsw.fctl & stopping:
             return False
+        if not fctl and scsw.stctl & Stctl.PRIMARY:
+            return False  # the end of what the guest has been told the end of
         self._irb = self._fitted(irb)
         return True
+
+    def take_sense(self) -> bytes:
+        """The sense bytes that the guest did not want with the status of the last program; they are then forgotten."""
+        sense, self._sense = self._sense, b""
+        return sense
 
     def present_alert(self) -> bool:
         """Make an unsolicited status that waits pending, if that can be now; whether one became pending."""
@@ -147,14 +157,18 @@ class GuestSubchannel:
         self._irb = replace(irb, scsw=replace(self._controls(irb.scsw), cpa=self.scsw.cpa))
         return True
 
-    def fail(self, *, cc: int = 0, cpa: int = 0, dstat: Dstat = Dstat(0), cstat: Cstat = Cstat(0)) -> None:  # noqa: B008
-        """End the start function with a status of the hypervisor's own."""
-        stctl = Stctl.ALERT | Stctl.PENDING if cc else _ENDED
+    def end(
+        self, *, cc: int = 0, cpa: int = 0, dstat: Dstat = _NO_DSTAT, cstat: Cstat = _NO_CSTAT, count: int = 0
+    ) -> None:
+        """End the start function with a status of the hypervisor's own; `cc` is a deferred condition code."""
+        unusual = bool(cstat or dstat & ~_USUAL or not dstat)
+        stctl = Stctl.ALERT | Stctl.PENDING if cc else _ENDED | (Stctl.ALERT if unusual else Stctl(0))
         self._set(
             replace(
-                self.scsw, cc=cc, cpa=cpa, dstat=dstat, cstat=cstat, count=0, fctl=Fctl.START, actl=Actl(0), stctl=stctl
+                self.scsw, cc=cc, cpa=cpa, dstat=dstat, cstat=cstat, count=count, fctl=Fctl.START, actl=Actl(0),
+                stctl=stctl,
             )
-        )
+        )  # fmt: skip
 
     def _fitted(self, irb: Irb) -> Irb:
         """The host's response as an answer to what the guest asked for."""
@@ -167,6 +181,7 @@ class GuestSubchannel:
         if before.stctl & Stctl.PENDING:
             new = self._merged(before, new)
         if new.ectl and not self.pmcw.csense:
+            self._sense = irb.sense
             new = replace(new, ectl=False)
             return Irb(new, irb.esw[:4] + bytes(ESW_SIZE - 4), bytes(ECW_SIZE), irb.emw)
         return replace(irb, scsw=new)

@@ -1,0 +1,22 @@
+"""The scenarios of the channel subsystem's own tests (`test_css_engine`) at guest level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import test_css_engine
+from differences import close_benches, expect_difference
+from guest_rig import GuestBench
+from test_css_engine import *  # noqa: F403
+
+
+@pytest.fixture(autouse=True)
+def _at_guest_level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    expect_difference(request)
+    monkeypatch.setattr(test_css_engine, "Bench", GuestBench)
+    yield from close_benches()
+
+
+# It boots a machine for each example; test_guest_ccw.py has the like with one machine.
+del test_no_program_hurts_the_machine  # noqa: F821

@@ -1,0 +1,18 @@
+"""The scenarios of the channel subsystem's own tests (`test_css_subsystem`) at guest level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import test_css_subsystem
+from differences import close_benches, expect_difference
+from guest_rig import GuestBench
+from test_css_subsystem import *  # noqa: F403
+
+
+@pytest.fixture(autouse=True)
+def _at_guest_level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    expect_difference(request)
+    monkeypatch.setattr(test_css_subsystem, "Bench", GuestBench)
+    yield from close_benches()
