@@ -11,7 +11,7 @@ import pytest
 from pyvfio_backends.software.hardware.devices.aws_tape import AwsTape
 from pyvfio_backends.software.hardware.devices.ckd_image import BadImage, CkdImage, create_image
 from pyvfio_backends.software.hardware.devices.ckd_track import Record, Track
-from pyvfio_backends.software.hardware.devices.eckd_volume import ImageVolume, label_track
+from pyvfio_backends.software.hardware.devices.eckd_volume import EmptyVolume, ImageVolume, label_track
 
 Run = Callable[..., str]
 
@@ -96,6 +96,14 @@ def test_an_image_written_here_is_listed_there(hercules: Run, tmp_path: Path) ->
     assert "PYVFIO.TEST.DATA" in listing
     hercules("dasdseq", "-ascii", path, "PYVFIO.TEST.DATA")
     assert (tmp_path / "PYVFIO.TEST.DATA").read_text() == "LINE 1\nLINE 2\n"
+
+
+def test_an_empty_volume_is_what_dasdinit_makes_for_linux(hercules: Run, tmp_path: Path) -> None:
+    hercules("dasdinit", "-linux", tmp_path / "theirs.ckd", "3390", "LNX001", 20)
+    theirs = CkdImage(tmp_path / "theirs.ckd")
+    ours = EmptyVolume("LNX001", 20, "HERCULES", vtoc=True)
+    places = [divmod(number, 15) for number in range(20 * 15)]
+    assert [place for place in places if ours.read(*place) != theirs.read(*place)] == []
 
 
 def test_a_round_trip_through_a_compressed_image(hercules: Run, tmp_path: Path) -> None:

@@ -159,6 +159,6 @@ def make_dasd(
             raise Misuse("open disk image", image, cause=f"its volume serial is {volume.volser!r}, not {volser!r}")
     else:
         volume = EmptyVolume(
-            volser or _DEFAULT_VOLSER, wanted or _DEFAULT_CYLINDERS, owner, readonly=readonly is not False
+            volser or _DEFAULT_VOLSER, wanted or _DEFAULT_CYLINDERS, owner, readonly=readonly is not False, vtoc=True
         )
     return Dasd3390(volume, control_unit=control_unit, serial=serial, unit_address=unit_address)

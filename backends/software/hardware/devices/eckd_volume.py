@@ -1,7 +1,7 @@
 """What lies on a volume: in an image file, or made when it is read and kept when it was written.
 
 A volume without a file is formatted and empty: cylinder 0, head 0 holds the two IPL records, the volume label (R3) and
-blocks; every other track holds R0 and twelve blocks of 4 KiB of zeros.
+blocks; head 1 the table of contents, if it has one; every other track holds R0 and twelve blocks of 4 KiB of zeros.
 Text is EBCDIC.  Source: GA32-0274; ``arch/s390/include/uapi/asm/vtoc.h`` (volume label).
 """
 
@@ -18,7 +18,7 @@ from pyvfio_backends.software.hardware.devices.ckd_image import BadImage, CkdIma
 from pyvfio_backends.software.hardware.devices.ckd_models import DEVICES, Device
 from pyvfio_backends.software.hardware.devices.ckd_track import EMPTY_R0, BadTrack, Record, Track
 
-__all__ = ["BLOCKS", "BLOCK_SIZE", "EmptyVolume", "ImageVolume", "Volume", "label_track"]
+__all__ = ["BLOCKS", "BLOCK_SIZE", "EmptyVolume", "ImageVolume", "Volume", "label_track", "vtoc_track"]
 
 BLOCK_SIZE: Final = 4 * 1024
 BLOCKS: Final = 12
@@ -28,6 +28,10 @@ _IPL1: Final = bytes.fromhex("000600000000000f03000000000000010000000000000000")
 _IPL2: Final = bytes(144)
 _ZEROS: Final = bytes(BLOCK_SIZE)
 _MOST_CYLINDERS: Final = 65520
+_DSCB_KEY, _DSCB_DATA = 44, 96
+_FIRST_FREE: Final = 2  # the first track behind label and table of contents
+_TRACK_CAPACITY: Final = 58786
+_DEVICE_FLAGS: Final = 0x30
 
 
 class Volume(Protocol):
@@ -76,10 +80,49 @@ def label_track(volser: str, owner: str = "", *, blocks: int = 0) -> Track:
     return Track(0, 0, tuple(records))
 
 
-class EmptyVolume:
-    """A formatted, empty volume in memory; `volser` has at most six characters.  Raise `Misuse` on bad values."""
+def vtoc_track(cylinders: int, device: Device = DEVICES[0x3390]) -> Track:
+    """The track at cylinder 0, head 1 of a volume without data sets: its table of contents, twelve records.
 
-    def __init__(self, volser: str, cylinders: int, owner: str = "", *, readonly: bool = True) -> None:
+    Format 4 describes the table and the disk, format 5 the free space from the third track on, the rest is free.
+    """
+    whole, rest = divmod(cylinders * device.heads - _FIRST_FREE, device.heads)
+    format4 = struct.pack(
+        ">s5xH7xBxxHHH3xBxxB30xBBHHHH25x",
+        "4".encode(_ENCODING),
+        BLOCKS - 2,  # free records
+        1,  # extents of the table
+        cylinders,
+        device.heads,
+        _TRACK_CAPACITY,
+        _DEVICE_FLAGS,
+        BLOCKS,
+        1,
+        0,
+        0,
+        1,
+        0,
+        1,
+    )
+    free = b"\x05" * 4 + struct.pack(">HHB", _FIRST_FREE, whole, rest)
+    format5 = "5".encode(_ENCODING)
+    contents = [(b"\x04" * _DSCB_KEY, format4), (free, format5), *[(b"", b"")] * (BLOCKS - 2)]
+    records = [Record(0, 1, 0, b"", EMPTY_R0)]
+    records += [
+        Record(0, 1, number, key.ljust(_DSCB_KEY, b"\0"), data.ljust(_DSCB_DATA, b"\0"))
+        for number, (key, data) in enumerate(contents, 1)
+    ]
+    return Track(0, 1, tuple(records))
+
+
+class EmptyVolume:
+    """A formatted, empty volume in memory; `volser` has at most six characters.  Raise `Misuse` on bad values.
+
+    With `vtoc` its second track is a table of contents, and like the others without.
+    """
+
+    def __init__(
+        self, volser: str, cylinders: int, owner: str = "", *, readonly: bool = True, vtoc: bool = False
+    ) -> None:
         if not 1 <= cylinders <= _MOST_CYLINDERS:
             raise Misuse(
                 "build volume", volser, cause=f"{cylinders} cylinders: 1 to {_MOST_CYLINDERS} can be addressed"
@@ -91,7 +134,7 @@ class EmptyVolume:
         self.readonly = readonly
         self.version = 0
         self._label = label_track(volser, owner, blocks=BLOCKS - 3)
-        self._written: dict[tuple[int, int], Track] = {}
+        self._written: dict[tuple[int, int], Track] = {(0, 1): vtoc_track(cylinders)} if vtoc else {}
 
     def read(self, cylinder: int, head: int) -> Track:
         """See `Volume.read`."""
