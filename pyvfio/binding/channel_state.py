@@ -129,7 +129,8 @@ def _records(host: Host, journal: str) -> list[Record]:
 def _state(host: Host, device: ChannelDevice, subchannel: Subchannel, known: list[Record]) -> ChannelState:
     registered = device.exists
     driver = subchannel.driver
-    mdevs = subchannel.mdevs if driver == DRIVER else []
+    # One whose removal waits for a program to let go has left its bus, but not its parent's directory.
+    mdevs = [mdev for mdev in subchannel.mdevs if mdev.exists] if driver == DRIVER else []
     run = next((record for record in known if device.name in record.objects), None)
     return ChannelState(
         device.name,

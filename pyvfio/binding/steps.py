@@ -7,6 +7,7 @@ Sources: ``Documentation/ABI/testing/sysfs-bus-pci`` and ``-css``; ``drivers/bas
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -486,8 +487,21 @@ class RemoveMdev(Step):
         return "" if MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists else f"{self.uuid} is not there any more"
 
     def undo(self, sysfs: Sysfs) -> None:
-        """See `Step.undo`."""
-        _create(sysfs, self.bus, self.parent, self.type, self.uuid)
+        """See `Step.undo`.
+
+        Raise `Timeout` while the kernel still waits in the removal: it has left the bus then, and its name is taken.
+        """
+        try:
+            _create(sysfs, self.bus, self.parent, self.type, self.uuid)
+        except PyvfioError as error:
+            if error.errno != errno.EEXIST or MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists:
+                raise
+            raise Timeout(
+                error.operation,
+                error.obj,
+                path=error.path,
+                cause="the kernel still removes the one of this name, and waits for those who have it open",
+            ) from error
 
 
 def set_override(device: SysfsDevice, value: str | None) -> SetOverride:

@@ -11,10 +11,12 @@ import pytest
 import pyvfio
 from pyvfio.backend import Backend
 from pyvfio.binding import Event, Phase, records, restore
+from pyvfio.binding.channel_state import channel_state
+from pyvfio.binding.mediated import plan_mdev_remove
 from pyvfio.errors import DeviceBusy, StillWaiting
 from pyvfio.host import Host
 from pyvfio.testing.attributes import OpenFiles
-from pyvfio.testing.devices import BoundFunction
+from pyvfio.testing.devices import BoundFunction, BoundSubchannel
 from pyvfio.testing.expect import settles
 from pyvfio.testing.modes import MODES, open_device
 from pyvfio.testing.plugin import Lab
@@ -82,3 +84,21 @@ def test_it_is_refused_unless_forced(host: Host, device: BoundFunction) -> None:
             pyvfio.unbind(host.function(device.address))
         assert f"pid {os.getpid()}" in str(caught.value)
         assert device.driver == "vfio-pci"
+
+
+def test_the_removal_of_a_mediated_device_is_given_up_and_restored(host: Host, subchannel: BoundSubchannel) -> None:
+    with subchannel.create() as mdev:
+        opened = pyvfio.open_device(host, host.mdev(mdev.uuid))
+        plan = plan_mdev_remove(host.mdev(mdev.uuid))
+        with pytest.raises(StillWaiting) as caught:
+            pyvfio.run(plan, force=forced(plan), journal=DIRECTORY, deadline=DEADLINE)
+        assert f"pid {os.getpid()}" in caught.value.cause
+        assert "will still carry out this write" in caught.value.host
+        state = channel_state(host, subchannel.device_number, journal=DIRECTORY)
+        assert (state.stage, state.mdevs, state.interrupted) == ("half taken", (), "")
+        opened.close()
+        assert settles(lambda: not _waits(), 20)
+        (record,) = records(host.sysfs, DIRECTORY)
+        restore(host.sysfs, record)
+        assert host.mdev(mdev.uuid).exists
+        assert records(host.sysfs, DIRECTORY) == []
