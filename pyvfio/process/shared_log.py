@@ -67,11 +67,12 @@ class SharedLog:
     def append(self, line: bytes) -> None:
         """Add a line (without newline).  The caller is `exclusive` and has read all others."""
         os.ftruncate(self._fd, self.position)
-        data = line + b"\n"
+        data, at = line + b"\n", self.position
         while data:
-            written = os.pwrite(self._fd, data, self.position)
-            self.position += written
+            written = os.pwrite(self._fd, data, at)
+            at += written
             data = data[written:]
+        self.position = at  # not before: what a full disk took of a line is dropped by the next that writes
 
     def used_by(self, pid: int) -> bool:
         """Whether that process has the log open, as far as this user may see."""
