@@ -5,22 +5,23 @@ A machine file uses these names, so they have to be known before the machine is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pyvfio.address import SubchannelId
 from pyvfio_backends.software.description import MachineSpec
+from pyvfio_backends.software.hardware.devices.ckd_models import MODELS
 from pyvfio_backends.software.medium.tables import DASD_TRACK, TABLES, Part
 from pyvfio_backends.software.usage import DiskSpec
 
 __all__ = [
-    "DASD_CYLINDERS",
     "DASD_HEADS",
     "DISK_SIZE",
     "BootDisk",
     "boot_disks",
     "boot_interfaces",
     "boot_tags",
+    "dasd_cylinders",
     "lay_out",
 ]
 
@@ -53,6 +54,14 @@ def _size(options: dict[str, object]) -> int:
     return size if isinstance(size, int) else DISK_SIZE
 
 
+def dasd_cylinders(options: Mapping[str, object]) -> int:
+    """The cylinders of a volume in memory as its options say."""
+    cylinders, model = options.get("cylinders"), options.get("model")
+    if isinstance(cylinders, int) and cylinders:
+        return cylinders
+    return MODELS[model][2] if isinstance(model, str) and model in MODELS else DASD_CYLINDERS
+
+
 def boot_disks(spec: MachineSpec) -> dict[str, BootDisk]:
     """The disks that drivers hold at boot, by their names."""
     virtio: list[BootDisk] = [
@@ -67,7 +76,7 @@ def boot_disks(spec: MachineSpec) -> dict[str, BootDisk]:
         if (row.unit, row.driver) == ("virtio-blk", "virtio_ccw"):
             virtio += [BootDisk(_size(row.options))] * row.count
         elif (row.unit, row.driver) == ("dasd-3390", "dasd-eckd"):
-            size = DASD_CYLINDERS * DASD_HEADS * DASD_TRACK
+            size = dasd_cylinders(row.options) * DASD_HEADS * DASD_TRACK
             dasd += [BootDisk(size, str(row.options.get("volser", "0X3F3F")))] * row.count
     named = {f"vd{_letters(index)}": disk for index, disk in enumerate(virtio)}
     return named | {f"dasd{_letters(index)}": disk for index, disk in enumerate(dasd)}

@@ -32,7 +32,7 @@ from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 from pyvfio_backends.software.linux.virtio import VirtioDevice, virtio_bus
 from pyvfio_backends.software.medium.image import Image
 from pyvfio_backends.software.medium.tables import DASD_BLOCK, DASD_TRACK, SECTOR, write_dasd
-from pyvfio_backends.software.usage_disks import DASD_CYLINDERS, DASD_HEADS
+from pyvfio_backends.software.usage_disks import DASD_HEADS, dasd_cylinders
 
 __all__ = ["ALWAYS", "DRIVERS"]
 
@@ -153,7 +153,7 @@ class _DasdEckdDriver(CcwDriver):
         kernel = self.kernel
         volume = real_volume(device)
         blocks = VolumeBlocks(volume) if volume is not None else None
-        size = blocks.size if blocks is not None else DASD_CYLINDERS * DASD_HEADS * DASD_TRACK
+        size = blocks.size if blocks is not None else dasd_cylinders(device.options) * DASD_HEADS * DASD_TRACK
         volser = str(device.options.get("volser", "0X3F3F"))
 
         def label() -> Image:

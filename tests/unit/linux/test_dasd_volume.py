@@ -89,3 +89,9 @@ def test_a_volume_in_memory_that_can_be_written() -> None:
         assert host.pwrite(fd, b"kept", 30 * BLOCK) == 4
         assert host.pread(fd, 4, 30 * BLOCK) == b"kept"
         host.close(fd)
+
+
+@pytest.mark.parametrize(("options", "cylinders"), [({"model": "3390-3"}, 3339), ({"cylinders": 7}, 7), ({}, 30051)])
+def test_the_size_of_a_volume_that_is_not_written(options: dict[str, object], cylinders: int) -> None:
+    with machine(**options) as host:
+        assert (attribute(host, "size"), attribute(host, "ro")) == (str(cylinders * 15 * 12 * 8), "1")
