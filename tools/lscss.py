@@ -233,7 +233,10 @@ def lscss(
     if vfio and (io or by_device or types or avail):
         raise click.UsageError("--vfio has no devices to show: it does not go with --io, --all, -d, -t or --avail")
     io = io or not (chsc or eadm or vfio)
-    options = _Options(ChannelRanges.parse(ranges), by_device, types, short, uppercase, avail, vpm)
+    # JSON has no columns to save: a null there would read as "unknown"
+    options = _Options(
+        ChannelRanges.parse(ranges), by_device, types, short, uppercase, avail or as_json, vpm or as_json
+    )
     if as_json:
         _print_json(host, options, io, vfio, [kind for kind, on in ((CHSC_TYPE, chsc), (EADM_TYPE, eadm)) if on])
         return

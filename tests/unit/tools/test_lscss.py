@@ -180,7 +180,7 @@ def test_selection(lscss: Lscss, arguments: list[str], devices: list[str]) -> No
 
 
 def test_json(lscss: Lscss) -> None:
-    rows = {row["subchannel"]: row for row in json.loads(lscss("--json", "-a", "--avail", "--vpm"))}
+    rows = {row["subchannel"]: row for row in json.loads(lscss("--json", "-a"))}
     assert rows["0.0.0000"] == {
         "device": "0.0.013f",
         "subchannel": "0.0.0000",
