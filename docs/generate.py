@@ -11,11 +11,13 @@ import ast
 import warnings
 from importlib import metadata
 from pathlib import Path
+from unittest import mock
 
 import click
 
 from pyvfio_tools.cli import EXIT_CODES, cli
 
+_LONGEST = 300
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 DATE = "2026-11-21"
@@ -24,7 +26,7 @@ DATE = "2026-11-21"
 
 def man() -> None:
     """One page for the command and one for each subcommand."""
-    from click_man.core import write_man_pages  # only this page needs it; it is in the extra "docs"
+    from click_man import core  # only this page needs it; it is in the extra "docs"
 
     target = DOCS / "man"
     target.mkdir(exist_ok=True)
@@ -34,12 +36,17 @@ def man() -> None:
     context = click.Context(cli, info_name="pyvfio")
     for name in cli.list_commands(context):  # click-man looks at `commands`, where a lazy group has none yet
         whole.add_command(cli.get_command(context, name), name)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), mock.patch.object(core, "get_short_help_str", _sentence):
         warnings.simplefilter("ignore")
-        write_man_pages("pyvfio", whole, version=metadata.version("pyvfio"), target_dir=str(target), date=DATE)
+        core.write_man_pages("pyvfio", whole, version=metadata.version("pyvfio"), target_dir=str(target), date=DATE)
     codes = [f".TP\n\\fB{code}\\fP\n{meaning}\n" for code, meaning in EXIT_CODES.items()]
     for page in sorted(target.glob("*.1")):
         page.write_text(page.read_text().rstrip() + "\n.SH EXIT STATUS\n" + "".join(codes))
+
+
+def _sentence(command: click.Command, limit: int = 0) -> str:
+    """The whole first sentence of a command's help, for the NAME of its page; click-man cuts it to 45 characters."""
+    return command.get_short_help_str(_LONGEST).rstrip(".")
 
 
 def commands() -> None:
