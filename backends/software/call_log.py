@@ -32,6 +32,7 @@ from pyvfio_backends.software.machine import Machine
 __all__ = ["CallLog"]
 
 _VERSION = 1
+_SHOWN = 200
 _INTERVAL = 0.05
 """Real seconds between two looks at the log, while somebody listens for uevents."""
 
@@ -110,12 +111,23 @@ class CallLog:
         try:
             verb, *arguments = json.loads(line)
             call = self._replayed[verb]
-        except (ValueError, KeyError) as error:
-            raise Misuse("read the log of calls", self._log.path, cause=f"this is no call: {line!r}") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self._no_call(line) from error
         if self._machine.kernel.fds.busy:  # the call may wait for what this program has open
             self._machine.clock.run_apart(lambda: self._again(call, arguments), "pyvfio-log")
-        else:
+            return
+        try:
             self._again(call, arguments)
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            raise self._no_call(line) from error
+
+    def _no_call(self, line: bytes) -> Misuse:
+        return Misuse(
+            "read the log of calls",
+            self._log.path,
+            cause=f"this is no call: {line[:_SHOWN]!r}",
+            next_step="begin a new one",
+        )
 
     def _again(self, call: Callable[..., object], arguments: list[Any]) -> None:
         """Make a call; one that failed for its program fails here, too."""

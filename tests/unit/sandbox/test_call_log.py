@@ -191,6 +191,23 @@ def test_another_log(log: Path, text: str) -> None:
         open_backend(machine="z15-lpar", log=log)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "5", "[]", "{}", "null", '[["a"], 1]', '["write"]', '["write", 5, 6, 7]', '["write", "/sys/x", "€", 0]',
+        '["mkdir", "/tmp/\\u0000", 5]', '["open", 1, 2, 3]', '["chmod", "/tmp", "x"]', '["mkdir", "/x", 1, 2, 3]',
+        "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_call(program: Open, log: Path, line: str) -> None:
+    program()
+    with log.open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(Misuse, match="no call") as caught:
+        program()
+    assert len(caught.value.cause) < 1000
+
+
 def test_who_listens_hears_of_the_others(program: Open) -> None:
     listener = program()
     with listener.uevents(["pci"]) as stream:
