@@ -81,7 +81,7 @@ class HostFiles:
         """
         beside = path + _BESIDE
         try:
-            fd = self.backend.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+            fd = self._new(beside, mode)
             try:
                 self._all(fd, text.encode("utf-8", "surrogateescape"))
                 self._as_before(path, beside, mode)
@@ -94,6 +94,15 @@ class HostFiles:
                 self.backend.unlink(beside)
             raise refusal(self.backend, error, "write", path=path) from error
         self.sync_directory(posixpath.dirname(path))
+
+    def _new(self, beside: str, mode: int) -> int:
+        """Open a new file; one that is there (what a killed run left, or a link that leads elsewhere) is removed."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return self.backend.open(beside, flags, mode)
+        except FileExistsError:
+            self.backend.unlink(beside)
+            return self.backend.open(beside, flags, mode)
 
     def _as_before(self, path: str, beside: str, mode: int) -> None:
         """Give the new file what the umask took away, and the owner of the one that it replaces."""

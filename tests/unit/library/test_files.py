@@ -42,3 +42,15 @@ def test_a_change_keeps_the_owner(tmp_path: Path) -> None:
     with Host("kernel") as host:
         HostFiles(host.backend).write(str(path), "new")
     assert (path.stat().st_uid, path.stat().st_gid) == (54321, 54322)
+
+
+def test_what_lies_beside_a_file_is_not_followed(tmp_path: Path) -> None:
+    """A link in an image (``--root``) that somebody else made must not lead root to a file of the host."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "definition.pyvfio-new").symlink_to(victim)
+    with Host("kernel") as host:
+        HostFiles(host.backend).write(str(tmp_path / "definition"), "new")
+    assert victim.read_text() == "precious"
+    assert (tmp_path / "definition").read_text() == "new"
+    assert not (tmp_path / "definition").is_symlink()
