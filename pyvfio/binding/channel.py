@@ -14,14 +14,13 @@ from pyvfio.binding.running import run
 from pyvfio.binding.step import Progress, Step
 from pyvfio.binding.steps import (
     Bind,
-    CreateMdev,
     Probe,
-    remove_mdev,
     require_driver,
     set_online,
     set_override,
     take_from,
 )
+from pyvfio.binding.steps_mdev import CreateMdev, remove_mdev
 from pyvfio.binding.taken import forget, remember_online, was_online
 from pyvfio.devices import ChannelDevice, MediatedDevice, Subchannel, find_subchannel
 from pyvfio.errors import DeviceBusy, NoSuchDevice, WrongBus

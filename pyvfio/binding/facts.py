@@ -8,7 +8,7 @@ from pyvfio.backend import Holder
 from pyvfio.groups import IommuGroup, Member
 from pyvfio.sysfs_device import SysfsDevice
 
-__all__ = ["BindingFacts", "facts"]
+__all__ = ["BindingFacts", "facts", "vfio_nodes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +47,12 @@ def facts(device: SysfsDevice) -> BindingFacts:
         node,
         holders,
     )
+
+
+def vfio_nodes(device: SysfsDevice) -> tuple[str, ...]:
+    """Its nodes of VFIO, one of which a program has open when the kernel waits in an unbind."""
+    if not device.has_vfio_driver:
+        return ()
+    group, name = device.group, device.vfio_name
+    nodes = (group.node if group is not None else "", f"/dev/vfio/devices/{name}" if name else "")
+    return tuple(filter(None, nodes))

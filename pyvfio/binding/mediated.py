@@ -10,8 +10,7 @@ from pyvfio.address import MdevUuid
 from pyvfio.binding.inspection import plan_for
 from pyvfio.binding.plan import Plan
 from pyvfio.binding.step import Step
-from pyvfio.binding.steps import CreateMdev, remove_mdev
-from pyvfio.binding.steps_mdev import KeepAttributes, SetAttribute
+from pyvfio.binding.steps_mdev import CreateMdev, KeepAttributes, SetAttribute, remove_mdev
 from pyvfio.devices import MediatedDevice
 from pyvfio.errors import DeviceBusy, Misuse, NoSuchDevice
 from pyvfio.mdev import MdevParent, MdevType, free_parent, mdev_parents

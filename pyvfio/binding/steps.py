@@ -1,4 +1,4 @@
-"""The steps that plans are made of: overrides, drivers, online states, mediated devices.
+"""The steps that plans are made of: overrides, drivers, online states.
 
 Only ``driver_override`` chooses a driver; ``new_id`` is never used, because it gives away every device of a kind.
 Sources: ``Documentation/ABI/testing/sysfs-bus-pci`` and ``-css``; ``drivers/base/bus.c``; ``drivers/base/driver.c``
@@ -7,29 +7,25 @@ Sources: ``Documentation/ABI/testing/sysfs-bus-pci`` and ``-css``; ``drivers/bas
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyvfio import causes
-from pyvfio.address import DeviceNumber, MdevUuid
+from pyvfio.address import DeviceNumber
+from pyvfio.binding.facts import vfio_nodes
 from pyvfio.binding.step import Step, journaled
-from pyvfio.devices import ChannelDevice, MediatedDevice, device_named, link_path
+from pyvfio.devices import ChannelDevice, device_named
 from pyvfio.errors import NotAvailable, PermissionDenied, PyvfioError, Timeout
-from pyvfio.mdev import MdevParent
 from pyvfio.sysfs import Sysfs
 from pyvfio.sysfs_device import SysfsDevice
 
 __all__ = [
     "Bind",
-    "CreateMdev",
     "Probe",
-    "RemoveMdev",
     "SetOnline",
     "SetOverride",
     "Unbind",
-    "remove_mdev",
     "require_driver",
     "set_online",
     "set_override",
@@ -83,15 +79,6 @@ def _unbind(device: SysfsDevice) -> None:
     driver = device.driver
     if driver is not None:
         device.sysfs.write_text(_driver_file(device.bus, driver, "unbind"), device.name)
-
-
-def _nodes(device: SysfsDevice) -> tuple[str, ...]:
-    """Its nodes of VFIO, one of which a program has open when the kernel waits in an unbind."""
-    if not device.has_vfio_driver:
-        return ()
-    group, name = device.group, device.vfio_name
-    nodes = (group.node if group is not None else "", f"/dev/vfio/devices/{name}" if name else "")
-    return tuple(filter(None, nodes))
 
 
 @journaled("override")
@@ -384,126 +371,6 @@ class SetOnline(Step):
             self._set(sysfs, self.before)  # one that was not there before need not come for this
 
 
-@journaled("mdev-create")
-@dataclass(frozen=True, slots=True)
-class CreateMdev(Step):
-    """Create the mediated device `uuid` of `type` on `parent`, which may become a parent only while the plan runs."""
-
-    bus: str
-    parent: str
-    type: str
-    uuid: str
-
-    @property
-    def text(self) -> str:
-        """See `Step.text`."""
-        return f"create mediated device {self.uuid} on {self.parent}"
-
-    @property
-    def undo_text(self) -> str:
-        """See `Step.undo_text`."""
-        return "remove it"
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """See `Step.paths`."""
-        return (f"{link_path(self.bus, self.parent)}/mdev_supported_types/{self.type}/create",)
-
-    def do(self, sysfs: Sysfs) -> None:
-        """See `Step.do`."""
-        _create(sysfs, self.bus, self.parent, self.type, self.uuid)
-
-    def verify(self, sysfs: Sysfs) -> str:
-        """See `Step.verify`."""
-        return "" if MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists else "it is not there"
-
-    def changed(self, sysfs: Sysfs) -> str:
-        """See `Step.changed`."""
-        return f"{self.uuid} is there already" if MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists else ""
-
-    def takes_back(self, sysfs: Sysfs) -> list[SysfsDevice]:
-        """See `Step.takes_back`."""
-        device = MediatedDevice(sysfs, MdevUuid.parse(self.uuid))
-        return [device] if device.exists else []
-
-    def undo(self, sysfs: Sysfs) -> None:
-        """See `Step.undo`."""
-        device = MediatedDevice(sysfs, MdevUuid.parse(self.uuid))
-        if device.exists:
-            device.remove(deadline=None)
-
-
-def _create(sysfs: Sysfs, bus: str, parent: str, type_id: str, uuid: str) -> None:
-    if not MediatedDevice(sysfs, MdevUuid.parse(uuid)).exists:
-        MdevParent(device_named(sysfs, bus, parent)).type(type_id).create(uuid)
-
-
-@journaled("mdev-remove")
-@dataclass(frozen=True, slots=True)
-class RemoveMdev(Step):
-    """Remove the mediated device `uuid`; the inverse makes it again on `parent` with the same name.
-
-    The kernel may wait for those who have `held` open.
-    """
-
-    bus: str
-    parent: str
-    type: str
-    uuid: str
-    held: tuple[str, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """See `Step.text`."""
-        return f"remove mediated device {self.uuid}"
-
-    @property
-    def undo_text(self) -> str:
-        """See `Step.undo_text`."""
-        return f"create it again on {self.parent}"
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """See `Step.paths`."""
-        return (f"/sys/bus/mdev/devices/{self.uuid}/remove",)
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Step.nodes`."""
-        return self.held
-
-    def do(self, sysfs: Sysfs) -> None:
-        """See `Step.do`."""
-        device = MediatedDevice(sysfs, MdevUuid.parse(self.uuid))
-        if device.exists:
-            device.remove(deadline=None)
-
-    def verify(self, sysfs: Sysfs) -> str:
-        """See `Step.verify`."""
-        return "it is still there" if MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists else ""
-
-    def changed(self, sysfs: Sysfs) -> str:
-        """See `Step.changed`."""
-        return "" if MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists else f"{self.uuid} is not there any more"
-
-    def undo(self, sysfs: Sysfs) -> None:
-        """See `Step.undo`.
-
-        Raise `Timeout` while the kernel still waits in the removal: it has left the bus then, and its name is taken.
-        """
-        try:
-            _create(sysfs, self.bus, self.parent, self.type, self.uuid)
-        except PyvfioError as error:
-            if error.errno != errno.EEXIST or MediatedDevice(sysfs, MdevUuid.parse(self.uuid)).exists:
-                raise
-            raise Timeout(
-                error.operation,
-                error.obj,
-                path=error.path,
-                cause="the kernel still removes the one of this name, and waits for those who have it open",
-            ) from error
-
-
 def set_override(device: SysfsDevice, value: str | None) -> SetOverride:
     """Set (None: clear) the override of `device`, which has one now or not."""
     return SetOverride(device.bus, device.name, value, device.override)
@@ -511,15 +378,9 @@ def set_override(device: SysfsDevice, value: str | None) -> SetOverride:
 
 def take_from(device: SysfsDevice, driver: str, *, returns: str = "") -> Unbind:
     """Unbind `device` from `driver`, remembering the override of now."""
-    return Unbind(device.bus, device.name, driver, device.override, _nodes(device), returns)
+    return Unbind(device.bus, device.name, driver, device.override, vfio_nodes(device), returns)
 
 
 def set_online(device: ChannelDevice, online: bool) -> SetOnline:
     """Set a channel device online or offline."""
     return SetOnline(device.name, online, device.exists and device.online)
-
-
-def remove_mdev(device: MediatedDevice) -> RemoveMdev:
-    """Remove a mediated device."""
-    parent = device.parent
-    return RemoveMdev(parent.bus, parent.name, device.type.id, device.name, _nodes(device))

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 from pyvfio.address import PciAddress
+from pyvfio.binding.facts import vfio_nodes
 from pyvfio.binding.step import Step, journaled
 from pyvfio.binding.steps import Bind, SetOverride, Unbind
 from pyvfio.devices import PciFunction
@@ -206,12 +207,10 @@ def set_number(function: PciFunction, number: int) -> list[Step]:
         return steps
     if before:
         going = virtual_functions(function).values()
-        nodes = []
+        nodes: list[str] = []
         for one in going:
             with contextlib.suppress(PyvfioError):
-                group = one.group
-                if group is not None and one.has_vfio_driver:
-                    nodes.append(group.node)
+                nodes += vfio_nodes(one)
         steps.append(SetNumber(function.name, 0, before, tuple(map(_state, going)), tuple(nodes)))
     if number:
         steps.append(SetNumber(function.name, number, 0))

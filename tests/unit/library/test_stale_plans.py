@@ -15,8 +15,8 @@ from pyvfio.binding import Event, Phase, Plan, records, restore
 from pyvfio.binding import running as running_module
 from pyvfio.binding.journal import DIRECTORY, Journal
 from pyvfio.binding.probes.surroundings import Surroundings, Swap
-from pyvfio.binding.steps import CreateMdev
 from pyvfio.binding.steps_files import WriteFile
+from pyvfio.binding.steps_mdev import CreateMdev
 from pyvfio.errors import UNTOUCHED, DeviceBusy, DeviceInUse, StepFailed
 from pyvfio.files import HostFiles
 from pyvfio.host import Host
