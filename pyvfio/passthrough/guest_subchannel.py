@@ -129,18 +129,21 @@ class GuestSubchannel:
         """Take the host's interruption response; whether a status became pending by it.
 
         An unsolicited status waits until no function is under way.  The end of a program which the guest has halted or
-        cleared meanwhile is passed over, as the status of the halt or clear follows.
+        cleared meanwhile is passed over, as the status of the halt or clear follows.  The host halts the subchannel
+        when it loses the path last used: this is an interface-control check for a program, else nothing.
         """
         scsw, fctl = irb.scsw, self.fctl
         if not scsw.is_solicited:
             if self.pmcw.ena:
                 self._alerts.append(irb)
             return self.present_alert()
-        stopping = fctl & (Fctl.HALT | Fctl.CLEAR)
-        if stopping and not scsw.fctl & stopping:
+        asked = fctl & (Fctl.HALT | Fctl.CLEAR)
+        done = scsw.fctl & (Fctl.HALT | Fctl.CLEAR)
+        if (asked and not done) or (not fctl and (done or scsw.stctl & Stctl.PRIMARY)):
             return False
-        if not fctl and scsw.stctl & Stctl.PRIMARY:
-            return False  # the end of what the guest has been told the end of
+        if done and not done & asked:
+            self.end(cpa=self.scsw.cpa, cstat=Cstat.INTERFACE_CONTROL_CHECK)
+            return True
         self._irb = self._fitted(irb)
         return True
 
@@ -165,8 +168,7 @@ class GuestSubchannel:
         stctl = Stctl.ALERT | Stctl.PENDING if cc else _ENDED | (Stctl.ALERT if unusual else Stctl(0))
         self._set(
             replace(
-                self.scsw, cc=cc, cpa=cpa, dstat=dstat, cstat=cstat, count=count, fctl=Fctl.START, actl=Actl(0),
-                stctl=stctl,
+                self.scsw, cc=cc, cpa=cpa, dstat=dstat, cstat=cstat, count=count, actl=Actl(0), stctl=stctl,
             )
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ from ccw_fixture import CSS, CcwHost
 import pyvfio
 from pyvfio.address import DeviceNumber
 from pyvfio.passthrough import GuestChannelSubsystem
+from pyvfio.testing.expect import settles
 from pyvfio_backends.software.hardware.css import SubchannelConfig
 
 
@@ -29,6 +30,7 @@ class GuestCss(GuestChannelSubsystem):
             machine.css.add_subchannel(config, report=True)
             machine.clock.settle()
         name = f"0.{config.schid.ssid:x}.{config.schid.number:04x}"
+        assert settles(lambda: self.host.driver(name) is not None)
         self.host.write(f"{name}/driver_override", "vfio_ccw")
         if self.host.driver(name):
             self.host.write(f"{CSS}/drivers/{self.host.driver(name)}/unbind", name)
