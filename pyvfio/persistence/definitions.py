@@ -24,6 +24,7 @@ from pyvfio.persistence.definition import (
     check_driver,
 )
 from pyvfio.persistence.driver_files import DriverFiles, driver_text, parse_name
+from pyvfio.persistence.image import require_inside
 from pyvfio.persistence.mdev_files import MdevFiles, mdev_text
 from pyvfio.selection import named
 
@@ -199,4 +200,6 @@ class Definitions:
 
     def _plan(self, title: str, name: str, step: Step | None) -> Plan:
         where = f" in {self.root}" if self.root else ""
-        return Plan(title + where, (name,), () if step is None else (step,), sysfs=self.host.sysfs)
+        steps = () if step is None else (step,)
+        require_inside(self.host.sysfs, self.root, steps)
+        return Plan(title + where, (name,), steps, sysfs=self.host.sysfs)

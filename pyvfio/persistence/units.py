@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from pyvfio.binding.plan import Plan
 from pyvfio.binding.steps_files import remove_file, write_file
 from pyvfio.errors import Misuse
+from pyvfio.persistence.image import require_inside
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
@@ -131,6 +132,7 @@ def plan_install(host: Host, root: str = "", program: str = PROGRAM) -> Plan:
     top = root.rstrip("/")
     written = [write_file(host.sysfs, f"{top}{path}", text) for path, text in unit_files(program).items()]
     steps = tuple(step for step in written if step is not None)
+    require_inside(host.sysfs, top, steps)
     enable = f"systemctl {f'--root={top} ' if top else ''}enable {BOOT_UNIT}"
     notes = [f"then: {enable}" + ("" if top else "; systemctl daemon-reload; udevadm control --reload")]
     for name in _others(host, top):
@@ -143,6 +145,7 @@ def plan_uninstall(host: Host, root: str = "") -> Plan:
     top = root.rstrip("/")
     removed = [remove_file(host.sysfs, f"{top}{path}") for path in unit_files()]
     steps = tuple(step for step in removed if step is not None)
+    require_inside(host.sysfs, top, steps)
     notes = (f"first: systemctl {f'--root={top} ' if top else ''}disable {BOOT_UNIT}",) if steps else ()
     return Plan(f"remove units{f' from {top}' if top else ''}", ("units",), steps, notes, sysfs=host.sysfs)
 
