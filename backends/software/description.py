@@ -85,8 +85,9 @@ class FunctionSpec:
 class MachineSpec:
     """A whole machine.  `architecture` is ``s390x``; `page_size` in bytes; `memlock` in bytes or -1, which binds
     programs unless they have CAP_IPC_LOCK (`ipc_lock`, as root has); `seqnum` the last
-    uevent number at boot; `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).  What the host
-    does with its devices is in `disks` and the fields after it (`usage`).
+    uevent number at boot; `features` the words of that line of ``/proc/cpuinfo`` (empty: there is no such file; without
+    ``edat`` there are no huge pages); `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
+    What the host does with its devices is in `disks` and the fields after it (`usage`).
     """
 
     name: str
@@ -96,6 +97,7 @@ class MachineSpec:
     memlock: int = -1
     ipc_lock: bool = True
     seqnum: int = 0
+    features: tuple[str, ...] = ()
     iommufd: bool = True
     uid_checking: bool = True
     modules: tuple[str, ...] = ("vfio", "vfio_iommu_type1", "iommufd", "vfio_pci", "mdev", "vfio_ccw")

@@ -45,6 +45,9 @@ class Machine:
             self.lock, self.clock, self.memory, seqnum=spec.seqnum, memlock=spec.memlock, ipc_lock=spec.ipc_lock
         )
         self.kernel.boot_id = str(uuid.UUID(bytes=random.Random(f"{spec.name} {seed}").randbytes(16), version=4))
+        self.kernel.features = spec.features
+        if spec.features and "edat" not in spec.features:
+            self.kernel.huge_pages = []
         if spec.huge_pages:
             self.kernel.huge_pages = [
                 HugePages(each.size, each.total, each.total if each.free < 0 else each.free, each.node)

@@ -30,8 +30,8 @@ def size_directory(pools: list[HugePages]) -> StaticDirectory:
 
 
 def node_directory(pools: list[HugePages]) -> StaticDirectory:
-    """``/sys/devices/system/node``: the nodes that have pools."""
-    nodes = sorted({pool.node for pool in pools})
+    """``/sys/devices/system/node``: the nodes that have pools, or the only one."""
+    nodes = sorted({pool.node for pool in pools} or {0})
     found: dict[str, Node] = {
         name: Attribute(lambda: f"{','.join(map(str, nodes))}\n") for name in ("has_memory", "online", "possible")
     }

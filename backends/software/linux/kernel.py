@@ -82,6 +82,7 @@ class Kernel:
         self.swaps: list[SwapEntry] = []
         self.consoles: list[ConsoleEntry] = []
         self.processes: list[ProcessEntry] = []
+        self.features: tuple[str, ...] = ()
         self.huge_pages = [HugePages(1 << 10)]  # the default size first; s390's large pages have 1 MiB
         self.network = Network()
         self.release = "6.12.0"
@@ -105,7 +106,7 @@ class Kernel:
                 "kernel": StaticDirectory(
                     {
                         "iommu_groups": self.groups,
-                        "mm": _Table(lambda: {"hugepages": lambda: size_directory(self.huge_pages)}),
+                        "mm": _Table(self._memory),
                         "uevent_seqnum": Attribute(lambda: f"{self.uevents.seqnum}\n"),
                     }
                 ),
@@ -125,6 +126,9 @@ class Kernel:
             }
         )
         self.vfs = Vfs(self.root, self.mounts)
+
+    def _memory(self) -> dict[str, Callable[[], Node]]:
+        return {"hugepages": lambda: size_directory(self.huge_pages)} if self.huge_pages else {}
 
     def _devices(self) -> dict[str, Callable[[], Node]]:
         table: dict[str, Callable[[], Node]] = {name: device.node for name, device in self.roots.items()}

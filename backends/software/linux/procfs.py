@@ -82,11 +82,13 @@ class ProcDirectory(Directory):
     def lookup(self, name: str) -> Node | None:
         if name == "self":
             return Symlink(str(os.getpid()))
+        if name == "cpuinfo" and self._kernel.features:
+            return ProcFile(self._cpuinfo)
         return self._fixed.get(name) or self._process(name)
 
     def names(self) -> Iterable[str]:
         pids = sorted({os.getpid(), *(process.pid for process in self._kernel.processes)})
-        return [*self._fixed, "self", *map(str, pids)]
+        return [*self._fixed, *(["cpuinfo"] if self._kernel.features else []), "self", *map(str, pids)]
 
     def _process(self, name: str) -> Directory | None:
         mounts = self._kernel.mounts
@@ -108,10 +110,17 @@ class ProcDirectory(Directory):
             return None
         return _folder(entries)
 
+    def _cpuinfo(self) -> str:
+        """The lines of the machine, not those of each processor (``arch/s390/kernel/processor.c``)."""
+        words = "".join(f"{word} " for word in self._kernel.features)
+        return f"vendor_id       : IBM/S390\n# processors    : 1\nmax thread id   : 0\nfeatures\t: {words}\n"
+
     def _meminfo(self) -> str:
         lines = [("MemTotal", _MEMORY), ("MemFree", _MEMORY), ("MemAvailable", _MEMORY)]
         text = "".join(f"{name + ':':<16}{value:8} kB\n" for name, value in lines)
         pools = self._kernel.huge_pages
+        if not pools:  # hugetlb_report_meminfo()
+            return text
         size = pools[0].size  # only those of the default size are counted
         total, free = (
             sum(counts) for counts in zip(*((p.total, p.free) for p in pools if p.size == size), strict=True)

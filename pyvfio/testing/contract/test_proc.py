@@ -10,6 +10,8 @@ from errno import EPERM
 import pytest
 
 from pyvfio.backend import Backend
+from pyvfio.doctor import examine
+from pyvfio.host import Host
 from pyvfio.testing.attributes import Attributes
 from pyvfio.testing.expect import fails
 
@@ -78,3 +80,22 @@ def test_a_process_that_is_not_there(backend: Backend, sysfs: Attributes) -> Non
 def test_modes_of_a_process_stay(backend: Backend, mode: int) -> None:
     with fails(EPERM):
         backend.chmod("/proc/self/stat", mode)
+
+
+def test_huge_pages_are_a_feature_of_the_machine(sysfs: Attributes) -> None:
+    if not sysfs.exists("/proc/cpuinfo"):
+        pytest.skip("this host does not tell its features")
+    lines = [line for line in sysfs.read("/proc/cpuinfo").splitlines() if line.startswith("features\t")]
+    if not lines:
+        pytest.skip("a host of another architecture")
+    features = lines[0].partition(":")[2].split()
+    assert sysfs.exists("/sys/kernel/mm/hugepages") == ("edat" in features)
+    assert sysfs.read("/proc/meminfo").count("HugePages_Total") == ("edat" in features)
+
+
+def test_the_doctor_reads_the_machine(host: Host) -> None:
+    told = {remark.check: remark.detail for remark in examine(host)}
+    if "memory I/O (MIO)" not in told:
+        pytest.skip("a host without zPCI")
+    mapped = any(function.attribute("mio_enabled") == "1" for function in host.functions())
+    assert told["memory I/O (MIO)"].startswith("on" if mapped else ("off", "the machine has none"))
