@@ -90,6 +90,9 @@ _MAGICS = (
     _Magic("Sun partition table", 508, bytes.fromhex("dabe")),
 )
 
+_NO_LABEL = "NO NAME"
+"""What FAT has for a label where there is none."""
+
 _SWAP = {
     b"SWAPSPACE2": "swap space",
     b"SWAP-SPACE": "swap space",
@@ -124,7 +127,8 @@ def signatures(read: Read, size: int) -> list[Signature]:
 
 
 def _label(head: bytes, at: int, count: int) -> str:
-    return head[at : at + count].partition(b"\x00")[0].decode("utf-8", "replace").strip()
+    text = head[at : at + count].partition(b"\x00")[0].decode("utf-8", "replace").strip()
+    return "" if text == _NO_LABEL else text
 
 
 def _id(head: bytes, at: int) -> str:

@@ -50,6 +50,7 @@ BOOT = (510, b"\x55\xaa")
 ROWS = [
     ("FAT32", [(82, b"FAT32   "), (71, b"BOOT       "), BOOT], ["FAT file system, label BOOT"]),
     ("FAT16", [(54, b"FAT16   "), BOOT], ["FAT file system"]),
+    ("FAT16 without a label", [(54, b"FAT16   "), (43, b"NO NAME    "), BOOT], ["FAT file system"]),
     ("NTFS, not a table", [(3, b"NTFS    "), BOOT], ["NTFS file system"]),
     ("a table of one partition", [(446, b"\x80" + bytes(3) + b"\x83" + bytes(11)), BOOT], ["DOS partition table"]),
     ("an empty table", [BOOT], ["DOS partition table"]),
