@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable
 
 from pyvfio.binding.channel import merely_online
 from pyvfio.binding.findings import Finding
 from pyvfio.binding.inspection import in_use
-from pyvfio.binding.journal import Record, boot_id
+from pyvfio.binding.journal import Record, boot_id, records
 from pyvfio.binding.plan import Plan
 from pyvfio.binding.running import DEADLINE, undo
 from pyvfio.binding.step import Progress, Step
@@ -32,9 +33,10 @@ def restore(
     """Undo what a killed run left, as its journal says, and remove the journal.  The plan of what was undone is
     returned.
 
-    After another boot only what survives one is undone.  A device that somebody began to use since is not taken away,
-    unless `force` names the probes that found it.  Raise `DeviceInUse` (nothing was done), `DeviceBusy` while the run
-    is at work, `Misuse` for a damaged journal, `RollbackFailed` (the journal is kept).
+    A run that came to its end meanwhile is not undone.  After another boot only what survives one is undone.  A device
+    that somebody began to use since is not taken away, unless `force` names the probes that found it.  Raise
+    `DeviceInUse` (nothing was done), `DeviceBusy` while the run is at work, `Misuse` for a damaged journal,
+    `RollbackFailed` (the journal is kept).
     """
     if record.damaged:
         raise Misuse("restore", record.path, cause=record.damaged, next_step="remove the file when you know its state")
@@ -46,6 +48,11 @@ def restore(
             cause=f"pyvfio (pid {record.pid}) is at work on it" + (f": {record.waits}" if record.waits else ""),
             next_step="wait for its end",
         )
+    # Now that the process is gone, its last word counts: it may have come to its end since the journal was read.
+    known = {one.path: one for one in records(sysfs, posixpath.dirname(record.path))}
+    if record.path not in known:
+        return Plan(f"undo {record.title}", record.objects, sysfs=sysfs)
+    record = known[record.path]
     rebooted = record.boot != boot_id(sysfs)
     steps = tuple(step for step in reversed(record.left()) if step.survives_boot or not rebooted)
     findings = _users_of(sysfs, steps)

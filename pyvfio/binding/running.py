@@ -220,10 +220,15 @@ def _begin(work: _Run) -> None:
 
 def _alone(work: _Run) -> None:
     """Raise `DeviceBusy` when another run has a journal about one of the objects."""
-    for record in records(work.sysfs, work.journal.directory) if work.journal is not None else ():
+    journal = work.journal
+    for record in () if journal is None else records(work.sysfs, journal.directory):
         shared = sorted(set(record.objects) & set(work.plan.objects))
-        if shared and work.journal is not None and record.path != work.journal.path:
-            raise _occupied(work, record, shared)
+        if not shared or journal is None or record.path == journal.path:
+            continue
+        alive = record.alive(work.sysfs)
+        # It may have come to its end since the journal was read; only then is the file gone, too.
+        if alive or any(one.path == record.path for one in records(work.sysfs, journal.directory)):
+            raise _occupied(work, record, shared, alive=alive)
 
 
 def _look_again(work: _Run, force: Iterable[str]) -> None:
@@ -251,8 +256,7 @@ def _look_again(work: _Run, force: Iterable[str]) -> None:
         raise
 
 
-def _occupied(work: _Run, record: Record, shared: list[str]) -> DeviceBusy:
-    alive = record.alive(work.sysfs)
+def _occupied(work: _Run, record: Record, shared: list[str], *, alive: bool) -> DeviceBusy:
     if record.damaged:
         return DeviceBusy(
             work.plan.title,

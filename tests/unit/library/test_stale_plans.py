@@ -13,13 +13,14 @@ from test_journal import DASD, kill_at
 import pyvfio
 from pyvfio.binding import Event, Phase, Plan, records, restore
 from pyvfio.binding import running as running_module
-from pyvfio.binding.journal import DIRECTORY, Journal
+from pyvfio.binding.journal import DIRECTORY, Journal, Record
 from pyvfio.binding.probes.surroundings import Surroundings, Swap
 from pyvfio.binding.steps_files import WriteFile
 from pyvfio.binding.steps_mdev import CreateMdev
 from pyvfio.errors import UNTOUCHED, DeviceBusy, DeviceInUse, StepFailed
 from pyvfio.files import HostFiles
 from pyvfio.host import Host
+from pyvfio.sysfs import Sysfs
 
 
 def open_group(host: Host, name: str) -> int:
@@ -187,3 +188,24 @@ def test_a_journal_that_is_a_directory_or_a_device_is_damaged(host: Host) -> Non
     (record,) = records(host.sysfs)
     assert record.damaged == "it is not a plain file"
     pyvfio.bind(host.function(DISK))  # and in nobody's way
+
+
+def test_a_run_that_ends_at_this_moment_was_not_killed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Journal(host.sysfs)
+    other.begin("another", [DISK], [])
+
+    def alive(record: Record, sysfs: Sysfs) -> bool:
+        other.end("done")  # between reading its journal and asking for its process
+        return False
+
+    monkeypatch.setattr(Record, "alive", alive)
+    pyvfio.run(pyvfio.plan_bind(host.function(DISK)))
+    assert host.function(DISK).driver == "vfio-pci"
+
+
+def test_restore_does_not_undo_a_run_that_ended_meanwhile(host: Host) -> None:
+    found: list[Record] = []
+    pyvfio.run(pyvfio.plan_bind(host.function(DISK)), lambda event: found.extend(records(host.sysfs)))
+    after = state(host)
+    assert restore(host.sysfs, found[-1]).steps == ()
+    assert state(host) == after

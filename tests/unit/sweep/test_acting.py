@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -257,3 +259,21 @@ def open_node(rig: Rig, name: str) -> int:
     group = rig.host.function(name).group
     assert group is not None
     return rig.backend.open(group.node, os.O_RDWR)
+
+
+def test_who_gives_up_waiting_is_let_go(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --wait, Ctrl-C leads to a rollback that does not wait for the same program again."""
+    rig.faults.hang("write", path="*/drivers/virtio-pci/unbind")
+    rig.faults.hang("write", path=f"*/{FUNCTION}/driver_override", nth=2)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    began = time.monotonic()
+    assert run(["bind", FUNCTION, "--deadline=0.1", "--wait"]) == 9
+    assert time.monotonic() - began < 10
+    assert "pyvfio restore" in capsys.readouterr().err
+    timer.join()
+    rig.faults.clear()
+    until = time.monotonic() + 5
+    while run(["restore"]) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not differences(rig.state(), rig.before)
