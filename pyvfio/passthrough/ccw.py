@@ -27,7 +27,7 @@ from __future__ import annotations
 import errno
 import warnings
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.address import SubchannelId
 from pyvfio.css.ccw import CCW_SIZE
@@ -46,6 +46,9 @@ from pyvfio.passthrough.guest_subchannel import GuestSubchannel
 from pyvfio.passthrough.inventory import GuestInventory, Passed
 from pyvfio.passthrough.memory import GuestStorage
 from pyvfio.passthrough.sense import give_sense
+
+if TYPE_CHECKING:
+    from pyvfio.css.instructions import ChannelSubsystem
 
 __all__ = ["GuestChannelSubsystem", "PassthroughWarning"]
 
@@ -68,7 +71,8 @@ class GuestChannelSubsystem(GuestInventory):
     """The channel subsystem of a guest with the storage `memory` (implements `pyvfio.css.ChannelSubsystem`).
 
     `on_io_interrupt` is called when a status becomes pending on an enabled subchannel, `on_crw` when a channel report
-    is queued; they may use the instructions.  vfio-ccw fetches a whole program before it starts it: with
+    is queued; they may use the instructions,
+    but must not wait for another thread that does.  vfio-ccw fetches a whole program before it starts it: with
     `force_prefetch` a start whose ORB does not allow that is done so all the same, and `PassthroughWarning` says so;
     without, it ends with unit exception.  `trace` is told the steps Q1 to Q7.  A context manager: closing it closes the
     devices, but not the memory.
@@ -372,3 +376,9 @@ class GuestChannelSubsystem(GuestInventory):
                     passed.guest.reset(passed.host.schib())
                 except PyvfioError:
                     passed.guest.reset(passed.guest.schib())
+
+
+if TYPE_CHECKING:
+
+    def _implements(css: GuestChannelSubsystem) -> ChannelSubsystem:
+        return css

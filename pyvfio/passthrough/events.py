@@ -24,7 +24,8 @@ def wait_for_any(fds: Iterable[int], timeout: float | None) -> bool:
 class EventThread:
     """Calls `work` on a thread whenever one of the descriptors that `fds` names can be read, until `close`.
 
-    The descriptors are asked for anew each time, and at least every `period` seconds.  A context manager.
+    The descriptors are asked for anew each time, and at least every `period` seconds.  What `work` raises ends the
+    thread, is kept in `error`, and raised by `close`.  A context manager.
     """
 
     def __init__(self, fds: Callable[[], list[int]], work: Callable[[], object], *, period: float = 0.2) -> None:
@@ -33,23 +34,29 @@ class EventThread:
         self._period = period
         self._stop = EventFd()
         self._stopping = False
+        self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="pyvfio-passthrough", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopping:
-            if wait_for_any([*self._fds(), self._stop.fileno()], self._period) and not self._stopping:
-                self._work()
-                time.sleep(0)  # let whoever waits for the lock have it
+        try:
+            while not self._stopping:
+                if wait_for_any([*self._fds(), self._stop.fileno()], self._period) and not self._stopping:
+                    self._work()
+                    time.sleep(0)  # let whoever waits for the lock have it
+        except Exception as error:
+            self.error = error
 
     def close(self) -> None:
-        """End the thread and wait for it; a second call does nothing."""
+        """End the thread and wait for it; a second call does nothing.  Raise what ended the thread before."""
         if not self._stopping:
             self._stopping = True
             self._stop.signal()
             if threading.current_thread() is not self._thread:
                 self._thread.join()
             self._stop.close()
+            if self.error is not None:
+                raise self.error
 
     def __enter__(self) -> Self:
         return self

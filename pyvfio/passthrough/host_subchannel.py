@@ -59,8 +59,12 @@ class HostSubchannel:
         self.io_irq = device.irq(abi.VFIO_CCW_IO_IRQ_INDEX)
         self.crw_irq = device.irq(abi.VFIO_CCW_CRW_IRQ_INDEX) if self._crw is not None else None
         self.request_irq = device.request
-        for irq in self.irqs():
-            irq.enable()
+        try:
+            for irq in self.irqs():
+                irq.enable()
+        except BaseException:
+            self.release()
+            raise
         self.tell("Q2", "an eventfd awaits the end of I/O")
 
     def _find(self, subtype: int) -> Region | None:
@@ -139,6 +143,11 @@ class HostSubchannel:
         """Stop what is under way and forget what was signalled.  Raise the class for the errno."""
         self.device.reset()
         self.io_irq.poll()
+
+    def release(self) -> None:
+        """Give up the interrupts; the device stays open."""
+        for irq in self.irqs():
+            irq.disable()
 
     def close(self) -> None:
         """Close the device; a second call does nothing."""

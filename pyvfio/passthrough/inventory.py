@@ -60,7 +60,8 @@ class GuestInventory:
 
         Without `schid` it is the first one that is free in the image and set of the device number.  The guest's memory
         becomes visible to the device at the guest's addresses.  With `report` (a device that comes while the guest
-        runs) a channel report tells the guest.  The device is closed with this object, or when the host wants it back.
+        runs) a channel report tells the guest.  The device is closed with this object, or when the host wants it back;
+        it stays the caller's when this raises.
 
         Raise `Misuse` when the subchannel or the device number is taken, or for a device that is not vfio-ccw's;
         `NotAvailable` for a kernel without a SCHIB region; the class for the errno of a mapping.
@@ -69,8 +70,12 @@ class GuestInventory:
         with self._lock:
             chosen = self._place(number, SubchannelId.parse(schid) if isinstance(schid, str) else schid)
             host = HostSubchannel(device, trace=self._trace)
-            stored = host.schib()
-            self._map(device.space, chosen)
+            try:
+                stored = host.schib()
+                self._map(device.space, chosen)
+            except BaseException:
+                host.release()
+                raise
             self._passed[chosen] = Passed(GuestSubchannel(chosen, number.devno, stored), host)
             if report:
                 self._report_subchannel(chosen)
@@ -92,9 +97,13 @@ class GuestInventory:
 
     def _map(self, space: AddressSpace, schid: SubchannelId) -> None:
         users = self._spaces.setdefault(id(space), [])
-        if not users:
-            self._show_memory(space)
-        users.append(schid)
+        try:
+            if not users:
+                self._show_memory(space)
+            users.append(schid)
+        finally:
+            if not users:
+                del self._spaces[id(space)]
 
     def memory_added(self) -> None:
         """Let the devices see memory that was added after `attach`.  Raise the class for the errno of a mapping."""

@@ -6,11 +6,12 @@ import errno
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from ccw_fixture import CcwHost
+from ccw_fixture import CCW, CcwHost
 from css_rig import DATA, PROGRAM, SCHID
-from differences import close_benches
+from differences import DIFFERENCES, close_benches
 from guest_css import GuestCss
 from guest_rig import OPEN, GuestBench
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +21,7 @@ import pyvfio
 from pyvfio.address import DeviceNumber, SubchannelId
 from pyvfio.css import Crw, Cstat, Dstat, Fctl, Orb, Schib, StorageError
 from pyvfio.css.trace import Step
-from pyvfio.errors import Misuse
+from pyvfio.errors import Misuse, PyvfioError
 from pyvfio.passthrough import GuestChannelSubsystem, GuestMemory, PassthroughWarning
 from pyvfio_backends.software.description import MachineSpec
 from pyvfio_backends.software.hardware.css import ChannelPath, SubchannelConfig
@@ -139,6 +140,37 @@ def test_guest_memory() -> None:
         assert [area.start for area in memory.areas()] == [0, 0x2000]
 
 
+def test_a_device_that_cannot_be_attached_stays_the_callers() -> None:
+    with CcwHost() as host, GuestMemory(0x40000) as memory, GuestChannelSubsystem(memory) as css:
+        host.take()
+        host.create()
+        library = pyvfio.Host(host.host)
+        with pyvfio.open_device(library, library.mdevs()[0]) as device:
+            host.machine.faults.fail("pread", errno.EIO)
+            with pytest.raises(PyvfioError):
+                css.attach(device, "0.0.1234")
+            assert not device.irq(0).enabled
+            with device.space.buffer(0x1000, iova=0x10000), pytest.raises(PyvfioError):
+                css.attach(device, "0.0.1234")
+            assert not device.irq(0).enabled
+            assert css.schids() == []
+            assert css.attach(device, "0.0.1234") == SubchannelId(0, 0, 0)
+
+
+def test_what_ends_the_thread_is_not_silent(bench: GuestBench) -> None:
+    thread = bench.css.serve()
+    device = bench.css._passed[SCHID].host.device
+    device.close()
+    thread._thread.join(10)
+    with pytest.raises(Misuse):
+        thread.close()
+
+
+def test_every_difference_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "passthrough.md").read_text()
+    assert [reason for reason in DIFFERENCES.values() if f"| `{reason}` |" not in page] == []
+
+
 # what the host takes away
 
 
@@ -254,6 +286,28 @@ def test_the_guest_has_numbers_of_its_own() -> None:
             assert memory.read(0x2000, 1) == b"\xff"
         assert device.fileno() == -1
         assert [step.name for step in steps] == ["Q1", "Q2", "Q3", "Q4", "Q5", "Q6", "Q7"]
+
+
+def test_a_disk_as_the_guest_sees_it() -> None:
+    """Source document 002: guest device 0.0.1234 is a 3390/0c behind a 3990/e9 on the host's paths."""
+    with CcwHost() as host, GuestMemory(0x40000) as memory, GuestChannelSubsystem(memory) as css:
+        host.write(f"{CCW}/devices/0.1.013f/online", "0")
+        host.take("0.1.0001")
+        host.create("0.1.0001")
+        library = pyvfio.Host(host.host)
+        schid = css.attach(pyvfio.open_device(library, library.mdevs()[0]), "0.0.1234", schid="0.0.1234")
+        schib = css.stsch(schid)[1]
+        assert schib is not None
+        pmcw = schib.pmcw
+        assert (pmcw.devno, pmcw.pim, pmcw.pam, pmcw.chpid[:2]) == (0x1234, 0xC0, 0xC0, b"\2\3")
+        css.msch(schid, replace(schib, pmcw=replace(pmcw, ena=True)))
+        characteristics = 64
+        memory.write(0x1000, bytes.fromhex("e4600007 00002000  64200040 00003000"))
+        assert css.ssch(schid, Orb(cpa=0x1000, pfch=True)) == 0
+        assert css.wait()
+        assert css.tsch(schid)[1].scsw.ok
+        assert memory.read(0x2000, 7).hex() == "ff3990e933900c"
+        assert memory.read(0x3000, characteristics)[:5].hex() == "3990e93390"
 
 
 def test_an_address_space_of_the_caller(bench: GuestBench) -> None:
