@@ -12,13 +12,14 @@ from pyvfio.errors import WrongBus
 from pyvfio.host import Host
 from pyvfio.selection import named
 from pyvfio_tools.acting import Acting, acting_options, journal_directory
+from pyvfio_tools.commands import Commands
 from pyvfio_tools.options import device_argument, host_options
 from pyvfio_tools.output import print_json, print_table
 
 __all__ = ["ccw"]
 
 
-@click.group()
+@click.group(cls=Commands)
 def ccw() -> None:
     """Take channel devices for a program or a guest (vfio-ccw), give them back, and see where they stand."""
 

@@ -34,6 +34,14 @@ VERBS = {
 """Verb -> the command that does it."""
 
 
+def _hidden(parameter: click.Parameter) -> click.Parameter:
+    """The same option, not shown: it goes without saying here."""
+    hidden = copy.copy(parameter)
+    if isinstance(hidden, click.Option):
+        hidden.hidden = True
+    return hidden
+
+
 class _Verbs(Commands):
     """The commands that act, imported on use, without ``--dry-run``, which goes without saying here."""
 
@@ -47,6 +55,7 @@ class _Verbs(Commands):
         module, _, name = place.partition(":")
         command = copy.copy(getattr(importlib.import_module(module), name))
         command.name = cmd_name
+        command.params = [_hidden(one) if one.name == "dry_run" else one for one in command.params]
         return command  # type: ignore[no-any-return]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -108,7 +108,7 @@ class Plan:
             return
         probes = dict.fromkeys(finding.probe for finding in left)
         raise DeviceInUse(
-            self.title,
+            f"refused: {self.title}",
             self.obj,
             left,
             cause="\n         ".join(line for finding in left for line in str(finding).splitlines()),
