@@ -43,7 +43,8 @@ _AGAIN = 256
 class HostSubchannel:
     """The subchannel behind an open vfio-ccw `device`, which is closed with it.
 
-    `trace` is told the steps Q1, Q2, Q4 and Q6.  Raise `Misuse` when the device is of another kind.
+    `trace` is told the steps Q1, Q2, Q4 and Q6.  Raise `Misuse` when the device is of another kind, or when
+    somebody else has its interrupts (`Device.on_request`, or ``let_go`` of `open_device`).
     """
 
     def __init__(self, device: Device, *, trace: StepListener | None = None) -> None:
@@ -59,9 +60,11 @@ class HostSubchannel:
         self.io_irq = device.irq(abi.VFIO_CCW_IO_IRQ_INDEX)
         self.crw_irq = device.irq(abi.VFIO_CCW_CRW_IRQ_INDEX) if self._crw is not None else None
         self.request_irq = device.request
+        self._enabled: list[Irq] = []
         try:
             for irq in self.irqs():
                 irq.enable()
+                self._enabled.append(irq)
         except BaseException:
             self.release()
             raise
@@ -146,8 +149,8 @@ class HostSubchannel:
 
     def release(self) -> None:
         """Give up the interrupts; the device stays open."""
-        for irq in self.irqs():
-            irq.disable()
+        while self._enabled:
+            self._enabled.pop().disable()
 
     def close(self) -> None:
         """Close the device; a second call does nothing."""

@@ -153,6 +153,11 @@ def test_a_device_that_cannot_be_attached_stays_the_callers() -> None:
             with device.space.buffer(0x1000, iova=0x10000), pytest.raises(PyvfioError):
                 css.attach(device, "0.0.1234")
             assert not device.irq(0).enabled
+            watch = device.on_request(lambda asked: None)
+            with pytest.raises(Misuse):
+                css.attach(device, "0.0.1234")
+            assert (device.irq(0).enabled, device.irq(2).enabled) == (False, True)
+            watch.close()
             assert css.schids() == []
             assert css.attach(device, "0.0.1234") == SubchannelId(0, 0, 0)
 
