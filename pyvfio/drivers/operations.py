@@ -184,7 +184,8 @@ class DiskWork:
         if piece.tracks:
             first, count = piece.first // layout.per_track, piece.count // layout.per_track
             words = f"read tracks {first} to {first + count - 1}"
-            came = yield Request(programs.read_tracks(self.disk, first, count), words)
+            length = layout.per_track * (COUNT_SIZE + layout.block_size)
+            came = yield Request(programs.read_tracks(self.disk, first, count, length), words)
             found = [self._plain(layout, first + number, part) for number, part in enumerate(came.parts)]
             if None not in found:
                 return b"".join(part for part in found if part is not None)

@@ -117,10 +117,10 @@ def write_blocks(disk: Characteristics, blocks: Sequence[Block], contents: Seque
     return program
 
 
-def read_tracks(disk: Characteristics, first: int, count: int) -> list[ChannelCommand]:
-    """READ TRACK for each of `count` tracks."""
+def read_tracks(disk: Characteristics, first: int, count: int, length: int = LARGEST_TRACK) -> list[ChannelCommand]:
+    """READ TRACK for each of `count` tracks, at most `length` bytes of each."""
     where = _locate(disk, LocateOperation.READ_TRACKS, first, 0, count)
-    read = Read(EckdCommand.READ_TRACK, LARGEST_TRACK, CcwFlag.SLI)
+    read = Read(EckdCommand.READ_TRACK, length, CcwFlag.SLI)
     return [_extent(disk, Mask.READ, first, first + count - 1), where, *[read] * count]
 
 

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from math import isnan
 from pathlib import Path
 
+from dasd import dasd_read
 from inside import run_inside
 from measure import Line, best
 
@@ -195,7 +196,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     lines: list[Line] = []
-    parts = (seam_overhead, config_reads, map_pairs, dma_copy, boot, many_subchannels, list_command, pci_tools, lscss)
+    parts = (seam_overhead, config_reads, map_pairs, dma_copy, boot, dasd_read, many_subchannels, list_command)
+    parts += (pci_tools, lscss)
     for number, part in enumerate(parts, 1):
         print(f"[{number}/{len(parts)}] {(part.__doc__ or '').splitlines()[0]}", file=sys.stderr)
         result = part()

@@ -168,6 +168,24 @@ class DataPath:
         self._address = word
         self._block_left = self._block - offset
 
+    def _join(self, wanted: int) -> None:
+        """Take further IDAWs into the current block as long as they go on where it ends: one access for all of them."""
+        size, block = self._idaw_size, self._block
+        number = -(-(wanted - self._block_left) // block)
+        if not self.flags & _IDA or number <= 0 or self._idaw % size or self._idaw + number * size > self._limit:
+            return
+        try:
+            raw = self._storage.read(self._idaw, number * size)
+        except StorageError:
+            return  # which of them cannot be read is found out one by one
+        end = self._address + self._block_left
+        for at in range(0, len(raw), size):
+            if int.from_bytes(raw[at : at + size], "big") != end or (size == 4 and end >= _ADDRESS_LIMIT):
+                return
+            self._idaw += size
+            self._block_left += block
+            end += block
+
     def _store(self, data: bytes) -> None:
         if self._key:
             # All storage has key 0, so another key than 0 may not store.
@@ -176,6 +194,8 @@ class DataPath:
         while done < size:
             if self._block_left <= 0:
                 self._next_block()
+            if self._block_left < size - done:
+                self._join(size - done)
             step = min(self._block_left, size - done)
             try:
                 self._storage.write(self._address, data[done : done + step])
@@ -190,6 +210,8 @@ class DataPath:
         while size:
             if self._block_left <= 0:
                 self._next_block()
+            if self._block_left < size:
+                self._join(size)
             step = min(self._block_left, size)
             try:
                 pieces.append(self._storage.read(self._address, step))
