@@ -10,6 +10,8 @@ from differences import close_benches, expect_difference
 from guest_rig import GuestBench
 from test_css_engine import *  # noqa: F403
 
+pytestmark = pytest.mark.filterwarnings("ignore::pyvfio.passthrough.PassthroughWarning")
+
 
 @pytest.fixture(autouse=True)
 def _at_guest_level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
