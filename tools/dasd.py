@@ -45,7 +45,13 @@ _tracks = click.option("--tracks", metavar="FIRST[-LAST]", help="All blocks of t
 
 @click.group(cls=Commands)
 def dasd() -> None:
-    """Look at, read, write and copy DASDs that were taken from the kernel (pyvfio ccw take)."""
+    """Look at, read, write and copy DASDs that were taken from the kernel (pyvfio ccw take).
+
+    \b
+    Examples:
+      pyvfio dasd info 0.0.013f --take --machine z15-lpar
+      pyvfio dasd copy 0.0.013f backup.ckd
+    """
 
 
 @contextlib.contextmanager
