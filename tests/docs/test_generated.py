@@ -42,7 +42,9 @@ def test_every_command_has_its_section() -> None:
 
 
 def test_every_command_has_its_manual_page() -> None:
-    assert {page.name for page in (DOCS / "man").glob("*.1")} == {f"{path.replace(' ', '-')}.1" for path in COMMANDS}
+    # A verb of `plan` is described on the page of the command that does it.
+    wanted = {f"{path.replace(' ', '-')}.1" for path in COMMANDS if not path.startswith("pyvfio plan ")}
+    assert {page.name for page in (DOCS / "man").glob("*.1")} == wanted
 
 
 def test_every_exit_code_is_on_every_page() -> None:
