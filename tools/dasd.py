@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
+from click.shell_completion import CompletionItem
 
 from pyvfio.address import DeviceNumber
 from pyvfio.binding import plan_ccw_give_back, plan_ccw_take, run
@@ -23,6 +24,7 @@ from pyvfio.selection import named
 from pyvfio.vfio import open_device
 from pyvfio_tools.acting import journal_directory
 from pyvfio_tools.commands import Commands
+from pyvfio_tools.complete import complete_device
 from pyvfio_tools.dasd_tables import dscb_dict, dscb_row, info_dict, info_pairs, record_rows
 from pyvfio_tools.options import device_argument, host_options
 from pyvfio_tools.output import print_json, print_pairs, print_table
@@ -30,6 +32,7 @@ from pyvfio_tools.output import print_json, print_pairs, print_table
 __all__ = ["dasd"]
 
 _PIECE = 128
+_FILE = click.Path(allow_dash=True)
 _RANGE = re.compile(r"(\d+)(?:-(\d+)?)?")
 
 _take = click.option(
@@ -41,6 +44,11 @@ _volser = click.option(
 _no_label = click.option("--no-label", is_flag=True, help="Instead of --volser: the disk has no label.")
 _blocks = click.option("--blocks", metavar="FIRST[-LAST]", help="These blocks, from 0 on. Default: all.")
 _tracks = click.option("--tracks", metavar="FIRST[-LAST]", help="All blocks of these tracks, from 0 on.")
+
+
+def _device_or_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Complete devices, and files by the shell."""
+    return [*complete_device(ctx, param, incomplete), CompletionItem(incomplete, type="file")]
 
 
 @click.group(cls=Commands)
@@ -200,7 +208,7 @@ def vtoc(host: Host, as_json: bool, device: str, take: bool) -> None:
 @_blocks
 @_tracks
 @click.option("--records", is_flag=True, help="List the records of the tracks instead; works also when not formatted.")
-@click.option("-o", "--output", metavar="FILE", default="-", help="Where to; - is standard output, the default.")
+@click.option("-o", "--output", type=_FILE, metavar="FILE", default="-", help="Where to. Default: standard output.")
 @_take
 @host_options
 def read(
@@ -277,7 +285,13 @@ def _source(name: str) -> Iterator[BinaryIO]:
 @_blocks
 @_tracks
 @click.option(
-    "-i", "--input", "source", metavar="FILE", default="-", help="Where from; - is standard input, the default."
+    "-i",
+    "--input",
+    "source",
+    type=_FILE,
+    metavar="FILE",
+    default="-",
+    help="Where from. Default: standard input.",
 )
 @_take
 @host_options
@@ -352,8 +366,8 @@ def _is_file(name: str) -> bool:
 
 
 @dasd.command()
-@click.argument("source", metavar="SOURCE")
-@click.argument("target", metavar="TARGET")
+@click.argument("source", metavar="SOURCE", shell_complete=_device_or_file)
+@click.argument("target", metavar="TARGET", shell_complete=_device_or_file)
 @_volser
 @_no_label
 @click.option("--tracks", metavar="FIRST[-LAST]", help="Only these tracks, from 0 on. Default: all.")
