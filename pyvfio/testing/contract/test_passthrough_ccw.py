@@ -43,7 +43,7 @@ class Guest:
     def start(self, *ccws: Ccw, **orb: bool) -> int:
         """Lay the program out and START SUBCHANNEL."""
         self.memory.write(PROGRAM, b"".join(ccw.to_bytes() for ccw in ccws))
-        return self.css.ssch(self.schid, replace(Orb(cpa=PROGRAM, pfch=True, intparm=0x77), **orb))  # type: ignore[arg-type]
+        return self.css.ssch(self.schid, replace(Orb(cpa=PROGRAM, pfch=True, intparm=0x77), **orb))
 
     def status(self) -> Irb:
         """Wait for the interruption, TEST PENDING INTERRUPTION and TEST SUBCHANNEL."""

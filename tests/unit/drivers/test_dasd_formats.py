@@ -22,7 +22,8 @@ GOLDEN = bytes.fromhex(
     "3990c2339002d000000020260459000fe000e5a205940222130906740459000f000000000000000026261002dfee0001"
     "067708000000000000ff000000000000"
 )
-LABEL = bytes.fromhex("e5d6d3f1e5d6d3f1d3c1c2f0f0f1400000000101").ljust(45, b"\x40") + "HERCULES".ljust(39).encode("cp037")
+LABEL = bytes.fromhex("e5d6d3f1e5d6d3f1d3c1c2f0f0f1400000000101").ljust(45, b"\x40")
+LABEL += "HERCULES".ljust(39).encode("cp037")
 
 
 def e(text: str) -> bytes:
