@@ -59,6 +59,7 @@ COMMANDS: dict[str, tuple[list[list[str]], list[str]]] = {
     "mdev remove": ([TAKE], ["mdev", "remove", UUID]),
     "mdev define": ([], DEFINE),
     "mdev modify": ([DEFINE], ["mdev", "modify", UUID, "--start", "auto", "--attr", "a=1"]),
+    "mdev undefine": ([DEFINE], ["mdev", "undefine", UUID]),
     "install-units": ([], ["install-units", "--program", "/usr/bin/pyvfio"]),
     "release": ([BIND], ["release", FUNCTION]),
     "ccw take": ([], TAKE),
