@@ -27,6 +27,7 @@ def _as_dict(host: Host, record: Record) -> dict[str, object]:
         "at_work": record.alive(host.sysfs),
         "waits": record.waits,
         "damaged": record.damaged,
+        "before": [dict(zip(("device", "what", "value"), fact, strict=False)) for fact in record.before],
         "undo": [{"step": step.text, "undo": step.undo_text} for step in record.left()],
     }
 
@@ -34,6 +35,8 @@ def _as_dict(host: Host, record: Record) -> dict[str, object]:
 def _show(host: Host, record: Record) -> None:
     state = "at work" if record.alive(host.sysfs) else record.damaged or record.waits or "killed"
     click.echo(click.style(record.title, bold=True) + f"  ({record.time} pid {record.pid}: {state})")
+    for device, what, value in record.before:
+        click.echo(f"  before: {device} {what} {value}")
     for step in record.left():
         click.echo(f"  {step.text}: {step.undo_text}")
     click.echo(f"  journal: {record.path}")

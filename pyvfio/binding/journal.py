@@ -6,7 +6,7 @@ directory belongs to a run that works now or was killed; `restore` undoes the la
 
 ::
 
-    {"version": 1, "title": ..., "objects": [...], "boot": ..., "pid": ..., "started": ..., "steps": [...]}
+    {"version": 1, "title": ..., "objects": [...], "boot": ..., "pid": ..., "started": ..., "before": ..., "steps": ...}
     {"start": 0}
     {"done": 0}
     ...
@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pyvfio.binding.present import present_state
 from pyvfio.binding.step import Step, step_from_dict
 from pyvfio.errors import MalformedAnswer, Misuse, PyvfioError, from_oserror
 from pyvfio.files import HostFiles
@@ -68,7 +69,8 @@ class Record:
     """A journal as it was found: the `steps` of the plan, which of them were begun (`started`), how the run `end`-ed
     (empty: it did not), and the process that made it.
 
-    `waits` says what the run gave up waiting for; `damaged` why the file cannot be read.
+    `waits` says what the run gave up waiting for; `damaged` why the file cannot be read; `before` what the devices were
+    like (device, what, value).
     """
 
     path: str
@@ -84,6 +86,7 @@ class Record:
     end: str = ""
     waits: str = ""
     damaged: str = ""
+    before: tuple[tuple[str, ...], ...] = ()
 
     def alive(self, sysfs: Sysfs) -> bool:
         """Whether the process that made it still runs (for one that is this process: whether that run does)."""
@@ -124,6 +127,7 @@ class Journal:
             "pid": pid,
             "started": _started(self._sysfs, pid),
             "time": now.isoformat(timespec="seconds"),
+            "before": present_state(self._sysfs, objects),
             "steps": [step.as_dict() for step in steps],
         }
         self._files.make_directory(self.directory, 0o700)
@@ -268,4 +272,5 @@ def _record(path: str, head: Mapping[str, Any], steps: tuple[Step, ...], lines: 
     return Record(
         path, str(head["title"]), tuple(map(str, head["objects"])), str(head["boot"]), int(head["pid"]),
         str(head["started"]), str(head["time"]), steps, frozenset(started), frozenset(undone), end, waits,
+        before=tuple(tuple(map(str, fact)) for fact in head.get("before", ())),
     )  # fmt: skip

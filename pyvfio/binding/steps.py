@@ -198,11 +198,15 @@ class Unbind(Step):
 @journaled("bind")
 @dataclass(frozen=True, slots=True)
 class Bind(Step):
-    """Bind to `driver`, which its override names."""
+    """Bind to `driver`, which its override names.
+
+    `enabled` says that the PCI function was enabled without a driver (``enable``), which the inverse restores.
+    """
 
     bus: str
     name: str
     driver: str
+    enabled: bool = False
 
     @property
     def text(self) -> str:
@@ -212,7 +216,7 @@ class Bind(Step):
     @property
     def undo_text(self) -> str:
         """See `Step.undo_text`."""
-        return f"unbind it from {self.driver}"
+        return f"unbind it from {self.driver}" + (" and enable it again" if self.enabled else "")
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -243,6 +247,8 @@ class Bind(Step):
         device = device_named(sysfs, self.bus, self.name)
         if device.driver == self.driver:
             _unbind(device)
+        if self.enabled and device.driver is None and not device.read_number("enable"):
+            device.write("enable", "1")
 
 
 @journaled("probe")

@@ -47,7 +47,8 @@ def plan_bind(device: SysfsDevice, driver: str | None = None, *, besides: Collec
             steps.append(set_override(device, name))
         if now is not None:
             steps.append(take_from(device, now))
-        steps.append(Bind(device.bus, device.name, name))
+        enabled = now is None and bool(device.read_number("enable"))
+        steps.append(Bind(device.bus, device.name, name, enabled))
     return plan_for(title, device, steps, notes=_group_notes(device, besides) if steps else ())
 
 

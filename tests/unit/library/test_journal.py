@@ -249,3 +249,31 @@ def test_a_journal_that_ends_while_it_is_listed_is_not_damaged(host: Host, monke
     monkeypatch.setattr(HostFiles, "names", lambda files, path: ["gone.json"])
     HostFiles(host.backend).make_directory(DIRECTORY)
     assert records(host.sysfs) == []
+
+
+def test_the_state_of_before_is_kept(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill_at(host, pyvfio.plan_ccw_take(host, DASD), Phase.DONE, 0, monkeypatch)
+    (record,) = records(host.sysfs)
+    assert {
+        (f"ccw {DASD}", "online", "1"),
+        (f"ccw {DASD}", "driver", "dasd-eckd"),
+        ("css 0.0.0000", "driver", "io_subchannel"),
+        ("css 0.0.0000", "driver_override", "(null)"),
+    } <= set(record.before)
+    restore(host.sysfs, record)
+    kill_at(host, pyvfio.plan_bind(host.function(DISK)), Phase.DONE, 0, monkeypatch)
+    (record,) = records(host.sysfs)
+    assert (f"pci {DISK}", "enable", "1") in record.before
+    restore(host.sysfs, record)
+
+
+def test_a_function_that_was_enabled_without_a_driver(host: Host) -> None:
+    function = host.function(DISK)
+    pyvfio.unbind(function)
+    function.write("enable", "1")
+    before = state(host), function.read_number("enable")
+    plan = pyvfio.plan_bind(function)
+    pyvfio.run(plan)
+    pyvfio.binding.undo(plan)
+    assert (state(host), function.read_number("enable")) == before
+    assert before[1] == 1
