@@ -44,7 +44,11 @@ def examine(subject: Subject, block: Block, question: Callable[[BlockNode], _T])
 
     None as well when the node cannot be opened or read, which is noted as unseen.
     """
-    sectors = int(subject.sysfs.attribute(f"{block.path}/size") or "0")
+    size = subject.sysfs.attribute(f"{block.path}/size")
+    if size is None:
+        subject.blind(f"the size of {block.name} is not known")
+        return None
+    sectors = int(size or "0")
     if not sectors:
         return None
     backend = subject.sysfs.backend

@@ -78,8 +78,9 @@ class Below:
 
 
 def below_at(sysfs: Sysfs, path: str) -> Below:
-    """The device whose directory is `path`."""
-    text = sysfs.attribute(f"{path}/uevent") or ""
+    """The device whose directory is `path`.  Raise the class of a failing read."""
+    uevent = f"{path}/uevent"
+    text = sysfs.read_text(uevent) if sysfs.exists(uevent) else ""  # an error is no empty file: a probe goes by it
     pairs = (line.partition("=") for line in text.splitlines())
     values = tuple((key, value) for key, _, value in pairs)
     return Below(sysfs.link_name(f"{path}/subsystem") or "", path.rpartition("/")[2], path, values)
@@ -155,7 +156,7 @@ class Subject:
             if self._lstat(path).st_nlink == _NO_SUBDIRECTORY:
                 return
         except (PyvfioError, OSError) as error:
-            if error.errno not in (errno.ENOENT, errno.ENODEV) or path == root:
+            if path == root or not self._has_gone(path, error):
                 self.blind(failure(error))
             return
         for name in names:
@@ -169,6 +170,16 @@ class Subject:
         try:
             return stat.S_ISDIR(self._lstat(path).st_mode)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENODEV):  # else it has gone meanwhile
+            if not self._has_gone(path, error):
                 self.blind(f"{path} could not be looked at ({error_name(error)})")
             return False
+
+    def _has_gone(self, path: str, error: OSError | PyvfioError) -> bool:
+        """Whether `error` came because the device at `path` went away meanwhile: it is not there any more."""
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            return False
+        try:
+            self._lstat(path)
+        except OSError as again:
+            return again.errno == errno.ENOENT
+        return False
