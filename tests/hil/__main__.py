@@ -10,9 +10,10 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from . import guest, packages, suite
+from . import guest, hercules, packages, suite
 from .cache import Cache, default_root
 from .devices import PROFILES
 from .progress import Progress, StepFailed
@@ -21,13 +22,15 @@ from .store import Store
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("test", "build", "boot", "packages", "clean")
 ARCHITECTURES = ("s390x",)
+RUNNERS = {"qemu": guest.run, "hercules": hercules.run}
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     top = argparse.ArgumentParser(
         prog="python -m tests.hil",
-        description="Build (once) and boot a real s390x Linux kernel under QEMU, and run the contract tests on it.",
+        description="Build (once) and boot a real s390x Linux kernel, under QEMU, and under Hercules with a DASD, and "
+        "run the contract tests on it.",
     )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--arch", default="s390x", help="the guest's architecture (default: %(default)s)")
@@ -42,9 +45,13 @@ def parser() -> argparse.ArgumentParser:
     boot = commands.add_parser("boot", parents=[common], help="run one shell command in the guest: boot -- COMMAND...")
     boot.add_argument("--src", type=Path, default=ROOT, help="the host's tree at /src (default: the project)")
     boot.add_argument("--timeout", type=float, default=300)
+    boot.add_argument("--guest", default="qemu", choices=RUNNERS, help="which guest (default: %(default)s)")
+    boot.add_argument(
+        "--config", action="append", default=[], metavar="LINE", help="a further line for Hercules, or word for QEMU"
+    )
     boot.add_argument("words", nargs="+", metavar="COMMAND")
     for command in (test, boot):
-        command.add_argument("--profile", default="all", choices=sorted(PROFILES), help="the guest's devices")
+        command.add_argument("--profile", default="all", choices=sorted(PROFILES), help="the devices of QEMU's guest")
         command.add_argument("--out", type=Path, default=ROOT / "build/hil", help="results, /out in the guest")
     pack = commands.add_parser("packages", parents=[common], help="check the host's packages")
     pack.add_argument("--install", action="store_true", help="install the missing ones with apt-get, as root")
@@ -99,7 +106,8 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
     machine, python = store.get(arguments.profile)
     if arguments.command == "boot":
         command = arguments.words[0] if len(arguments.words) == 1 else shlex.join(arguments.words)
-        return guest.run(machine, arguments.src, arguments.out, command, _echo, arguments.timeout)
+        machine = replace(machine, more=tuple(arguments.config))
+        return RUNNERS[arguments.guest](machine, arguments.src, arguments.out, command, _echo, arguments.timeout)
     return suite.test(arguments, machine, python, ROOT, progress)
 
 

@@ -1,7 +1,7 @@
 """The store of what is slow to build, by content, under the user's cache directory.
 
 <root>/kernel/<key>/     bzImage, modules
-<root>/image/<key>/      root.ext4, python (a host build of the guest's Python)
+<root>/image/<key>/      root.ext4, initrd.img, python (a host build of the guest's Python)
 <root>/tmp/              what is being built; renamed into place when complete
 <root>/lock              held by the one builder
 """

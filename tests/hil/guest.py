@@ -14,6 +14,8 @@ from pathlib import Path
 
 from . import devices, tn3270
 
+# What Hercules cannot load or configure, after which it waits for an operator.
+_REFUSED = re.compile(r"^HHC(?:SC|CF)\d+E .*", re.MULTILINE)
 _PANIC = re.compile(r"Kernel panic|\bOops\b|Unable to handle kernel|disabled wait", re.IGNORECASE)
 
 
@@ -23,12 +25,16 @@ class GuestDied(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """What a guest is made of: kernel, root disk, device profile and further QEMU words."""
+    """What a guest is made of: kernel, root disk, device profile and further words for QEMU or lines for Hercules.
+
+    The initial RAM disk is for Hercules alone.
+    """
 
     kernel: Path
     disk: Path
     profile: str = "all"
     more: tuple[str, ...] = ()
+    initrd: Path | None = None
 
 
 class _Follower:
@@ -64,8 +70,7 @@ def run(
     in all, or after `quiet` seconds without a byte of output.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("job.status", "job.new", "job.log", "job.uptime", "dmesg.txt", "console.log"):
-        (out / name).unlink(missing_ok=True)
+    clear(out)
     (out / "job.sh").write_text(f"cd /tmp\n{script}\n")
     stop = threading.Event()
     with tempfile.TemporaryDirectory(prefix="hil") as short:
@@ -78,7 +83,7 @@ def run(
             print(shlex.join(command), file=log, flush=True)
             qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
             try:
-                why = _watch(qemu, out, on_text, timeout, quiet)
+                why = watch(qemu, out, on_text, timeout, quiet)
             finally:
                 qemu.kill()
                 qemu.wait()
@@ -90,37 +95,60 @@ def run(
     raise GuestDied(f"{why}\n{last_lines(out)}")
 
 
-def last_lines(out: Path, count: int = 20) -> str:
-    """Give the last lines of QEMU's messages, the guest's console and the job's output, each with its name."""
+def clear(out: Path) -> None:
+    """Remove what an earlier run left in `out`."""
+    for name in ("job.status", "job.new", "job.log", "job.uptime", "dmesg.txt", "console.log"):
+        (out / name).unlink(missing_ok=True)
+
+
+def last_lines(out: Path, emulator: str = "QEMU", count: int = 20) -> str:
+    """Give the last lines of the emulator's messages, the guest's console and the job's output, each with its name."""
     parts = []
-    for name, title in (("qemu.log", "QEMU"), ("console.log", "console"), ("job.log", "job")):
+    log = f"{emulator.lower()}.log"
+    for name, title in ((log, emulator), ("console.log", "console"), ("job.log", "job")):
         path = out / name
-        lines = path.read_text(errors="replace").splitlines()[1 if name == "qemu.log" else 0 :] if path.exists() else []
+        lines = path.read_text(errors="replace").splitlines()[1 if name == log else 0 :] if path.exists() else []
         shown = [f"    {line}" for line in lines[-count:]] or ["    (nothing)"]
         parts += [f"  {title}, last lines ({path}):", *shown]
     return "\n".join(parts)
 
 
-def _watch(
-    qemu: subprocess.Popen[bytes], out: Path, on_text: Callable[[str], None], timeout: float, quiet: float
+def watch(
+    emulator: subprocess.Popen[bytes],
+    out: Path,
+    on_text: Callable[[str], None],
+    timeout: float,
+    quiet: float,
+    name: str = "QEMU",
+    done: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Follow the guest until it is off; say why it ended if the job did not."""
-    job, console = _Follower(out / "job.log"), _Follower(out / "console.log")
+    """Follow the guest until it is off or `done()`; say why it ended if the job did not.
+
+    `done` is called before each look at the job's output.
+    """
+    job = _Follower(out / "job.log")
+    console = _Follower(out / ("console.log" if name == "QEMU" else f"{name.lower()}.log"))
     began = heard = time.monotonic()
     panic = 0.0
     while True:
-        ended = qemu.poll() is not None
+        ended = emulator.poll() is not None
+        finished = done()
         text, spoken = job.new(), console.new()
         now = time.monotonic()
         on_text(text)
+        if finished:
+            return ""
         if text or spoken:
             heard = now
         if _PANIC.search(spoken) and not panic:
             panic = now
+        refused = _REFUSED.search(spoken)
+        if refused is not None:
+            return f"{name}: {refused[0]}"
         if ended:
             if panic:
                 return "the guest's kernel panicked"
-            return f"QEMU ended with status {qemu.returncode} before the job did"
+            return f"{name} ended with status {emulator.returncode} before the job did"
         if panic and now - panic > 5:
             return "the guest's kernel panicked"
         if now - began > timeout:

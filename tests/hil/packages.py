@@ -54,6 +54,7 @@ def needed(release: Mapping[str, str]) -> list[Package]:
         Package("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg", "to check them"),
         Package("e2fsprogs", "/sbin/mke2fs", "to make the guest's root disk"),
         Package(qemu_package(release), "qemu-system-s390x", "to run the guest"),
+        Package("hercules", "hercules", "to run the guest with a DASD"),
         Package("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom", "to run the guest (a function's expansion ROM)"),
     ]
 

@@ -1,4 +1,4 @@
-"""Build the guest's root disk: Debian for s390x, Python, pure-Python packages, modules, init."""
+"""Build the guest's root disk: Debian for s390x, Python, pure-Python packages, modules, init; and what mounts it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import cache
+from . import cache, initrd
 from .debian import SUITE, Suite
 from .progress import Progress, StepFailed, run
 
@@ -41,11 +41,12 @@ _APPLETS = (
 
 def key(kernel: str) -> str:
     """Name the disk with this kernel's modules, made by this recipe."""
-    return cache.key("s390x", SUITE, files=(INIT, Path(__file__)), texts=(kernel,))
+    files = (INIT, Path(__file__), initrd.SCRIPT, Path(initrd.__file__))
+    return cache.key("s390x", SUITE, files=files, texts=(kernel,))
 
 
 def build(suite: Suite, kernel: Path, work: Path, result: Path, progress: Progress, log: Path) -> None:
-    """Make `root.ext4` and `python/` (see `compile_tree`) in `result`; `kernel` is the kernel's entry."""
+    """Make `root.ext4`, `initrd.img` and `python/` (see `compile_tree`) in `result`; `kernel` is the kernel's entry."""
     root = work / "root"
     with progress.stage(f"root disk: Debian {SUITE} for s390x"):
         _extract(suite, "s390x", DEBIAN, root, work, log)
@@ -62,6 +63,7 @@ def build(suite: Suite, kernel: Path, work: Path, result: Path, progress: Progre
         _finish(root)
         shutil.copytree(kernel / "usr/lib/modules", root / "usr/lib/modules", dirs_exist_ok=True, symlinks=True)
         _image(root, result / "root.ext4", log)
+        initrd.build(root, kernel, result / "initrd.img")
     packages = sorted(path.name.removesuffix(".dist-info") for path in (root / SITE).glob("*.dist-info"))
     (result / "packages.txt").write_text("\n".join(packages) + "\n")
 

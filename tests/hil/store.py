@@ -11,6 +11,7 @@ from .guest import Machine
 from .progress import Progress, StepFailed
 
 DISK = "root.ext4"
+INITRD = "initrd.img"
 
 
 class Store:
@@ -48,7 +49,7 @@ class Store:
                     rootfs.NEED,
                 )
         self.progress.say(f"guest: kernel {built.name}, root disk {image.name}, in {self.cache.root}")
-        return Machine(built / "bzImage", image / DISK, profile), image / "python"
+        return Machine(built / "bzImage", image / DISK, profile, initrd=image / INITRD), image / "python"
 
     def _version(self, refresh: bool) -> tuple[Suite, str]:
         """Give the suite and its version of the kernel's source; without a network, the cached one's."""
