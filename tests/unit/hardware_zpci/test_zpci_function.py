@@ -50,18 +50,22 @@ def test_enabling_gives_a_handle_and_disabling_takes_it_back(function: ZpciFunct
     assert function.disable() == 0x00020003
 
 
-@pytest.mark.parametrize(
-    ("state", "status"),
-    [(FunctionState.ERROR, Status.FUNCTION_IN_ERROR), (FunctionState.BLOCKED, Status.BLOCKED)],
-)
-def test_a_function_in_error_refuses(function: ZpciFunction, state: FunctionState, status: Status) -> None:
+@pytest.mark.parametrize("state", [FunctionState.ERROR, FunctionState.PERMANENT_ERROR])
+def test_a_function_in_error_refuses(function: ZpciFunction, state: FunctionState) -> None:
     function.enable()
     function.state = state
-    assert refusal(function.load, CONFIG_SPACE, 0, 4) == (1, status)
+    assert refusal(function.load, CONFIG_SPACE, 0, 4) == (1, Status.BLOCKED)
     assert function.fh == 0x80020003
     function.disable()
     function.enable()
     assert function.load(CONFIG_SPACE, 0, 2) == 0x1AF4
+
+
+def test_a_blocked_function_can_be_looked_at(function: ZpciFunction) -> None:
+    function.enable()
+    function.state = FunctionState.BLOCKED
+    assert function.load(CONFIG_SPACE, 0, 2) == 0x1AF4
+    assert not function.usable
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,17 @@ The state decides what works::
     reserved --> standby --configure--> disabled --enable--> enabled --> error --> (disable)
                     ^--------deconfigure--------|<---------disable---|
 
+A function in error refuses everything until the program resets the error, or takes two steps: it unblocks loads and
+stores to look (blocked: no DMA, no interrupts), then resets the error.  Nothing but deconfiguring helps against a
+permanent error.
+
 Enabling gives the handle that the instructions need; disabling takes it back and resets the function: configuration
 space, the registers behind the BARs, DMA and interrupts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 from pyvfio.abi import pci_regs as regs
@@ -33,7 +37,7 @@ _DOUBLEWORD = 8
 
 
 class FunctionState(Enum):
-    """The states of a function; error and blocked functions are enabled but refuse loads and stores."""
+    """The states of a function; an error blocks loads, stores, DMA and interrupts, `BLOCKED` only the last two."""
 
     RESERVED = "reserved"
     STANDBY = "standby"
@@ -41,6 +45,7 @@ class FunctionState(Enum):
     ENABLED = "enabled"
     BLOCKED = "blocked"
     ERROR = "error"
+    PERMANENT_ERROR = "permanent error"
 
 
 _UNUSABLE = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED)
@@ -79,6 +84,7 @@ class ZpciFunction:
         self.sriov = sriov
         self.state = FunctionState.DISABLED
         self.dma: DmaSpace | None = None
+        self.on_reset: Callable[[], None] | None = None
         config.seal()
 
     def __repr__(self) -> str:
@@ -129,6 +135,8 @@ class ZpciFunction:
     def reset(self) -> None:
         """Forget everything that was set: DMA, interrupts, registers, configuration space."""
         self.dma = None
+        if self.on_reset is not None:
+            self.on_reset()
         if self.msix is not None:
             self.msix.send = None
         self.config.reset()
@@ -144,17 +152,15 @@ class ZpciFunction:
     # instructions
 
     def _admit(self) -> None:
-        if self.state is FunctionState.ENABLED:
+        if self.state in (FunctionState.ENABLED, FunctionState.BLOCKED):
             return
-        if self.state is FunctionState.ERROR:
-            raise Refused(1, Status.FUNCTION_IN_ERROR)
-        if self.state is FunctionState.BLOCKED:
+        if self.state in (FunctionState.ERROR, FunctionState.PERMANENT_ERROR):
             raise Refused(1, Status.BLOCKED)
         raise Refused(3)
 
     @property
     def usable(self) -> bool:
-        """Whether loads and stores are admitted now."""
+        """Whether the function may do DMA and interrupt now."""
         return self.state is FunctionState.ENABLED
 
     def load(self, space: int, offset: int, length: int) -> int:

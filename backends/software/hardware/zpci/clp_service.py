@@ -1,0 +1,166 @@
+"""CALL LOGICAL PROCESSOR for PCI: listing, querying and setting functions.
+
+Source: ``arch/s390/include/asm/pci_clp.h``, ``arch/s390/pci/pci_clp.c``; ``hw/s390x/s390-pci-inst.c`` of QEMU (which
+response code for what).
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from pyvfio.zpci.block import BigBlock
+from pyvfio.zpci.clp import (
+    CLP_REQUEST_SIZE,
+    ClpCode,
+    ClpCommand,
+    ClpRequest,
+    FunctionResponse,
+    GroupResponse,
+    HandleEntry,
+    ListRequest,
+    ListResponse,
+    QueryRequest,
+    SetRequest,
+    SetResponse,
+)
+from pyvfio.zpci.instructions import OperandException
+from pyvfio_backends.software.hardware.zpci.clp import FunctionEntry, FunctionFacts, GroupFacts
+
+__all__ = ["ClpFunctions", "call", "query_function", "query_group"]
+
+_HEADER: Final = 16
+_LEAST_RESPONSE: Final = 8
+_MOST: Final = 8 * 1024
+_LEAST_LIST: Final = ListResponse.HEAD_SIZE + ListResponse.ENTRY_SIZE
+_RESERVED: Final = 0x0FFFFFFF
+_REGION_THIRD_ONLY: Final = 0x40
+
+
+class ClpFunctions(Protocol):
+    """The functions that CLP tells of."""
+
+    @property
+    def uid_checking(self) -> bool: ...
+    @property
+    def max_functions(self) -> int: ...
+    def entries(self) -> list[FunctionEntry]:
+        """All functions that are not reserved, in the order of their handles' indexes."""
+        ...
+
+    def facts(self, fh: int) -> tuple[FunctionFacts, tuple[int, ...]] | None:
+        """What a handle names, with its BAR registers now; None for no such function."""
+        ...
+
+    def group(self, pfgid: int) -> GroupFacts | None:
+        """A function group; None for one that no function is in."""
+        ...
+
+    def set_function(self, fh: int, operation: int, spaces: int) -> tuple[int, int]:
+        """Enable or disable; the response code and the handle then."""
+        ...
+
+
+def call(functions: ClpFunctions, request: bytes, room: int) -> bytes:
+    """The response to a request, with `room` bytes for it.  Raise `OperandException` for lengths no CLP has."""
+    if len(request) < _HEADER:
+        raise OperandException("call logical processor", cause=f"a request has at least {_HEADER} bytes")
+    head = ClpRequest.from_bytes(request[:_HEADER])
+    for what, length, least in (("request", head.length, _HEADER), ("response", room, _LEAST_RESPONSE)):
+        if length < least or length % 8 or length > _MOST - _LEAST_RESPONSE:
+            raise OperandException("call logical processor", cause=f"the {what} has {length} bytes")
+    if head.length != len(request) or len(request) + room > _MOST:
+        raise OperandException("call logical processor", cause="the blocks do not fit")
+    if head.length != CLP_REQUEST_SIZE:
+        return _refuse(ClpCode.LENGTH)
+    if head.command == ClpCommand.LIST_PCI:
+        return _list(functions, ListRequest.from_bytes(request), room)
+    if head.command == ClpCommand.QUERY_PCI_FUNCTION:
+        found = functions.facts(QueryRequest.from_bytes(request).handle)
+        return _refuse(ClpCode.INVALID_HANDLE) if found is None else _fit(query_function(*found), room)
+    if head.command == ClpCommand.QUERY_PCI_FUNCTION_GROUP:
+        group = functions.group(QueryRequest.from_bytes(request).group)
+        return _refuse(ClpCode.UNKNOWN_GROUP) if group is None else _fit(query_group(group), room)
+    if head.command == ClpCommand.SET_PCI_FUNCTION:
+        wanted = SetRequest.from_bytes(request)
+        code, fh = functions.set_function(wanted.handle, wanted.operation, wanted.dma_spaces)
+        return _fit(SetResponse(fh=fh), room) if code == ClpCode.OK else _refuse(code)
+    return _refuse(ClpCode.COMMAND)
+
+
+def _refuse(code: int) -> bytes:
+    return ClpRequest(_LEAST_RESPONSE, code).to_bytes()[:_LEAST_RESPONSE]
+
+
+def _fit(block: BigBlock, room: int) -> bytes:
+    """A response cut to its room, which it says."""
+    raw = block.to_bytes()
+    return raw if len(raw) <= room else room.to_bytes(2, "big") + raw[2:room]
+
+
+def _list(functions: ClpFunctions, request: ListRequest, room: int) -> bytes:
+    if request.fmt:
+        return _refuse(ClpCode.FORMAT)
+    if request.reserved or request.reserved2:
+        return _refuse(ClpCode.RESERVED_NOT_ZERO)
+    entries = functions.entries()
+    first = 0
+    if request.resume_token:
+        # A token is the index of the next function's handle.
+        places = [place for place, entry in enumerate(entries) if _index(entry) == request.resume_token]
+        if not places:
+            return _refuse(ClpCode.RESUME_TOKEN)
+        first = places[0]
+    if room < _LEAST_LIST:
+        return _refuse(ClpCode.NEEDS_8K)
+    if (room - ListResponse.HEAD_SIZE) % ListResponse.ENTRY_SIZE:
+        return _refuse(ClpCode.LENGTH)
+    last = first + (room - ListResponse.HEAD_SIZE) // ListResponse.ENTRY_SIZE
+    given = tuple(
+        HandleEntry(entry.device, entry.vendor, int(entry.configured), entry.fid, entry.fh)
+        for entry in entries[first:last]
+    )
+    token = _index(entries[last]) if last < len(entries) else 0
+    return ListResponse(given, token, functions.max_functions, functions.uid_checking).to_bytes()
+
+
+def _index(entry: FunctionEntry) -> int:
+    # Index 0 is a function too, and token 0 the beginning.
+    return (entry.fh & 0xFFFF) + 1
+
+
+def query_function(facts: FunctionFacts, bars: tuple[int, ...]) -> FunctionResponse:
+    """The answer of QUERY PCI FUNCTION; `bars` are the six registers now."""
+    return FunctionResponse(
+        vfn=facts.vfn,
+        rid_available=int(facts.rid is not None),
+        physical=int(facts.is_physfn),
+        utility_available=int(bool(facts.util_str)),
+        pfgid=facts.pfgid,
+        fid=facts.fid,
+        bar_sizes=bytes(facts.bar_sizes),
+        pchid=facts.pchid,
+        bars=b"".join(value.to_bytes(4, "little") for value in bars),
+        pfip=facts.pfip,
+        port=facts.port,
+        fmb_length=facts.fmb_length,
+        pft=facts.pft,
+        sdma=facts.start_dma,
+        edma=facts.end_dma,
+        rid=facts.rid or 0,
+        uid=facts.uid,
+        utility=facts.util_str.ljust(64, b"\0"),
+    )
+
+
+def query_group(group: GroupFacts) -> GroupResponse:
+    """The answer of QUERY PCI FUNCTION GROUP."""
+    return GroupResponse(
+        noi=group.max_interrupts,
+        version=group.version,
+        refresh=int(group.refresh),
+        maxstbl=group.max_store,
+        mui=group.frame_update,
+        dtsm=_REGION_THIRD_ONLY,
+        dasm=group.dma_mask,
+        msia=group.msi_address,
+    )

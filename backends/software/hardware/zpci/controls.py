@@ -1,0 +1,202 @@
+"""What a program has registered for a function: interruptions, DMA translation, measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from pyvfio.css.instructions import Storage, StorageError
+from pyvfio.zpci.event import ErrorCode
+from pyvfio.zpci.fib import Fib, FunctionControl
+from pyvfio.zpci.instructions import Answer, OperandException, Status
+from pyvfio.zpci.table import FRAME, Designation, Iota
+from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
+from pyvfio_backends.software.hardware.zpci.interruptions import AdapterInterruptions, Registration, StorageBits
+from pyvfio_backends.software.hardware.zpci.measurement import Counts, Measurement
+from pyvfio_backends.software.hardware.zpci.translation import NoSpace, RefusedDma, TranslatedSpace
+
+__all__ = ["FunctionControls"]
+
+_VECTORS: Final = 0x7FF
+_SEQUENCE: Final = Answer(1, Status.FUNCTION_ALREADY_ENABLED)
+_DONE: Final = Answer()
+_ENABLED: Final = FunctionControl.ENABLED
+_STATES: Final = {
+    FunctionState.ENABLED: _ENABLED,
+    FunctionState.BLOCKED: _ENABLED | FunctionControl.ERROR,
+    FunctionState.ERROR: _ENABLED | FunctionControl.ERROR | FunctionControl.BLOCKED,
+}
+
+#: What an error event is told: function, code, DMA address, MSI vector, whether it was a store.
+Report = Callable[[ZpciFunction, ErrorCode, int, int, bool], None]
+
+
+class FunctionControls:
+    """The controls of one function; a reset of the function forgets all of them.
+
+    `report` makes an error event (and puts the function into the error state, if the event is one of that kind).
+    """
+
+    def __init__(
+        self,
+        function: ZpciFunction,
+        storage: Storage,
+        interruptions: AdapterInterruptions,
+        report: Report,
+        measure: Callable[[Counts, Callable[[int], None]], Measurement],
+    ) -> None:
+        self.function = function
+        self.counts = Counts()
+        self.space: TranslatedSpace | None = None
+        self.registration: Registration | None = None
+        self.measurement = measure(self.counts, lambda at: report(function, ErrorCode.MEASUREMENT_ADDRESS, at, 0, True))
+        self._storage = storage
+        self._bits = StorageBits(storage)
+        self._interruptions = interruptions
+        self._report = report
+        self._no_space = NoSpace(self._fault)
+        function.on_reset = self.forget
+        function.dma = self._no_space
+
+    def forget(self) -> None:
+        """Forget everything: the function was reset."""
+        self.space = self.registration = None
+        self.function.dma = self._no_space
+        self.measurement.stop()
+        self.counts.loads = self.counts.stores = self.counts.store_blocks = self.counts.refreshes = 0
+
+    def stored(self) -> Fib:
+        """STORE PCI FUNCTION CONTROLS: the FIB of a function that is enabled, in error or blocked."""
+        space, interrupts = self.space, self.registration
+        state = _STATES.get(self.function.state, FunctionControl(0))
+        if space is not None:
+            state |= FunctionControl.DMA_REGISTERED
+        fib = Fib(
+            fc=state,
+            pba=space.pba if space else 0,
+            pal=space.pal if space else 0,
+            iota=space.iota.to_word() if space else 0,
+            fmb=self.measurement.address,
+        )
+        if interrupts is None:
+            return fib
+        return Fib(
+            0,
+            fib.fc,
+            fib.pba,
+            fib.pal,
+            fib.iota,
+            interrupts.isc,
+            interrupts.noi,
+            interrupts.aibvo,
+            int(interrupts.sum),
+            interrupts.aisbo,
+            interrupts.aibv,
+            interrupts.aisb,
+            fib.fmb,
+        )
+
+    # interruptions
+
+    def register_interrupts(self, fib: Fib) -> Answer:
+        """Messages of vectors below the FIB's number go into its vector."""
+        if self.registration is not None:
+            return _SEQUENCE
+        if not 0 < fib.noi <= self.function.group.max_interrupts:
+            return Answer(1, Status.INSUFFICIENT_RESOURCES)
+        self.registration = Registration.from_fib(fib)
+        self.function.register_interrupts(self._message)
+        return _DONE
+
+    def deregister_interrupts(self) -> Answer:
+        """Messages go nowhere."""
+        if self.registration is None:
+            return _SEQUENCE
+        self.registration = None
+        self.function.register_interrupts(None)
+        return _DONE
+
+    def _message(self, address: int, data: int) -> None:
+        registration, vector = self.registration, data & _VECTORS
+        if registration is None or not self.function.usable:
+            return
+        if vector >= registration.noi:
+            self._report(self.function, ErrorCode.NO_MESSAGE_VECTOR, address, vector, True)
+            return
+        try:
+            registration.deliver(self._bits, vector)
+        except StorageError:
+            self._report(self.function, ErrorCode.BIT_VECTOR_ACCESS, registration.aibv, vector, True)
+            return
+        self._interruptions.request(registration.isc)
+
+    # translation
+
+    def register_translation(self, fib: Fib) -> Answer:
+        """Give the function an address space.  Raise `OperandException` for limits or a table that it cannot have."""
+        if self.space is not None:
+            return _SEQUENCE
+        facts, anchor = self.function.facts, Iota.from_word(fib.iota)
+        pba, pal = fib.pba & -FRAME, fib.pal | FRAME - 1
+        if pba > pal or pba < facts.start_dma or pal > facts.end_dma:
+            raise OperandException(
+                "modify PCI function controls",
+                f"fid {facts.fid:#x}",
+                cause=f"DMA from {pba:#x} to {pal:#x} is not inside {facts.start_dma:#x} to {facts.end_dma:#x}",
+            )
+        if anchor.direct or anchor.designation != Designation.REGION_THIRD:
+            raise OperandException(
+                "modify PCI function controls", f"fid {facts.fid:#x}", cause=f"the group has no tables of type {anchor}"
+            )
+        self.space = TranslatedSpace(self._storage, anchor, pba, pal, self._fault)
+        self.function.dma = self.space
+        return _DONE
+
+    def deregister_translation(self) -> Answer:
+        """Take the address space away."""
+        if self.space is None:
+            return _SEQUENCE
+        self.space, self.function.dma = None, self._no_space
+        return _DONE
+
+    def _fault(self, fault: RefusedDma) -> None:
+        self._report(self.function, fault.code, fault.iova, 0, fault.write)
+
+    def reregister_translation(self, fib: Fib) -> Answer:
+        """Replace the address space, without a moment between.  Raise `OperandException`; the old one stays then."""
+        if self.space is None:
+            return _SEQUENCE
+        old, self.space = self.space, None
+        try:
+            return self.register_translation(fib)
+        except OperandException:
+            self.space = old
+            raise
+
+    # error recovery and measurement
+
+    def reset_error(self) -> Answer:
+        """Back from error (or blocked) to enabled."""
+        if self.function.state not in (FunctionState.ERROR, FunctionState.BLOCKED):
+            return _SEQUENCE
+        self.function.state = FunctionState.ENABLED
+        return _DONE
+
+    def reset_block(self) -> Answer:
+        """Allow loads and stores again; DMA and interruptions stay blocked."""
+        if self.function.state is not FunctionState.ERROR:
+            return _SEQUENCE
+        self.function.state = FunctionState.BLOCKED
+        return _DONE
+
+    def set_measurement(self, fib: Fib) -> Answer:
+        """Measure into the FIB's block, or stop."""
+        if fib.fmb_key:
+            self._report(self.function, ErrorCode.MEASUREMENT_PROTECTED, fib.fmb, 0, True)
+            self.measurement.stop()
+            return Answer(1)
+        if fib.fmb:
+            self.measurement.start(fib.fmb)
+        else:
+            self.measurement.stop()
+        return _DONE

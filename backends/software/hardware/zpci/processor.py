@@ -1,0 +1,278 @@
+"""The PCI instructions on the machine's own functions.
+
+`ZpciProcessor` implements `pyvfio.zpci.instructions.ZpciInstructions` over the functions of a `ZpciFacility`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from pyvfio.css.instructions import Storage
+from pyvfio.zpci.clp import ClpCode, SetOperation
+from pyvfio.zpci.event import ErrorCode, ErrorEvent
+from pyvfio.zpci.fib import Fib
+from pyvfio.zpci.instructions import Answer, FunctionOperation, Request, Status
+from pyvfio_backends.software.hardware.zpci import clp_service
+from pyvfio_backends.software.hardware.zpci.clp import FunctionEntry, FunctionFacts, GroupFacts
+from pyvfio_backends.software.hardware.zpci.controls import FunctionControls
+from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
+from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
+from pyvfio_backends.software.hardware.zpci.instructions import OperandException, Refused
+from pyvfio_backends.software.hardware.zpci.interruptions import AdapterInterruptions
+from pyvfio_backends.software.hardware.zpci.measurement import Counts, Measurement
+from pyvfio_backends.software.hardware.zpci.models import Schedule
+
+__all__ = ["ZpciProcessor"]
+
+_ENABLED: Final = 0x80000000
+_INDEX: Final = 0xFFFF
+_INVALID_HANDLE: Final = Answer(3)
+_BARS: Final = 6
+_DOUBLEWORD: Final = 8
+_BOUNDARY: Final = 1 << 12
+_GONE: Final = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED, FunctionState.PERMANENT_ERROR)
+_MAX_FUNCTIONS: Final = 0xFFFF
+
+
+class ZpciProcessor:
+    """What a program of this machine can do with its functions.
+
+    `storage` is where FIBs point to; `on_interruption` gets the subclass of each adapter interruption and `on_error`
+    each error event; `now` is the machine's clock as a growing number.
+    """
+
+    def __init__(
+        self,
+        facility: ZpciFacility,
+        storage: Storage,
+        *,
+        on_interruption: Callable[[int], None],
+        on_error: Callable[[ErrorEvent], None],
+        schedule: Schedule,
+        now: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._facility = facility
+        self._storage = storage
+        self._on_error = on_error
+        self._schedule = schedule
+        self._now = now
+        self._controls: dict[int, FunctionControls] = {}
+        self.interruptions = AdapterInterruptions(on_interruption)
+
+    # finding functions
+
+    def _by_index(self, fh: int) -> ZpciFunction | None:
+        for function in self._facility.functions.values():
+            if (function.fh ^ fh) & _INDEX == 0:
+                return function
+        return None
+
+    def _find(self, fh: int) -> FunctionControls | None:
+        """The function that has exactly this handle now."""
+        function = self._by_index(fh)
+        return self.controls(function) if function is not None and function.fh == fh else None
+
+    def controls(self, function: ZpciFunction) -> FunctionControls:
+        """What is registered for a function."""
+        known = self._controls.get(function.number)
+        if known is None or known.function is not function:
+            known = FunctionControls(
+                function,
+                self._storage,
+                self.interruptions,
+                self._report,
+                lambda counts, failed: self._measurement(function, counts, failed),
+            )
+            self._controls[function.number] = known
+        return known
+
+    def _measurement(self, function: ZpciFunction, counts: Counts, failed: Callable[[int], None]) -> Measurement:
+        interval = function.group.frame_update / 1000
+        return Measurement(self._storage, counts, interval, self._schedule, self._now, failed)
+
+    def _report(self, function: ZpciFunction, code: ErrorCode, address: int, vector: int, write: bool) -> None:
+        measured = ErrorCode.MEASUREMENT_ADDRESS <= code <= ErrorCode.MEASUREMENT_PROTECTED
+        if not measured and function.state is FunctionState.ENABLED:
+            function.state = FunctionState.ERROR
+        self._on_error(
+            ErrorEvent(
+                function.fh, function.fid, vector=vector & 0xFFF, write=int(write), address=address, pec=int(code)
+            )
+        )
+
+    # loads and stores
+
+    def _admit(self, request: Request) -> FunctionControls | Answer:
+        found = self._find(request.fh) if request.fh & _ENABLED else None
+        if found is None:
+            return _INVALID_HANDLE
+        if found.function.state in (FunctionState.ERROR, FunctionState.PERMANENT_ERROR):
+            return Answer(1, Status.BLOCKED)
+        return found
+
+    def pcilg(self, request: Request, offset: int) -> Answer:
+        """PCI LOAD."""
+        found = self._admit(request)
+        if isinstance(found, Answer):
+            return found
+        try:
+            value = found.function.load(request.space, offset, request.length)
+        except Refused as refused:
+            return Answer(refused.cc, refused.status)
+        found.counts.loads += 1
+        return Answer(data=int.from_bytes(value.to_bytes(request.length, "little"), "big"))
+
+    def pcistg(self, data: int, request: Request, offset: int) -> Answer:
+        """PCI STORE."""
+        found = self._admit(request)
+        if isinstance(found, Answer):
+            return found
+        length = request.length
+        kept = data & (1 << 8 * length) - 1
+        try:
+            found.function.store(request.space, offset, length, int.from_bytes(kept.to_bytes(length, "big"), "little"))
+        except Refused as refused:
+            return Answer(refused.cc, refused.status)
+        found.counts.stores += 1
+        return Answer()
+
+    def pcistb(self, data: bytes, request: Request, offset: int) -> Answer:
+        """PCI STORE BLOCK."""
+        found = self._admit(request)
+        if isinstance(found, Answer):
+            return found
+        function, length = found.function, len(data)
+        if request.space >= _BARS or function.bars.get(request.space) is None:
+            return Answer(1, Status.INVALID_ADDRESS_SPACE)
+        most = function.group.max_store
+        if offset % _DOUBLEWORD or length <= _DOUBLEWORD or length % _DOUBLEWORD or length > most:
+            raise OperandException(
+                "PCI store block", f"handle {request.fh:08x}", cause=f"{length} bytes at {offset:#x}, at most {most}"
+            )
+        if offset % _BOUNDARY + length > _BOUNDARY:
+            raise OperandException("PCI store block", f"handle {request.fh:08x}", cause="it crosses a 4 KiB boundary")
+        try:
+            for place in range(0, length, _DOUBLEWORD):
+                value = int.from_bytes(data[place : place + _DOUBLEWORD], "little")
+                function.store(request.space, offset + place, _DOUBLEWORD, value)
+        except Refused as refused:
+            return Answer(refused.cc, refused.status)
+        found.counts.store_blocks += 1
+        return Answer()
+
+    # controls
+
+    def mpcifc(self, fh: int, space: int, operation: int, fib: Fib) -> Answer:
+        """MODIFY PCI FUNCTION CONTROLS."""
+        found = self._find(fh)
+        if found is None or found.function.state in _GONE:
+            return _INVALID_HANDLE
+        if fib.fmt:
+            raise OperandException("modify PCI function controls", cause=f"FIB format {fib.fmt} is not installed")
+        translating: dict[int, Callable[[], Answer]] = {
+            FunctionOperation.REGISTER_TRANSLATION: lambda: found.register_translation(fib),
+            FunctionOperation.DEREGISTER_TRANSLATION: found.deregister_translation,
+            FunctionOperation.REREGISTER_TRANSLATION: lambda: found.reregister_translation(fib),
+        }
+        others: dict[int, Callable[[], Answer]] = {
+            FunctionOperation.REGISTER_INTERRUPTS: lambda: found.register_interrupts(fib),
+            FunctionOperation.DEREGISTER_INTERRUPTS: found.deregister_interrupts,
+            FunctionOperation.RESET_ERROR: found.reset_error,
+            FunctionOperation.RESET_BLOCK: found.reset_block,
+            FunctionOperation.SET_MEASUREMENT: lambda: found.set_measurement(fib),
+        }
+        if operation in translating:
+            return translating[operation]() if space == 0 else Answer(1, Status.DMA_SPACE_NOT_ENABLED)
+        if operation not in others:
+            raise OperandException("modify PCI function controls", cause=f"operation {operation} is not installed")
+        return others[operation]()
+
+    def stpcifc(self, fh: int, space: int) -> tuple[Answer, Fib]:
+        """STORE PCI FUNCTION CONTROLS."""
+        if space:
+            return Answer(1, Status.DMA_SPACE_NOT_ENABLED), Fib()
+        function = self._by_index(fh)
+        if function is None or function.state in (FunctionState.RESERVED, FunctionState.STANDBY):
+            return _INVALID_HANDLE, Fib()
+        if function.state is FunctionState.PERMANENT_ERROR:
+            return Answer(1, Status.FUNCTION_IN_ERROR), Fib()
+        if function.state is FunctionState.DISABLED:
+            return (_INVALID_HANDLE if fh & _ENABLED else Answer()), Fib()
+        return Answer(), self.controls(function).stored()
+
+    def rpcit(self, fh: int, start: int, length: int) -> Answer:
+        """REFRESH PCI TRANSLATIONS."""
+        found = self._find(fh)
+        if found is None or found.function.state in _GONE:
+            return _INVALID_HANDLE
+        if found.function.state is FunctionState.ERROR:
+            return Answer(1, Status.FUNCTION_NOT_AVAILABLE)
+        refused = None
+        if found.space is None:
+            refused = ErrorCode.INVALID_ADDRESS_SPACE
+        elif start + length < found.space.pba or start > found.space.pal:
+            refused = ErrorCode.OUT_OF_RANGE
+        if found.space is None or refused is not None:
+            self._report(found.function, refused or ErrorCode.INVALID_ADDRESS_SPACE, start, 0, False)
+            return Answer(1, Status.FUNCTION_IN_ERROR)
+        found.space.refresh(start, length)
+        found.counts.refreshes += 1
+        return Answer()
+
+    def sic(self, operation: int, isc: int, block: bytes = b"") -> None:
+        """SET INTERRUPTION CONTROLS: all interruptions of a subclass, or single ones."""
+        self.interruptions.control(operation, isc)
+
+    # the call logical processor
+
+    def clp(self, request: bytes, room: int) -> tuple[int, bytes]:
+        """CALL LOGICAL PROCESSOR."""
+        return 0, clp_service.call(self, request, room)
+
+    @property
+    def uid_checking(self) -> bool:
+        """Whether identifiers of the user are unique."""
+        return self._facility.uid_checking
+
+    @property
+    def max_functions(self) -> int:
+        """How many functions there can be."""
+        return _MAX_FUNCTIONS
+
+    def entries(self) -> list[FunctionEntry]:
+        """All functions that are not reserved, in the order of their handles' indexes."""
+        return sorted(self._facility.entries(), key=lambda entry: entry.fh & _INDEX)
+
+    def facts(self, fh: int) -> tuple[FunctionFacts, tuple[int, ...]] | None:
+        """What a handle names."""
+        function = self._by_index(fh)
+        if function is None or function.fh != fh or function.state is FunctionState.RESERVED:
+            return None
+        bars = tuple(function.config.read(0x10 + 4 * bar, 4) for bar in range(_BARS))
+        return function.facts, bars
+
+    def group(self, pfgid: int) -> GroupFacts | None:
+        """A function group."""
+        for function in self._facility.functions.values():
+            if function.group.pfgid == pfgid:
+                return function.group
+        return None
+
+    def set_function(self, fh: int, operation: int, spaces: int) -> tuple[int, int]:
+        """SET PCI FUNCTION: enable or disable."""
+        found = self._find(fh)
+        if found is None or not found.function.configured:
+            return ClpCode.INVALID_HANDLE, 0
+        function = found.function
+        if function.state is FunctionState.PERMANENT_ERROR:
+            return ClpCode.PERMANENT_ERROR, 0
+        if operation == SetOperation.ENABLE:
+            if spaces != 1:
+                return (ClpCode.INSUFFICIENT_RESOURCES if spaces else ClpCode.INVALID_DMA_SPACES), 0
+            if fh & _ENABLED:
+                return ClpCode.HANDLE_NOT_FOR_OPERATION, 0
+            return ClpCode.OK, function.enable()
+        if operation == SetOperation.DISABLE and fh & _ENABLED:
+            return ClpCode.OK, function.disable()
+        return ClpCode.HANDLE_NOT_FOR_OPERATION, 0
