@@ -59,7 +59,7 @@ def dasd_cylinders(options: Mapping[str, object]) -> int:
     cylinders, model = options.get("cylinders"), options.get("model")
     if isinstance(cylinders, int) and cylinders:
         return cylinders
-    return MODELS[model][2] if isinstance(model, str) and model in MODELS else DASD_CYLINDERS
+    return MODELS[model].cylinders if isinstance(model, str) and model in MODELS else DASD_CYLINDERS
 
 
 def boot_disks(spec: MachineSpec) -> dict[str, BootDisk]:

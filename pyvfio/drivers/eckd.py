@@ -63,6 +63,7 @@ class LocateOperation(IntEnum):
     WRITE_DATA = 0x01
     FORMAT_WRITE = 0x03
     READ_DATA = 0x06
+    WRITE_TRACK = 0x0B
     READ_TRACKS = 0x0C
 
 

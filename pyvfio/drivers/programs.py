@@ -164,6 +164,6 @@ def _format(
 
 def erase_track(disk: Characteristics, track: int) -> list[ChannelCommand]:
     """ERASE behind R0: no record is left."""
-    where = _locate(disk, LocateOperation.FORMAT_WRITE, track, 0, 1, COUNT_SIZE)
+    where = _locate(disk, LocateOperation.WRITE_TRACK, track, 0, 1, COUNT_SIZE)
     count = TrackRecord(*disk.place(track), 1, b"", b"").to_bytes()
     return [_extent(disk, Mask.FORMAT, track, track), where, Write(EckdCommand.ERASE, count, CcwFlag.SLI)]

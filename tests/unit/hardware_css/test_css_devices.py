@@ -82,8 +82,14 @@ def test_the_disk_refuses(command: str, parameters: str, sense: str) -> None:
         (DX, LR.replace("06000001", "06000000", 1), "8000000000000004"),  # count 0
         (DX, LR.replace("06000001", "06000101", 1), "8000000000000004"),  # byte 2
         (DX, LR[:-4] + "0010", "8000000000000004"),  # length factor without its flag
-        (DX, LR.replace("06000001", "01000001", 1), "8000000000000004"),  # writes inhibited by the mask
-        ("80" + DX[2:], LR.replace("06000001", "01000001", 1), "8002000000000000"),  # and by the disk
+        (DX, LR.replace("ff 0000", "e0 0000"), "8000000000000004"),  # no such sector
+        (DX, "86800001" + LR[8:], "8000000000000004"),  # length factor 0
+        (DX, "4601" + LR[4:], "8000000000000004"),  # READ COUNT suffixed to a read of data
+        (DX, "c6" + LR[2:], "8000000000000004"),  # read data cannot orient to the index
+        (DX, "00" + LR[2:], "8000000000000004"),  # orient has no transfers
+        (DX, "46" + LR[2:].replace("0000000003", "0000000103"), "0008000000000000"),  # another home address
+        (DX, LR.replace(" 00000000 ", " 0000000f "), "8000000000000004"),  # no such head
+        ("80" + DX[2:], LR.replace("06000001", "01000001", 1), "8002000000000000"),  # a read-only disk
         (DX.replace("7562000e", "00000000"), LR.replace(" 00000000 ", " 00000001 "), "0004000000000000"),
         (DX, LR.replace("0000000003", "0000000063"), "0008000000000000"),  # no such record
     ],
@@ -99,7 +105,10 @@ def test_the_domain_has_to_be_used_up_exactly() -> None:
     bench, program = located("0620005000020100", lr=LR.replace("06000001", "06000002", 1))
     assert bench.start(program).sense[:1].hex() == "81"
     bench, program = located("0660005000020100 0620005000020200")
-    assert bench.start(program).sense[:8].hex() == "8000000000000002"
+    assert bench.start(program).scsw.ok, "behind the domain a read takes the next record"
+    for command in ("0320000100020000", "0420002000020100", "e420000700020100", "6420004000020100", "fa20010000020100"):
+        bench, program = located(command)
+        assert bench.start(program).sense[:8].hex() == "8000000000000002"
     bench, program = located("6320001000020000")
     assert bench.start(program).sense[:8].hex() == "8000000000000002"
 
@@ -117,12 +126,14 @@ def test_the_end_of_the_last_head() -> None:
 def test_reads_wander_over_tracks_for_ever(code: str) -> None:
     """A chain of reads that loops never hangs the machine, and ends only by end of cylinder."""
     bench = Bench(Dasd3390())
-    bench.put(0x11000, f"{code}60000100020000 0800000000011000")
+    bench.put(0x11000, f"0740000600020008 {code}60000100020000 0800000000011008")
     assert bench.ssch() == 0
     bench.clock.settle()
     cc, irb = bench.css.tsch(SCHID)
     if code in ("86", "92"):
         assert irb.sense[:2].hex() == "0020"
+    elif code == "12":
+        assert irb.sense[:2].hex() == "0008", "a read of counts alone passes the index twice only"
     else:
         assert cc == 1
         bench.css.csch(SCHID)
@@ -165,7 +176,13 @@ def test_path_groups_are_kept() -> None:
     bench = Bench(Dasd3390())
     bench.put(DATA, "8000112233445566778899aa")
     assert bench.start("af40000c00020000 3400000c00020100").scsw.ok
-    assert bench.data(12, 0x20100) == "8000112233445566778899aa"
+    assert bench.data(12, 0x20100) == "c800112233445566778899aa", "grouped, multipath"
+    bench.put(DATA, "80ff112233445566778899aa")
+    assert bench.start("af40000c00020000 3400000c00020100").sense[:1].hex() == "80", "in another group"
+    for function, state in (("40", "80"), ("20", "00")):
+        bench.put(DATA, function)
+        assert bench.start("af40000c00020000 3400000c00020100").scsw.ok
+        assert bench.data(12, 0x20100) == state + "00" * 11
 
 
 def test_a_terminal_nobody_has_connected() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyvfio.css import Cstat, Dstat, Irb
-from pyvfio.errors import Misuse
+from pyvfio.errors import Misuse, NotModelled
 from pyvfio_backends.software.hardware.devices.ckd_image import BadImage, create_image
 from pyvfio_backends.software.hardware.devices.ckd_track import Record, Track, empty_track
 from pyvfio_backends.software.hardware.devices.dasd import Dasd3390, make_dasd
@@ -95,23 +95,39 @@ WHOLE = (0, 0), (19, 14)
          "8000000000000004"),
         (((0x07, SEEK_0_1), (0x31, "0000000101"), (0x1D, "000000010200ffff")), "0040000000000100"),  # too long
         (((0x07, SEEK_0_1), (0x31, "000000010c"), (0x1D, "000000010d001000" + "00" * 4096)), "0040000000000100"),
-        ((extent(0x80, *WHOLE), locate(0x03, 1, (0, 1), 0)), "8000000000000004"),  # formatting inhibited
-        ((extent(0x40, *WHOLE), locate(0x01, 1, (0, 1), 1)), "8000000000000004"),
+        ((extent(0x80, *WHOLE), locate(0x03, 1, (0, 1), 0), (0x1D, "00" * 8)), "8000000000000002"),
+        ((extent(0x40, *WHOLE), locate(0x01, 1, (0, 1), 1, 4096), (0x05, "00")), "8000000000000002"),
+        ((extent(0x40, *WHOLE), locate(0x01, 1, (0, 1), 1, 4096), (0x85, "00")), "8000000000000002"),
+        ((extent(0xC0, *WHOLE), locate(0x01, 2, (0, 1), 1, 4096), (0x05, "00"), (0x05, "00")), "8000000000000002"),
+        ((extent(0xC0, *WHOLE), locate(0x03, 1, (0, 1), 0), (0x11, "00" * 8)), "8000000000000002"),
+        ((extent(0xC0, *WHOLE), locate(0x43, 1, (0, 1), 0), (0x1D, "00" * 8)), "8000000000000002"),  # not over R0
+        ((extent(0x80, *WHOLE), locate(0x01, 1, (0, 1), 1), (0x85, "00")), "0040000000000100"),  # not 57334 long
         ((extent(0xC0, *WHOLE), locate(0x01, 1, (0, 1), 1, 100), (0x05, "00")), "0040000000000100"),
         ((extent(0xC0, *WHOLE), locate(0x01, 1, (0, 1), 1), (0x1D, "00" * 8)), "8000000000000002"),
         ((extent(0xC0, *WHOLE), locate(0x06, 1, (0, 1), 1), (0x05, "00")), "8000000000000002"),
         ((extent(0xC0, *WHOLE), locate(0x01, 1, (0, 1), 1), (0x06, 8)), "8000000000000002"),
-        ((extent(0xC0, *WHOLE), locate(0x01, 2, (0, 1), 1), (0x05, "00")), "8100000000000100"),
+        ((extent(0xC0, *WHOLE), locate(0x01, 2, (0, 1), 1, 4096), (0x85, "00")), "8100000000000100"),
         ((extent(0xC0, *WHOLE), locate(0x01, 2, (0, 1), 1), locate(0x01, 1, (0, 1), 1)), "8000000000000002"),
         ((extent(0xC0, *WHOLE), (0x1F, "00")), "8000000000000002"),
         (((0x1F, "00"), extent(0xC0, *WHOLE)), "8000000000000002"),
-        (((0x1F, "02"),), "8000000000000004"),
+        (((0x1F, "20"),), "8000000000000004"),
+        ((extent(0x20, *WHOLE),), "8000000000000004"),
+        ((extent(0xC0, (0, 1), (0, 2)), extent(0xC0, (0, 1), (0, 3))), "8000000000000002"),
+        ((extent(0xC0, (0, 1), (0, 2)), extent(0x80, (0, 1), (0, 1))), "8000000000000002"),
+        (((0x1D, "00" * 8),), "8000000000000002"),
+        (((0x01, "00" * 8),), "8000000000000002"),
+        (((0x19, "00" * 5),), "8000000000000002"),
+        (((0x07, SEEK_0_1), (0x19, "00" * 5)), "0004000000000100"),  # the mask does not allow it
+        (((0x06, 8),), "8000000000000002"),  # no seek before
+        (((0x31, "0000000101"),), "8000000000000002"),
+        (((0x1B, SEEK_0_1),), "8000000000000002"),
+        (((0x23, "00"),), "8000000000000002"),
         (((0x9D, "00" * 8),), "8000000000000002"),
-        ((extent(0xC0, (0, 1), (0, 1)), locate(0x01, 13, (0, 1), 1), *[(0x05, "00")] * 13), "0004000000000100"),
-        (((0x23, "e0"),), "8000000000000004"),
+        ((extent(0xC0, (0, 1), (0, 1)), locate(0x01, 13, (0, 1), 1, 4096), *[(0x85, "00")] * 13), "0004000000000100"),
+        (((0x07, SEEK_0_1), (0x23, "e0")), "8000000000000004"),
         (((0x1F, "08"), (0x07, SEEK_0_1)), "0004000000000000"),
         (((0x1F, "10"), (0x0B, SEEK_0_1)), "0004000000000000"),
-        (((0x1F, "08"), (0x13, "")), "0004000000000000"),
+        (((0x13, ""),), "8000000000000001"),  # a 3390 has no RECALIBRATE
         (((0x3E, 8),), "8000000000000002"),
         (((0x27, "18" + "00" * 5 + "52" + "00" * 5),), "8000000000000004"),
         (((0x27, "99" + "00" * 11),), "8000000000000004"),
@@ -124,7 +140,7 @@ def test_refused(commands: tuple[tuple[int, str], ...], sense: str) -> None:
     programs = Programs(disk())
     sensed = programs.refused(*commands)
     assert (sensed[:4], sensed[14:]) == (sense[:4], sense[14:])
-    domains_begun = sense.startswith(("81", "0004")) and commands[-1][0] == 0x05
+    domains_begun = sense.startswith(("81", "0004")) and commands[-1][0] == 0x85
     assert domains_begun or programs.device.volume.version == 0, "nothing was written"
 
 
@@ -211,7 +227,7 @@ def test_a_domain_goes_over_tracks_and_cylinders() -> None:
     programs = Programs(disk())
     start, count = (0, 14), 14
     writes = [(0x85, f"{number:02x}" * 4) for number in range(1, count + 1)]
-    assert programs.run(extent(0x80, (0, 14), (1, 0)), locate(0x01, count, start, 1), *writes)[0].scsw.ok
+    assert programs.run(extent(0x80, (0, 14), (1, 0)), locate(0x01, count, start, 1, 4096), *writes)[0].scsw.ok
     reads = [(0x86, 4)] * count
     irb, data = programs.run(extent(0x40, (0, 14), (1, 0)), locate(0x06, count, start, 1), *reads)
     assert irb.scsw.ok
@@ -268,13 +284,16 @@ def test_models_by_geometry(options: dict[str, int], model: int, cylinders: int)
 def test_options_that_cannot_be(tmp_path: Path) -> None:
     path = str(create_image(tmp_path / "a", "3390-1", 2, [label_track("REAL01")]).path)
     for options in (
-        {"model": "3390-5"}, {"model": "3380-A"}, {"control_unit": "3880"}, {"serial": "much too long a number"},
+        {"model": "3390-5"}, {"control_unit": "3880"}, {"serial": "much too long a number"},
         {"image": path, "cylinders": 3}, {"image": path, "volser": "OTHER"}, {"image": path, "model": "3390-1"},
     ):  # fmt: skip
         with pytest.raises(Misuse):
             make_dasd(**options)  # type: ignore[arg-type]
     with pytest.raises(BadImage):
         make_dasd(image=str(tmp_path / "none"))
+    for model in ("3380-A", "3390-A"):
+        with pytest.raises(NotModelled):
+            make_dasd(model=model)
     assert make_dasd(image=path, volser="REAL01", cylinders=2).volume.volser == "REAL01"
 
 

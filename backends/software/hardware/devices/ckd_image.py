@@ -170,8 +170,7 @@ def create_image(path: str | Path, model: str, cylinders: int = 0, tracks: Itera
     """
     if model not in MODELS:
         raise Misuse("create disk image", str(path), cause=f"no model {model!r}; there is {', '.join(MODELS)}")
-    kind, _, usual = MODELS[model]
-    device, count = DEVICES[kind], cylinders or usual
+    device, count = DEVICES[MODELS[model].type], cylinders or MODELS[model].cylinders
     if not 1 <= count <= _MOST_CYLINDERS:
         raise Misuse(
             "create disk image", str(path), cause=f"{count} cylinders: 1 to {_MOST_CYLINDERS} can be addressed"

@@ -1,28 +1,18 @@
-"""The parameters of DEFINE EXTENT, LOCATE RECORD and PREFIX, and how a 3990 refuses wrong ones.
+"""The parameters of DEFINE EXTENT, and how a 3990 refuses wrong ones.
 
-DEFINE EXTENT, 16 bytes::
+DEFINE EXTENT, 16 bytes (a longer one has more, which is not looked at)::
 
-      0       1       2           4               8               12             15
-     +-------+-------+-----------+---------------+---------------+---------------+
-     | mask  |  attr | blocksize |   (ignored)   |  first track  |  last track   |
-     +-------+-------+-----------+---------------+---------------+---------------+
-     mask bits 0-1: writes (see `Permission`), bits 3-4: seeks (00 all .. 11 none)
-
-LOCATE RECORD, 16 bytes; LOCATE RECORD EXTENDED has four more (imbedded count, extended operation, length of further
-parameters, which must be 0)::
-
-      0       1       2       3       4               8                   13      14
-     +-------+-------+-------+-------+---------------+-------------------+-------+-----------+
-     |  op   |  aux  |   0   | count |  seek track   | search cc hh r    |sector | length f. |
-     +-------+-------+-------+-------+---------------+-------------------+-------+-----------+
-     op bits 0-1 orientation (00 count, 01 home address, 10 data, 11 index), bits 2-7 operation
-     aux bit 0: the length factor is given; bit 7: one READ COUNT more follows the domain
-
-PREFIX is 12 bytes (format 0 or 1; validity bit 0: the extent is given), 32 of DEFINE EXTENT, of which 16 are looked
-at, and in format 1 20 of LOCATE RECORD EXTENDED.
+      0       1       2           4           6   7       8               12             15
+     +-------+-------+-----------+-----------+---+-------+---------------+---------------+
+     | mask  |  attr | blocksize |     0     | 0 | more  |  first track  |  last track   |
+     +-------+-------+-----------+-----------+---+-------+---------------+---------------+
+     mask bits 0-1: writes (see `Permission`), bit 2: 0, bits 3-4: seeks (00 all .. 11 none), bits 5-6: authorization
+     attr bits 0-1: 11 (extended count key data), bit 2: CKD conversion (lengths are not checked)
+     blocksize 0: the longest R0 and its count
 
 A track is cylinder and head, 2 bytes each.
-Sources: "3990/9390 Storage Control Reference" GA32-0274; ``drivers/s390/block/dasd_eckd.h`` (PFX_eckd_data).
+Sources: "3990/9390 Storage Control Reference" GA32-0274; ``drivers/s390/block/dasd_eckd.h`` (DE_eckd_data);
+answers of Hercules.
 """
 
 from __future__ import annotations
@@ -32,40 +22,29 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Self
 
+from pyvfio_backends.software.hardware.devices.ckd_models import Device
+
 __all__ = [
-    "EXTENDED_SIZE",
     "EXTENT_SIZE",
-    "LOCATION_SIZE",
-    "PREFIX_EXTENT_SIZE",
-    "PREFIX_HEAD_SIZE",
     "Extent",
     "Fault",
-    "Location",
-    "Orientation",
     "Permission",
+    "bad_mask",
+    "end_of_cylinder",
+    "file_protected",
     "invalid_command",
     "invalid_parameter",
     "invalid_sequence",
+    "invalid_track_format",
+    "no_record_found",
     "too_few_parameters",
 ]
 
 EXTENT_SIZE: Final = 16
-LOCATION_SIZE: Final = 16
-EXTENDED_SIZE: Final = 20
-PREFIX_HEAD_SIZE: Final = 12
-PREFIX_EXTENT_SIZE: Final = 32
-_EXTENT = struct.Struct(">BBHIHHHH")
-_LOCATION = struct.Struct(">BBBBHH5sBH")
+_EXTENT = struct.Struct(">BBH3sxHHHH")
 _ECKD: Final = 0xC0
-_ORIENT: Final = 0x00
-_WRITE_DATA: Final = 0x01
-_FORMAT: Final = frozenset((0x03, 0x0B))
-_WRITE_OPERATIONS: Final = _FORMAT | {_WRITE_DATA}
-_READ_TRACKS: Final = 0x0C
-_READ_OPERATIONS: Final = frozenset((0x06, _READ_TRACKS, 0x16))
-_READ_ANY: Final = 0x16
-_LENGTH_GIVEN: Final = 0x80
-_COUNT_SUFFIXED: Final = 0x01
+_CONVERSION: Final = 0x20
+_RESERVED_MASK: Final = 0x20
 
 
 class Fault(Exception):
@@ -100,6 +79,31 @@ def invalid_parameter() -> Fault:
     return _reject(4)
 
 
+def not_authorized() -> Fault:
+    """Command reject, message 5: a diagnostic command without authorization in the file mask."""
+    return _reject(5)
+
+
+def invalid_track_format() -> Fault:
+    """What is to be written does not fit the track or the length that was announced, or the track is damaged."""
+    return Fault(0x00, 0x40)
+
+
+def no_record_found() -> Fault:
+    """The index was passed twice."""
+    return Fault(0x00, 0x08)
+
+
+def end_of_cylinder() -> Fault:
+    """A multitrack command ran past the last head."""
+    return Fault(0x00, 0x20)
+
+
+def file_protected() -> Fault:
+    """A seek, a head switch or a write that the file mask or the extent does not allow."""
+    return Fault(0x00, 0x04)
+
+
 class Permission(IntEnum):
     """What bits 0-1 of a file mask or extent mask permit."""
 
@@ -113,92 +117,48 @@ class Permission(IntEnum):
         """The permission of a mask."""
         return cls(mask & 0xC0)
 
-    @property
-    def formats(self) -> bool:
-        """Whether records may be formatted."""
-        return self in (Permission.ALL, Permission.NOT_HOME_AND_R0)
 
-
-class Orientation(IntEnum):
-    """Where LOCATE RECORD leaves the mechanism."""
-
-    COUNT = 0
-    HOME_ADDRESS = 1
-    DATA = 2
-    INDEX = 3
+def bad_mask(mask: int) -> bool:
+    """Whether a file mask has a bit that must be 0."""
+    return bool(mask & _RESERVED_MASK)
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The tracks that a chain may touch, from `begin` to `end` (each cylinder and head), and its write mask."""
+    """The tracks that a chain may touch, from `begin` to `end` (each cylinder and head), and its attributes."""
 
     mask: int
+    attributes: int
+    block_size: int
     begin: tuple[int, int]
     end: tuple[int, int]
 
     @classmethod
-    def from_bytes(cls, raw: bytes) -> Self:
+    def from_bytes(cls, raw: bytes, device: Device) -> Self:
         """Read the first 16 parameter bytes.  Raise `Fault` when they are not those of an extent."""
-        mask, attributes, _block, _ignored, *tracks = _EXTENT.unpack_from(raw)
+        mask, attributes, block_size, zeros, *tracks = _EXTENT.unpack_from(raw)
         begin, end = (tracks[0], tracks[1]), (tracks[2], tracks[3])
-        if begin > end or attributes & _ECKD != _ECKD:
+        largest = device.largest_block
+        bad = attributes & _ECKD != _ECKD or bad_mask(mask) or block_size > largest or any(zeros) or begin > end
+        if bad:
             raise invalid_parameter()
-        return cls(mask, begin, end)
+        return cls(mask, attributes, block_size or largest, begin, end)
+
+    @classmethod
+    def whole(cls, device: Device, cylinders: int) -> Self:
+        """All of a volume, as READ IPL defines it."""
+        return cls(0, _ECKD, device.largest_block, (0, 0), (cylinders - 1, device.heads - 1))
+
+    @property
+    def conversion(self) -> bool:
+        """Whether record lengths are not compared with what was announced."""
+        return bool(self.attributes & _CONVERSION)
 
     def holds(self, cylinder: int, head: int) -> bool:
         """Whether the track lies in the extent."""
         return self.begin <= (cylinder, head) <= self.end
 
-
-@dataclass(slots=True)
-class Location:
-    """A LOCATE RECORD: the track to `seek`, the five bytes to `search`, and how many transfers are `left`.
-
-    `length` is the length factor of a write, None when it is not given.
-    """
-
-    operation: int
-    orientation: Orientation
-    left: int
-    seek: tuple[int, int]
-    search: bytes
-    length: int | None
-
-    @classmethod
-    def from_bytes(cls, raw: bytes) -> Self:
-        """Read 16 or 20 parameter bytes.  Raise `Fault` when they are not valid."""
-        op, auxiliary, zero, count, cylinder, head, search, _sector, length = _LOCATION.unpack_from(raw)
-        operation = op & 0x3F
-        known = operation == _ORIENT or operation in _READ_OPERATIONS or operation in _WRITE_OPERATIONS
-        counted = count > 0 or operation == _ORIENT
-        given = bool(auxiliary & _LENGTH_GIVEN)
-        extended = raw[LOCATION_SIZE:]
-        if not known or zero or not counted or (length and not given) or any(extended[1:]):
-            raise invalid_parameter()
-        left = count + bool(auxiliary & _COUNT_SUFFIXED and operation in _READ_OPERATIONS)
-        return cls(operation, Orientation(op >> 6), left, (cylinder, head), search, length if given else None)
-
-    @property
-    def writes(self) -> bool:
-        """Whether the operation is a write."""
-        return self.operation in _WRITE_OPERATIONS
-
-    @property
-    def formats(self) -> bool:
-        """Whether it writes counts."""
-        return self.operation in _FORMAT
-
-    @property
-    def reads(self) -> bool:
-        """Whether the operation is a read."""
-        return self.operation in _READ_OPERATIONS
-
-    @property
-    def reads_anything(self) -> bool:
-        """Whether it is the operation that also reads R0 and home addresses, from the index point on."""
-        return self.operation == _READ_ANY and self.orientation in (Orientation.HOME_ADDRESS, Orientation.INDEX)
-
-    @property
-    def by_count(self) -> bool:
-        """Whether the record is looked for by its count."""
-        return self.orientation in (Orientation.COUNT, Orientation.DATA)
+    def narrows(self, other: Extent) -> bool:
+        """Whether this one may follow `other` in a chain: it says the same but for fewer tracks."""
+        same = (self.mask, self.attributes, self.block_size) == (other.mask, other.attributes, other.block_size)
+        return same and other.holds(*self.begin) and other.holds(*self.end)

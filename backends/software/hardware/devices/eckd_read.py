@@ -3,20 +3,22 @@
 ====  =========================  ======  ====================================================
 code  command                    length  note
 ====  =========================  ======  ====================================================
-02    READ IPL                   any     data of R1 of the first track
+02    READ IPL                   24      data of R1 of the first track; one further transfer may follow as in a domain
 06    READ DATA                  any
 0E    READ KEY AND DATA          any
 12    READ COUNT                 8
 16    READ R0                    any     count, key and data
 1A    READ HOME ADDRESS          5       flag, cylinder, head
 1E    READ COUNT, KEY, DATA      any
-5E    READ MULTIPLE CKD          any     the rest of the track
+5E    READ MULTIPLE CKD          any     the rest of the track; not in a domain
+A6    READ TRACK DATA            any     the data of the rest of the track; else as 86
 DE    READ TRACK                 any     the rest of the track and an end mark; needs a domain
 ====  =========================  ======  ====================================================
 
-All but 02, 5E and DE have a form with bit 0 on that goes on to further heads, and do so in a domain in any case.
-Reading the data of a record that has none (an end of file) ends with unit exception.
-Source: "3990/9390 Storage Control Reference" GA32-0274.
+All but 02, 5E, A6 and DE have a form with bit 0 on that goes on to further heads (in a domain also cylinders).  Reads
+need a seek, a LOCATE RECORD or READ IPL earlier in the chain.  Reading a record without data (an end of file) ends
+with unit exception.
+Source: "3990/9390 Storage Control Reference" GA32-0274; answers of Hercules.
 """
 
 from __future__ import annotations
@@ -25,14 +27,19 @@ from collections.abc import Callable
 from typing import Final
 
 from pyvfio_backends.software.hardware.css.controlunit import DONE, Channel, Ending
-from pyvfio_backends.software.hardware.devices.ckd_track import END_OF_TRACK
-from pyvfio_backends.software.hardware.devices.eckd_chain import Chain, Prior
-from pyvfio_backends.software.hardware.devices.eckd_domain import invalid_sequence
+from pyvfio_backends.software.hardware.devices.ckd_track import END_OF_TRACK, Record
+from pyvfio_backends.software.hardware.devices.eckd_chain import LOCATES, MULTITRACK, Chain
+from pyvfio_backends.software.hardware.devices.eckd_domain import Extent, invalid_sequence
+from pyvfio_backends.software.hardware.devices.eckd_locate import Location, Operation, Orientation
+from pyvfio_backends.software.hardware.devices.eckd_position import Place
 
 __all__ = ["Read"]
 
-_MULTITRACK: Final = 0x80
 _DATA, _KEY_AND_DATA, _COUNT, _COUNT_KEY_DATA, _R0, _HOME = 0x06, 0x0E, 0x12, 0x1E, 0x16, 0x1A
+_TRACK, _TRACK_DATA = 0xDE, 0xA6
+_ANY: Final = frozenset((Operation.READ_DATA, Operation.READ_ANY, Operation.READ))
+_KEYS: Final = frozenset((Operation.READ_DATA, Operation.READ))
+_SUFFIXABLE: Final = (Operation.WRITE_DATA, Operation.WRITE_ANY)
 
 
 class Read:
@@ -43,7 +50,8 @@ class Read:
         self.handlers: dict[int, Callable[[int, Channel], Ending]] = {
             0x02: self._read_ipl,
             0x5E: self._read_multiple,
-            0xDE: self._read_track,
+            _TRACK_DATA: self._read_track_data,
+            _TRACK: self._read_track,
         }
         for code, handler in (
             (_DATA, self._read_data),
@@ -53,79 +61,129 @@ class Read:
             (_R0, self._read_r0),
             (_HOME, self._read_home_address),
         ):
-            self.handlers[code] = self.handlers[code | _MULTITRACK] = handler
+            self.handlers[code] = self.handlers[code | MULTITRACK] = handler
 
-    def _begin(self, code: int) -> tuple[bool, bool]:
-        """Count the transfer; say whether it is multitrack and whether it crosses cylinders.  Raise `Fault`."""
-        self._chain.transfer(writes=False)
-        inside = self._chain.location is not None
-        return inside or bool(code & _MULTITRACK), inside
+    def _begin(self, allowed: frozenset[Operation]) -> bool:
+        """Check that a read is possible here; say whether it crosses cylinders.  Raise `Fault`."""
+        self._chain.after_seek()
+        domain = self._chain.domain
+        if domain is not None and domain.operation not in allowed:
+            raise invalid_sequence()
+        return domain is not None
+
+    def _next(self, code: int, crosses: bool) -> Record:
+        """The record after the next count.  Raise `Fault`."""
+        multitrack = bool(code & MULTITRACK)
+        return self._chain.position.next_count(
+            multitrack=multitrack, crosses=crosses, tireless=multitrack and not crosses
+        )
 
     def _read_data(self, code: int, channel: Channel) -> Ending:
-        multitrack, crosses = self._begin(code)
-        with_key = code & ~_MULTITRACK == _KEY_AND_DATA
-        record = self._chain.position.data_record(multitrack, with_key=with_key, crosses=crosses)
+        with_key = code & ~MULTITRACK == _KEY_AND_DATA
+        crosses = self._begin(_KEYS if with_key else _ANY)
+        multitrack = bool(code & MULTITRACK)
+        record = self._chain.position.data_record(
+            multitrack=multitrack, with_key=with_key, crosses=crosses, tireless=multitrack and not crosses
+        )
         channel.write_to_memory(record.key + record.data if with_key else record.data)
-        self._chain.after = Prior.DATA
-        return self._chain.transferred(channel, record)
+        return self._chain.transferred(record)
 
     def _read_record(self, code: int, channel: Channel) -> Ending:
-        multitrack, crosses = self._begin(code)
-        record = self._chain.position.next_count(multitrack, crosses=crosses)
+        record = self._next(code, self._begin(_ANY))
         self._chain.position.leave_record()
         channel.write_to_memory(record.to_bytes())
-        self._chain.after = Prior.DATA
-        return self._chain.transferred(channel, record)
+        return self._chain.transferred(record)
 
     def _read_count(self, code: int, channel: Channel) -> Ending:
-        multitrack, crosses = self._begin(code)
-        channel.write_to_memory(self._chain.position.next_count(multitrack, crosses=crosses).count)
-        return self._chain.transferred(channel)
+        domain = self._chain.domain
+        if domain is not None and domain.operation in _SUFFIXABLE and domain.suffixed and domain.left == 1:
+            crosses = True
+        else:
+            crosses = self._begin(_ANY)
+        channel.write_to_memory(self._next(code, crosses).count)
+        return DONE
 
     def _read_multiple(self, code: int, channel: Channel) -> Ending:
-        self._begin(code)
-        records = self._chain.position.rest_of_track()
-        channel.write_to_memory(b"".join(record.to_bytes() for record in records))
-        return self._chain.transferred(channel)
+        self._chain.after_seek()
+        self._chain.outside_domain()
+        position = self._chain.position
+        records = position.rest_of_track()
+        channel.write_to_memory(b"".join(record.to_bytes() for record in records if record.number))
+        return DONE
+
+    # -- tracks --------------------------------------------------------------------------------------------------
+
+    def _go_on(self, code: int, domain: Location) -> None:
+        """Go to the track of this transfer: the next one, or of a set the next in it.  Raise `Fault`."""
+        chain = self._chain
+        if chain.previous in LOCATES:
+            return
+        if chain.previous != code:
+            raise invalid_sequence()
+        step = 1
+        if domain.tracks:
+            here = len(domain.tracks) - domain.left
+            step = domain.tracks[here] - domain.tracks[here - 1]
+        chain.position.next_track(crosses=True, step=step)
 
     def _read_track(self, code: int, channel: Channel) -> Ending:
-        if self._chain.location is None:
-            raise invalid_sequence()
-        self._begin(code)
-        position = self._chain.position
-        if position.index >= len(position.records):
-            position.next_track(crosses=True)
-        parts = [record.to_bytes() for record in position.rest_of_track()]
+        domain = self._chain.inside(Operation.READ_TRACKS, Operation.READ_TRACK_SET)
+        self._go_on(code, domain)
+        parts = [record.to_bytes() for record in self._chain.position.rest_of_track()]
         channel.write_to_memory(b"".join(parts) + END_OF_TRACK)
-        return self._chain.transferred(channel)
+        return DONE
 
-    def _at_index(self, code: int) -> None:
+    def _read_track_data(self, code: int, channel: Channel) -> Ending:
+        chain = self._chain
+        domain = chain.domain
+        if domain is None or domain.operation is not Operation.READ_TRACKS:
+            return self._read_data(_DATA | MULTITRACK, channel)
+        self._go_on(code, domain)
+        position = chain.position
+        start = position.index if position.place is Place.AFTER_COUNT else position.next_index
+        data = b"".join(record.data for record in position.records[start:] if record.number)
+        position.rest_of_track()
+        channel.write_to_memory(data[: domain.length] if domain.last and domain.length else data)
+        return DONE
+
+    # -- home address, R0, IPL -----------------------------------------------------------------------------------
+
+    def _at_index(self, code: int, allowed: tuple[Orientation, ...]) -> None:
         """Go to the index point, as R0 and home address need it.  Raise `Fault`."""
         chain = self._chain
-        if chain.location is not None and not chain.location.reads_anything:
-            raise invalid_sequence()
-        chain.transfer(writes=False)
-        position = chain.position
-        if code & _MULTITRACK and position.index >= len(position.records):
-            position.next_track()
-        position.seek(position.cylinder, position.head)
+        chain.after_seek()
+        domain, position = chain.domain, chain.position
+        if domain is not None:
+            free = domain.operation is Operation.READ_DATA
+            if not free and not (domain.operation is Operation.READ and domain.orientation in allowed):
+                raise invalid_sequence()
+        elif code & MULTITRACK:
+            position.next_track(crosses=False)
+        position.rewind()
 
     def _read_r0(self, code: int, channel: Channel) -> Ending:
-        self._at_index(code)
-        record = self._chain.position.next_count(False, with_r0=True)
-        self._chain.position.leave_record()
+        self._at_index(code, (Orientation.HOME_ADDRESS, Orientation.INDEX))
+        position = self._chain.position
+        record = position.next_count(with_r0=True)
+        position.leave_record()
         channel.write_to_memory(record.to_bytes())
-        self._chain.after = Prior.DATA
-        return self._chain.transferred(channel)
+        return self._chain.transferred(record)
 
     def _read_home_address(self, code: int, channel: Channel) -> Ending:
-        self._at_index(code)
+        self._at_index(code, (Orientation.INDEX,))
         channel.write_to_memory(self._chain.position.track.home_address)
-        self._chain.after = Prior.HOME
-        return self._chain.transferred(channel)
+        return DONE
 
     def _read_ipl(self, code: int, channel: Channel) -> Ending:
-        self._chain.outside_domain()
-        self._chain.seek(0, 0)
-        channel.write_to_memory(self._chain.position.data_record(False).data)
-        return DONE
+        chain = self._chain
+        if chain.extent is not None or chain.file_mask is not None:
+            raise invalid_sequence()
+        chain.outside_domain()
+        volume = chain.volume
+        chain.seek(0, 0)
+        chain.extent = Extent.whole(volume.device, volume.cylinders + volume.alternates)
+        chain.ipl = True
+        record = chain.position.data_record(multitrack=False)
+        chain.location = Location(Operation.READ_DATA, Orientation.DATA, 2, (0, 0), record.id, 0xFF, 0, False)
+        channel.write_to_memory(record.data)
+        return chain.transferred(record)

@@ -15,8 +15,8 @@ from typing import Final, Protocol
 
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.devices.ckd_image import BadImage, CkdImage
-from pyvfio_backends.software.hardware.devices.ckd_models import DEVICES, Device
-from pyvfio_backends.software.hardware.devices.ckd_track import EMPTY_R0, BadTrack, Record, Track
+from pyvfio_backends.software.hardware.devices.ckd_models import DEVICES, Device, model_of
+from pyvfio_backends.software.hardware.devices.ckd_track import EMPTY_R0, BadTrack, Record, Track, empty_track
 
 __all__ = ["BLOCKS", "BLOCK_SIZE", "EmptyVolume", "ImageVolume", "Volume", "label_track", "vtoc_track"]
 
@@ -37,12 +37,14 @@ _DEVICE_FLAGS: Final = 0x30
 class Volume(Protocol):
     """The tracks of one disk.
 
-    `version` changes with each write, so that who keeps a track knows when it is old.  Reading raises `BadTrack`
+    `cylinders` are the primary ones, behind which are so many `alternates`.  `version` changes with each write, so that
+    who keeps a track knows when it is old.  Reading raises `BadTrack`
     for a damaged track; both raise OSError when the medium fails.
     """
 
     device: Device
     cylinders: int
+    alternates: int
     heads: int
     volser: str
     readonly: bool
@@ -117,7 +119,8 @@ def vtoc_track(cylinders: int, device: Device = DEVICES[0x3390]) -> Track:
 class EmptyVolume:
     """A formatted, empty volume in memory; `volser` has at most six characters.  Raise `Misuse` on bad values.
 
-    With `vtoc` its second track is a table of contents, and like the others without.
+    With `vtoc` its second track is a table of contents, and like the others without.  It has the alternate cylinders
+    of a model of this size, if there is one.
     """
 
     def __init__(
@@ -130,6 +133,8 @@ class EmptyVolume:
         self.device = DEVICES[0x3390]
         self.heads = self.device.heads
         self.cylinders = cylinders
+        model = model_of(cylinders)
+        self.alternates = model.alternates if model.cylinders == cylinders else 0
         self.volser = volser
         self.readonly = readonly
         self.version = 0
@@ -143,6 +148,8 @@ class EmptyVolume:
             return written
         if not cylinder and not head:
             return self._label
+        if cylinder >= self.cylinders:
+            return empty_track(cylinder, head)
         records = [Record(cylinder, head, 0, b"", EMPTY_R0)]
         records += [Record(cylinder, head, number, b"", _ZEROS) for number in range(1, BLOCKS + 1)]
         return Track(cylinder, head, tuple(records))
@@ -168,7 +175,9 @@ class ImageVolume:
             raise BadImage(
                 "open disk image", str(path), cause="it cannot be written", next_step="say readonly = true, or chmod it"
             )
-        self.cylinders, self.heads = self.image.cylinders, self.image.heads
+        primary = model_of(self.image.cylinders, with_alternates=True).cylinders
+        self.cylinders, self.heads = min(primary, self.image.cylinders), self.image.heads
+        self.alternates = self.image.cylinders - self.cylinders
         self.readonly = readonly
         self.version = 0
         self.volser = self._find_volser()

@@ -3,20 +3,25 @@
 ====  =========================  ======  ====================================================
 code  command                    length  comes after
 ====  =========================  ======  ====================================================
-05    WRITE DATA                 DL      a search that found the record; 85 the same
-0D    WRITE KEY AND DATA         KL+DL   a search by ID; 8D the same
-11    ERASE                      any     as 1D: what lies behind on the track is gone
+05    WRITE DATA                 DL      a search for the ID or key that was equal; in a domain the last transfer
+85    WRITE UPDATE DATA          DL      a domain; A5 the same where it is not WRITE TRACK DATA
+0D    WRITE KEY AND DATA         KL+DL   a search for the ID; else as 05
+8D    WRITE UPDATE KEY AND DATA  KL+DL   a domain
+11    ERASE                      any     a search or a record written, or a domain; what lies behind is gone
 15    WRITE R0                   any     the home address; the rest of the track is gone
-19    WRITE HOME ADDRESS         5       a mask that permits all; the rest of the track is gone
-1D    WRITE COUNT, KEY, DATA     any     a search or another record; what lies behind is gone
-9D    WRITE CKD NEXT TRACK       any     in a domain: goes to the next head first
+19    WRITE HOME ADDRESS         5       a seek and a mask that permits all; the rest of the track is gone
+1D    WRITE COUNT, KEY, DATA     any     a search or a record written, or a domain; what lies behind is gone
+95    WRITE FULL TRACK           any     a domain: R0, records and an end mark, as READ TRACK brings them
+9D    WRITE CKD NEXT TRACK       any     a domain, and 1D or 9D: goes to the next head first
+A5    WRITE TRACK DATA           any     a domain: the data of this and the next records of the track
 ====  =========================  ======  ====================================================
 
-In the domain of LOCATE RECORD, updates need the operation write data (01), formatting the operations 03 or 0B, and
-further WRITE DATA go to the records that follow.  A program that gives too little data has it filled with zeros.
-A record that does not fit behind the others is invalid track format (sense 00 40), as is a record to be written
-whose length differs from the domain's length factor.
-Source: "3990/9390 Storage Control Reference" GA32-0274; the answers of the golden file dasd-3390.jsonl.
+`eckd_locate` says which operation's domain each needs.  A program that gives too little data has it filled with zeros.
+A record without data is not updated: unit exception.  A record that does not fit behind the others is invalid track
+format (sense 00 40), as is an update of one whose length is not that of the domain's length factor, or without one of
+the extent's block size.
+Source: "3990/9390 Storage Control Reference" GA32-0274; answers of Hercules (which does not check that home addresses
+and R0 stand where they belong, and what the cells of a track can hold).
 """
 
 from __future__ import annotations
@@ -26,127 +31,186 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from pyvfio_backends.software.hardware.css.controlunit import Channel, Ending
-from pyvfio_backends.software.hardware.devices.ckd_track import COUNT_SIZE, EMPTY_R0, Record
-from pyvfio_backends.software.hardware.devices.eckd_chain import Chain, Prior, take
+from pyvfio_backends.software.hardware.css.controlunit import DONE, Channel, Ending
+from pyvfio_backends.software.hardware.devices.ckd_track import COUNT_SIZE, EMPTY_R0, END_OF_TRACK, Record
+from pyvfio_backends.software.hardware.devices.eckd_chain import END_OF_FILE, LOCATES, MULTITRACK, Chain, take
 from pyvfio_backends.software.hardware.devices.eckd_domain import (
     Fault,
     Permission,
+    file_protected,
     invalid_parameter,
     invalid_sequence,
+    invalid_track_format,
     too_few_parameters,
 )
+from pyvfio_backends.software.hardware.devices.eckd_locate import Operation
 from pyvfio_backends.software.hardware.devices.eckd_orient import WRITE_INHIBITED
 from pyvfio_backends.software.hardware.devices.eckd_position import Place
 
-__all__ = ["Write", "invalid_track_format"]
+__all__ = ["Write"]
 
 _COUNT = struct.Struct(">HHBBH")
 _HOME = struct.Struct(">BHH")
-_MULTITRACK: Final = 0x80
 _DATA, _KEY_AND_DATA = 0x05, 0x0D
-_NEXT_TRACK: Final = 0x9D
-
-
-def invalid_track_format() -> Fault:
-    """What is to be written does not fit the track, or what is on it cannot be read."""
-    return Fault(0x00, 0x40)
+_NEXT_TRACK, _FULL_TRACK, _TRACK_DATA = 0x9D, 0x95, 0xA5
+_AFTER_RECORD: Final = (0x1D, _NEXT_TRACK)
+_FORMATTING: Final = (Permission.ALL, Permission.NOT_HOME_AND_R0)
 
 
 class Write:
-    """The handlers of these commands for one control unit."""
+    """The handlers of these commands for one control unit; `track_data` says that it knows 95 and the real A5."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, *, track_data: bool) -> None:
         self._chain = chain
         self.handlers: dict[int, Callable[[int, Channel], Ending]] = {
+            _DATA: self._write_data,
+            _KEY_AND_DATA: self._write_data,
+            _DATA | MULTITRACK: self._write_update,
+            _KEY_AND_DATA | MULTITRACK: self._write_update,
+            0x01: self._never,
             0x11: self._erase,
             0x15: self._write_r0,
             0x19: self._write_home_address,
             0x1D: self._write_record,
-            _NEXT_TRACK: self._write_record,
+            _NEXT_TRACK: self._write_next_track,
+            _TRACK_DATA: self._write_track_data,
         }
-        for code in (_DATA, _KEY_AND_DATA):
-            self.handlers[code] = self.handlers[code | _MULTITRACK] = self._update
+        if track_data:
+            self.handlers[_FULL_TRACK] = self._write_full_track
 
-    def _begin(self, *allowed: Permission, formats: bool = True) -> None:
-        """Check that writing is possible and permitted, and count the transfer.  Raise `Fault`."""
-        chain = self._chain
-        if chain.volume.readonly:
+    def _writable(self) -> None:
+        """Raise `Fault` when the volume is read-only."""
+        if self._chain.volume.readonly:
             raise Fault(*WRITE_INHIBITED)
-        if chain.permission not in allowed or (chain.location is not None and chain.location.formats != formats):
+
+    def _permitted(self, *permissions: Permission) -> None:
+        """Raise `Fault` when the mask in force is none of these."""
+        if self._chain.permission not in permissions:
             raise invalid_sequence()
-        chain.transfer(writes=True)
+
+    def _never(self, code: int, channel: Channel) -> Ending:
+        """WRITE SPECIAL COUNT, KEY, DATA: a 3390 has no overflow records, so it never stands in the right place."""
+        raise invalid_sequence()
 
     # -- updates -------------------------------------------------------------------------------------------------
 
-    def _update(self, code: int, channel: Channel) -> Ending:
+    def _write_data(self, code: int, channel: Channel) -> Ending:
         chain, position = self._chain, self._chain.position
-        with_key = code & ~_MULTITRACK == _KEY_AND_DATA
-        self._begin(Permission.ALL, Permission.NOT_FORMAT, Permission.NOT_HOME_AND_R0, formats=False)
-        found = (Prior.ID,) if with_key else (Prior.ID, Prior.KEY)
-        if chain.location is not None:
-            if position.place is Place.BEFORE:
-                position.next_count(True, crosses=True)
-        elif chain.prior not in found or position.place is Place.BEFORE:
+        with_key = code == _KEY_AND_DATA
+        self._writable()
+        domain = chain.domain
+        if domain is None and not chain.found_id and (with_key or not chain.found_key):
             raise invalid_sequence()
-        record = position.record
+        if chain.permission is Permission.NONE:
+            raise invalid_sequence()
+        if domain is not None:
+            domain = chain.inside(Operation.WRITE_DATA, Operation.WRITE_TRACK)
+            if domain.operation is Operation.WRITE_DATA and not domain.last:
+                raise invalid_sequence()
+        places = (Place.AFTER_COUNT,) if with_key else (Place.AFTER_COUNT, Place.AFTER_KEY)
+        if position.place not in places:
+            raise invalid_sequence()
+        return self._update(channel, with_key=with_key)
+
+    def _write_update(self, code: int, channel: Channel) -> Ending:
+        chain, position = self._chain, self._chain.position
+        with_key = code & ~MULTITRACK == _KEY_AND_DATA
+        self._writable()
+        chain.inside(*((Operation.WRITE_DATA,) if with_key else (Operation.WRITE_DATA, Operation.WRITE_ANY)))
+        self._permitted(Permission.ALL, Permission.NOT_FORMAT, Permission.NOT_HOME_AND_R0)
+        if position.place is not Place.AFTER_COUNT or not position.record.number:
+            position.next_count(multitrack=True, crosses=True)
+        return self._update(channel, with_key=with_key)
+
+    def _update(self, channel: Channel, *, with_key: bool) -> Ending:
+        chain, record = self._chain, self._chain.position.record
         size = len(record.data) + (len(record.key) if with_key else 0)
-        if chain.location is not None and chain.location.length not in (None, size):
+        if not chain.length(size):
             raise invalid_track_format()
-        data = take(channel, size).ljust(size, b"\0")
+        if not record.data:
+            channel.read_from_memory(0)
+            return END_OF_FILE
+        self._replace(take(channel, size), with_key=with_key)
+        return DONE
+
+    def _replace(self, data: bytes, *, with_key: bool = False) -> None:
+        """Put new data, or key and data, into the current record and go behind it."""
+        position = self._chain.position
+        record, index = position.record, position.index
         start = len(record.key) if with_key else 0
+        data = data.ljust(start + len(record.data), b"\0")
         new = replace(record, key=data[:start] if with_key else record.key, data=data[start:])
-        index = position.index
         position.replace_records((*position.records[:index], new, *position.records[index + 1 :]), only=index)
         position.leave_record()
-        chain.after = Prior.DATA
-        return chain.transferred(channel, new)
 
     # -- formatting ----------------------------------------------------------------------------------------------
 
-    def _behind(self) -> tuple[Record, ...]:
+    def _behind_record(self, *operations: Operation) -> tuple[Record, ...]:
         """The records that stay when one is written here.  Raise `Fault` when none can be."""
         chain, position = self._chain, self._chain.position
-        if chain.prior is Prior.NOTHING or chain.prior is Prior.HOME:
+        self._writable()
+        if chain.domain is None and not (chain.found_id or chain.found_key or chain.written):
             raise invalid_sequence()
+        self._permitted(*_FORMATTING)
+        if chain.domain is not None:
+            chain.inside(*operations)
+        if not position.next_index:
+            raise invalid_sequence()  # it would take the place of R0
         return position.records[: position.next_index]
 
     def _write_record(self, code: int, channel: Channel) -> Ending:
-        chain, position = self._chain, self._chain.position
-        self._begin(Permission.ALL, Permission.NOT_HOME_AND_R0)
-        if code == _NEXT_TRACK:
-            if chain.location is None:
-                raise invalid_sequence()
-            position.next_track(crosses=True)
-            position.next_count(False, with_r0=True)
-            chain.prior = Prior.ID
-        stay = self._behind()
+        stay = self._behind_record(Operation.FORMAT_WRITE, Operation.WRITE_TRACK)
         self._put(stay, self._record(channel))
-        return chain.transferred(channel)
+        self._chain.written = self._chain.domain is None
+        return DONE
+
+    def _write_next_track(self, code: int, channel: Channel) -> Ending:
+        chain, position = self._chain, self._chain.position
+        self._writable()
+        chain.inside(Operation.FORMAT_WRITE)
+        if chain.previous not in _AFTER_RECORD:
+            raise invalid_sequence()
+        self._permitted(*_FORMATTING)
+        position.next_track(crosses=True)
+        position.next_count(with_r0=True)
+        self._put(position.records[: position.next_index], self._record(channel))
+        return DONE
 
     def _erase(self, code: int, channel: Channel) -> Ending:
-        chain, position = self._chain, self._chain.position
-        self._begin(Permission.ALL, Permission.NOT_HOME_AND_R0)
-        stay = self._behind()
-        channel.ignore_data()
+        position = self._chain.position
+        stay = self._behind_record(Operation.WRITE_TRACK)
+        self._fits((*stay, self._record(channel)))
         position.replace_records(stay)
         position.index, position.place = len(stay), Place.BEFORE
-        chain.after = Prior.DATA
-        return chain.transferred(channel)
+        return DONE
 
     def _write_r0(self, code: int, channel: Channel) -> Ending:
-        self._begin(Permission.ALL)
-        if self._chain.prior is not Prior.HOME:
+        chain = self._chain
+        self._writable()
+        domain, position = chain.domain, chain.position
+        if domain is None and not chain.found_home and not chain.home_written:
+            raise invalid_sequence()
+        self._permitted(Permission.ALL)
+        if domain is not None and not (chain.inside(Operation.FORMAT_WRITE).at_index):
+            raise invalid_sequence()
+        if position.next_index:
             raise invalid_sequence()
         record = self._record(channel)
         if record.number:
             raise invalid_parameter()
         self._put((), record)
-        return self._chain.transferred(channel)
+        chain.written = domain is None
+        return DONE
 
     def _write_home_address(self, code: int, channel: Channel) -> Ending:
         chain, position = self._chain, self._chain.position
-        self._begin(Permission.ALL)
+        self._writable()
+        chain.after_seek()
+        domain = chain.domain
+        if domain is not None and not chain.inside(Operation.FORMAT_WRITE).at_index:
+            raise invalid_sequence()
+        if chain.permission is not Permission.ALL:
+            raise file_protected()
         raw = take(channel, _HOME.size)
         if len(raw) < _HOME.size:
             raise too_few_parameters()
@@ -154,9 +218,9 @@ class Write:
         if (cylinder, head) != (position.cylinder, position.head):
             raise invalid_parameter()
         position.replace_records((Record(cylinder, head, 0, b"", EMPTY_R0),), flag)
-        position.seek(cylinder, head)
-        chain.after = Prior.HOME
-        return chain.transferred(channel)
+        position.rewind()
+        chain.home_written = True
+        return DONE
 
     def _record(self, channel: Channel) -> Record:
         """The record that the program gives: count, key, data.  Raise `Fault` when there is no whole count."""
@@ -166,15 +230,69 @@ class Write:
         cylinder, head, number, key_length, data_length = _COUNT.unpack(count)
         if data_length > self._chain.volume.device.largest_record:
             raise invalid_track_format()
-        rest = take(channel, key_length + data_length).ljust(key_length + data_length, b"\0")
+        size = key_length + data_length
+        rest = (take(channel, size) if size else b"").ljust(size, b"\0")
         return Record(cylinder, head, number, rest[:key_length], rest[key_length:])
+
+    def _fits(self, records: tuple[Record, ...]) -> None:
+        """Raise `Fault` when a track is too short for the records."""
+        device = self._chain.volume.device
+        if sum(device.cells_of(len(one.key), len(one.data)) for one in records[1:]) > device.cells:
+            raise invalid_track_format()
 
     def _put(self, before: tuple[Record, ...], record: Record) -> None:
         """Write `record` behind those before it; nothing follows.  Raise `Fault` when the track is too short."""
-        chain, device = self._chain, self._chain.volume.device
         records = (*before, record)
-        if sum(device.cells_of(len(one.key), len(one.data)) for one in records[1:]) > device.cells:
+        self._fits(records)
+        position = self._chain.position
+        position.replace_records(records)
+        position.index, position.place = len(records), Place.BEFORE
+
+    # -- whole tracks --------------------------------------------------------------------------------------------
+
+    def _write_full_track(self, code: int, channel: Channel) -> Ending:
+        chain, position = self._chain, self._chain.position
+        self._writable()
+        domain = chain.inside(Operation.WRITE_FULL_TRACK)
+        self._permitted(Permission.ALL)
+        if chain.previous not in LOCATES:
+            here = len(domain.tracks) - domain.left
+            position.next_track(crosses=True, step=domain.tracks[here] - domain.tracks[here - 1])
+        records: list[Record] = []
+        while channel.left:
+            count = take(channel, COUNT_SIZE)
+            if count == END_OF_TRACK or len(count) < COUNT_SIZE:
+                break
+            cylinder, head, number, key_length, data_length = _COUNT.unpack(count)
+            size = key_length + data_length
+            rest = take(channel, size) if size else b""
+            if len(rest) < size or bool(number) != bool(records) or data_length > chain.volume.device.largest_record:
+                raise invalid_track_format()
+            records.append(Record(cylinder, head, number, rest[:key_length], rest[key_length:]))
+        if not records:
             raise invalid_track_format()
-        chain.position.replace_records(records)
-        chain.position.index, chain.position.place = len(records), Place.BEFORE
-        chain.after = Prior.DATA
+        self._fits(tuple(records))
+        position.replace_records(tuple(records))
+        position.rest_of_track()
+        return DONE
+
+    def _write_track_data(self, code: int, channel: Channel) -> Ending:
+        chain, position = self._chain, self._chain.position
+        domain = chain.domain
+        if domain is None or domain.operation is not Operation.WRITE_TRACK_DATA:
+            return self._write_update(_DATA | MULTITRACK, channel)
+        self._writable()
+        self._permitted(Permission.ALL, Permission.NOT_FORMAT, Permission.NOT_HOME_AND_R0)
+        if chain.previous not in LOCATES:
+            position.next_track(crosses=True)
+            position.next_count()
+        elif not position.record.number:
+            position.next_count()
+        while True:
+            if not chain.length(len(position.record.data)):
+                raise invalid_track_format()
+            self._replace(take(channel, len(position.record.data)))
+            if not channel.left or position.behind:
+                break
+            position.next_count()
+        return DONE
