@@ -7,11 +7,12 @@ Source: z/Architecture Principles of Operation, "Subchannel-Status Word"; ``ccw_
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from pyvfio.css.irb import Irb
 from pyvfio.css.scsw import Actl, Cstat, Dstat, Stctl
 
-__all__ = ["decode", "merge"]
+__all__ = ["decode", "merge", "sense_words"]
 
 _ENDINGS = Stctl.PRIMARY | Stctl.SECONDARY | Stctl.ALERT
 _ACTIVE = Actl.DEVICE_ACTIVE | Actl.SUBCHANNEL_ACTIVE
@@ -41,12 +42,34 @@ def merge(before: Irb | None, now: Irb) -> tuple[Irb | None, bool]:
     return whole, (scsw.cc != 0 or bool(scsw.stctl & _ENDINGS)) and not scsw.actl & _ACTIVE
 
 
+#: Byte 0 of the sense bytes is the same for devices of all types: (bit, words, what to do next).
+_SENSE: Final = (
+    (0x80, "command reject", "the device does not know this command, or not now: its manual lists them"),
+    (0x40, "intervention required", "make the device ready, then start it again"),
+    (0x20, "bus-out check", "start it again"),
+    (0x10, "equipment check", "start it again; if it stays, the device needs service"),
+    (0x08, "data check", "start it again; if it stays, the medium is damaged"),
+    (0x04, "overrun", "start it again"),
+)
+
+
+def sense_words(sense: bytes) -> tuple[str, str]:
+    """What sense bytes say, as far as it is the same for all devices; and what to do next."""
+    if not sense:
+        return "not given", "ask with BASIC SENSE (Subchannel.sense)"
+    found = [(words, then) for bit, words, then in _SENSE if sense[0] & bit]
+    then = found[0][1] if found else "the device's manual explains the sense bytes"
+    return ", ".join(words for words, _ in found), then
+
+
 def decode(irb: Irb) -> str:
     """An unusual status in words."""
     scsw = irb.scsw
     words = [str(scsw)]
     if scsw.dstat & Dstat.UNIT_CHECK:
-        words.append(f"unit check, sense {irb.sense.hex() or 'not given: ask with BASIC SENSE'}")
+        said = sense_words(irb.sense)[0]
+        tail = f" ({said})" if irb.sense and said else ""
+        words.append(f"unit check, sense {irb.sense.hex() or 'not given: ask with BASIC SENSE'}{tail}")
     if scsw.cstat & Cstat.PROGRAM_CHECK:
-        words.append("program check: a CCW before cpa breaks a rule of the architecture (CcwDevice.check names it)")
+        words.append("program check: a CCW before cpa breaks a rule of the architecture (Subchannel.check names it)")
     return "; ".join(words)

@@ -245,15 +245,24 @@ class PartialUnmap(PyvfioError):
 class ChannelProgramFailed(PyvfioError):
     """A channel program ended with a status that is not success; the cause decodes the SCSW and the sense bytes.
 
-    `irb` is the status itself, with the sense bytes that came with it.
+    `irb` is the status itself, with the sense bytes that came with it.  `pyvfio.channel_errors` has a class for each
+    kind of end (unit check, fault of the program, fault of the channel, not operational, ...).
     """
 
     exit_code = 8
 
     def __init__(
-        self, operation: str, obj: str = "", *, cause: str = "", next_step: str = "", irb: Irb | None = None
+        self,
+        operation: str,
+        obj: str = "",
+        *,
+        path: str = "",
+        errno: int | None = None,
+        cause: str = "",
+        next_step: str = "",
+        irb: Irb | None = None,
     ) -> None:
-        super().__init__(operation, obj, cause=cause, next_step=next_step)
+        super().__init__(operation, obj, path=path, errno=errno, cause=cause, next_step=next_step)
         self.irb = irb
 
     def as_dict(self) -> dict[str, object]:

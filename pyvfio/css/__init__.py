@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyvfio.css.sei import Configure, EventContent, LinkClass, PathConfiguration, Sei
     from pyvfio.css.senseid import Ciw, CiwType, SenseId
     from pyvfio.css.sid import IMAGES, SETS, SUBCHANNELS_PER_SET, VIRTUAL_IMAGES, Sid
+    from pyvfio.css.subchannel import Subchannel
     from pyvfio.css.translation import Translation
 
 _HOMES = {
@@ -55,6 +56,7 @@ _HOMES = {
     "sei": "Configure EventContent LinkClass PathConfiguration Sei",
     "senseid": "Ciw CiwType SenseId",
     "sid": "IMAGES SETS SUBCHANNELS_PER_SET VIRTUAL_IMAGES Sid",
+    "subchannel": "Subchannel",
     "translation": "Translation",
 }
 
@@ -116,6 +118,7 @@ __all__ = [
     "Stctl",
     "Storage",
     "StorageError",
+    "Subchannel",
     "SubchannelType",
     "Translation",
     "Violation",

@@ -5,7 +5,7 @@ These are real on every backend.  Only this package and ``backends/kernel`` make
 
 from pyvfio.process.credentials import effective_user, umask
 from pyvfio.process.descriptor import Reservation, reservations
-from pyvfio.process.eventfd import EventFd, EventFdReference
+from pyvfio.process.eventfd import EventFd, EventFdReference, wait_for_any
 from pyvfio.process.memory import AnonymousMemory, ProcessMemory, populate
 from pyvfio.process.pin import Pin
 from pyvfio.process.shared_log import SharedLog
@@ -22,4 +22,5 @@ __all__ = [
     "populate",
     "reservations",
     "umask",
+    "wait_for_any",
 ]

@@ -7,11 +7,12 @@ import fcntl
 import os
 import select
 import time
+from collections.abc import Sequence
 from typing import Self
 
 from pyvfio.errors import Misuse, Timeout
 
-__all__ = ["EventFd", "EventFdReference"]
+__all__ = ["EventFd", "EventFdReference", "wait_for_any"]
 
 
 class EventFd:
@@ -72,6 +73,22 @@ class EventFd:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def wait_for_any(events: Sequence[EventFd], timeout: float | None = None) -> None:
+    """Wait up to `timeout` seconds (None: for ever) until one of them can be read or is closed.  Nothing is read."""
+    poller = select.poll()
+    for event in events:
+        event._waiting += 1
+    try:
+        for event in events:
+            if event.fileno() < 0:
+                return
+            poller.register(event.fileno(), select.POLLIN)
+        poller.poll(None if timeout is None else max(0.0, timeout) * 1000)
+    finally:
+        for event in events:
+            event._waiting -= 1
 
 
 class EventFdReference:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from pyvfio.abi import vfio as abi
@@ -33,6 +33,8 @@ class Irq:
         self.flags = abi.IrqInfoFlags(info.flags)
         self.eventfds: list[EventFd] = []
         self._awaited: dict[int, asyncio.Future[None]] = {}
+        self.on_disable: list[Callable[[], None]] = []
+        """Called when it is disabled, while its eventfds are open still: for those who wait for them elsewhere."""
 
     @property
     def eventfd(self) -> bool:
@@ -88,6 +90,8 @@ class Irq:
         if not self.eventfds:
             return
         events, self.eventfds = self.eventfds, []
+        for notice in self.on_disable:
+            notice()
         try:
             self._set("disable interrupt", _FLAG.DATA_NONE | _FLAG.ACTION_TRIGGER, 0, 0)
         finally:

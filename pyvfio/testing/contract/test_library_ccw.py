@@ -106,6 +106,9 @@ def test_the_steps_are_told(host: Host, mdev: BoundMdev) -> None:
 
 def test_no_buffer_is_left(ccw_client: CcwDevice) -> None:
     ccw_client.sense_id()
+    ccw_client.run([Read(Command.SENSE_ID, 64, SLI)] * 200)  # more than the scratch memory holds
+    assert len(ccw_client.device.space.mappings()) == 1
+    ccw_client.close()
     assert ccw_client.device.space.mappings() == []
 
 

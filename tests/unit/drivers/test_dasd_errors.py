@@ -11,8 +11,9 @@ import pytest
 from dasd_machine import NUMBER, channel, disk
 
 from pyvfio import CcwDevice, Control, Tic
+from pyvfio.channel_regions import ChannelRegions
 from pyvfio.css.irb import Irb
-from pyvfio.css.scsw import Actl
+from pyvfio.css.scsw import Actl, Fctl
 from pyvfio.drivers import AsyncDasd, Dasd, DasdFailed
 from pyvfio.drivers.operations import Request
 from pyvfio.errors import NotAvailable, Timeout
@@ -100,13 +101,15 @@ def test_a_program_that_does_not_end_is_halted_and_the_next_one_runs() -> None:
 
 def test_it_is_cleared_when_it_is_active_still_after_a_halt(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the emulated mainframe of the golden file dasd-3390.jsonl ends HALT SUBCHANNEL."""
-    plain = CcwDevice.halt
+    plain = ChannelRegions.irb
 
-    def active(self: CcwDevice, *, timeout: float = 10.0) -> Irb:
-        irb = plain(self, timeout=timeout)
+    def active(self: ChannelRegions) -> Irb:
+        irb = plain(self)
+        if not irb.scsw.fctl & Fctl.HALT:
+            return irb
         return replace(irb, scsw=replace(irb.scsw, actl=Actl.SUBCHANNEL_ACTIVE | Actl.DEVICE_ACTIVE))
 
-    monkeypatch.setattr(CcwDevice, "halt", active)
+    monkeypatch.setattr(ChannelRegions, "irb", active)
     with disk() as found:
         found.timeout = 0.1
         with pytest.raises(Timeout, match="was cleared"):

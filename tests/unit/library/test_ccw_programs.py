@@ -60,7 +60,7 @@ def test_a_program_that_cannot_be(channel: Opener, commands: list[object], words
     echo = channel()
     with pytest.raises(Misuse, match=words):
         echo.run(commands)  # type: ignore[arg-type]
-    assert echo.device.space.mappings() == []
+    assert len(echo.device.space.mappings()) <= 1  # the scratch memory
     assert echo.run([Control(Command.NOP)]).scsw.ok
 
 
@@ -69,7 +69,7 @@ def test_an_unusual_end_is_decoded(channel: Opener) -> None:
     with pytest.raises(ChannelProgramFailed) as caught:
         echo.run([Control(0x77)])
     assert "unit check, sense 80" in caught.value.cause
-    assert echo.device.space.mappings() == []
+    assert len(echo.device.space.mappings()) == 1  # the scratch memory
     result = echo.run([Control(0x77)], check=False)
     assert result.scsw.dstat & Dstat.UNIT_CHECK
     assert result.sense[0] & 0x80
@@ -108,19 +108,18 @@ def test_a_start_that_is_refused_says_why(host: pyvfio.Host, channel: Opener, nu
 def test_a_kernel_without_the_asynchronous_region(channel: Opener) -> None:
     echo = channel()
     echo.device.find_region = lambda kind, subtype: None  # type: ignore[method-assign]
+    echo._regions._found.clear()
     for call, what in ((echo.halt, "halt"), (echo.clear, "clear"), (echo.schib, "store"), (echo.crw, "store")):
         with pytest.raises(NotAvailable, match=f"{what} .*\n.*no such region"):
             call()
 
 
-def test_a_program_that_does_not_end_is_stopped(host: pyvfio.Host, channel: Opener) -> None:
+def test_a_program_that_does_not_end_is_stopped(channel: Opener) -> None:
     echo = channel()
-    echo.irq.wait = lambda timeout=None, vector=0: (_ for _ in ()).throw(Timeout("wait"))  # type: ignore[method-assign]
     with pytest.raises(Timeout) as caught:
-        echo.run([Control(Command.NOP)], timeout=0.01)
-    assert "did not end within 0.01 s" in caught.value.cause
+        echo.run([Control(Command.NOP), Tic(0)], timeout=0.01)
+    assert "did not end within 0.01 s and was halted" in caught.value.cause
     assert "longer timeout" in caught.value.next_step
-    del echo.irq.wait  # type: ignore[method-assign]
     assert echo.run([Control(Command.NOP)]).scsw.ok
 
 
