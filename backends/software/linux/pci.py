@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from pyvfio.errors import Misuse, NotModelled
 from pyvfio_backends.software.hardware.zpci.facility import EventCode, ZpciEvent, ZpciFacility
 from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
+from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.ida import Ida
 from pyvfio_backends.software.linux.kernel import Kernel
+from pyvfio_backends.software.linux.misc import add_misc_device
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId
 from pyvfio_backends.software.linux.pci_iov import find_physical
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.machine import Machine
 
 __all__ = ["PciBus", "boot"]
+
+_CLP_MINOR = 262  # what a dynamic minor came out as on the emulated machine
 
 
 class _PortDriver(PciDriver):
@@ -202,6 +206,14 @@ class PciBus(Bus):
             zdev.release()
 
 
+def _clp(facility: ZpciFacility) -> File:
+    # What opens the node is imported then: most runs only look at a machine.
+    from pyvfio_backends.software.hardware.zpci.logical import LogicalProcessor
+    from pyvfio_backends.software.linux.clp import ClpFile
+
+    return ClpFile(LogicalProcessor(facility))
+
+
 def boot(machine: Machine) -> None:
     """Find the functions of the machine and give them the drivers that its description names.
 
@@ -216,6 +228,7 @@ def boot(machine: Machine) -> None:
     )
     bus = PciBus(kernel, facility)
     kernel.add_bus(bus)
+    add_misc_device(kernel, "clp", _CLP_MINOR, "clp", 0o600, lambda path, flags: _clp(facility))
     kernel.class_("iommu")  # there even without a function
     bus.register(_PortDriver(bus, "pcieport", module="pcieportdrv"))
     holder = VirtioPciDriver(bus)

@@ -5,42 +5,20 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.file import File
-from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
+from pyvfio_backends.software.linux.misc import add_misc_device
 from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.vfio_state import VfioCore, vfio_core
-from pyvfio_backends.software.linux.vfs import Attribute, CharacterDevice, Opener, fail
+from pyvfio_backends.software.linux.vfs import Attribute, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.machine import Machine
 
 __all__ = ["boot"]
 
-_MISC_MAJOR = 10
 _VFIO_MINOR = 196
 _IOMMU_MINOR = 259  # what a dynamic minor came out as on the machines of ``fixtures/golden``
-
-
-class _MiscDevice(Device):
-    """A device of class ``misc``; its events say the mode of the node."""
-
-    __slots__ = ("mode",)
-
-    def __init__(self, kernel: Kernel, name: str, minor: int, path: str, mode: int) -> None:
-        super().__init__(kernel, name, None, cls=kernel.class_("misc"))
-        self.devnode = (_MISC_MAJOR, minor, path)
-        self.mode = mode
-
-    def uevent_vars(self) -> list[tuple[str, str]]:
-        return [("DEVMODE", f"{self.mode:#05o}".replace("0o", "0"))]
-
-
-def _misc(kernel: Kernel, name: str, minor: int, path: str, mode: int, opener: Opener) -> None:
-    device = _MiscDevice(kernel, name, minor, path, mode)
-    kernel.add_class_device(device, quiet=True)
-    kernel.add_node(path, CharacterDevice(_MISC_MAJOR, minor, opener, mode))
 
 
 def boot(machine: Machine) -> None:
@@ -54,13 +32,13 @@ def boot(machine: Machine) -> None:
     core.type1 = "vfio_iommu_type1" in names
     if core.cdev:
         kernel.modules.load(Module("iommufd", parameters={"allow_unsafe_interrupts": _switch()}))
-        _misc(kernel, "iommu", _IOMMU_MINOR, "iommu", 0o660, lambda path, flags: _iommufd(core))
+        add_misc_device(kernel, "iommu", _IOMMU_MINOR, "iommu", 0o660, lambda path, flags: _iommufd(core))
     if "vfio" in names or core.type1:
         module = Module("vfio", version="0.3")
         kernel.modules.load(module, needs=("iommufd",))
         kernel.class_("vfio")
         kernel.class_("vfio-dev")
-        _misc(kernel, "vfio", _VFIO_MINOR, "vfio/vfio", 0o666, lambda path, flags: _container(core))
+        add_misc_device(kernel, "vfio", _VFIO_MINOR, "vfio/vfio", 0o666, lambda path, flags: _container(core))
         if core.indexes:
             core.hold("vfio")  # devices that were registered before
     if core.type1:

@@ -56,7 +56,8 @@ class FunctionControls:
         self._report = report
         self._no_space = NoSpace(self._fault)
         function.on_reset = self.forget
-        function.dma = self._no_space
+        if function.dma is None:
+            function.dma = self._no_space
 
     def forget(self) -> None:
         """Forget everything: the function was reset."""

@@ -9,30 +9,26 @@ from collections.abc import Callable
 from typing import Final
 
 from pyvfio.css.instructions import Storage
-from pyvfio.zpci.clp import ClpCode, SetOperation
 from pyvfio.zpci.event import ErrorCode, ErrorEvent
 from pyvfio.zpci.fib import Fib
 from pyvfio.zpci.instructions import Answer, FunctionOperation, Request, Status
-from pyvfio_backends.software.hardware.zpci import clp_service
-from pyvfio_backends.software.hardware.zpci.clp import FunctionEntry, FunctionFacts, GroupFacts
 from pyvfio_backends.software.hardware.zpci.controls import FunctionControls
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.instructions import OperandException, Refused
 from pyvfio_backends.software.hardware.zpci.interruptions import AdapterInterruptions
+from pyvfio_backends.software.hardware.zpci.logical import LogicalProcessor
 from pyvfio_backends.software.hardware.zpci.measurement import Counts, Measurement
 from pyvfio_backends.software.hardware.zpci.models import Schedule
 
 __all__ = ["ZpciProcessor"]
 
 _ENABLED: Final = 0x80000000
-_INDEX: Final = 0xFFFF
 _INVALID_HANDLE: Final = Answer(3)
 _BARS: Final = 6
 _DOUBLEWORD: Final = 8
 _BOUNDARY: Final = 1 << 12
 _GONE: Final = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED, FunctionState.PERMANENT_ERROR)
-_MAX_FUNCTIONS: Final = 0xFFFF
 
 
 class ZpciProcessor:
@@ -52,7 +48,7 @@ class ZpciProcessor:
         schedule: Schedule,
         now: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._facility = facility
+        self._logical = LogicalProcessor(facility)
         self._storage = storage
         self._on_error = on_error
         self._schedule = schedule
@@ -62,16 +58,10 @@ class ZpciProcessor:
 
     # finding functions
 
-    def _by_index(self, fh: int) -> ZpciFunction | None:
-        for function in self._facility.functions.values():
-            if (function.fh ^ fh) & _INDEX == 0:
-                return function
-        return None
-
     def _find(self, fh: int) -> FunctionControls | None:
         """The function that has exactly this handle now."""
-        function = self._by_index(fh)
-        return self.controls(function) if function is not None and function.fh == fh else None
+        function = self._logical.find(fh)
+        return None if function is None else self.controls(function)
 
     def controls(self, function: ZpciFunction) -> FunctionControls:
         """What is registered for a function."""
@@ -192,7 +182,7 @@ class ZpciProcessor:
         """STORE PCI FUNCTION CONTROLS."""
         if space:
             return Answer(1, Status.DMA_SPACE_NOT_ENABLED), Fib()
-        function = self._by_index(fh)
+        function = self._logical.by_index(fh)
         if function is None or function.state in (FunctionState.RESERVED, FunctionState.STANDBY):
             return _INVALID_HANDLE, Fib()
         if function.state is FunctionState.PERMANENT_ERROR:
@@ -224,55 +214,6 @@ class ZpciProcessor:
         """SET INTERRUPTION CONTROLS: all interruptions of a subclass, or single ones."""
         self.interruptions.control(operation, isc)
 
-    # the call logical processor
-
     def clp(self, request: bytes, room: int) -> tuple[int, bytes]:
         """CALL LOGICAL PROCESSOR."""
-        return 0, clp_service.call(self, request, room)
-
-    @property
-    def uid_checking(self) -> bool:
-        """Whether identifiers of the user are unique."""
-        return self._facility.uid_checking
-
-    @property
-    def max_functions(self) -> int:
-        """How many functions there can be."""
-        return _MAX_FUNCTIONS
-
-    def entries(self) -> list[FunctionEntry]:
-        """All functions that are not reserved, in the order of their handles' indexes."""
-        return sorted(self._facility.entries(), key=lambda entry: entry.fh & _INDEX)
-
-    def facts(self, fh: int) -> tuple[FunctionFacts, tuple[int, ...]] | None:
-        """What a handle names."""
-        function = self._by_index(fh)
-        if function is None or function.fh != fh or function.state is FunctionState.RESERVED:
-            return None
-        bars = tuple(function.config.read(0x10 + 4 * bar, 4) for bar in range(_BARS))
-        return function.facts, bars
-
-    def group(self, pfgid: int) -> GroupFacts | None:
-        """A function group."""
-        for function in self._facility.functions.values():
-            if function.group.pfgid == pfgid:
-                return function.group
-        return None
-
-    def set_function(self, fh: int, operation: int, spaces: int) -> tuple[int, int]:
-        """SET PCI FUNCTION: enable or disable."""
-        found = self._find(fh)
-        if found is None or not found.function.configured:
-            return ClpCode.INVALID_HANDLE, 0
-        function = found.function
-        if function.state is FunctionState.PERMANENT_ERROR:
-            return ClpCode.PERMANENT_ERROR, 0
-        if operation == SetOperation.ENABLE:
-            if spaces != 1:
-                return (ClpCode.INSUFFICIENT_RESOURCES if spaces else ClpCode.INVALID_DMA_SPACES), 0
-            if fh & _ENABLED:
-                return ClpCode.HANDLE_NOT_FOR_OPERATION, 0
-            return ClpCode.OK, function.enable()
-        if operation == SetOperation.DISABLE and fh & _ENABLED:
-            return ClpCode.OK, function.disable()
-        return ClpCode.HANDLE_NOT_FOR_OPERATION, 0
+        return 0, self._logical.call(request, room)
