@@ -12,6 +12,9 @@ code  meaning
 3     not operational: no such subchannel, not enabled, or without a valid device
 ====  ======================================================================================
 
+Operand exceptions come before condition codes.  An instruction whose subchannel is not of the sets and images that are
+enabled (CHSC does that) finds it not operational.
+
 Source: z/Architecture Principles of Operation, chapter "I/O Instructions".
 """
 
@@ -21,7 +24,9 @@ from typing import Protocol
 
 from pyvfio.address import SubchannelId
 from pyvfio.css.crw import Crw
+from pyvfio.css.interruption import ALL_SUBCLASSES, IoInterruption
 from pyvfio.css.irb import Irb
+from pyvfio.css.measurement import ChannelMonitor
 from pyvfio.css.orb import Orb
 from pyvfio.css.schib import Schib
 from pyvfio.errors import PyvfioError
@@ -92,10 +97,34 @@ class ChannelSubsystem(Protocol):
         """Cancel subchannel: 0 the start was taken back, 1 status pending, 2 not applicable, 3."""
         ...
 
-    def tpi(self) -> SubchannelId | None:
-        """Test pending interruption: the subchannel of the most urgent one, which is cleared; or None."""
+    def tpi(self, iscs: int = ALL_SUBCLASSES) -> IoInterruption | None:
+        """Test pending interruption: the most urgent one of the enabled subclasses, which is cleared; or None.
+
+        `iscs` is the mask of control register 6, subclass 0 leftmost.  The lowest subclass is the most urgent.  The
+        status stays pending at the subchannel until TSCH takes it.
+        """
         ...
 
     def stcrw(self) -> Crw | None:
         """Store channel report word: the oldest pending CRW, which is cleared; or None."""
+        ...
+
+    def rchp(self, cssid: int, chpid: int) -> int:
+        """Reset channel path: 0 accepted (a channel report follows), 2 another reset is under way, 3 no such path.
+
+        Raise `OperandException` for an image that is not there.
+        """
+        ...
+
+    def schm(self, monitor: ChannelMonitor) -> None:
+        """Set channel monitor.  Raise `OperandException`."""
+        ...
+
+    def chsc(self, request: bytes) -> tuple[int, bytes]:
+        """Channel subsystem call: (0, the response block), or (3, b"") when the channel subsystem takes no calls.
+
+        `request` begins with its length and its command code (`pyvfio.css.chsc`); what follows the length is ignored.
+        In storage the response lies right behind the request.  Raise `OperandException` for a length which is not a
+        multiple of 8 from 16 to 4088.
+        """
         ...

@@ -44,6 +44,8 @@ __all__ = ["PMCW_SIZE", "SCHIB_SIZE", "Pmcw", "Schib", "SubchannelType"]
 PMCW_SIZE: Final = 28
 SCHIB_SIZE: Final = 52
 _PMCW = struct.Struct(">IHHBBBBHBB8sI")
+_NO_LIMIT_MODE: Final = 3
+_EXTENDED_BLOCK: Final = 64
 
 
 class SubchannelType(IntEnum):
@@ -191,6 +193,16 @@ class Schib:
         """The 52 bytes, big-endian.  Raise `Misuse` when a field does not fit."""
         check_range("SCHIB", mba=(self.mba, 64))
         return self.pmcw.to_bytes() + self.scsw.to_bytes() + self.mba.to_bytes(8, "big") + exactly(self.mda, 4, "MDA")
+
+    @property
+    def problem(self) -> str:
+        """Why MSCH would recognise an operand exception for this block; empty when it would not."""
+        pmcw = self.pmcw
+        if pmcw.res5 or pmcw.res_hi or pmcw.res_lo or pmcw.lm == _NO_LIMIT_MODE:
+            return "the SCHIB has a bit on that must be zero"
+        if pmcw.mbfc and self.mba % _EXTENDED_BLOCK:
+            return f"the measurement block at {self.mba:#x} is not on a boundary of {_EXTENDED_BLOCK} bytes"
+        return ""
 
     def __str__(self) -> str:
         return f"SCHIB {self.pmcw}; {self.scsw}"

@@ -32,9 +32,12 @@ from typing import TYPE_CHECKING, Final
 from pyvfio.address import SubchannelId
 from pyvfio.css.ccw import CCW_SIZE
 from pyvfio.css.checker import check
-from pyvfio.css.crw import Crw
+from pyvfio.css.chsc import ChscCode, ChscResponse, request_problem
+from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
 from pyvfio.css.instructions import OperandException
+from pyvfio.css.interruption import ALL_SUBCLASSES, IoInterruption
 from pyvfio.css.irb import Irb
+from pyvfio.css.measurement import ChannelMonitor
 from pyvfio.css.orb import Orb
 from pyvfio.css.rules import Presented
 from pyvfio.css.schib import Schib
@@ -146,7 +149,7 @@ class GuestChannelSubsystem(GuestInterruptions):
             guest = passed.guest
             condition = 0 if guest.pending else 1
             irb = guest.test()
-            self._requests.pop(schid, None)
+            self._requests.withdraw(schid)
             return condition, irb
 
     def hsch(self, schid: SubchannelId) -> int:
@@ -177,7 +180,7 @@ class GuestChannelSubsystem(GuestInterruptions):
             condition = self._condition(passed, passed.host.clear())
             if condition == 0:
                 passed.guest.accept_clear()
-                self._requests.pop(schid, None)
+                self._requests.withdraw(schid)
             return condition
 
     def rsch(self, schid: SubchannelId) -> int:
@@ -199,19 +202,42 @@ class GuestChannelSubsystem(GuestInterruptions):
                 self._warn(passed, what, warning)
             return 2
 
-    def tpi(self) -> SubchannelId | None:
+    def tpi(self, iscs: int = ALL_SUBCLASSES) -> IoInterruption | None:
         """TEST PENDING INTERRUPTION: lower subclass numbers first, then in the order of arrival."""
         with self._lock:
-            if not self._requests:
-                return None
-            schid = min(self._requests, key=self._requests.__getitem__)
-            del self._requests[schid]
-            return schid
+            return self._requests.take(iscs)
 
     def stcrw(self) -> Crw | None:
         """STORE CHANNEL REPORT WORD."""
         with self._lock:
             return self._reports.popleft() if self._reports else None
+
+    # -- the channel subsystem itself: a guest has its own -------------------------------------------------------
+
+    def rchp(self, cssid: int, chpid: int) -> int:
+        """RESET CHANNEL PATH: the host's path is not reset, as others use it; the guest is told that it is done."""
+        with self._lock:
+            known = any(
+                schid.cssid == cssid and passed.guest.pmcw.pim & 0x80 >> at and number == chpid
+                for schid, passed in self._passed.items()
+                for at, number in enumerate(passed.guest.pmcw.chpid)
+            )
+            if not known:
+                return 3
+            self._report(Crw(ReportingSource.CHANNEL_PATH, ErrorRecovery.INITIALIZED, chpid, slct=True))
+            return 0
+
+    def schm(self, monitor: ChannelMonitor) -> None:
+        """SET CHANNEL MONITOR: accepted, and nothing is measured.  Raise `OperandException`."""
+        if monitor.problem:
+            raise OperandException("set channel monitor", cause=monitor.problem)
+
+    def chsc(self, request: bytes) -> tuple[int, bytes]:
+        """CHANNEL SUBSYSTEM CALL: no command is provided.  Raise `OperandException`."""
+        problem = request_problem(request)
+        if problem:
+            raise OperandException("channel subsystem call", cause=problem)
+        return 0, ChscResponse(ChscCode.NOT_PROVIDED).to_bytes()
 
     # -- how a start goes ----------------------------------------------------------------------------------------
 

@@ -116,7 +116,7 @@ class GuestInterruptions(GuestInventory):
 
     def _interrupt(self, guest: GuestSubchannel) -> None:
         if guest.pmcw.ena:
-            self._requests[guest.schid] = guest.pmcw.isc
+            self._requests.request(guest.schid, guest.pmcw.intparm, guest.pmcw.isc)
             self._on_io_interrupt(guest.schid)
 
     def _end(

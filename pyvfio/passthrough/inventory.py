@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from pyvfio.address import DeviceNumber, SubchannelId
 from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
+from pyvfio.css.interruption import Interruptions
 from pyvfio.css.trace import StepListener
 from pyvfio.errors import Misuse, PyvfioError
 from pyvfio.iommu.address_space import AddressSpace
@@ -44,7 +45,7 @@ class GuestInventory:
         self._trace = trace
         self._lock = threading.RLock()
         self._passed: dict[SubchannelId, Passed] = {}
-        self._requests: dict[SubchannelId, int] = {}
+        self._requests = Interruptions()
         self._reports: deque[Crw] = deque()
         self._spaces: dict[int, list[SubchannelId]] = {}
 
@@ -132,7 +133,7 @@ class GuestInventory:
 
     def _remove(self, schid: SubchannelId) -> None:
         passed = self._passed.pop(schid)
-        self._requests.pop(schid, None)
+        self._requests.withdraw(schid)
         space = passed.host.device.space
         users = self._spaces[id(space)]
         users.remove(schid)

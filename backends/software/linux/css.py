@@ -182,8 +182,8 @@ class Css:
     def io_interrupt(self, schid: SubchannelId) -> None:
         """Take the pending I/O interruptions (``do_cio_interrupt``)."""
         while (pending := self.hardware.tpi()) is not None:
-            cc, irb = self.hardware.tsch(pending)
-            device = self.bus.devices.get(f"0.{pending.ssid:x}.{pending.number:04x}")
+            cc, irb = self.hardware.tsch(pending.schid)
+            device = self.bus.devices.get(f"0.{pending.schid.ssid:x}.{pending.schid.number:04x}")
             if cc == 0 and isinstance(device, SubchannelDevice) and isinstance(device.driver, CssDriver):
                 device.driver.irq(device, irb)
 

@@ -49,8 +49,8 @@ class Guest:
         """Wait for the interruption, TEST PENDING INTERRUPTION and TEST SUBCHANNEL."""
         while (pending := self.css.tpi()) is None:
             assert self.css.wait(10), "no interruption came"
-        assert pending == self.schid
-        cc, irb = self.css.tsch(pending)
+        assert pending.schid == self.schid
+        cc, irb = self.css.tsch(pending.schid)
         assert cc == 0
         return irb
 

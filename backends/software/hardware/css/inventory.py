@@ -1,79 +1,130 @@
-"""What a channel subsystem has: subchannels, also whole ranges that are built on first use, and channel paths.
+"""Which subchannels a channel subsystem has, also whole ranges that are built on first use.
 
-Changes are reported by channel report words (CRW).
+Up to 256 images of four sets of 65,536 subchannels can be addressed.  Of those, a program sees the default image and
+its set 0, until it enables several images and several sets (CHSC does that).  A subchannel that comes or goes is
+reported by channel report words (CRW), if the program can see it.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from bisect import bisect_right, insort
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
+from heapq import merge
+from typing import TypeAlias
 
 from pyvfio.address import SubchannelId
-from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
+from pyvfio.css.chsc_machine import Facility
+from pyvfio.css.interruption import Interruptions
 from pyvfio.errors import Misuse
-from pyvfio_backends.software.hardware.css.config import ChannelPath, SubchannelConfig
+from pyvfio_backends.software.hardware.css.config import SubchannelConfig
 from pyvfio_backends.software.hardware.css.model import CssModel
+from pyvfio_backends.software.hardware.css.reports import Reports
 from pyvfio_backends.software.hardware.css.subchannel import Subchannel
 
 __all__ = ["Factory", "Inventory"]
 
-Factory = Callable[[SubchannelId], SubchannelConfig]
+Factory: TypeAlias = Callable[[SubchannelId], SubchannelConfig]
+
+
+@dataclass(order=True, slots=True)
+class _Range:
+    """`count` subchannels from `first` on, each described by `factory` when it is first used."""
+
+    first: SubchannelId
+    count: int = field(compare=False)
+    factory: Factory = field(compare=False)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.first.cssid, self.first.ssid
+
+    @property
+    def end(self) -> int:
+        return self.first.number + self.count
+
+    def __contains__(self, schid: SubchannelId) -> bool:
+        return (schid.cssid, schid.ssid) == self.place and self.first.number <= schid.number < self.end
+
+    def schids(self) -> Iterator[SubchannelId]:
+        place = self.place
+        return (SubchannelId(*place, number) for number in range(self.first.number, self.end))
 
 
 class Inventory:
-    """Subchannels and channel paths of one channel subsystem; `on_crw` is called when a CRW is queued."""
+    """The subchannels of one channel subsystem; `enabled` are the facilities that the program has enabled already."""
 
-    def __init__(self, model: CssModel, on_crw: Callable[[], None]) -> None:
+    def __init__(self, model: CssModel, reports: Reports, enabled: Collection[Facility]) -> None:
         self.model = model
-        self._on_crw = on_crw
+        self._reports = reports
+        self._interruptions = Interruptions()
         self._subchannels: dict[SubchannelId, Subchannel] = {}
-        self._ranges: list[tuple[SubchannelId, int, Factory]] = []
+        self._ranges: list[_Range] = []
         self._removed: set[SubchannelId] = set()
-        self._paths: dict[tuple[int, int], ChannelPath] = {}
-        self._reports: deque[Crw] = deque()
+        self._highest: dict[tuple[int, int], int] = {}
+        self._enabled: set[Facility] = set()
+        for facility in enabled:
+            self.enable(facility)
+
+    # -- what there is -------------------------------------------------------------------------------------------
 
     def add_subchannel(self, config: SubchannelConfig, *, report: bool = False) -> None:
         """Provide a subchannel; with `report`, a channel report says so.  Raise `Misuse` when the id is taken."""
-        if self._find(config.schid) is not None:
-            raise Misuse("add subchannel", str(config.schid), cause="there is one with this id already")
-        self._removed.discard(config.schid)
-        self._subchannels[config.schid] = Subchannel(config, self.model)
+        schid = config.schid
+        if self._look(schid) is not None:
+            raise Misuse("add subchannel", str(schid), cause="there is one with this id already")
+        self._removed.discard(schid)
+        self._subchannels[schid] = self._prepared(Subchannel(config, self.model))
+        self._highest.clear()
         if report:
-            self._report_subchannel(config.schid)
+            self._report_subchannel(schid)
 
     def add_range(self, first: SubchannelId, count: int, factory: Factory) -> None:
         """Provide `count` subchannels from `first` on; `factory` is called for each on its first use only."""
         if count < 1 or first.number + count > 1 << 16:
             raise Misuse("add subchannels", str(first), cause=f"{count} of them do not fit into the set")
-        for other, length, _ in self._ranges:
-            same_set = (other.cssid, other.ssid) == (first.cssid, first.ssid)
-            if same_set and first.number < other.number + length and other.number < first.number + count:
-                raise Misuse("add subchannels", str(first), cause=f"they overlap those from {other} on")
-        self._ranges.append((first, count, factory))
+        new = _Range(first, count, factory)
+        for other in self._ranges:
+            if other.place == new.place and first.number < other.end and other.first.number < new.end:
+                raise Misuse("add subchannels", str(first), cause=f"they overlap those from {other.first} on")
+        insort(self._ranges, new)
+        self._highest.clear()
 
     def remove_subchannel(self, schid: SubchannelId) -> None:
         """Take a subchannel away, as when its device is unplugged: not operational from now on, a CRW is queued.
 
-        Raise `Misuse` when there is none.
+        A function that is under way is over, without a status.  Raise `Misuse` when there is none.
         """
         subchannel = self._find(schid)
         if subchannel is None:
             raise Misuse("remove subchannel", str(schid), cause="there is no such subchannel")
         subchannel.turn += 1
+        subchannel.program = None
         self._subchannels.pop(schid, None)
         self._removed.add(schid)
-        self.forget_interruption(schid)
+        self._highest.clear()
+        self._interruptions.withdraw(schid)
         self._report_subchannel(schid)
 
     def schids(self) -> Iterator[SubchannelId]:
         """All subchannels that are provided, in order; building none of them."""
-        ids = set(self._subchannels)
-        for first, count, _ in self._ranges:
-            ids.update(
-                SubchannelId(first.cssid, first.ssid, number) for number in range(first.number, first.number + count)
-            )
-        return iter(sorted(ids - self._removed))
+        single = sorted(schid for schid in self._subchannels if self._range(schid) is None)
+        return (schid for schid in merge(single, self._ranged()) if schid not in self._removed)
+
+    def _ranged(self) -> Iterator[SubchannelId]:
+        for one in self._ranges:
+            yield from one.schids()
+
+    def __len__(self) -> int:
+        """How many subchannels are provided."""
+        single = sum(1 for schid in self._subchannels if self._range(schid) is None)
+        gone = sum(1 for schid in self._removed if self._range(schid) is not None)
+        return single + sum(one.count for one in self._ranges) - gone
+
+    @property
+    def built(self) -> int:
+        """How many subchannels have been used, and so are kept as objects."""
+        return len(self._subchannels)
 
     def config(self, schid: SubchannelId) -> SubchannelConfig:
         """The configuration of a subchannel, with the device it has.  Raise `Misuse` when there is none."""
@@ -82,83 +133,74 @@ class Inventory:
             raise Misuse("look up subchannel", str(schid), cause="there is no such subchannel")
         return replace(subchannel.config, device=subchannel.device, build=None)
 
-    def add_path(self, path: ChannelPath) -> None:
-        """Describe a channel path."""
-        self._paths[path.cssid, path.chpid] = path
+    # -- what the program sees -----------------------------------------------------------------------------------
 
-    def paths(self) -> list[ChannelPath]:
-        """All described channel paths, in order of css image and CHPID."""
-        return [self._paths[key] for key in sorted(self._paths)]
+    def enable(self, facility: Facility) -> None:
+        """Let the program see further images, or further sets."""
+        self._enabled.add(facility)
+        self._reports.images = Facility.IMAGES in self._enabled
+        self._reports.sets = Facility.SUBCHANNEL_SETS in self._enabled
 
-    def set_path_online(self, cssid: int, chpid: int, online: bool) -> None:
-        """Configure a channel path on or off: its path-available bits follow, a CRW is queued.  Raise `Misuse`."""
-        path = self._paths.get((cssid, chpid))
-        if path is None:
-            raise Misuse("set channel path", f"{cssid:x}.{chpid:02x}", cause="there is no such channel path")
-        if path.online == online:
-            return
-        path.online = online
-        for schid, subchannel in self._subchannels.items():
-            if schid.cssid == cssid:
-                mask = self._path_mask(subchannel, chpid)
-                pam = subchannel.pmcw.pam | mask if online else subchannel.pmcw.pam & ~mask
-                subchannel.pmcw = replace(subchannel.pmcw, pam=pam)
-        erc = ErrorRecovery.INITIALIZED if online else ErrorRecovery.PERMANENT_ERROR
-        self._report(Crw(rsc=ReportingSource.CHANNEL_PATH, erc=erc, rsid=chpid))
+    def disable_facilities(self) -> None:
+        """Let the program see the default image and set 0 only, as after a reset."""
+        self._enabled.clear()
+        self._reports.images = self._reports.sets = False
+
+    def visible(self, schid: SubchannelId) -> bool:
+        """Whether image and set of a subchannel are enabled."""
+        return (not schid.cssid or Facility.IMAGES in self._enabled) and (
+            not schid.ssid or Facility.SUBCHANNEL_SETS in self._enabled
+        )
+
+    def _seen(self, schid: SubchannelId) -> Subchannel | None:
+        """The subchannel, if the program sees it."""
+        return self._find(schid) if self.visible(schid) else None
+
+    def _is_hole(self, schid: SubchannelId) -> bool:
+        """Whether there is no such subchannel, but one with a higher number in its set."""
+        place = schid.cssid, schid.ssid
+        highest = self._highest.get(place)
+        if highest is None:
+            inside = [one.sch_no for one in self._subchannels if (one.cssid, one.ssid) == place]
+            for one in self._ranges:
+                if one.place == place:
+                    last = one.end - 1
+                    while last >= one.first.number and SubchannelId(*place, last) in self._removed:
+                        last -= 1
+                    if last >= one.first.number:
+                        inside.append(last)
+            highest = self._highest[place] = max(inside, default=-1)
+        return schid.sch_no < highest
+
+    def _report_subchannel(self, schid: SubchannelId) -> None:
+        if self.visible(schid):
+            self._reports.subchannel(schid)
+
+    # -- looking up ----------------------------------------------------------------------------------------------
+
+    def _range(self, schid: SubchannelId) -> _Range | None:
+        ranges = self._ranges
+        at = bisect_right(ranges, schid, key=lambda one: one.first) - 1
+        return ranges[at] if at >= 0 and schid in ranges[at] else None
 
     def _find(self, schid: SubchannelId) -> Subchannel | None:
         """The subchannel, built and kept now if it belongs to a range."""
-        found = self._look(schid)
-        if found is not None:
-            self._subchannels.setdefault(schid, found)
+        found = self._subchannels.get(schid)
+        if found is None:
+            found = self._look(schid)
+            if found is not None:
+                self._subchannels[schid] = found
         return found
 
     def _look(self, schid: SubchannelId) -> Subchannel | None:
         """The subchannel, to store its state only: one that nothing was done to yet is not kept."""
         found = self._subchannels.get(schid)
         if found is None and self._ranges and schid not in self._removed:
-            for first, count, factory in self._ranges:
-                inside = first.number <= schid.number < first.number + count
-                if inside and (first.cssid, first.ssid) == (schid.cssid, schid.ssid):
-                    found = Subchannel(factory(schid), self.model)
-                    self._match_paths(found)
-                    break
+            one = self._range(schid)
+            if one is not None:
+                found = self._prepared(Subchannel(one.factory(schid), self.model))
         return found
 
-    def _match_paths(self, subchannel: Subchannel) -> None:
-        """Take the paths that are offline out of a subchannel that is built late."""
-        for (cssid, chpid), path in self._paths.items():
-            if not path.online and cssid == subchannel.schid.cssid:
-                mask = self._path_mask(subchannel, chpid)
-                subchannel.pmcw = replace(subchannel.pmcw, pam=subchannel.pmcw.pam & ~mask)
-
-    @staticmethod
-    def _path_mask(subchannel: Subchannel, chpid: int) -> int:
-        """The path-mask bits of a CHPID, as far as the paths are installed."""
-        mask = 0
-        for position, number in enumerate(subchannel.config.chpids):
-            if number == chpid:
-                mask |= 0x80 >> position
-        return mask & subchannel.pmcw.pim
-
-    def _report(self, *words: Crw) -> None:
-        self._reports.extend(words)
-        self._on_crw()
-
-    def _report_subchannel(self, schid: SubchannelId) -> None:
-        """Queue the CRW of a subchannel; outside css 0 and set 0 a second, chained one carries image and set."""
-        chained = bool(schid.cssid or schid.ssid)
-        first = Crw(
-            rsc=ReportingSource.SUBCHANNEL,
-            erc=ErrorRecovery.PARAMETERS_INITIALIZED,
-            rsid=schid.number,
-            chn=chained,
-        )
-        if chained:
-            rsid = schid.cssid << 8 | schid.ssid << 4
-            self._report(first, replace(first, chn=False, rsid=rsid))
-        else:
-            self._report(first)
-
-    def forget_interruption(self, schid: SubchannelId) -> None:
-        """Called when a subchannel is removed."""
+    def _prepared(self, subchannel: Subchannel) -> Subchannel:
+        """A subchannel that was built now, in the state that fits the rest of the machine."""
+        return subchannel

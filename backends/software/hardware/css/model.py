@@ -27,6 +27,7 @@ class CssModel:
     ``idle_halt_keeps_status``      halting an idle subchannel leaves the device status of the last program;
                                     otherwise the device reports device end
     ``clear_keeps_start_fields``    the clear function leaves the SCSW fields valid for start functions as they were
+    ``path_configuration``          there are service calls to configure channel paths
     """
 
     name: str
@@ -38,6 +39,7 @@ class CssModel:
     suspended_interruptions: bool = True
     idle_halt_keeps_status: bool = False
     clear_keeps_start_fields: bool = False
+    path_configuration: bool = True
 
     def __str__(self) -> str:
         return f"channel subsystem model {self.name}"
@@ -55,4 +57,5 @@ VIRTUAL: Final = CssModel(
     pci_interruptions=False,
     suspended_interruptions=False,
     clear_keeps_start_fields=True,
+    path_configuration=False,
 )

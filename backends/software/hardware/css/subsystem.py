@@ -1,46 +1,53 @@
-"""The channel subsystem: the instructions and the functions they start.
+"""The channel subsystem: its instructions, which accept or refuse.
 
 All work that an instruction starts is queued with `schedule`, never done inside the instruction, so whoever calls
-decides when time passes.  Nothing here uses threads or looks at a clock.
+decides when time passes.  Nothing here uses threads.
+
+Operand exceptions come first, then condition code 3, then 1 (a status is pending), then 2 (busy).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from pyvfio.address import SubchannelId
-from pyvfio.css.crw import Crw
+from pyvfio.css.chsc import request_problem
+from pyvfio.css.chsc_machine import Facility
+from pyvfio.css.crw import Crw, ErrorRecovery
 from pyvfio.css.instructions import OperandException, Storage
+from pyvfio.css.interruption import ALL_SUBCLASSES, IoInterruption
 from pyvfio.css.irb import Irb
+from pyvfio.css.measurement import ChannelMonitor
 from pyvfio.css.orb import Orb
-from pyvfio.css.schib import Schib, SubchannelType
+from pyvfio.css.schib import Pmcw, Schib, SubchannelType
 from pyvfio.css.scsw import Actl, Fctl, Stctl
 from pyvfio.errors import NotModelled
-from pyvfio_backends.software.hardware.css.engine import ChannelProgram, Outcome
-from pyvfio_backends.software.hardware.css.inventory import Inventory
+from pyvfio_backends.software.hardware.css.functions import Functions
 from pyvfio_backends.software.hardware.css.model import MAINFRAME, CssModel
+from pyvfio_backends.software.hardware.css.reports import Reports
 from pyvfio_backends.software.hardware.css.subchannel import Subchannel
 
 __all__ = ["ChannelSubsystemHardware"]
-
-#: CCWs that a program may run before others get their turn, and the time that such a slice takes on the machine.
-_SLICE: Final = 4 * 1024
-_SLICE_SECONDS: Final = 0.001
 
 _START: Final = int(Fctl.START)
 _HALT: Final = int(Fctl.HALT)
 _CLEAR: Final = int(Fctl.CLEAR)
 _NOT_YET_ACTIVE: Final = int(Actl.START_PENDING | Actl.RESUME_PENDING | Actl.SUSPENDED)
+_SUBCHANNEL_ACTIVE: Final = int(Actl.SUBCHANNEL_ACTIVE)
 _ENDED: Final = int(Stctl.PRIMARY | Stctl.SECONDARY | Stctl.ALERT)
 _PENDING: Final = int(Stctl.PENDING)
+_INTERMEDIATE_PENDING: Final = int(Stctl.INTERMEDIATE | Stctl.PENDING)
+_SETS_ENABLED: Final = frozenset((Facility.SUBCHANNEL_SETS,))
+_NOBODY: Final = Schib(Pmcw())
 
 
-class ChannelSubsystemHardware(Inventory):
+class ChannelSubsystemHardware(Functions):
     """A channel subsystem (implements `pyvfio.css.ChannelSubsystem`).
 
     `on_io_interrupt` is called when a status becomes pending on an enabled subchannel, `on_crw` when a channel report
-    is queued, `schedule(delay_seconds, function)` to have work done later on the machine's clock.
+    is queued, `schedule(delay_seconds, function)` to have work done later on the machine's clock, whose time in seconds
+    `now` tells (for measurement).  `enabled` are the facilities that the program has enabled already.
     """
 
     def __init__(
@@ -51,23 +58,31 @@ class ChannelSubsystemHardware(Inventory):
         on_crw: Callable[[], None],
         schedule: Callable[[float, Callable[[], None]], None],
         model: CssModel = MAINFRAME,
+        now: Callable[[], float] = lambda: 0.0,
+        enabled: Collection[Facility] = _SETS_ENABLED,
     ) -> None:
-        super().__init__(model, on_crw)
-        self._storage = storage
-        self._on_io_interrupt = on_io_interrupt
-        self._schedule = schedule
-        self._requests: dict[SubchannelId, int] = {}
+        super().__init__(storage, model, Reports(on_crw), enabled, on_io_interrupt, schedule, now)
+        self._resetting: tuple[int, int] | None = None
 
-    # -- instructions --------------------------------------------------------------------------------------------
+    # -- what a subchannel is ------------------------------------------------------------------------------------
 
     def stsch(self, schid: SubchannelId) -> tuple[int, Schib | None]:
-        """STORE SUBCHANNEL: see `pyvfio.css.ChannelSubsystem`."""
+        """STORE SUBCHANNEL: see `pyvfio.css.ChannelSubsystem`.
+
+        Where there is no subchannel, but one with a higher number in the same set, it is (0, a SCHIB without a device).
+        """
+        if not self.visible(schid):
+            return 3, None
         subchannel = self._look(schid)
-        return (3, None) if subchannel is None else (0, subchannel.schib())
+        if subchannel is not None:
+            return 0, subchannel.schib()
+        return (0, _NOBODY) if self._is_hole(schid) else (3, None)
 
     def msch(self, schid: SubchannelId, schib: Schib) -> int:
         """MODIFY SUBCHANNEL.  Raise `OperandException`."""
-        subchannel = self._find(schid)
+        if schib.problem:
+            raise OperandException("modify subchannel", str(schid), cause=schib.problem)
+        subchannel = self._seen(schid)
         if subchannel is None:
             return 3
         if subchannel.pending:
@@ -76,6 +91,8 @@ class ChannelSubsystemHardware(Inventory):
             return 2
         subchannel.modify(schib)
         return 0
+
+    # -- functions -----------------------------------------------------------------------------------------------
 
     def ssch(self, schid: SubchannelId, orb: Orb) -> int:
         """START SUBCHANNEL.  Raise `OperandException`, or `NotModelled` for other than I/O subchannels."""
@@ -94,21 +111,10 @@ class ChannelSubsystemHardware(Inventory):
         if self.model.no_path_is_cc3 and not orb.lpm & subchannel.pmcw.pam:
             return 3
         subchannel.accept_start(orb)
+        self._monitor.accepted(subchannel)
         device = subchannel.device
         self._later(subchannel, self._start, device.latency if device is not None else 0.0)
         return 0
-
-    def tsch(self, schid: SubchannelId) -> tuple[int, Irb]:
-        """TEST SUBCHANNEL."""
-        subchannel = self._operational(schid)
-        if subchannel is None:
-            return 3, Irb()
-        cc = 0 if subchannel.pending else 1
-        irb = subchannel.test()
-        self._requests.pop(schid, None)
-        if subchannel.attention:
-            self._schedule(0.0, lambda: self._present(subchannel))
-        return cc, irb
 
     def hsch(self, schid: SubchannelId) -> int:
         """HALT SUBCHANNEL."""
@@ -122,6 +128,10 @@ class ChannelSubsystemHardware(Inventory):
         subchannel.turn += 1
         subchannel.fctl |= _HALT
         subchannel.actl |= int(Actl.HALT_PENDING)
+        if subchannel.stctl == _INTERMEDIATE_PENDING and subchannel.actl & _SUBCHANNEL_ACTIVE:
+            # The intermediate status is not pending any more: it will be part of the one of the halt function.
+            subchannel.stctl &= ~_PENDING
+            self._interruptions.withdraw(schid)
         self._later(subchannel, self._halt)
         return 0
 
@@ -133,7 +143,7 @@ class ChannelSubsystemHardware(Inventory):
         subchannel.turn += 1
         subchannel.program = None
         subchannel.fctl, subchannel.actl, subchannel.stctl = _CLEAR, int(Actl.CLEAR_PENDING), 0
-        self._requests.pop(schid, None)
+        self._interruptions.withdraw(schid)
         self._later(subchannel, self._clear)
         return 0
 
@@ -148,6 +158,7 @@ class ChannelSubsystemHardware(Inventory):
         if subchannel.fctl != _START or orb is None or not orb.spnd or subchannel.actl & int(Actl.RESUME_PENDING):
             return 2
         subchannel.actl |= int(Actl.RESUME_PENDING)
+        self._monitor.accepted(subchannel)
         if subchannel.actl & int(Actl.SUSPENDED):
             self._later(subchannel, self._resume)
         return 0
@@ -159,118 +170,82 @@ class ChannelSubsystemHardware(Inventory):
             return 3
         if subchannel.pending:
             return 1
-        if subchannel.fctl != _START or not subchannel.actl & _NOT_YET_ACTIVE:
+        cancellable = subchannel.actl & _NOT_YET_ACTIVE and not subchannel.actl & _SUBCHANNEL_ACTIVE
+        if subchannel.fctl != _START or not cancellable:
             return 2
         subchannel.turn += 1
         subchannel.fctl = subchannel.actl = 0
         subchannel.program = None
+        self._monitor.forget(subchannel)
         return 0
 
-    def tpi(self) -> SubchannelId | None:
+    # -- status --------------------------------------------------------------------------------------------------
+
+    def tsch(self, schid: SubchannelId) -> tuple[int, Irb]:
+        """TEST SUBCHANNEL."""
+        subchannel = self._operational(schid)
+        if subchannel is None:
+            return 3, Irb()
+        cc = 0 if subchannel.pending else 1
+        irb = subchannel.test()
+        self._interruptions.withdraw(schid)
+        if subchannel.attention:
+            self._schedule(0.0, lambda: self._present(subchannel))
+        return cc, irb
+
+    def tpi(self, iscs: int = ALL_SUBCLASSES) -> IoInterruption | None:
         """TEST PENDING INTERRUPTION: lower subclass numbers first, then in the order of arrival."""
-        if not self._requests:
-            return None
-        schid = min(self._requests, key=self._requests.__getitem__)
-        del self._requests[schid]
-        return schid
+        return self._interruptions.take(iscs)
 
     def stcrw(self) -> Crw | None:
         """STORE CHANNEL REPORT WORD."""
-        return self._reports.popleft() if self._reports else None
+        return self._reports.take()
 
-    def present_status(self, schid: SubchannelId, dstat: int) -> None:
-        """Present an unsolicited device status (attention); it waits while the subchannel is busy."""
-        subchannel = self._find(schid)
-        if subchannel is not None and subchannel.operational:
-            subchannel.attention.append(dstat)
-            self._schedule(0.0, lambda: self._present(subchannel))
+    # -- the channel subsystem itself ----------------------------------------------------------------------------
 
-    # -- the functions -------------------------------------------------------------------------------------------
+    def rchp(self, cssid: int, chpid: int) -> int:
+        """RESET CHANNEL PATH: functions that use the path end with interface-control check, a CRW says it is done."""
+        if cssid and not self.visible(SubchannelId(cssid, 0, 0)):
+            raise OperandException("reset channel path", f"{cssid:x}.{chpid:02x}", cause="no such image is enabled")
+        path = self.path(cssid, chpid)
+        if path is None or not path.online:
+            return 3
+        if self._resetting is not None:
+            return 2
+        self._resetting = cssid, chpid
+        self._schedule(0.0, self._reset_path)
+        return 0
 
-    def _start(self, subchannel: Subchannel) -> None:
-        orb = subchannel.orb
-        device = subchannel.device
-        if orb is None:
+    def _reset_path(self) -> None:
+        if self._resetting is None:
             return
-        available = orb.lpm & subchannel.pmcw.pam
-        if not available or device is None:
-            subchannel.path_not_operational(available)
-            self._interrupt(subchannel)
+        (cssid, chpid), self._resetting = self._resetting, None
+        path = self.path(cssid, chpid)
+        if path is None:
             return
-        program = ChannelProgram(self._storage, device, orb, pci_interrupts=self.model.pci_interruptions)
-        subchannel.activate(program, 1 << available.bit_length() - 1)
-        self._run(subchannel)
+        for subchannel, mask in self._users(path):
+            self._path_lost(subchannel, mask)
+        erc = ErrorRecovery.INITIALIZED if path.online and path.works else ErrorRecovery.PERMANENT_ERROR
+        self._reports.path(cssid, chpid, erc, solicited=True)
 
-    def _run(self, subchannel: Subchannel) -> None:
-        program = subchannel.program
-        if program is None:
-            return
-        turn = subchannel.turn
-        outcome = program.run(_SLICE)
-        if turn != subchannel.turn:
-            return
-        if outcome is Outcome.ENDED:
-            subchannel.program_status(program.status)
-            self._interrupt(subchannel)
-        elif outcome is Outcome.SUSPENDED:
-            orb = subchannel.orb
-            wanted = self.model.suspended_interruptions and orb is not None and not orb.ssic
-            if subchannel.intermediate(program.status, suspended=True, interrupt=wanted):
-                self._interrupt(subchannel)
-            if subchannel.actl & int(Actl.RESUME_PENDING):
-                self._later(subchannel, self._resume)
-        elif outcome is Outcome.PCI:
-            subchannel.intermediate(program.status, suspended=False, interrupt=True)
-            self._later(subchannel, self._run)
-            self._interrupt(subchannel)
-        else:
-            subchannel.cpa = program.status.cpa
-            self._later(subchannel, self._run, _SLICE_SECONDS)
+    def schm(self, monitor: ChannelMonitor) -> None:
+        """SET CHANNEL MONITOR.  Raise `OperandException`."""
+        if monitor.problem:
+            raise OperandException("set channel monitor", cause=monitor.problem)
+        self._monitor.set(monitor)
 
-    def _resume(self, subchannel: Subchannel) -> None:
-        subchannel.actl = int(Actl.SUBCHANNEL_ACTIVE | Actl.DEVICE_ACTIVE)
-        self._run(subchannel)
-
-    def _halt(self, subchannel: Subchannel) -> None:
-        subchannel.end_halt()
-        self._interrupt(subchannel)
-
-    def _clear(self, subchannel: Subchannel) -> None:
-        device = subchannel.device
-        if device is not None:
-            device.cleared()
-        subchannel.end_clear()
-        self._interrupt(subchannel)
-
-    def _present(self, subchannel: Subchannel) -> None:
-        if subchannel.attention and subchannel.operational and not subchannel.fctl and not subchannel.pending:
-            subchannel.alert(subchannel.attention.pop(0))
-            self._interrupt(subchannel)
+    def chsc(self, request: bytes) -> tuple[int, bytes]:
+        """CHANNEL SUBSYSTEM CALL.  Raise `OperandException`."""
+        problem = request_problem(request)
+        if problem:
+            raise OperandException("channel subsystem call", cause=problem)
+        return 3, b""
 
     # -- small parts ---------------------------------------------------------------------------------------------
 
-    def _later(self, subchannel: Subchannel, function: Callable[[Subchannel], None], delay: float = 0.0) -> None:
-        """Have `function` called, unless another function was accepted meanwhile."""
-        turn = subchannel.turn
-
-        def work() -> None:
-            if subchannel.turn == turn:
-                function(subchannel)
-
-        self._schedule(delay, work)
-
-    def forget_interruption(self, schid: SubchannelId) -> None:
-        """Take the interruption request of a removed subchannel back."""
-        self._requests.pop(schid, None)
-
     def _operational(self, schid: SubchannelId) -> Subchannel | None:
-        subchannel = self._find(schid)
+        subchannel = self._seen(schid)
         return subchannel if subchannel is not None and subchannel.operational else None
 
-    def _interrupt(self, subchannel: Subchannel) -> None:
-        if subchannel.pmcw.ena:
-            self._requests[subchannel.schid] = subchannel.pmcw.isc
-            self._on_io_interrupt(subchannel.schid)
-
     def __str__(self) -> str:
-        return f"{self.model} with {sum(1 for _ in self.schids())} subchannels, {len(self._paths)} channel paths"
+        return f"{self.model} with {len(self)} subchannels, {len(self._paths)} channel paths"

@@ -1,0 +1,220 @@
+"""The functions of subchannels: start, resume, halt and clear, done over a channel path.
+
+The path of a start function is one that the program allows (ORB), that is available and on which the device answers,
+taken in turn.  Paths on which it does not answer are noted in the SCHIB (path-not-operational mask) and are not
+operational any more until one of them is used again; when there is no other, the start ends with deferred condition
+code 3.  A function keeps its path until it is over; when the path goes away meanwhile, an active program ends with
+interface-control check.
+
+Source: z/Architecture Principles of Operation, "Basic I/O Functions": "Channel-Path Management", "Path Selection".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Final
+
+from pyvfio.address import SubchannelId
+from pyvfio.css.chsc_machine import Facility
+from pyvfio.css.instructions import Storage
+from pyvfio.css.scsw import Actl, Cstat, Stctl
+from pyvfio.errors import Misuse
+from pyvfio_backends.software.hardware.css.engine import ChannelProgram, Outcome
+from pyvfio_backends.software.hardware.css.measurement import Monitor
+from pyvfio_backends.software.hardware.css.model import CssModel
+from pyvfio_backends.software.hardware.css.paths import ChannelPaths
+from pyvfio_backends.software.hardware.css.reports import Reports
+from pyvfio_backends.software.hardware.css.subchannel import Subchannel
+
+__all__ = ["Functions"]
+
+#: CCWs that a program may run before others get their turn, and the time that such a slice takes on the machine.
+_SLICE: Final = 4 * 1024
+_SLICE_SECONDS: Final = 0.001
+_ACTIVE: Final = int(Actl.SUBCHANNEL_ACTIVE | Actl.DEVICE_ACTIVE)
+_INTERFACE_CONTROL_CHECK: Final = int(Cstat.INTERFACE_CONTROL_CHECK)
+
+
+class Functions(ChannelPaths):
+    """Does what the instructions have accepted, on the machine's clock."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        model: CssModel,
+        reports: Reports,
+        enabled: Collection[Facility],
+        on_io_interrupt: Callable[[SubchannelId], None],
+        schedule: Callable[[float, Callable[[], None]], None],
+        now: Callable[[], float],
+    ) -> None:
+        super().__init__(model, reports, enabled)
+        self._storage = storage
+        self._on_io_interrupt = on_io_interrupt
+        self._schedule = schedule
+        self._monitor = Monitor(storage, now)
+        self._silent: set[SubchannelId] = set()
+
+    def present_status(self, schid: SubchannelId, dstat: int) -> None:
+        """Present an unsolicited device status (attention); it waits while the subchannel is busy."""
+        subchannel = self._find(schid)
+        if subchannel is not None and subchannel.operational:
+            subchannel.attention.append(dstat)
+            self._schedule(0.0, lambda: self._present(subchannel))
+
+    def remove_device(self, schid: SubchannelId) -> None:
+        """Have the device behind a subchannel answer on no path any more; nothing tells the program.
+
+        A program that is active ends with interface-control check.  `restore_device` undoes it.  Raise `Misuse` when
+        there is no such subchannel.
+        """
+        subchannel = self._find(schid)
+        if subchannel is None:
+            raise Misuse("remove device", str(schid), cause="there is no such subchannel")
+        self._silent.add(schid)
+        self._path_lost(subchannel, subchannel.pmcw.pim)
+
+    def restore_device(self, schid: SubchannelId) -> None:
+        """Undo `remove_device`."""
+        self._silent.discard(schid)
+
+    # -- start and resume ----------------------------------------------------------------------------------------
+
+    def _start(self, subchannel: Subchannel) -> None:
+        orb = subchannel.orb
+        if orb is None:
+            return
+        path = self._select(subchannel, orb.lpm & subchannel.pmcw.pam)
+        device = subchannel.device
+        if not path or device is None:
+            self._monitor.forget(subchannel)
+            self._interrupt(subchannel)
+            return
+        program = ChannelProgram(self._storage, device, orb, pci_interrupts=self.model.pci_interruptions)
+        subchannel.activate(program, path)
+        self._run(subchannel)
+
+    def _run(self, subchannel: Subchannel) -> None:
+        program = subchannel.program
+        if program is None:
+            return
+        self._monitor.began(subchannel)
+        turn = subchannel.turn
+        outcome = program.run(_SLICE)
+        if turn != subchannel.turn:
+            return
+        if outcome is Outcome.ENDED:
+            self._monitor.stopped(subchannel, over=True)
+            subchannel.program_status(program.status)
+            self._interrupt(subchannel)
+        elif outcome is Outcome.SUSPENDED:
+            self._monitor.stopped(subchannel, over=False)
+            orb = subchannel.orb
+            wanted = self.model.suspended_interruptions and orb is not None and not orb.ssic
+            if subchannel.intermediate(program.status, suspended=True, interrupt=wanted):
+                self._interrupt(subchannel)
+            if subchannel.actl & int(Actl.RESUME_PENDING):
+                self._later(subchannel, self._resume)
+        elif outcome is Outcome.PCI:
+            subchannel.intermediate(program.status, suspended=False, interrupt=True)
+            self._later(subchannel, self._run)
+            self._interrupt(subchannel)
+        else:
+            subchannel.cpa = program.status.cpa
+            self._later(subchannel, self._run, _SLICE_SECONDS)
+
+    def _resume(self, subchannel: Subchannel) -> None:
+        if not self._select(subchannel, self._resume_paths(subchannel)):
+            self._monitor.forget(subchannel)
+            subchannel.program = None
+            self._interrupt(subchannel)
+            return
+        subchannel.actl = _ACTIVE
+        self._run(subchannel)
+
+    def _resume_paths(self, subchannel: Subchannel) -> int:
+        """A program that is resumed goes over the path it had; in multipath mode, over any that it may use."""
+        orb = subchannel.orb
+        allowed = orb.lpm & subchannel.pmcw.pam if orb is not None else 0
+        return allowed if subchannel.pmcw.mp else allowed & subchannel.last_path
+
+    # -- halt and clear ------------------------------------------------------------------------------------------
+
+    def _halt(self, subchannel: Subchannel) -> None:
+        self._monitor.forget(subchannel)
+        subchannel.end_halt()
+        self._interrupt(subchannel)
+
+    def _clear(self, subchannel: Subchannel) -> None:
+        self._monitor.forget(subchannel)
+        device = subchannel.device
+        if device is not None:
+            device.cleared()
+        subchannel.end_clear()
+        self._interrupt(subchannel)
+
+    # -- paths ---------------------------------------------------------------------------------------------------
+
+    def _select(self, subchannel: Subchannel, allowed: int) -> int:
+        """Choose one of the paths of the mask: its one-bit mask, or 0 when the function has ended for want of one."""
+        dead, path = 0, 0
+        for mask in _in_turn(allowed, subchannel.last_path):
+            if subchannel.device is not None and self._answers(subchannel, mask):
+                path = mask
+                break
+            dead |= mask
+        pmcw = subchannel.pmcw
+        if not path:
+            subchannel.path_not_operational(dead)
+        elif dead or not pmcw.pom & path:
+            subchannel.pno = bool(dead)
+            subchannel.pmcw = replace(pmcw, pnom=pmcw.pnom | dead, pom=pmcw.pom & ~dead | path)
+        return path
+
+    def _answers(self, subchannel: Subchannel, mask: int) -> bool:
+        if self._silent and subchannel.schid in self._silent:
+            return False
+        return self._works(subchannel, mask)
+
+    def _path_lost(self, subchannel: Subchannel, mask: int) -> None:
+        program = subchannel.program
+        if program is None or not subchannel.actl & _ACTIVE or not subchannel.last_path & mask:
+            return
+        subchannel.turn += 1
+        status = program.status
+        status.dstat, status.cstat, status.count = 0, _INTERFACE_CONTROL_CHECK, 0
+        self._monitor.forget(subchannel)
+        subchannel.program_status(status)
+        self._interrupt(subchannel)
+
+    # -- small parts ---------------------------------------------------------------------------------------------
+
+    def _present(self, subchannel: Subchannel) -> None:
+        if subchannel.attention and subchannel.operational and not subchannel.fctl and not subchannel.pending:
+            subchannel.alert(subchannel.attention.pop(0))
+            self._interrupt(subchannel)
+
+    def _later(self, subchannel: Subchannel, function: Callable[[Subchannel], None], delay: float = 0.0) -> None:
+        """Have `function` called, unless another function was accepted meanwhile."""
+        turn = subchannel.turn
+
+        def work() -> None:
+            if subchannel.turn == turn:
+                function(subchannel)
+
+        self._schedule(delay, work)
+
+    def _interrupt(self, subchannel: Subchannel) -> None:
+        pmcw = subchannel.pmcw
+        if pmcw.ena and subchannel.stctl & int(Stctl.PENDING):
+            self._interruptions.request(subchannel.schid, pmcw.intparm, pmcw.isc)
+            self._on_io_interrupt(subchannel.schid)
+
+
+def _in_turn(allowed: int, last: int) -> list[int]:
+    """The one-bit masks of the paths in `allowed`, in turn: from the one right of the `last` used on, then around."""
+    if not allowed & allowed - 1:
+        return [allowed] if allowed else []
+    masks = [0x80 >> at for at in range(8) if allowed & 0x80 >> at]
+    return [mask for mask in masks if mask < last] + [mask for mask in masks if mask >= last]
