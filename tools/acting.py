@@ -26,7 +26,7 @@ from pyvfio_tools.options import host_options
 from pyvfio_tools.output import print_json
 from pyvfio_tools.progress import show_plan, watcher
 
-__all__ = ["PLANNING", "Acting", "acting_options", "force_option", "journal_directory"]
+__all__ = ["PLANNING", "Acting", "acting_options", "force_option", "journal_directory", "terminated"]
 
 PLANNING = "pyvfio.planning"
 """Set in the meta data of click's context by ``pyvfio plan``: nothing is done."""
@@ -45,7 +45,7 @@ def journal_directory() -> str:
 
 
 @contextlib.contextmanager
-def _terminated(rolling_back: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def terminated(rolling_back: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, so that a rollback follows; it is not interrupted itself.
 
     A rollback waits for the kernel no longer than its deadlines, and half of it would be worse than either end.
@@ -137,7 +137,7 @@ class Acting:
             if progress is not None:
                 progress(event)
 
-        with _terminated(lambda: self.failed):
+        with terminated(lambda: self.failed):
             run(
                 plan,
                 tell,

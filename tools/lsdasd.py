@@ -14,7 +14,7 @@ from pyvfio_tools.options import host_options
 from pyvfio_tools.output import print_json
 from pyvfio_tools.record import print_lines
 
-__all__ = ["lsdasd"]
+__all__ = ["lsdasd", "table_lines"]
 
 _HEADING = "Bus-ID    Status    Name      Device  Type         BlkSz  Size      Blocks"
 _UID_HEADING = "Bus-ID    Name      UID"
@@ -35,6 +35,11 @@ def _sizes(dasd: Dasd) -> tuple[str, str, str]:
         return "", "", ""
     block = str(dasd.block_size) if dasd.block_size else _UNKNOWN
     return block, f"{dasd.megabytes}MB", _UNKNOWN if dasd.blocks is None else str(dasd.blocks)
+
+
+def table_lines(dasd: Dasd) -> list[str]:
+    """The whole table, when there is one DASD."""
+    return [_HEADING, _RULE, _line(dasd, dasd.name)]
 
 
 def _line(dasd: Dasd, name: str) -> str:

@@ -13,13 +13,15 @@ from typing import Final, Self
 from pyvfio.css.layout import BytesLike, exactly
 from pyvfio.errors import MalformedAnswer, Misuse
 
-__all__ = ["CHARACTERISTICS_SIZE", "CONFIGURATION_SIZE", "Characteristics", "Configuration"]
+__all__ = ["CHARACTERISTICS_SIZE", "COMPATIBLE_CYLINDERS", "CONFIGURATION_SIZE", "Characteristics", "Configuration"]
 
 CHARACTERISTICS_SIZE: Final = 64
 CONFIGURATION_SIZE: Final = 256
 _HEAD = struct.Struct(">HBHBIBBHHB3s")
+_ALTERNATES: Final = slice(30, 32)
 _LONG_CYLINDERS_AT: Final = 60
-_COMPATIBLE_CYLINDERS: Final = 0xFFFE
+COMPATIBLE_CYLINDERS: Final = 0xFFFE
+"""What a volume with more cylinders than 16 bits can say has in their place."""
 _MODEL_BITS: Final = 0x07
 _READ_TRACK: Final = 0x40000000
 _ELEMENT: Final = 32
@@ -34,7 +36,10 @@ def _up(value: int, step: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Characteristics:
-    """The geometry of a disk; `facilities` are 32 bits, `heads` tracks in a cylinder, of `track_bytes` each."""
+    """The geometry of a disk; `facilities` are 32 bits, `heads` tracks in a cylinder, of `track_bytes` each.
+
+    `alternates` are the tracks in reserve behind them, which the storage control takes for damaged ones by itself.
+    """
 
     cu_type: int
     cu_model: int
@@ -45,6 +50,7 @@ class Characteristics:
     heads: int
     sectors: int
     track_bytes: int
+    alternates: int = 0
 
     @classmethod
     def from_bytes(cls, data: BytesLike) -> Self:
@@ -52,11 +58,13 @@ class Characteristics:
         raw = exactly(data, CHARACTERISTICS_SIZE, "device characteristics")
         cu, cu_model, kind, model, facilities, _class, _unit, cylinders, heads, sectors, length = _HEAD.unpack_from(raw)
         many = int.from_bytes(raw[_LONG_CYLINDERS_AT:], "big")
-        if cylinders == _COMPATIBLE_CYLINDERS and many:
+        if cylinders == COMPATIBLE_CYLINDERS and many:
             cylinders = many  # a volume of more cylinders than 16 bits can say
         if not cylinders or not heads:
             raise MalformedAnswer("read device characteristics", f"{kind:04x}", "it has no cylinders or no heads")
-        return cls(cu, cu_model, kind, model, facilities, cylinders, heads, sectors, int.from_bytes(length, "big"))
+        alternates = int.from_bytes(raw[_ALTERNATES], "big")
+        size = int.from_bytes(length, "big")
+        return cls(cu, cu_model, kind, model, facilities, cylinders, heads, sectors, size, alternates)
 
     @property
     def tracks(self) -> int:

@@ -27,6 +27,7 @@ _SIZE: Final = 80
 _SERIAL_SIZE: Final = 6
 _OWNER_AT, _OWNER_SIZE = 41, 14
 _LARGE_VERSION: Final = 0xF2
+_LNX1_VERSION_AT: Final = 79
 
 
 class LabelKind(StrEnum):
@@ -81,15 +82,22 @@ class VolumeLabel:
             vtoc = (*place_of(raw[11:15]), raw[15])
             return cls(kind, volser, vtoc if any(vtoc) else None, owner)
         if kind is LabelKind.LNX1:
-            large = len(raw) >= _SIZE + 8 and raw[79] == _LARGE_VERSION
+            large = len(raw) >= _SIZE + 8 and raw[_LNX1_VERSION_AT] == _LARGE_VERSION
             return cls(kind, volser, blocks=int.from_bytes(raw[80:88], "big") if large else None)
         return cls(kind, volser, blocks=int.from_bytes(raw[28:32], "big"))
 
     def to_record(self) -> bytes:
-        """The 80 bytes of a VOL1 label's data.  Raise `Misuse` for another kind, or what does not fit."""
-        if self.kind is not LabelKind.VOL1:
-            raise Misuse("build volume label", self.volser, cause="only VOL1 labels are built")
+        """The 80 bytes of a VOL1 label's data, or the 88 of an LNX1 label.
+
+        Raise `Misuse` for a CMS1 label, which only CMS makes, or what does not fit.
+        """
         blank = " ".encode(EBCDIC)
+        if self.kind is LabelKind.LNX1:
+            name = volume_serial(self.volser).encode(EBCDIC).ljust(_SERIAL_SIZE, blank)
+            raw = ("LNX1".encode(EBCDIC) + name).ljust(_LNX1_VERSION_AT, blank)
+            return raw + bytes([_LARGE_VERSION]) + (self.blocks or 0).to_bytes(8, "big")
+        if self.kind is not LabelKind.VOL1:
+            raise Misuse("build volume label", self.volser, cause="only VOL1 and LNX1 labels are built")
         cylinder, head, record = self.vtoc or (0, 0, 0)
         vtoc = (cylinder & 0xFFFF).to_bytes(2, "big") + (cylinder >> 16 << 4 | head).to_bytes(2, "big")
         name = volume_serial(self.volser).encode(EBCDIC).ljust(_SERIAL_SIZE, blank)

@@ -15,7 +15,10 @@ from pyvfio.channel_program import ChannelCommand, Control, Read, Write
 from pyvfio.css.ccw import NO_FLAGS, CcwFlag
 from pyvfio.drivers.characteristics import CHARACTERISTICS_SIZE, CONFIGURATION_SIZE, Characteristics
 from pyvfio.drivers.eckd import EckdCommand, LocateOperation, Mask, define_extent, locate_record
+from pyvfio.drivers.features import FEATURES_SIZE
 from pyvfio.drivers.layout import Block, DiskLayout
+from pyvfio.drivers.path_group import GROUP_SIZE
+from pyvfio.drivers.sense import SENSE_SIZE
 from pyvfio.drivers.track import COUNT_SIZE, Count, TrackImage, TrackRecord
 from pyvfio.errors import Misuse
 
@@ -27,10 +30,16 @@ __all__ = [
     "characteristics",
     "configuration",
     "erase_track",
+    "features",
     "format_tracks",
     "read_blocks",
     "read_label",
     "read_tracks",
+    "release",
+    "reserve",
+    "sense_path_group",
+    "set_path_group",
+    "steal",
     "write_blocks",
     "write_tracks",
 ]
@@ -41,6 +50,7 @@ MOST_TRACKS: Final = 32
 """Tracks in one program."""
 LARGEST_TRACK: Final = 0xF000
 """Room for all records of a track with their counts; a 3390 has 58,786 bytes."""
+_PREPARE_FOR_READ, _FEATURE_CODES = 0x18, 0x41
 _LABEL: Final = (0, 3)
 _LABEL_SIZE: Final = 512
 
@@ -53,6 +63,38 @@ def characteristics() -> list[ChannelCommand]:
 def configuration() -> list[ChannelCommand]:
     """READ CONFIGURATION DATA."""
     return [Read(EckdCommand.READ_CONFIGURATION_DATA, CONFIGURATION_SIZE, CcwFlag.SLI)]
+
+
+def features() -> list[ChannelCommand]:
+    """PERFORM SUBSYSTEM FUNCTION (prepare for read: feature codes), then READ SUBSYSTEM DATA."""
+    order = bytes([_PREPARE_FOR_READ]).ljust(6, b"\0") + bytes([_FEATURE_CODES]).ljust(6, b"\0")
+    prepare = Control(EckdCommand.PERFORM_SUBSYSTEM_FUNCTION, order)
+    return [prepare, Read(EckdCommand.READ_SUBSYSTEM_DATA, FEATURES_SIZE, CcwFlag.SLI)]
+
+
+def sense_path_group() -> list[ChannelCommand]:
+    """SENSE PATH GROUP ID."""
+    return [Read(EckdCommand.SENSE_PATH_GROUP_ID, GROUP_SIZE, CcwFlag.SLI)]
+
+
+def set_path_group(function: int, group: bytes) -> list[ChannelCommand]:
+    """SET PATH GROUP ID: `function` (8 bits) with an id of 11 bytes."""
+    return [Control(EckdCommand.SET_PATH_GROUP_ID, bytes([function]) + group)]
+
+
+def reserve() -> list[ChannelCommand]:
+    """RESERVE; it brings sense bytes, as the two others do."""
+    return [Read(EckdCommand.RESERVE, SENSE_SIZE, CcwFlag.SLI)]
+
+
+def release() -> list[ChannelCommand]:
+    """RELEASE."""
+    return [Read(EckdCommand.RELEASE, SENSE_SIZE, CcwFlag.SLI)]
+
+
+def steal() -> list[ChannelCommand]:
+    """UNCONDITIONAL RESERVE."""
+    return [Read(EckdCommand.UNCONDITIONAL_RESERVE, SENSE_SIZE, CcwFlag.SLI)]
 
 
 def _extent(disk: Characteristics, mask: Mask, first: int, last: int) -> Control:

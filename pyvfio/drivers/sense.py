@@ -29,7 +29,7 @@ from pyvfio.css.irb import Irb
 from pyvfio.css.scsw import Cstat, Dstat
 from pyvfio.errors import ChannelProgramFailed
 
-__all__ = ["SENSE_SIZE", "DasdFailed", "Sense", "is_busy", "is_retryable"]
+__all__ = ["SENSE_SIZE", "DasdFailed", "Sense", "is_busy", "is_channel_error", "is_retryable"]
 
 SENSE_SIZE: Final = 32
 _WORDS: Final[tuple[tuple[int, int, str], ...]] = (
@@ -59,7 +59,20 @@ _REJECTS: Final = {
     4: "invalid parameter",
     5: "diagnostic write not permitted by the file mask",
 }
+_FORMATS: Final = {
+    1: "device equipment check",
+    2: "storage control equipment check",
+    3: "storage control check",
+    4: "data check",
+    5: "data check with displacement",
+    6: "usage or error counters",
+    7: "device control check",
+    8: "device equipment check",
+    9: "device statistics",
+    15: "cache",
+}
 _COMMAND_REJECT, _PASSING = 0x80, 0x10 | 0x08 | 0x04 | 0x20
+_INTERVENTION_REQUIRED, _EQUIPMENT_CHECK, _DATA_CHECK, _INVALID_TRACK = 0x40, 0x10, 0x08, 0x40
 _PERMANENT, _NO_RECORD_FOUND, _FILE_PROTECTED, _WRITE_INHIBITED = 0x80, 0x08, 0x04, 0x02
 _ENVIRONMENTAL: Final = 0x10
 _CHANNEL_ERRORS: Final = Cstat.INTERFACE_CONTROL_CHECK | Cstat.CHANNEL_CONTROL_CHECK | Cstat.CHANNEL_DATA_CHECK
@@ -102,6 +115,33 @@ class Sense:
         return bool(self._byte(1) & _NO_RECORD_FOUND)
 
     @property
+    def intervention_required(self) -> bool:
+        """Whether the drive is not ready, and somebody has to do something about it."""
+        return bool(self._byte(0) & _INTERVENTION_REQUIRED)
+
+    @property
+    def format_words(self) -> str:
+        """What kind of bytes these are (byte 7, its high 4 bits); empty for format 0, or when there is no byte 7."""
+        return _FORMATS.get(self._byte(7) >> 4, "")
+
+    @property
+    def next_step(self) -> str:
+        """What to do about it, empty when nothing is known."""
+        for is_so, step in (
+            (
+                self.write_inhibited,
+                "write elsewhere, or lift the write protection of the volume at its storage control",
+            ),
+            (self.intervention_required, "make the drive ready at its storage control, then try again"),
+            (self.no_record_found, "pyvfio dasd format DEV --check shows which tracks are not formatted"),
+            (bool(self._byte(1) & _INVALID_TRACK), "pyvfio dasd format DEV --tracks ... writes these tracks anew"),
+            (bool(self._byte(0) & (_DATA_CHECK | _EQUIPMENT_CHECK)), "the medium or the device is bad if it stays so"),
+        ):
+            if is_so:
+                return step
+        return ""
+
+    @property
     def file_protected(self) -> bool:
         """Whether the program left its extent or broke its mask."""
         return bool(self._byte(1) & _FILE_PROTECTED)
@@ -114,13 +154,16 @@ class Sense:
     @property
     def retryable(self) -> bool:
         """Whether the same program may succeed when it is started again."""
-        if self._byte(1) & _PERMANENT or self._byte(0) & _COMMAND_REJECT:
+        stays = self._byte(1) & (_PERMANENT | _WRITE_INHIBITED | _INVALID_TRACK)
+        if stays or self._byte(0) & (_COMMAND_REJECT | _INTERVENTION_REQUIRED):
             return False
         passing = bool(self._byte(0) & _PASSING)
         return passing or (not self._byte(0) and not self._byte(1) and bool(self._byte(2) & _ENVIRONMENTAL))
 
     def __str__(self) -> str:
         words = ", ".join(self.words) or "nothing known"
+        if self.format_words:
+            words += f" (format {self._byte(7) >> 4:x}, {self.format_words})"
         return f"{words}; sense {self.raw.rstrip(bytes(1)).hex() or '00'}"
 
 
@@ -136,6 +179,8 @@ class DasdFailed(ChannelProgramFailed):
         cause = "; ".join(part for part in (words, decode(irb)) if part) + again
         super().__init__(operation, obj, cause=cause, irb=irb)
         self.sense = sense
+        if words and not self.next_step:
+            self.next_step = sense.next_step.replace("DEV", obj)
 
 
 def is_busy(irb: Irb) -> bool:
@@ -143,8 +188,13 @@ def is_busy(irb: Irb) -> bool:
     return bool(irb.scsw.dstat & Dstat.BUSY) and not irb.scsw.dstat & Dstat.UNIT_CHECK
 
 
+def is_channel_error(irb: Irb) -> bool:
+    """Whether something between channel and control unit went wrong, so that another path may do."""
+    return bool(irb.scsw.cstat & _CHANNEL_ERRORS)
+
+
 def is_retryable(irb: Irb) -> bool:
     """Whether the program may succeed when it is started again as it is."""
-    if irb.scsw.cstat & _CHANNEL_ERRORS or is_busy(irb):
+    if is_channel_error(irb) or is_busy(irb):
         return True
     return bool(irb.scsw.dstat & Dstat.UNIT_CHECK) and Sense(irb.sense).retryable

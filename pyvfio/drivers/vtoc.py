@@ -30,6 +30,7 @@ from pyvfio.errors import Misuse
 __all__ = [
     "DSCB_SIZE",
     "KEY_SIZE",
+    "Attributes",
     "DataSet",
     "Dscb",
     "Extents",
@@ -44,7 +45,7 @@ __all__ = [
 KEY_SIZE: Final = 44
 DSCB_SIZE: Final = 140
 _EXTENT_SIZE: Final = 10
-_F1, _F3, _F4, _F5, _F7, _F8 = 0xF1, 0xF3, 0xF4, 0xF5, 0xF7, 0xF8
+_F1, _F3, _F4, _F5, _F7, _F8, _F9 = 0xF1, 0xF3, 0xF4, 0xF5, 0xF7, 0xF8, 0xF9
 _EXTENTS_AT: Final = 105
 _LARGE_CYLINDERS: Final = 0xFFFE
 
@@ -120,6 +121,16 @@ class DataSet(Dscb):
     extents: tuple[TrackExtent, ...]
     next: tuple[int, int, int] | None
 
+    @property
+    def limits(self) -> tuple[Place, Place]:
+        """First and last track of the first extent's field, also when it is not in use."""
+        return place_of(self.raw[_EXTENTS_AT + 2 : _EXTENTS_AT + 6]), place_of(self.raw[_EXTENTS_AT + 6 : 115])
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is of format 8, whose extents may lie behind cylinder 65,520."""
+        return self.format == "8"
+
     @classmethod
     def build(cls, name: str, serial: str, first: Place, last: Place, block_size: int, year: int, day: int) -> DataSet:
         """A data set of one extent, as fdasd makes it for a partition.  Raise `Misuse` when a name does not fit."""
@@ -163,8 +174,10 @@ class VolumeSpace(Dscb):
     per_track: int
 
     @classmethod
-    def build(cls, cylinders: int, heads: int, track_length: int, vtoc: TrackExtent, free: int) -> VolumeSpace:
-        """The DSCB of a volume whose VTOC lies in `vtoc`, 50 DSCBs on a track (a 3390's)."""
+    def build(
+        cls, cylinders: int, heads: int, track_length: int, vtoc: TrackExtent, free: int, on_track: int = 50
+    ) -> VolumeSpace:
+        """The DSCB of a volume whose VTOC lies in `vtoc`, with `on_track` DSCBs on a track (a 3390 holds 50)."""
         raw = b"\x04" * KEY_SIZE + bytes([_F4]) + bytes(5) + free.to_bytes(2, "big") + bytes(4) + b"\0\0" + b"\0\1"
         small = min(cylinders, _LARGE_CYLINDERS)
         raw += bytes(2) + struct.pack(">HHHBBBBHBB", small, heads, track_length, 0, 0, 0, 0x30, 0, 50, 45)
@@ -183,6 +196,16 @@ class FreeSpace(Dscb):
     free: tuple[tuple[int, int, int], ...]
     next: tuple[int, int, int] | None
 
+    @classmethod
+    def build(cls, first: int, count: int, heads: int) -> FreeSpace:
+        """A DSCB with `count` free tracks from `first` on; none when `count` is 0."""
+        extent = struct.pack(">HHB", first, *divmod(count, heads)) if count else b""
+        raw = b"\x05" * 4 + extent.ljust(KEY_SIZE - 4, b"\0") + bytes([_F5])
+        parsed = parse_dscb(raw.ljust(DSCB_SIZE, b"\0"))
+        if not isinstance(parsed, FreeSpace):
+            raise Misuse("build DSCB", cause="it is not that of free space")
+        return parsed
+
 
 @dataclass(frozen=True, slots=True)
 class FreeTracks(Dscb):
@@ -191,10 +214,28 @@ class FreeTracks(Dscb):
     free: tuple[tuple[int, int], ...]
     next: tuple[int, int, int] | None
 
+    @classmethod
+    def build(cls, free: tuple[int, int] | None = None) -> FreeTracks:
+        """A DSCB with one free extent at most."""
+        pairs = struct.pack(">II", *free) if free is not None else b""
+        raw = b"\x07" * 4 + pairs.ljust(KEY_SIZE - 4, b"\0") + bytes([_F7])
+        parsed = parse_dscb(raw.ljust(DSCB_SIZE, b"\0"))
+        if not isinstance(parsed, FreeTracks):
+            raise Misuse("build DSCB", cause="it is not that of free tracks")
+        return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes(Dscb):
+    """Format 9: attributes of the data set that a format 8 describes; `subtype` is 1 for those of the system."""
+
+    subtype: int
+    next: tuple[int, int, int] | None
+
 
 @dataclass(frozen=True, slots=True)
 class OtherDscb(Dscb):
-    """Format 9 (attributes of a data set), and formats without a class of their own."""
+    """Formats without a class of their own."""
 
 
 def _pointer(raw: bytes) -> tuple[int, int, int] | None:
@@ -247,6 +288,8 @@ def parse_dscb(data: bytes) -> Dscb | None:
     if identifier == _F5:
         pieces = [raw[at : at + 5] for at in (*range(4, KEY_SIZE, 5), *range(45, 135, 5))]
         return FreeSpace(form, raw, _free(pieces), _pointer(raw[135:]))
+    if identifier == _F9:
+        return Attributes(form, raw, raw[1], _pointer(raw[135:]))
     if identifier == _F7:
         pieces = [raw[at : at + 8] for at in (*range(4, KEY_SIZE, 8), *range(45, 133, 8))]
         pairs = tuple(struct.unpack(">II", piece) for piece in pieces if any(piece))

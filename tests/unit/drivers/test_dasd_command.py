@@ -140,7 +140,8 @@ options = { image = "IMAGE" }
     assert "3 tracks copied" in told(capfd, "copy", LAB, tmp_path / "out.ckd", "--tracks", "0-2", *place)
     assert (tmp_path / "out.ckd").read_bytes() == (tmp_path / "disk.ckd").read_bytes()
     told(capfd, "copy", LAB, tmp_path / "out.ckd", *place, status=7)  # it is there
-    told(capfd, "copy", LAB, "0.0.0a01", *place, status=2)
+    told(capfd, "copy", LAB, "0.0.0a01", *place, status=3)
+    assert "cp" in told(capfd, "copy", tmp_path / "disk.ckd", tmp_path / "out.ckd", *place, status=2)
     from pyvfio.drivers import TrackImage, TrackRecord
 
     with CkdFile(tmp_path / "out.ckd", writable=True) as image:

@@ -259,7 +259,7 @@ def test_the_same_without_blocking() -> None:
             track = await found.read_track(3)
             await found.write_track(TrackImage(0, 4, track.records))
             assert (await found.read_track(4)).records == track.records
-            assert found.work.partitions(await found.vtoc()) == before
+            assert await found.partitions() == before
             with pytest.raises(Misuse, match="whole blocks"):
                 await found.write_blocks(30, b"a")
         with pytest.raises(Misuse, match="closed"):
@@ -288,7 +288,8 @@ def status(sense: str = "", dstat: Dstat = Dstat.UNIT_CHECK, cstat: Cstat = Csta
         (status("000010"), True),  # environmental data
         (status("8000"), False),
         (status("0008"), False),
-        (status("4000"), False),  # intervention required
+        (status("4000"), True),  # intervention required: somebody may make it ready
+        (status("1002"), False),  # write inhibited
         (status(dstat=Dstat.BUSY), True),
         (status(dstat=Dstat(0), cstat=Cstat.INTERFACE_CONTROL_CHECK), True),
         (status(dstat=Dstat(0), cstat=Cstat.PROGRAM_CHECK), False),
@@ -312,4 +313,4 @@ def test_a_start_that_may_come_later_is_asked_again() -> None:
     with pytest.raises(KernelRefused):
         tries.refused(KernelRefused("start", errno=11))
     with pytest.raises(NotAvailable):
-        Retries(5, 1.0).refused(NotAvailable("start", errno=11))
+        Retries(5, 1.0).refused(NotAvailable("start", errno=6))

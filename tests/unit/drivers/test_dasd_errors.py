@@ -60,13 +60,26 @@ def test_it_is_given_up_after_the_last_try(monkeypatch: pytest.MonkeyPatch) -> N
         assert caught.value.operation == "read blocks 30 to 30"
 
 
-@pytest.mark.parametrize(("sense", "words"), [((0x40,), "intervention required"), ((0x10, 0x80), "permanent error")])
+@pytest.mark.parametrize(("sense", "words"), [((0x10, 0x02), "write inhibited"), ((0x10, 0x80), "permanent error")])
 def test_what_stays_is_not(monkeypatch: pytest.MonkeyPatch, sense: tuple[int, ...], words: str) -> None:
     with disk() as found:
         times = failing(monkeypatch, READ_DATA, 100, *sense)
         with pytest.raises(DasdFailed, match=words):
             found.read_blocks(30)
         assert times() == 1
+
+
+def test_a_drive_that_is_not_ready_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with disk() as found:
+        times = failing(monkeypatch, READ_DATA, 2, 0x40)
+        assert found.read_blocks(30) == bytes(SIZE)
+        assert times() == 3
+        failing(monkeypatch, READ_DATA, 1000, 0x40)
+        began = time.monotonic()
+        with pytest.raises(DasdFailed, match="intervention required") as caught:
+            found.read_blocks(30)
+        assert time.monotonic() - began < 5
+        assert "make the drive ready" in caught.value.next_step
 
 
 def test_sense_that_does_not_come_with_the_status_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,16 @@ from pyvfio.drivers.ckd_file import CkdFile
 from pyvfio.drivers.eckd import LocateOperation, Mask, define_extent, locate_record, track_address
 from pyvfio.drivers.label import place_of, volume_serial
 from pyvfio.drivers.layout import DiskLayout, LayoutKind
-from pyvfio.drivers.vtoc import DataSet, Extents, FreeSpace, FreeTracks, OtherDscb, TrackExtent, VolumeSpace, parse_dscb
+from pyvfio.drivers.vtoc import (
+    Attributes,
+    DataSet,
+    Extents,
+    FreeSpace,
+    FreeTracks,
+    TrackExtent,
+    VolumeSpace,
+    parse_dscb,
+)
 from pyvfio.errors import MalformedAnswer, Misuse, PyvfioError
 from pyvfio_backends.software.hardware.devices.ckd_image import CkdImage, create_image
 
@@ -149,7 +158,7 @@ def test_dscbs() -> None:
     three = b"\3" * 4 + extent.to_bytes() + bytes(30) + b"\xf3" + extent.to_bytes() + bytes(80) + b"\0\0\0\1\7"
     assert parse_dscb(three) == Extents("3", three, (extent, extent), (0, 1, 7))
     nine = b"\x09\x01".ljust(44, b"\0") + b"\xf9" + bytes(95)
-    assert parse_dscb(nine) == OtherDscb("9", nine)
+    assert parse_dscb(nine) == Attributes("9", nine, 1, None)
     assert parse_dscb(bytes(140)) is None
 
 
