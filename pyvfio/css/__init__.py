@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pyvfio.css.senseid import Ciw, CiwType, SenseId
     from pyvfio.css.sid import IMAGES, SETS, SUBCHANNELS_PER_SET, VIRTUAL_IMAGES, Sid
     from pyvfio.css.subchannel import Subchannel
+    from pyvfio.css.trace import Step, Trace
     from pyvfio.css.translation import Translation
 
 _HOMES = {
@@ -57,6 +58,7 @@ _HOMES = {
     "senseid": "Ciw CiwType SenseId",
     "sid": "IMAGES SETS SUBCHANNELS_PER_SET VIRTUAL_IMAGES Sid",
     "subchannel": "Subchannel",
+    "trace": "Step Trace",
     "translation": "Translation",
 }
 
@@ -116,10 +118,12 @@ __all__ = [
     "SenseId",
     "Sid",
     "Stctl",
+    "Step",
     "Storage",
     "StorageError",
     "Subchannel",
     "SubchannelType",
+    "Trace",
     "Translation",
     "Violation",
     "check",

@@ -19,13 +19,15 @@ K6    it turns the addresses in the block back into the guest's
 K7    it signals the eventfd
 ====  ============================================================================
 
-Q steps are told by `pyvfio.ccw.CcwDevice`, K steps by a software machine.  The names are those of "VFIO based Channel
-I/O passthrough on IBM z Systems", slide "SSCH Handling Process".
+Q steps are told by `pyvfio.css.Subchannel` and by `pyvfio.passthrough.GuestChannelSubsystem`, K steps by a software
+machine (``machine.ccw_trace``); `Translation.steps` gives K1 and K2 of a program without any machine.  `Trace` keeps
+what it is told.  The names are those of "VFIO based Channel I/O passthrough on IBM z Systems", slide "SSCH Handling
+Process".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -33,7 +35,7 @@ from pyvfio.css.ccw import Ccw
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 
-__all__ = ["ProgramLine", "Step", "StepDetails", "StepListener"]
+__all__ = ["ProgramLine", "Step", "StepDetails", "StepListener", "Trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +94,43 @@ class Step:
 
 StepListener = Callable[[Step], None]
 """Called for each step as it happens, under the machine's lock; it must not call the backend."""
+
+
+class Trace:
+    """A listener that keeps the `steps` it is told; it prints them all, each with what belongs to it.
+
+    >>> trace = Trace()
+    >>> trace(Step("Q5", "0.0.0005", "the condition code is 0", condition_code=0))
+    >>> print(trace.names, trace, sep="\\n")
+    ['Q5']
+    Q5 the condition code is 0
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+
+    def __call__(self, step: Step) -> None:
+        """Keep a step."""
+        self.steps.append(step)
+
+    @property
+    def names(self) -> list[str]:
+        """The steps by name, in their order."""
+        return [step.name for step in self.steps]
+
+    def of(self, *names: str) -> list[Step]:
+        """The steps with these names."""
+        return [step for step in self.steps if step.name in names]
+
+    def clear(self) -> None:
+        """Forget all steps."""
+        self.steps.clear()
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(list(self.steps))
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.steps))

@@ -30,7 +30,7 @@ from pyvfio.css.ccw import CCW_SIZE, Ccw, CcwFlag
 from pyvfio.css.chain import CHAIN_LENGTH_MAX, moves_data, read_chain, refused
 from pyvfio.css.orb import Orb
 from pyvfio.css.scsw import Scsw
-from pyvfio.css.trace import ProgramLine
+from pyvfio.css.trace import ProgramLine, Step
 
 __all__ = ["CHAINS_MAX", "NOWHERE", "GuestPages", "KernelStorage", "Translation"]
 
@@ -264,6 +264,15 @@ class Translation:
     def host_lines(self) -> tuple[ProgramLine, ...]:
         """The translated program."""
         return tuple(line for chain in self._chains for line in chain.lines)
+
+    def steps(self, device: str = "", *, intparm: int = 0, lpm: int = 0xFF) -> tuple[Step, Step]:
+        """K1 and K2 of the slide "SSCH Handling Process", for the device of that name; see `pyvfio.css.trace`."""
+        copied = "the channel program is copied from the guest"
+        translated = "its addresses are translated, its pages pinned"
+        return (
+            Step("K1", device, copied, orb=self.orb, program=self.guest_lines()),
+            Step("K2", device, translated, orb=self.host_orb(intparm, lpm), program=self.host_lines()),
+        )
 
     def trace(self) -> list[str]:
         """Each CCW of the guest, what became of it, and where each of its pages is: one line for each fact."""
