@@ -1,87 +1,82 @@
 """The ccw bus: channel-attached devices, their drivers, and going online and offline.
 
-Source: ``drivers/s390/cio/device.c``.  The states of the kernel's machine (``device_fsm.c``) that a device of this
-machine can be in are few: recognised and offline, online, disconnected (its last path is gone, and its driver wants to
-keep it), and not operational.
+Source: ``drivers/s390/cio/device.c``; what a device is and what happens to it is in `ccw_fsm`.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from pyvfio.css.irb import Irb
 from pyvfio.css.senseid import SenseId
-from pyvfio_backends.software.linux.css import BoundDevices
+from pyvfio_backends.software.linux import ccw_measurement
+from pyvfio_backends.software.linux.ccw_fsm import CcwFsm, CcwState, Notice, Todo
+from pyvfio_backends.software.linux.css import BoundDevices, Css
 from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
-from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.subchannel import SubchannelDevice
-from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, fail
+from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CcwBus", "CcwDevice", "CcwDriver", "CcwState"]
+    from pyvfio_backends.software.linux.ccw_measurement import Measurement
+
+__all__ = ["CcwBus", "CcwDevice", "CcwDriver", "CcwState", "Notice"]
 
 _FORCE = b"force\n"
 _NO_OPTIONS: Mapping[str, object] = {}
-
-
-class CcwState(Enum):
-    """What a device is, besides online (``enum dev_state``)."""
-
-    OFFLINE = auto()
-    ONLINE = auto()
-    DISCONNECTED = auto()
-    NOT_OPERATIONAL = auto()
-
-
-def _measurements() -> Directory:
-    """``cmf``: what the channel subsystem has measured; this one stores no samples (``drivers/s390/cio/cmf.c``)."""
-    texts = {
-        **dict.fromkeys(
-            (
-                "avg_control_unit_queuing_time",
-                "avg_device_active_only_time",
-                "avg_device_busy_time",
-                "avg_device_connect_time",
-                "avg_device_disconnect_time",
-                "avg_function_pending_time",
-                "avg_initial_command_response_time",
-                "sample_count",
-                "ssch_rsch_count",
-            ),
-            "0\n",
-        ),
-        "avg_sample_interval": "-1\n",
-        "avg_utilization": "00.0%\n",
-    }
-    return StaticDirectory({name: Attribute(lambda text=text: text) for name, text in texts.items()})  # type: ignore[misc]
+_NOT_KNOWN: Final = SenseId(0, 0, 0, 0)
+_RECOVERY: Final = (3.0, 30.0, 300.0)
+"""Seconds between one look for lost paths and the next."""
 
 
 class CcwDevice(Device):
     """``0.S.DDDD`` below its subchannel; `identity` is what SENSE ID brought, `options` what its drivers show of it.
 
-    `parent` changes when the device loses its subchannel and is kept.
+    `parent` changes when the device loses its subchannel and is kept.  `measurement` is there while it is measured.
     """
 
-    __slots__ = ("_extra", "_measuring", "devno", "identity", "online", "options", "ssid", "state")
+    __slots__ = ("_extra", "_fsm", "ccw_bus", "devno", "identity", "measurement", "online", "options", "ssid", "state")
 
-    def __init__(self, bus: CcwBus, sch: SubchannelDevice, identity: SenseId) -> None:
+    def __init__(self, bus: CcwBus, sch: SubchannelDevice, identity: SenseId = _NOT_KNOWN) -> None:
         ssid, devno = sch.schid.ssid, sch.devno
         super().__init__(bus.kernel, f"0.{ssid:x}.{devno:04x}", sch, bus=bus)
+        self.ccw_bus = bus
         self.ssid = ssid
         self.devno = devno
         self.identity = identity
         self.online = False
         self.state = CcwState.OFFLINE
+        self.measurement: Measurement | None = None
+        self._fsm: CcwFsm | None = None
         self._extra: dict[str, Node] | None = None
         self.options: Mapping[str, object] = _NO_OPTIONS
-        self._measuring = False
+
+    @property
+    def fsm(self) -> CcwFsm:
+        """The machine that handles what happens to the device."""
+        if self._fsm is None:
+            self._fsm = CcwFsm(self)
+        return self._fsm
+
+    @property
+    def busy(self) -> bool:
+        """Whether work of cio on it waits."""
+        return self._fsm is not None and self._fsm.todo is not Todo.NOTHING
+
+    @property
+    def registered(self) -> bool:
+        """Whether the bus has it; one that is being recognised is not registered yet."""
+        return self.ccw_bus.devices.get(self.name) is self
+
+    @property
+    def ccw_driver(self) -> CcwDriver | None:
+        """Its driver."""
+        return self.driver if isinstance(self.driver, CcwDriver) else None
 
     @property
     def extra(self) -> dict[str, Node]:
@@ -102,57 +97,154 @@ class CcwDevice(Device):
         device = f"dt{ident.dev_type:04X}dm{ident.dev_model:02X}" if ident.dev_type else "dtdm"
         return f"ccw:t{ident.cu_type:04X}m{ident.cu_model:02X}{device}"
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether cio looks for its paths, or for the device (``recovery_check``)."""
+        if self.state in (CcwState.DISCONNECTED, CcwState.DISCONNECTED_SENSE_ID):
+            return True
+        sch = self.subchannel
+        return self.state is CcwState.ONLINE and sch is not None and sch.schib.pmcw.pam & sch.opm != sch.vpm
+
+    def notify(self, notice: Notice) -> bool:
+        """Tell the driver of an online device; whether it keeps the device (``ccw_device_notify``)."""
+        driver = self.ccw_driver
+        return driver is not None and self.online and driver.notify(self, notice)
+
+    # work of cio
+
+    def do(self, todo: Todo) -> None:
+        """Do what was put off (``ccw_device_todo``)."""
+        sch = self.subchannel
+        if todo is Todo.ENABLE_CMF:
+            if self.measurement is not None:
+                self.measurement.reset()
+                self.measurement.set(True)
+        elif todo is Todo.REBIND:
+            if self.registered:
+                self.ccw_bus.detach(self)
+                self.ccw_bus.probe(self)
+        elif todo is Todo.REGISTER:
+            self._register()
+        else:
+            if sch is not None:
+                if todo is Todo.UNREGISTER_EVALUATE:
+                    sch.css.schedule_evaluation(sch)
+                sch.cdev = None
+            self.unregister()
+
+    def _register(self) -> None:
+        """Make a recognised device known (``io_subchannel_register``)."""
+        sch = self.subchannel
+        if sch is None or sch.dead:
+            return
+        sch.css.update_paths(sch)
+        if self.registered:
+            if self.driver is None:
+                self.ccw_bus.probe(self)
+        elif self.ccw_bus.find(self.name) is not None:
+            sch.cdev = None  # two devices with one number: the second is not shown
+            return
+        else:
+            self.options = sch.css.describe(sch.schid)
+            self.ccw_bus.add(self)
+        self.fsm.recognised = True
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether it is offline and nothing is under way."""
+        return self.state is CcwState.OFFLINE
+
+    def give_up(self) -> None:
+        """Have it unregistered soon."""
+        self.fsm.schedule(Todo.UNREGISTER)
+
+    def unregister(self) -> None:
+        """Remove it from the bus, if it got there."""
+        if self.registered:
+            self.ccw_bus.remove(self)
+        else:
+            self.dead = True
+
     # online and offline
 
     def set_online(self) -> None:
         """``ccw_device_set_online``.  Raise OSError."""
-        driver, sch = self.driver, self.subchannel
-        if self.online or not isinstance(driver, CcwDriver):
+        self._begin_online()
+        self.fsm.wait(lambda: self.state.final)
+        self._end_online()
+
+    def set_online_apart(self) -> None:
+        """The same for a driver that does it by itself, and does not wait."""
+
+        def end() -> None:
+            if self.driver is not None and not self.dead and not self.online:
+                try:
+                    self._end_online()
+                except OSError:
+                    return  # the kernel logs a line and leaves the device offline
+
+        try:
+            self._begin_online()
+        except OSError:
+            return
+        self.fsm.when_final(end)
+
+    def _begin_online(self) -> None:
+        if self.online or self.driver is None:
             raise fail(errno.EINVAL)
-        if sch is None or self.state is not CcwState.OFFLINE:
-            raise fail(errno.EINVAL)
-        code = sch.enable()
+        code = self.fsm.go_online()
         if code:
             raise fail(code)
-        if not sch.lpm:
-            sch.disable()
+
+    def _end_online(self) -> None:
+        driver = self.ccw_driver
+        if self.state is not CcwState.ONLINE or driver is None:
             raise fail(errno.ENODEV)
-        sch.vpm = sch.lpm
-        self.state = CcwState.ONLINE
         try:
             driver.set_online(self)
         except OSError:
-            self._stop()
+            self._await_settled()
+            if self.fsm.go_offline():
+                self.state = CcwState.OFFLINE
+            else:
+                self._await_settled()
             raise
         self.online = True
 
     def set_offline(self) -> None:
         """``ccw_device_set_offline``.  Raise OSError."""
-        if not self.online or not isinstance(self.driver, CcwDriver):
+        driver = self.ccw_driver
+        if not self.online or driver is None:
             raise fail(errno.EINVAL)
-        self.driver.set_offline(self)
+        driver.set_offline(self)
         self.online = False
-        self._stop()
+        self._await_settled()
+        while code := self.fsm.go_offline():
+            if code != errno.EBUSY:
+                self.state = CcwState.OFFLINE
+                self.fsm.not_operational()
+                raise fail(errno.ENODEV)
+            state = self.state
+            self.fsm.quiesce()
+            self.state = state
+        self._await_settled()
 
-    def _stop(self) -> None:
-        """Disable the subchannel; what is still running is halted or cleared (``io_subchannel_quiesce``)."""
-        self.state = CcwState.OFFLINE
-        sch = self.subchannel
-        if sch is None:
-            return
-        retries = [255]
-        while sch.disable() == errno.EBUSY:
-            if sch.cancel_halt_clear(retries) == errno.EIO:
-                break
-            if not self.kernel.clock.run_until(lambda: not sch.update_schib() and not sch.schib.scsw.fctl):
-                break
+    def _await_settled(self) -> None:
+        self.fsm.wait(lambda: self.state.final or self.state is CcwState.DISCONNECTED)
 
     def let_go(self) -> None:
-        """What the core does after the driver's remove."""
-        self.online = False
-        self._measuring = False
-        if self.state is CcwState.ONLINE:
-            self._stop()
+        """What the core does after the driver's remove (``ccw_device_remove``)."""
+        if self.online:
+            self.online = False
+            if not self.fsm.go_offline():
+                self.fsm.wait(lambda: self.state.final)
+        if self._fsm is not None:
+            self._fsm.set_timeout(0)
+            self._fsm.quiesce()
+        if self.measurement is not None:
+            self.measurement.set(False)
+            self.measurement.close()
+            self.measurement = None
 
     # sysfs
 
@@ -160,7 +252,7 @@ class CcwDevice(Device):
         """See `Device.attributes`."""
         return {
             **{name: self._file(name) for name in _FILES},
-            **({"cmf": _measurements()} if self._measuring else {}),
+            **({"cmf": self.measurement.directory()} if self.measurement is not None else {}),
             **(self.driver.files(self) if isinstance(self.driver, CcwDriver) else {}),
             **(self._extra or {}),
         }
@@ -169,8 +261,8 @@ class CcwDevice(Device):
         """See `Device.attribute`."""
         if name in _FILES:
             return self._file(name)
-        if name == "cmf" and self._measuring:
-            return _measurements()
+        if name == "cmf":
+            return None if self.measurement is None else self.measurement.directory()
         if self._extra is not None and name in self._extra:
             return self._extra[name]
         return self.driver.files(self).get(name) if isinstance(self.driver, CcwDriver) else None
@@ -190,7 +282,7 @@ class CcwDevice(Device):
         return f"{self.modalias}\n"
 
     def _show_cmb_enable(self) -> str:
-        return f"{int(self._measuring)}\n"
+        return f"{int(self.measurement is not None)}\n"
 
     def _show_online(self) -> str:
         return f"{int(self.online)}\n"
@@ -199,7 +291,9 @@ class CcwDevice(Device):
         sch = self.subchannel
         if sch is None:
             return "no device\n"
-        if self.state in (CcwState.DISCONNECTED, CcwState.NOT_OPERATIONAL):
+        if self.state is CcwState.BOXED:
+            return "boxed\n"
+        if self.state in _LOST:
             return "no device\n" if sch.lpm else "no path\n"
         return "good\n"
 
@@ -207,50 +301,63 @@ class CcwDevice(Device):
         value = kstrtoul(data, 16)
         if value > 1:
             raise fail(errno.EINVAL)
-        sch = self.subchannel
-        if sch is None:
-            raise fail(errno.ENODEV)
-        if not value and not self._measuring:
-            raise fail(errno.EINVAL)  # there is no measurement block to give back (set_cmbe)
-        self._measuring = bool(value)
-        sch.config = replace(sch.config, mme=2 if value else 0)
-        if sch.schib.pmcw.ena:
-            sch.commit_config()
+        self.ccw_bus.await_lock(self)
+        if value:
+            ccw_measurement.enable(self)
+        else:
+            ccw_measurement.disable(self)
 
     def _store_online(self, data: bytes) -> None:
+        if (not self.state.final and self.state is not CcwState.DISCONNECTED) or self.busy:
+            raise fail(errno.EAGAIN)
         # strncmp with the written length: each beginning of "force\n" means force.
         force = _FORCE.startswith(data)
         value = 1 if force else kstrtoul(data, 16)
-        if value == 0:
-            self._offline_by_user()
-        elif value == 1:
+        if value > 1:
+            raise fail(errno.EINVAL)
+        self.ccw_bus.await_lock(self)
+        if value:
             self._online_by_user(force)
         else:
-            raise fail(errno.EINVAL)
+            self._offline_by_user()
 
     def _offline_by_user(self) -> None:
         if self.state is CcwState.DISCONNECTED:
-            bus = self.bus
-            sch = self.subchannel
-            if bus is not None:
-                self.kernel.clock.schedule(0.0, lambda: None if self.dead else bus.remove(self))
-            if sch is not None:
-                sch.css.schedule_evaluation(sch)
+            self.fsm.schedule(Todo.UNREGISTER_EVALUATE)
             return
-        if not isinstance(self.driver, CcwDriver) or not self.driver.switchable:
+        driver = self.ccw_driver
+        if driver is None or not driver.switchable:
             raise fail(errno.EINVAL)
         self.set_offline()
 
     def _online_by_user(self, force: bool) -> None:
+        """See ``online_store_handle_online``: force takes a boxed device from whoever has reserved it."""
         try:
-            if not isinstance(self.driver, CcwDriver) or not self.driver.switchable:
-                raise fail(errno.EINVAL)
-            self.set_online()
+            self._recognise_and_set_online()
         except OSError:
-            # Force is for a device that another system has reserved, which none of this machine is.
             if not force:
                 raise
+        if force and self.state is CcwState.BOXED:
+            code = self.fsm.steal_lock()
+            if code:
+                raise fail(code)
+            if not self.identity.cu_type:
+                self.state = CcwState.NOT_OPERATIONAL
+            self._recognise_and_set_online()
 
+    def _recognise_and_set_online(self) -> None:
+        if self.state is CcwState.BOXED:
+            self.fsm.recognise()
+            self.fsm.wait(lambda: self.fsm.recognised)
+            if not self.is_offline:
+                raise fail(errno.EAGAIN)
+        driver = self.ccw_driver
+        if driver is None or not driver.switchable:
+            raise fail(errno.EINVAL)
+        self.set_online()
+
+
+_LOST: Final = frozenset({CcwState.DISCONNECTED, CcwState.DISCONNECTED_SENSE_ID, CcwState.NOT_OPERATIONAL})
 
 _FILES: Final[Mapping[str, tuple[Callable[[CcwDevice], str], Callable[[CcwDevice, bytes], None] | None]]] = {
     "availability": (CcwDevice._availability, None),
@@ -267,12 +374,15 @@ class CcwDriver(Driver):
     """A driver on the ccw bus.
 
     `ids` are what it takes: (CU type, CU model, device type, device model), None for any.  `switchable` says that users
-    set its devices online and offline; `keeps_lost` that it keeps an online device without paths or subchannel.
+    set its devices online and offline; `keeps_lost` that it keeps an online device without paths or subchannel;
+    `path_groups` that its devices have path groups; `may_force` that users may take a device from another system.
     """
 
     ids: tuple[tuple[int, int | None, int | None, int | None], ...] = ()
     switchable = True
     keeps_lost = False
+    path_groups = False
+    may_force = False
 
     def takes(self, identity: SenseId) -> bool:
         """Whether one of the ids means this device."""
@@ -306,6 +416,16 @@ class CcwDriver(Driver):
         """Stop using it.  Raise OSError to refuse."""
         self.hide(device)
 
+    def notify(self, device: CcwDevice, notice: Notice) -> bool:
+        """Hear of an online device what happened to it; whether the driver keeps it (or wants it back)."""
+        return self.keeps_lost
+
+    def path_event(self, device: CcwDevice, gone: int, new: int, grouped: int) -> None:
+        """Hear which paths (masks) of an online device went, came, or were put into the path group anew."""
+
+    def interrupt(self, device: CcwDevice, irb: Irb | None, code: int) -> None:
+        """Take a status of an online device; None and an errno when its program was stopped."""
+
     def remove(self, device: Device) -> None:
         """See `Driver.remove`."""
         if isinstance(device, CcwDevice):
@@ -317,8 +437,12 @@ class CcwDriver(Driver):
 class CcwBus(Bus):
     """``/sys/bus/ccw``."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        super().__init__(kernel, "ccw")
+    def __init__(self, css: Css) -> None:
+        super().__init__(css.kernel, "ccw")
+        self.css = css
+        self._phase = 0
+        self._looking = False
+        self._timer = 0
 
     def match(self, device: Device, driver: Driver) -> bool:
         """See `Bus.match`."""
@@ -356,6 +480,37 @@ class CcwBus(Bus):
         device.parent = parent
         parent.children[device.name] = device
         device.uevent("move", [("DEVPATH_OLD", old)])
+
+    # looking for lost paths
+
+    def schedule_recovery(self) -> None:
+        """Look for lost devices and paths soon, then ever less often (``ccw_device_schedule_recovery``)."""
+        if not self._looking or self._phase:
+            self._phase = 0
+            self._arm()
+
+    def _arm(self) -> None:
+        self._looking = True
+        self._timer += 1
+        turn = self._timer
+
+        def expired() -> None:
+            if self._timer == turn:
+                self._looking = False
+                self._recover()
+
+        self.kernel.clock.schedule(_RECOVERY[self._phase], expired, background=True)
+
+    def _recover(self) -> None:
+        again = False
+        for device in list(self.devices.values()):
+            if isinstance(device, CcwDevice) and device.is_incomplete:
+                again = True
+                if device.state is not CcwState.DISCONNECTED_SENSE_ID:
+                    device.fsm.verify()
+        if again and not self._looking:
+            self._phase = min(self._phase + 1, len(_RECOVERY) - 1)
+            self._arm()
 
     def boot_drivers(self, drivers: Iterable[CcwDriver]) -> None:
         """Register drivers without offering devices to them."""

@@ -61,10 +61,7 @@ class _VirtioCcwDriver(CcwDriver):
 
     def _online(self, device: CcwDevice) -> None:
         if device.driver is self and not device.dead and not device.online:
-            try:
-                device.set_online()
-            except OSError:
-                return  # the kernel logs a line and leaves the device offline
+            device.set_online_apart()
 
     def show(self, device: CcwDevice, *, quiet: bool) -> None:
         """See `CcwDriver.show`."""
@@ -139,6 +136,8 @@ class _DasdEckdDriver(CcwDriver):
         )
     )
     keeps_lost = True
+    path_groups = True
+    may_force = True
 
     def __init__(self, bus: CcwBus) -> None:
         super().__init__(bus, "dasd-eckd")

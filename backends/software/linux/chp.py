@@ -16,11 +16,11 @@ from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node,
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.css import Css
 
-__all__ = ["ChannelPathDevice"]
+__all__ = ["ChannelPathDevice", "new_channel_path"]
 
 _UTIL_STRING_SIZE = 64
 _WORD_SIZE = 5
-_NUMBER = re.compile(rb"\s*([+-]?[0-9]+)\s*(\S?)")
+_NUMBER = re.compile(rb"\s*(-?[0-9]+)\s*(\S?)")
 
 
 class ChannelPathDevice(Device):
@@ -73,4 +73,12 @@ class ChannelPathDevice(Device):
         if not on and not self.online:
             return
         self.online = on
-        self.css.path_event(self.chpid, "vary-on" if on else "vary-off")
+        self.css.vary_path(self.chpid, on)
+
+
+def new_channel_path(css: Css, chpid: int) -> ChannelPathDevice | None:
+    """The device of a channel path that the machine has, or None (``chp_new``)."""
+    for path in css.hardware.paths():
+        if (path.cssid, path.chpid) == (0, chpid):
+            return ChannelPathDevice(css, chpid, path.type)
+    return None

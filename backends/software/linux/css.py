@@ -7,6 +7,7 @@ subchannel's device, in the state that the boot left it in, is made when somebod
 from __future__ import annotations
 
 import errno
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ from pyvfio.address import SubchannelId
 from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
 from pyvfio.css.schib import SubchannelType
 from pyvfio.css.trace import Step, StepListener
+from pyvfio_backends.software.linux.cio_ignore import CioIgnoreFile, CioSettleFile, IgnoredDevices
 from pyvfio_backends.software.linux.driver_core import Bus, Device, DeviceDirectory, Driver
 from pyvfio_backends.software.linux.kernel import Kernel
-from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
+from pyvfio_backends.software.linux.subchannel import CssDriver, PathEvent, SubchannelDevice
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, fail
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ __all__ = ["BoundDevices", "Css", "CssBus", "boot", "css_of"]
 
 _SETS = 4
 _NUMBERS = 1 << 16
+_FIRST_PATH = 0x80
+_REPROBE = 1.0
 _POOLS = "poolinfo - 0.1\nairq_iv_cache       1   16  256  1\n"
 
 
@@ -107,7 +111,7 @@ class _Root(Device):
         raise fail(errno.EINVAL)  # the machine does not tell (chsc_get_cssid_iid)
 
     def _rescan(self, data: bytes) -> None:
-        self.css.evaluate_all()
+        self.css.schedule_all()
 
 
 class _RootDirectory(DeviceDirectory):
@@ -135,6 +139,11 @@ class _RootDirectory(DeviceDirectory):
         return len(named | {child.name for child in root.child_devices()})
 
 
+def _path_group_id(kernel: Kernel) -> bytes:
+    """What this system calls itself to control units: 11 bytes (``css_generate_pgid``)."""
+    return b"\x80\0" + zlib.crc32(kernel.boot_id.encode()).to_bytes(4, "big")[1:] + b"\x85\x61" + bytes(4)
+
+
 class Css:
     """cio's state for a kernel: the bus, the root device, the hardware below, and who listens to vfio_ccw's steps."""
 
@@ -150,10 +159,22 @@ class Css:
         self.listeners: list[StepListener] = []
         self.describe: Callable[[SubchannelId], Mapping[str, object]] = lambda schid: {}
         """What a driver shows of the device behind a subchannel, beyond what SENSE ID says (a disk's size)."""
+        self.ignored = IgnoredDevices()
+        self.path_group_id = _path_group_id(kernel)
+        self.new_path: Callable[[int], ChannelPathDevice | None] = lambda chpid: None
+        """Makes the device of a channel path that the machine has."""
+        self.unbuilt_on_path: Callable[[int], Iterable[str]] = lambda chpid: ()
+        """The subchannels that nobody has looked at and that use a channel path."""
         self._chained: Crw | None = None
+        self._wanted: set[SubchannelId] = set()
+        self._search = False
+        self._scheduled = False
+        self._reprobing = False
         kernel.add_bus(self.bus)
         kernel.add_root(self.root)
         kernel.subsystems["css"] = self
+        kernel.proc.add("cio_ignore", CioIgnoreFile(self.ignored, self.schedule_offline, self.purge))
+        kernel.proc.add("cio_settle", CioSettleFile(self.settle))
 
     def step(self, step: Step) -> None:
         """Tell the listeners of a step."""
@@ -203,51 +224,148 @@ class Css:
 
     def _report(self, crw: Crw, second: Crw | None) -> None:
         if crw.oflw:
-            self.evaluate_all()
+            self.schedule_all()
         elif crw.rsc == ReportingSource.SUBCHANNEL:
             ssid = second.rsid >> 4 & 3 if second is not None else 0
-            self.evaluate(SubchannelId(0, ssid, crw.rsid))
+            schid = SubchannelId(0, ssid, crw.rsid)
+            sch = self.find(schid)
+            if sch is not None and crw.erc == ErrorRecovery.PARAMETERS_MODIFIED:
+                self.update_paths(sch)
+            self.evaluate(schid)
         elif crw.rsc == ReportingSource.CHANNEL_PATH and not crw.slct:
             if crw.erc in (ErrorRecovery.PARAMETERS_INITIALIZED, ErrorRecovery.INITIALIZED):
-                self.path_event(crw.rsid, "online")
+                self.register_path(crw.rsid)
+                self.path_came(crw.rsid)
             elif crw.erc in (ErrorRecovery.PERMANENT_ERROR, ErrorRecovery.PERMANENT_ERROR_INITIALIZED):
-                self.path_event(crw.rsid, "offline")
+                self.path_went(crw.rsid)
 
-    def path_event(self, chpid: int, event: str) -> None:
-        """Tell the drivers of all subchannels that a channel path changed."""
-        for sch in list(self.subchannels()):
-            if isinstance(sch.driver, CssDriver) and sch.path_mask(chpid):
-                sch.driver.chp_event(sch, chpid, event)
+    # channel paths (chsc.c)
+
+    def register_path(self, chpid: int) -> None:
+        """Make a channel path known that the machine has (``chp_new``)."""
+        if chpid in self.paths:
+            return
+        device = self.new_path(chpid)
+        if device is not None:
+            self.paths[chpid] = device
+            self.root.children[device.name] = device
+
+    def update_paths(self, sch: SubchannelDevice) -> None:
+        """Make the paths of a subchannel known (``css_update_ssd_info``)."""
+        pmcw = sch.pmcw
+        for position, chpid in enumerate(pmcw.chpid):
+            if pmcw.pim & _FIRST_PATH >> position:
+                self.register_path(chpid)
+
+    def path_came(self, chpid: int) -> None:
+        """Use a channel path that the machine has again, unless it is varied off (``chsc_chp_online``)."""
+        if self.path_online(chpid):
+            self._tell_paths(chpid, PathEvent.ONLINE)
+            self.schedule_reprobe()
+
+    def path_went(self, chpid: int) -> None:
+        """The machine lost a channel path (``chsc_chp_offline``)."""
+        if self.path_online(chpid):
+            self._tell_paths(chpid, PathEvent.OFFLINE)
+
+    def vary_path(self, chpid: int, on: bool) -> None:
+        """Have the devices use a channel path, or not (``chsc_chp_vary``)."""
+        self._tell_paths(chpid, PathEvent.VARY_ON if on else PathEvent.VARY_OFF)
+        if on:
+            self.schedule_reprobe()
+
+    def _tell_paths(self, chpid: int, event: PathEvent) -> None:
+        for name in self.unbuilt_on_path(chpid):
+            self.bus.find(name)
+        for sch in self._built():
+            if not isinstance(sch.driver, CssDriver):
+                continue
+            if sch.driver.chp_event(sch, chpid, event) and event is PathEvent.OFFLINE:
+                sch.lpm = 0
+                self.schedule_evaluation(sch)
 
     # finding subchannels
 
-    def evaluate_all(self) -> None:
-        """Look at every known subchannel, and at the others up to the first number that is not there."""
+    def _built(self) -> list[SubchannelDevice]:
+        return [device for device in self.bus.devices.values() if isinstance(device, SubchannelDevice)]
+
+    def evaluate(self, schid: SubchannelId) -> None:
+        """Look at a subchannel, now if it is known (``css_evaluate_subchannel``)."""
+        sch = self.find(schid)
+        if sch is not None:
+            self._known(sch)
+        else:
+            self.schedule_evaluation(schid)
+
+    def schedule_evaluation(self, what: SubchannelDevice | SubchannelId) -> None:
+        """Look at a subchannel soon, known or not (``css_schedule_eval``)."""
+        self._wanted.add(what.schid if isinstance(what, SubchannelDevice) else what)
+        self._schedule_slow_path()
+
+    def schedule_all(self) -> None:
+        """Look at every subchannel soon."""
         # One that nobody has looked at yet is as the boot left it, unless a report says otherwise.
-        for device in list(self.bus.devices.values()):
-            if isinstance(device, SubchannelDevice):
-                self._known(device)
+        self._wanted.update(sch.schid for sch in self._built())
+        self._search = True
+        self._schedule_slow_path()
+
+    def schedule_offline(self) -> None:
+        """Look at every subchannel soon that is not in use (``CSS_EVAL_NOT_ONLINE``)."""
+        self._wanted.update(sch.schid for sch in self._built() if sch.st != SubchannelType.IO or not sch.config.ena)
+        self._search = True
+        self._schedule_slow_path()
+
+    def schedule_reprobe(self) -> None:
+        """Look, in a second, at every subchannel without a path that works (``css_schedule_reprobe``)."""
+        if not self._reprobing:
+            self._reprobing = True
+            self.kernel.clock.schedule(_REPROBE, self._reprobe, background=True)
+
+    def _reprobe(self) -> None:
+        self._reprobing = False
+        for sch in self._built():
+            pmcw = sch.pmcw
+            if sch.st != SubchannelType.IO or not sch.opm & pmcw.pam & pmcw.pom:
+                self._wanted.add(sch.schid)
+        self._search = True
+        self._schedule_slow_path()
+
+    def _schedule_slow_path(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self.kernel.clock.schedule(0.0, self._slow_path)
+
+    def _slow_path(self) -> None:
+        """Look at those that are wanted: the known ones first, then the others in order (``css_slow_path_func``)."""
+        self._scheduled = False
+        wanted, self._wanted = self._wanted, set()
+        search, self._search = self._search, False
+        for sch in self._built():
+            if sch.schid in wanted:
+                wanted.discard(sch.schid)
+                if not sch.dead:
+                    self._known(sch)
+        ended: set[int] = set()
+        for schid in sorted(wanted):
+            known = self.find(schid)
+            if known is not None:
+                self._known(known)
+            elif schid.ssid not in ended and not self._new(schid):
+                ended.add(schid.ssid)  # whatever was to be looked at behind it is not there either
+        if search:
+            self._find_new()
+
+    def _find_new(self) -> None:
+        """Look at all numbers without a device, in each set up to the first that is not there."""
         known = set(self.bus.names())
         for ssid in range(_SETS):
             for number in range(_NUMBERS):
                 if f"0.{ssid:x}.{number:04x}" not in known and not self._new(SubchannelId(0, ssid, number)):
                     break
 
-    def evaluate(self, schid: SubchannelId) -> None:
-        """Look at one subchannel, known or not."""
-        sch = self.find(schid)
-        if sch is not None:
-            self._known(sch)
-        else:
-            self._new(schid)
-
-    def schedule_evaluation(self, sch: SubchannelDevice) -> None:
-        """Look at a subchannel soon."""
-        self.kernel.clock.schedule(0.0, lambda: None if sch.dead else self._known(sch))
-
     def _known(self, sch: SubchannelDevice) -> None:
-        if isinstance(sch.driver, CssDriver):
-            sch.driver.sch_event(sch)
+        if isinstance(sch.driver, CssDriver) and sch.driver.sch_event(sch) == errno.EAGAIN:
+            self.schedule_evaluation(sch)
 
     def _new(self, schid: SubchannelId) -> bool:
         """Register a subchannel if the hardware has it; whether it is worth looking at higher numbers."""
@@ -255,16 +373,47 @@ class Css:
         if cc or schib is None:
             return False
         pmcw = schib.pmcw
+        numbered = pmcw.st in (SubchannelType.IO, SubchannelType.MESSAGE)
+        if numbered and (schid.ssid, pmcw.devno) in self.ignored:
+            return True
         sch = SubchannelDevice(self, schid)
         sch.st = SubchannelType(pmcw.st)
         if sch.update_schib() == 0:
+            self.update_paths(sch)
             self.bus.add(sch)
         return True
 
     def unregister(self, sch: SubchannelDevice) -> None:
         """Remove a subchannel's device on the slow path; whoever caused it need not wait for the device's users."""
         if not sch.dead and self.bus.devices.get(sch.name) is sch:
+            sch.leaving = True
             self.kernel.clock.run_apart(lambda: self.bus.remove(sch), f"cio {sch.name}")
+
+    def log_subchannel(self, schid: SubchannelId) -> int:
+        """Have the machine log what it knows of a subchannel: 0 or an errno (``chsc_siosl``)."""
+        return errno.EOPNOTSUPP
+
+    # what people say in /proc
+
+    def purge(self) -> None:
+        """Remove the devices that are ignored and offline (``ccw_purge_blacklisted``)."""
+        if not self.ignored:
+            return
+        for sch in list(self.subchannels()):
+            pmcw = sch.pmcw
+            if sch.st != SubchannelType.IO or not pmcw.dnv or (sch.schid.ssid, sch.devno) not in self.ignored:
+                continue
+            device = sch.cdev
+            if device is not None:
+                if not device.is_offline:
+                    continue
+                device.give_up()
+            sch.leaving = True
+            self.kernel.clock.schedule(0.0, lambda sch=sch: self.unregister(sch))  # type: ignore[misc]
+
+    def settle(self) -> None:
+        """Wait until reports and evaluations are done (``cio_settle``)."""
+        self.kernel.clock.run_until(lambda: not (self._scheduled or self._wanted))
 
 
 def css_of(device: Device) -> Css:

@@ -23,7 +23,8 @@ from pyvfio_backends.software.hardware.css import (
 from pyvfio_backends.software.linux import vfio_ccw
 from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver
 from pyvfio_backends.software.linux.ccw_drivers import ALWAYS, DRIVERS
-from pyvfio_backends.software.linux.chp import ChannelPathDevice
+from pyvfio_backends.software.linux.chp import new_channel_path
+from pyvfio_backends.software.linux.cio_ignore import IgnoredDevices
 from pyvfio_backends.software.linux.css import Css
 from pyvfio_backends.software.linux.driver_core import Bus, Device
 from pyvfio_backends.software.linux.io_subchannel import ChscSubchannelDriver, IoSubchannelDriver
@@ -38,6 +39,7 @@ __all__ = ["boot"]
 
 _NAME = re.compile(r"0\.([0-3])\.([0-9a-f]{4})\Z")
 _PATHS = 8
+_IGNORE = "cio_ignore="
 _BUILT_AT_BOOT = 64
 """Virtio devices are numbered as they are found; runs up to this length are built at boot, so that it is in order."""
 
@@ -51,6 +53,10 @@ class _Run:
     spec: SubchannelSpec
     unit: Unit
     identity: SenseId
+
+    def name(self, number: int) -> str:
+        """The bus id with this number."""
+        return f"0.{self.first.ssid:x}.{number:04x}"
 
     def names(self, first: int) -> Iterator[str]:
         """The bus ids that count from `first`."""
@@ -82,8 +88,9 @@ class _Subchannels:
     `taken` are those that were built, `emptied` those whose ccw device was built too.
     """
 
-    def __init__(self, css: Css, runs: list[_Run]) -> None:
+    def __init__(self, css: Css, runs: list[_Run], ignored: IgnoredDevices | None) -> None:
         self.css = css
+        self.ignored = ignored
         self.taken: set[str] = set()
         self.emptied: set[str] = set()
         self._states: dict[SubchannelId, BootState] = {}
@@ -99,10 +106,27 @@ class _Subchannels:
         inside = run.first.ssid == ssid and number < run.first.number + run.spec.count
         return run if inside else None
 
+    def known(self, run: _Run) -> Iterator[int]:
+        """The places in a run that the boot took a subchannel from: all but the ignored devices'."""
+        if self.ignored is None:
+            return iter(range(run.spec.count))
+        ignored, ssid = self.ignored, run.first.ssid
+        return (place for place in range(run.spec.count) if (ssid, run.devno + place) not in ignored)
+
     def names(self) -> Iterator[str]:
         """See `DeviceSource.names`."""
         for run in self.runs:
-            yield from (name for name in run.names(run.first.number) if name not in self.taken)
+            yield from self._names(run)
+
+    def _names(self, run: _Run) -> Iterator[str]:
+        if self.ignored is None:
+            return (name for name in run.names(run.first.number) if name not in self.taken)
+        named = (run.name(run.first.number + place) for place in self.known(run))
+        return (name for name in named if name not in self.taken)
+
+    def on_path(self, chpid: int) -> list[str]:
+        """The names of those that use a channel path."""
+        return [name for run in self.runs if chpid in run.spec.chpids for name in self._names(run)]
 
     def bound_names(self, driver: str) -> Iterator[str]:
         """The names of those that this driver holds."""
@@ -116,6 +140,8 @@ class _Subchannels:
         ssid, number = int(match[1]), int(match[2], 16)
         run = self.run_of(ssid, number)
         if run is None:
+            return None
+        if self.ignored is not None and (ssid, run.devno + number - run.first.number) in self.ignored:
             return None
         css = self.css
         sch = SubchannelDevice(css, SubchannelId(0, ssid, number))
@@ -152,6 +178,7 @@ class _Subchannels:
         css, spec = self.css, run.spec
         device = CcwDevice(css.ccw, sch, run.identity)
         device.options = spec.options
+        sch.cdev = device
         css.ccw.add(device, quiet=True)
         driver = css.ccw.drivers.get(spec.driver)
         if isinstance(driver, CcwDriver):
@@ -175,9 +202,13 @@ class _CcwDevices:
         self._starts = [(run.first.ssid, run.devno) for run in self._runs]
 
     def _unbuilt(self, run: _Run) -> Iterator[str]:
-        taken = self._subchannels.emptied
-        pairs = zip(run.names(run.first.number), run.names(run.devno), strict=True)
-        return (name for below, name in pairs if below not in taken)
+        subchannels = self._subchannels
+        taken = subchannels.emptied
+        if subchannels.ignored is None:
+            pairs = zip(run.names(run.first.number), run.names(run.devno), strict=True)
+            return (name for below, name in pairs if below not in taken)
+        places = subchannels.known(run)
+        return (run.name(run.devno + n) for n in places if run.name(run.first.number + n) not in taken)
 
     def names(self) -> Iterator[str]:
         """See `DeviceSource.names`."""
@@ -203,6 +234,8 @@ class _CcwDevices:
         if run.first.ssid != ssid or devno >= run.devno + run.spec.count:
             return None
         css = self._subchannels.css
+        if name in css.ccw.devices:
+            return None
         below = css.bus.find(f"0.{ssid:x}.{run.first.number + devno - run.devno:04x}")
         if isinstance(below, SubchannelDevice):
             self._subchannels.build_device(below)
@@ -228,13 +261,13 @@ def boot(machine: Machine) -> None:
     machine.css = css.hardware = hardware
     for path in machine.spec.paths:
         hardware.add_path(ChannelPath(path.chpid, path.type, path.online))
+    css.new_path = lambda chpid: new_channel_path(css, chpid)
+    for path in machine.spec.paths:
         if path.online:
-            device = ChannelPathDevice(css, path.chpid, path.type)
-            css.paths[path.chpid] = device
-            css.root.children[device.name] = device
+            css.register_path(path.chpid)
     for run in runs:
         hardware.add_range(run.first, run.spec.count, run.config)
-    css.ccw = CcwBus(kernel)
+    css.ccw = CcwBus(css)
     kernel.add_bus(css.ccw)
     kernel.add_bus(Bus(kernel, "scm"))
     for css_driver in (IoSubchannelDriver(css.bus), ChscSubchannelDriver(css.bus)):
@@ -248,7 +281,8 @@ def boot(machine: Machine) -> None:
         mdev_bus(kernel)
     if "vfio_ccw" in machine.spec.modules:
         vfio_ccw.load(kernel)
-    subchannels = _Subchannels(css, runs)
+    subchannels = _Subchannels(css, runs, _ignored_at_boot(css, machine.spec.host.cmdline))
+    css.unbuilt_on_path = subchannels.on_path
     css.describe = subchannels.describe
     css.bus.sources.append(subchannels)
     css.ccw.sources.append(_CcwDevices(subchannels))
@@ -256,6 +290,14 @@ def boot(machine: Machine) -> None:
         if (run.unit.virtual or run.spec.online) and run.spec.count <= _BUILT_AT_BOOT:
             for name in run.names(run.first.number):
                 subchannels.make(name)
+
+
+def _ignored_at_boot(css: Css, cmdline: str) -> IgnoredDevices | None:
+    """Obey the kernel's parameter ``cio_ignore=``; the devices that the boot passed over, None for none."""
+    for word in cmdline.split():
+        if word.startswith(_IGNORE):
+            css.ignored.parse(word.removeprefix(_IGNORE), add=True)
+    return css.ignored.copy() if css.ignored else None
 
 
 def _run(spec: SubchannelSpec) -> _Run:

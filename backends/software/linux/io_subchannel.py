@@ -1,6 +1,6 @@
-"""The css drivers that are part of the kernel: ``io_subchannel``, which makes ccw devices, and ``chsc_subchannel``.
+"""The css drivers that are part of the kernel: ``io_subchannel``, which makes ccw devices, and those of other types.
 
-Source: ``drivers/s390/cio/device.c`` (probe, remove, sch_event, chp_event), ``device_id.c`` (recognition by SENSE ID).
+Source: ``drivers/s390/cio/device.c`` (probe, remove, sch_event, chp_event), ``chsc_sch.c``, ``eadm_sch.c``.
 """
 
 from __future__ import annotations
@@ -8,40 +8,43 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pyvfio.css.ccw import CCW_SIZE, Ccw, CcwFlag, Command
-from pyvfio.css.instructions import OperandException
+from pyvfio.css.ccw import CCW_SIZE, Ccw
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 from pyvfio.css.schib import SubchannelType
-from pyvfio.css.scsw import Dstat
-from pyvfio.css.senseid import SenseId
-from pyvfio.errors import Misuse
-from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver, CcwState
+from pyvfio_backends.software.linux.ccw import CcwDevice, CcwState, Notice
 from pyvfio_backends.software.linux.driver_core import Device
-from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
+from pyvfio_backends.software.linux.subchannel import CssDriver, PathEvent, SubchannelDevice
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.css import CssBus
 
-__all__ = ["ChscSubchannelDriver", "IoSubchannelDriver", "run_program", "run_reading"]
-
-_SENSE_ID_SIZE = 256
-_RECOGNITION_TRIES = 5
+__all__ = ["ChscSubchannelDriver", "EadmSubchannelDriver", "IoSubchannelDriver", "run_program", "run_reading"]
 
 
 class _Action(Enum):
+    """What the state of a subchannel asks for (``enum io_sch_action``)."""
+
     NOTHING = auto()
     UNREGISTER = auto()
     UNREGISTER_DEVICE = auto()
     ATTACH = auto()
-    REATTACH = auto()
+    UNREGISTER_ATTACH = auto()
     REPROBE = auto()
     VERIFY = auto()
     DISCONNECT = auto()
     ORPHAN = auto()
+    ORPHAN_UNREGISTER = auto()
+    ORPHAN_ATTACH = auto()
+
+
+_ORPHANING = frozenset({_Action.ORPHAN, _Action.ORPHAN_UNREGISTER, _Action.ORPHAN_ATTACH})
+_GIVING_UP = frozenset({_Action.UNREGISTER, _Action.UNREGISTER_DEVICE, _Action.UNREGISTER_ATTACH})
+_ATTACHING = frozenset({_Action.ATTACH, _Action.UNREGISTER_ATTACH, _Action.ORPHAN_ATTACH})
 
 
 class IoSubchannelDriver(CssDriver):
@@ -49,13 +52,15 @@ class IoSubchannelDriver(CssDriver):
 
     def __init__(self, bus: CssBus) -> None:
         super().__init__(bus, "io_subchannel")
-        self._recognising: dict[str, _Recognition] = {}
 
     # binding
 
     def files(self, sch: SubchannelDevice) -> dict[str, Node]:
         """See `CssDriver.files`."""
-        return {"logging": _LOGGING, "vpm": Attribute(lambda: f"{sch.vpm:02x}\n")}
+        return {
+            "logging": Attribute(store=partial(_log, sch)),
+            "vpm": Attribute(lambda: f"{sch.vpm:02x}\n"),
+        }
 
     def probe(self, device: Device) -> None:
         """See `Driver.probe`; the device below comes later, when its SENSE ID has been answered."""
@@ -64,143 +69,182 @@ class IoSubchannelDriver(CssDriver):
             device.update_schib()
             device.init_paths()
             device.vpm = 0
+            css = device.css
             if device.commit_config():
-                css = device.css
+                device.leaving = True
                 self.kernel.clock.schedule(0.0, lambda: css.unregister(device))
-                return
-            device.css.schedule_evaluation(device)
+            else:
+                css.schedule_evaluation(device)
 
     def remove(self, device: Device) -> None:
         """See `Driver.remove`."""
         if isinstance(device, SubchannelDevice):
-            self._end_recognition(device)
-            ccw = _ccw_device_of(device)
-            if ccw is not None and ccw.bus is not None:
-                ccw.bus.remove(ccw)
-
-    # recognition
-
-    def recognise(self, sch: SubchannelDevice) -> None:
-        """Start to find out what device there is."""
-        if sch.name in self._recognising:
-            return
-        recognition = self._recognising[sch.name] = _Recognition(sch)
-        if sch.lpm == 0 or sch.enable() or not recognition.start():
-            self._end_recognition(sch)
-
-    def _end_recognition(self, sch: SubchannelDevice) -> None:
-        recognition = self._recognising.pop(sch.name, None)
-        if recognition is not None:
-            recognition.free()
-            sch.disable()
-
-    def irq(self, sch: SubchannelDevice, irb: Irb) -> None:
-        """See `CssDriver.irq`: the end of a SENSE ID, or of a program of `run_program`."""
-        recognition = self._recognising.get(sch.name)
-        if recognition is None:
-            return
-        identity = recognition.result(irb)
-        if identity is None:
-            if not recognition.start():
-                self._end_recognition(sch)
-            return
-        self._end_recognition(sch)
-        bus = sch.css.ccw
-        self.kernel.clock.schedule(0.0, lambda: self._register(bus, sch, identity))
-
-    def _register(self, bus: CcwBus, sch: SubchannelDevice, identity: SenseId) -> None:
-        if sch.driver is not self or _ccw_device_of(sch) is not None:
-            return
-        sch.update_schib()
-        device = CcwDevice(bus, sch, identity)
-        device.options = sch.css.describe(sch.schid)
-        bus.add(device)
+            ccw, device.cdev = device.cdev, None
+            if ccw is not None:
+                if ccw.registered:
+                    ccw.unregister()
+                else:
+                    ccw.fsm.not_operational()
+                    ccw.unregister()
+                    device.disable()
 
     # events
 
-    def sch_event(self, sch: SubchannelDevice) -> None:
+    def irq(self, sch: SubchannelDevice, irb: Irb) -> None:
+        """See `CssDriver.irq`."""
+        ccw = sch.cdev
+        if ccw is not None:
+            ccw.fsm.interrupt(irb)
+
+    def sch_event(self, sch: SubchannelDevice) -> int:
         """See `CssDriver.sch_event`."""
-        ccw = _ccw_device_of(sch)
+        ccw = sch.cdev
+        if sch.dead:
+            return 0
+        if sch.leaving or (ccw is not None and ccw.busy):
+            return errno.EAGAIN
         action = self._action(sch, ccw)
-        if action in (_Action.UNREGISTER, _Action.UNREGISTER_DEVICE, _Action.REATTACH) and ccw is not None:
-            ccw.state = CcwState.NOT_OPERATIONAL
-            sch.disable()
-        if action is _Action.ORPHAN and ccw is not None:
-            ccw.state = CcwState.DISCONNECTED
-            sch.css.ccw.move(ccw, sch.css.defunct)
-        if action in (_Action.UNREGISTER_DEVICE, _Action.REATTACH) and ccw is not None:
-            sch.css.ccw.remove(ccw)
-        if action is _Action.UNREGISTER or (action is _Action.ORPHAN and sch.update_schib() == errno.ENODEV):
+        if ccw is not None:
+            self._act_at_once(sch, ccw, action)
+        if action in _ORPHANING and ccw is not None and self._move(ccw, sch.css.defunct) == errno.EBUSY:
+            return errno.EAGAIN
+        if action in (_Action.UNREGISTER_DEVICE, _Action.UNREGISTER_ATTACH) and ccw is not None:
+            sch.cdev = None
+            ccw.unregister()
+        if action in (_Action.UNREGISTER, _Action.ORPHAN_UNREGISTER):
             sch.css.unregister(sch)
-        elif action in (_Action.ATTACH, _Action.REATTACH) or action is _Action.ORPHAN:
-            self._attach(sch)
-        elif action is _Action.DISCONNECT and ccw is not None:
-            ccw.state = CcwState.DISCONNECTED
-        elif action is _Action.REPROBE and ccw is not None:
-            self._reconnect(sch, ccw)
+        elif action in _ATTACHING:
+            return self._attach(sch)
+        return 0
+
+    @staticmethod
+    def _act_at_once(sch: SubchannelDevice, ccw: CcwDevice, action: _Action) -> None:
+        fsm = ccw.fsm
+        if action is _Action.REPROBE:
+            fsm.reprobe()
         elif action is _Action.VERIFY:
-            sch.vpm = sch.lpm = sch.schib.pmcw.pam & sch.opm
+            fsm.verify()
+        elif action is _Action.DISCONNECT or action in _ORPHANING:
+            fsm.set_disconnected()
+        elif action in _GIVING_UP:
+            if ccw.state is CcwState.SENSE_ID:
+                fsm.not_operational()
+            else:
+                fsm.set_not_operational()
 
     def _action(self, sch: SubchannelDevice, ccw: CcwDevice | None) -> _Action:
         """What the state asks for (``sch_get_action``)."""
         code = sch.update_schib()
-        keeps = ccw is not None and ccw.online and isinstance(ccw.driver, CcwDriver) and ccw.driver.keeps_lost
         if code == errno.ENODEV:
-            return _Action.ORPHAN if keeps else _Action.UNREGISTER
+            keeps = ccw is not None and ccw.notify(Notice.GONE)
+            return _Action.ORPHAN_UNREGISTER if keeps else _Action.UNREGISTER
         if code:
             if ccw is None:
                 return _Action.NOTHING
-            return _Action.ORPHAN if keeps else _Action.UNREGISTER_DEVICE
+            return _Action.ORPHAN if ccw.notify(Notice.GONE) else _Action.UNREGISTER_DEVICE
         if ccw is None:
             return _Action.ATTACH
         if sch.schib.pmcw.devno != ccw.devno:
-            return _Action.ORPHAN if keeps else _Action.REATTACH
+            return _Action.ORPHAN_ATTACH if ccw.notify(Notice.GONE) else _Action.UNREGISTER_ATTACH
         if not sch.schib.pmcw.pam & sch.opm:
-            return _Action.DISCONNECT if keeps else _Action.UNREGISTER_DEVICE
-        if ccw.state is CcwState.DISCONNECTED:
+            return _Action.DISCONNECT if ccw.notify(Notice.NO_PATH) else _Action.UNREGISTER_DEVICE
+        if ccw.state in (CcwState.DISCONNECTED, CcwState.DISCONNECTED_SENSE_ID):
             return _Action.REPROBE
         if ccw.online:
             return _Action.VERIFY
-        return _Action.REATTACH if ccw.state is CcwState.NOT_OPERATIONAL else _Action.NOTHING
+        return _Action.UNREGISTER_ATTACH if ccw.state is CcwState.NOT_OPERATIONAL else _Action.NOTHING
 
-    def _attach(self, sch: SubchannelDevice) -> None:
+    def _attach(self, sch: SubchannelDevice) -> int:
         """Take in a device that lost its subchannel, or find out what device is new here."""
-        sch.init_paths()
         bus = sch.css.ccw
-        known = bus.devices.get(f"0.{sch.schid.ssid:x}.{sch.schib.pmcw.devno:04x}")
+        known = bus.find(f"0.{sch.schid.ssid:x}.{sch.schib.pmcw.devno:04x}")
         if isinstance(known, CcwDevice):
-            if known.subchannel is None:
-                bus.move(known, sch)
-                self._reconnect(sch, known)
-            return
-        self.recognise(sch)
+            code = self._move(known, sch)
+            if not code:
+                known.fsm.reprobe()
+            return code
+        ccw = CcwDevice(bus, sch)
+        ccw.state = CcwState.NOT_OPERATIONAL
+        sch.cdev = ccw
+        ccw.fsm.recognise()
+        return 0
 
     @staticmethod
-    def _reconnect(sch: SubchannelDevice, ccw: CcwDevice) -> None:
-        ccw.state = CcwState.ONLINE if ccw.online else CcwState.OFFLINE
-        sch.lpm = sch.schib.pmcw.pam & sch.opm
-        if ccw.online and sch.enable() == 0:
-            sch.vpm = sch.lpm
+    def _move(ccw: CcwDevice, parent: Device) -> int:
+        """Put a device below another subchannel, or among the orphans: 0 or EBUSY (``ccw_device_move_to_sch``)."""
+        old = ccw.subchannel
+        if old is not None and old.schib.pmcw.ena and old.disable() == errno.EBUSY:
+            return errno.EBUSY
+        ccw.ccw_bus.move(ccw, parent)
+        if old is not None:
+            old.cdev = None
+            old.css.schedule_evaluation(old)
+        if isinstance(parent, SubchannelDevice):
+            parent.cdev = ccw
+            parent.css.update_paths(parent)
+        return 0
 
-    def chp_event(self, sch: SubchannelDevice, chpid: int, event: str) -> None:
+    def chp_event(self, sch: SubchannelDevice, chpid: int, event: PathEvent) -> int:
         """See `CssDriver.chp_event`."""
         mask = sch.path_mask(chpid)
-        if event in ("offline", "online") and sch.update_schib():
-            return
-        if event == "vary-off":
+        if not mask:
+            return 0
+        ccw = sch.cdev
+        gone = event in (PathEvent.VARY_OFF, PathEvent.OFFLINE)
+        if event in (PathEvent.OFFLINE, PathEvent.ONLINE) and sch.update_schib():
+            return errno.ENODEV
+        if event is PathEvent.VARY_OFF:
             sch.opm &= ~mask
-        elif event == "vary-on":
-            sch.opm |= mask
-        if event in ("vary-off", "offline"):
             sch.lpm &= ~mask
-            sch.vpm &= ~mask
-        else:
+        elif event is PathEvent.VARY_ON:
+            sch.opm |= mask
+            sch.lpm |= mask
+        elif event is PathEvent.ONLINE:
             sch.lpm |= mask & sch.opm
-        sch.css.schedule_evaluation(sch)
+        if ccw is None:
+            if not gone:
+                sch.css.schedule_evaluation(sch)
+        elif gone:
+            ccw.fsm.gone_paths |= mask
+            self._terminate(sch, ccw, mask)
+        else:
+            ccw.fsm.new_paths |= mask
+            ccw.fsm.verify()
+        return 0
+
+    @staticmethod
+    def _terminate(sch: SubchannelDevice, ccw: CcwDevice, mask: int) -> None:
+        """Stop a program that uses this path, and verify the others (``io_subchannel_terminate_path``)."""
+        if sch.update_schib():
+            ccw.fsm.not_operational()
+            return
+        if sch.schib.scsw.actl and sch.schib.pmcw.lpum == mask:
+            if ccw.state is CcwState.ONLINE:
+                ccw.fsm.kill()
+            elif sch.clear():
+                ccw.fsm.not_operational()
+                return
+        ccw.fsm.verify()
 
 
-class ChscSubchannelDriver(CssDriver):
-    """Holds the subchannels of type CHSC."""
+class _EnablingDriver(CssDriver):
+    """A driver that enables its subchannels and waits for work, which nothing of this machine gives it."""
+
+    def probe(self, device: Device) -> None:
+        """See `Driver.probe`.  Raise OSError when the subchannel cannot be enabled."""
+        if isinstance(device, SubchannelDevice):
+            code = device.enable()
+            if code:
+                raise fail(code)
+
+    def remove(self, device: Device) -> None:
+        """See `Driver.remove`."""
+        if isinstance(device, SubchannelDevice):
+            device.disable()
+
+
+class ChscSubchannelDriver(_EnablingDriver):
+    """Holds the subchannels of type CHSC, for requests that take long."""
 
     types = frozenset({SubchannelType.CHSC})
 
@@ -208,49 +252,26 @@ class ChscSubchannelDriver(CssDriver):
         super().__init__(bus, "chsc_subchannel")
 
 
-class _Recognition:
-    """A SENSE ID under way: its CCW and its buffer in the kernel's storage."""
+class EadmSubchannelDriver(_EnablingDriver):
+    """``eadm_subchannel``: holds the subchannels over which storage-class memory is moved."""
 
-    def __init__(self, sch: SubchannelDevice) -> None:
-        self.sch = sch
-        self.memory = sch.kernel.memory
-        self.address = self.memory.allocate(CCW_SIZE + _SENSE_ID_SIZE)
-        self.tries = 0
+    types = frozenset({SubchannelType.ADM})
 
-    def start(self) -> bool:
-        """Start it, if there is a try left; whether an interruption will come."""
-        self.tries += 1
-        if self.tries > _RECOGNITION_TRIES:
-            return False
-        buffer = self.address + CCW_SIZE
-        self.memory.write(self.address, Ccw(Command.SENSE_ID, CcwFlag.SLI, _SENSE_ID_SIZE, buffer).to_bytes())
-        orb = Orb(intparm=self.sch.intparm, pfch=True, lpm=self.sch.lpm, cpa=self.address)
-        try:
-            return self.sch.css.hardware.ssch(self.sch.schid, orb) == 0
-        except OperandException:
-            return False
+    def __init__(self, bus: CssBus) -> None:
+        super().__init__(bus, "eadm_subchannel", module="eadm_sch")
 
-    def result(self, irb: Irb) -> SenseId | None:
-        """What the device said, or None when it did not."""
-        if not irb.scsw.ok or not irb.scsw.dstat & Dstat.DEVICE_END:
-            return None
-        try:
-            identity = SenseId.from_bytes(self.memory.read(self.address + CCW_SIZE, _SENSE_ID_SIZE))
-        except Misuse:
-            return None
-        return identity
-
-    def free(self) -> None:
-        """Give the storage back."""
-        self.memory.free(self.address)
+    def sch_event(self, sch: SubchannelDevice) -> int:
+        """See `CssDriver.sch_event`."""
+        if not sch.dead and not sch.leaving and sch.update_schib():
+            sch.leaving = True
+            self.kernel.clock.schedule(0.0, lambda: sch.css.unregister(sch))
+        return 0
 
 
-def _ccw_device_of(sch: SubchannelDevice) -> CcwDevice | None:
-    """The ccw device below a subchannel."""
-    for child in sch.children.values():
-        if isinstance(child, CcwDevice):
-            return child
-    return None
+def _log(sch: SubchannelDevice, data: bytes) -> None:
+    code = sch.css.log_subchannel(sch.schid)
+    if code:
+        raise fail(code)
 
 
 def run_program(sch: SubchannelDevice, ccw: Ccw) -> bool:
@@ -278,10 +299,3 @@ def run_reading(sch: SubchannelDevice, ccw: Ccw) -> bytes | None:
         return memory.read(buffer, ccw.count) if done else None
     finally:
         memory.free(buffer)
-
-
-def _log(data: bytes) -> None:
-    raise fail(errno.EOPNOTSUPP)  # the machine cannot log (chsc_siosl)
-
-
-_LOGGING = Attribute(store=_log)

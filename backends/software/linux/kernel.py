@@ -114,11 +114,12 @@ class Kernel:
             },
             permissions=0o555,
         )
+        self.proc = ProcDirectory(self)
         self.root = TemporaryDirectory(
             {
                 "dev": self.dev,
                 "etc": TemporaryDirectory(),
-                "proc": ProcDirectory(self),
+                "proc": self.proc,
                 "run": TemporaryDirectory(),
                 "sys": self.sys,
                 "tmp": TemporaryDirectory(permissions=0o1777),

@@ -79,6 +79,10 @@ class ProcDirectory(Directory):
             "version": ProcFile(lambda: f"Linux version {kernel.release}\n"),
         }
 
+    def add(self, name: str, node: Node) -> None:
+        """Add a file of a subsystem."""
+        self._fixed[name] = node
+
     def lookup(self, name: str) -> Node | None:
         if name == "self":
             return Symlink(str(os.getpid()))

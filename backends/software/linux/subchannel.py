@@ -9,21 +9,24 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
 from pyvfio.address import SubchannelId
 from pyvfio.css.instructions import OperandException
 from pyvfio.css.irb import Irb
+from pyvfio.css.orb import Orb
 from pyvfio.css.schib import Pmcw, Schib, SubchannelType
 from pyvfio.css.scsw import Actl
 from pyvfio_backends.software.linux.driver_core import Device, Driver, override_attribute
 from pyvfio_backends.software.linux.vfs import Attribute, Node
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.ccw import CcwDevice
     from pyvfio_backends.software.linux.css import Css
 
-__all__ = ["IO_ISC", "BootState", "CssDriver", "SubchannelDevice"]
+__all__ = ["IO_ISC", "BootState", "CssDriver", "PathEvent", "SubchannelDevice"]
 
 IO_ISC = 3
 """The interruption subclass of I/O subchannels, and of vfio_ccw (``arch/s390/include/asm/isc.h``)."""
@@ -63,7 +66,22 @@ class SubchannelDevice(Device):
     device below, which the boot found too, as soon as somebody asks for the children.
     """
 
-    __slots__ = ("_extra", "_schib", "boot", "config", "css", "lpm", "opm", "schid", "st", "unbuilt", "vpm")
+    __slots__ = (
+        "_cdev",
+        "_extra",
+        "_schib",
+        "boot",
+        "config",
+        "css",
+        "leaving",
+        "lpm",
+        "mba",
+        "opm",
+        "schid",
+        "st",
+        "unbuilt",
+        "vpm",
+    )
 
     def __init__(self, css: Css, schid: SubchannelId) -> None:
         super().__init__(css.kernel, f"0.{schid.ssid:x}.{schid.number:04x}", css.root, bus=css.bus)
@@ -72,11 +90,14 @@ class SubchannelDevice(Device):
         self._schib: Schib | None = None
         self.st = SubchannelType.IO
         self.config = _NO_CONFIG
+        self.mba = 0
+        self.leaving = False  # its removal was decided
         self.opm = 0xFF
         self.lpm = 0
         self.vpm = 0
         self.boot: BootState | None = None
         self.unbuilt: Callable[[SubchannelDevice], None] | None = None
+        self._cdev: CcwDevice | None = None
         self._extra: dict[str, Node] | None = None
 
     @property
@@ -86,6 +107,16 @@ class SubchannelDevice(Device):
         if unbuilt is not None:
             unbuilt(self)
         return super().children
+
+    @property
+    def cdev(self) -> CcwDevice | None:
+        """The ccw device on it, also one that is being recognised and not registered yet."""
+        _ = self.children  # builds it
+        return self._cdev
+
+    @cdev.setter
+    def cdev(self, device: CcwDevice | None) -> None:
+        self._cdev = device
 
     @property
     def extra(self) -> dict[str, Node]:
@@ -139,7 +170,8 @@ class SubchannelDevice(Device):
         result = 0
         for _ in range(_COMMIT_TRIES):
             try:
-                cc = hardware.msch(self.schid, replace(schib, pmcw=self._wanted(schib.pmcw)))
+                mba = self.mba if self.config.mbfc else schib.mba
+                cc = hardware.msch(self.schid, replace(schib, pmcw=self._wanted(schib.pmcw), mba=mba))
             except OperandException:
                 return errno.EIO
             if cc == 0:
@@ -204,6 +236,28 @@ class SubchannelDevice(Device):
             return errno.ENODEV
         self.config = replace(self.config, ena=False)
         return self.commit_config()
+
+    def start(self, address: int, lpm: int) -> int:
+        """Start a program on the paths `lpm`: 0, EBUSY, EACCES (no such path works) or ENODEV (``cio_start``)."""
+        orb = Orb(intparm=self.intparm, pfch=True, lpm=lpm, cpa=address)
+        try:
+            cc = self.css.hardware.ssch(self.schid, orb)
+        except OperandException:
+            return errno.EIO
+        if cc == 0:
+            return 0
+        return errno.EBUSY if cc in (1, 2) else self.paths_not_operational(lpm)
+
+    def paths_not_operational(self, lpm: int) -> int:
+        """A start found no path of `lpm`: EACCES if others are left, else ENODEV (``cio_start_handle_notoper``)."""
+        self.lpm = self.lpm & ~lpm if lpm else 0
+        if self.update_schib():
+            return errno.ENODEV
+        return errno.EACCES if self.lpm else errno.ENODEV
+
+    def clear(self) -> int:
+        """Clear: 0 (an interruption will come) or ENODEV."""
+        return errno.ENODEV if self.css.hardware.csch(self.schid) else 0
 
     def cancel_halt_clear(self, retries: list[int]) -> int:
         """Stop what is under way: 0 idle, EBUSY an interruption will come, ENODEV, EIO given up.
@@ -296,6 +350,15 @@ _IO: Final = {
 }
 
 
+class PathEvent(Enum):
+    """What happened to a channel path (``CHP_VARY_ON`` ...)."""
+
+    VARY_ON = auto()
+    VARY_OFF = auto()
+    ONLINE = auto()
+    OFFLINE = auto()
+
+
 class CssDriver(Driver):
     """A driver of subchannels of the given types; what `Driver` has, and the events of a subchannel."""
 
@@ -308,11 +371,13 @@ class CssDriver(Driver):
     def irq(self, sch: SubchannelDevice, irb: Irb) -> None:
         """A status of the subchannel was pending; `irb` is what TSCH stored."""
 
-    def sch_event(self, sch: SubchannelDevice) -> None:
-        """Something happened to the subchannel; look what (``sch_event`` in process context)."""
+    def sch_event(self, sch: SubchannelDevice) -> int:
+        """Something happened to the subchannel; look what.  0, or EAGAIN to be called again soon."""
+        return 0
 
-    def chp_event(self, sch: SubchannelDevice, chpid: int, event: str) -> None:
-        """A channel path changed: vary-off, vary-on, offline or online."""
+    def chp_event(self, sch: SubchannelDevice, chpid: int, event: PathEvent) -> int:
+        """Something happened to a channel path: 0 or ENODEV.  It may be none of the subchannel's."""
+        return 0
 
 
 def _valid(schib: Schib) -> bool:

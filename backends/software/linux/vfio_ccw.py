@@ -24,7 +24,7 @@ from pyvfio_backends.software.linux.mdev import (
     mdev_bus,
 )
 from pyvfio_backends.software.linux.module import Module
-from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
+from pyvfio_backends.software.linux.subchannel import CssDriver, PathEvent, SubchannelDevice
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -105,30 +105,36 @@ class VfioCcwDriver(CssDriver):
         else:
             vfio.machine.interrupt(irb)
 
-    def sch_event(self, sch: SubchannelDevice) -> None:
+    def sch_event(self, sch: SubchannelDevice) -> int:
         """See `CssDriver.sch_event`."""
+        if sch.leaving and not sch.dead:
+            return errno.EAGAIN
         vfio = self._vfio(sch)
         if sch.update_schib() and vfio is not None:
             vfio.machine.not_operational()
+        return 0
 
-    def chp_event(self, sch: SubchannelDevice, chpid: int, event: str) -> None:
+    def chp_event(self, sch: SubchannelDevice, chpid: int, event: PathEvent) -> int:
         """See `CssDriver.chp_event`; a path that came or went is reported to the guest, a varied one is not."""
         vfio, mask = self._vfio(sch), sch.path_mask(chpid)
-        if vfio is None or not mask or sch.update_schib():
-            return
-        if event == "vary-off":
+        if vfio is None or not mask:
+            return 0
+        if sch.update_schib():
+            return errno.ENODEV
+        if event is PathEvent.VARY_OFF:
             sch.opm &= ~mask
             sch.lpm &= ~mask
-        elif event == "vary-on":
+        elif event is PathEvent.VARY_ON:
             sch.opm |= mask
             sch.lpm |= mask
-        elif event == "online":
+        elif event is PathEvent.ONLINE:
             sch.lpm |= mask & sch.opm
-        if event in ("vary-off", "offline") and sch.schib.pmcw.lpum & mask:
+        if event in (PathEvent.VARY_OFF, PathEvent.OFFLINE) and sch.schib.pmcw.lpum & mask:
             sch.cancel_halt_clear([_CANCEL_TRIES])
-        if event in ("offline", "online"):
-            erc = ErrorRecovery.INITIALIZED if event == "online" else ErrorRecovery.PERMANENT_ERROR
+        if event in (PathEvent.OFFLINE, PathEvent.ONLINE):
+            erc = ErrorRecovery.INITIALIZED if event is PathEvent.ONLINE else ErrorRecovery.PERMANENT_ERROR
             vfio.report(Crw(rsc=ReportingSource.CHANNEL_PATH, erc=erc, rsid=chpid))
+        return 0
 
 
 def load(kernel: Kernel) -> None:

@@ -128,16 +128,10 @@ class CcwMachine:
         return result
 
     def _condition(self, cc: int, orb: Orb) -> int:
-        sch = self.sch
         if cc == 0:
             self.state = State.PENDING
             return 0
-        if cc in (1, 2):
-            return -errno.EBUSY
-        sch.lpm &= ~orb.lpm
-        if sch.update_schib():
-            return -errno.ENODEV
-        return -errno.EACCES if sch.lpm else -errno.ENODEV
+        return -errno.EBUSY if cc in (1, 2) else -self.sch.paths_not_operational(orb.lpm)
 
     def async_request(self, command: int) -> int:
         """HALT or CLEAR SUBCHANNEL from the async region."""
