@@ -8,8 +8,8 @@ A request and its response lie one after the other in storage, at most two pages
          |        | response code    |      |          |                          |
          +--------+------------------+------+----------+--------------------------+
 
-All requests for PCI are 32 bytes long.  A program states in the response's length how much room it has; the machine
-replaces it by what it stored.
+All requests for PCI are 32 bytes long.  A program states in the response's length how much room it has; LIST PCI
+replaces it by what it stored, the others leave it.
 
 Source: ``arch/s390/include/asm/clp.h``, ``arch/s390/include/asm/pci_clp.h``; ``arch/s390/pci/pci_clp.c``.
 """

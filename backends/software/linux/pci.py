@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PciBus", "boot"]
 
-_CLP_MINOR = 262  # what a dynamic minor came out as on the emulated machine
+_CLP_MINOR = 256  # what a dynamic minor came out as on the emulated machine
 
 
 class _PortDriver(PciDriver):

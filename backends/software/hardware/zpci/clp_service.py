@@ -71,49 +71,49 @@ def call(functions: ClpFunctions, request: bytes, room: int) -> bytes:
     if head.length != len(request) or len(request) + room > _MOST:
         raise OperandException("call logical processor", cause="the blocks do not fit")
     if head.length != CLP_REQUEST_SIZE:
-        return _refuse(ClpCode.LENGTH)
+        return _refuse(ClpCode.LENGTH, room)
     if head.command == ClpCommand.LIST_PCI:
         return _list(functions, ListRequest.from_bytes(request), room)
     if head.command == ClpCommand.QUERY_PCI_FUNCTION:
         found = functions.facts(QueryRequest.from_bytes(request).handle)
-        return _refuse(ClpCode.INVALID_HANDLE) if found is None else _fit(query_function(*found), room)
+        return _refuse(ClpCode.INVALID_HANDLE, room) if found is None else _fit(query_function(*found), room)
     if head.command == ClpCommand.QUERY_PCI_FUNCTION_GROUP:
         group = functions.group(QueryRequest.from_bytes(request).group)
-        return _refuse(ClpCode.UNKNOWN_GROUP) if group is None else _fit(query_group(group), room)
+        return _refuse(ClpCode.UNKNOWN_GROUP, room) if group is None else _fit(query_group(group), room)
     if head.command == ClpCommand.SET_PCI_FUNCTION:
         wanted = SetRequest.from_bytes(request)
         code, fh = functions.set_function(wanted.handle, wanted.operation, wanted.dma_spaces)
-        return _fit(SetResponse(fh=fh), room) if code == ClpCode.OK else _refuse(code)
-    return _refuse(ClpCode.COMMAND)
+        return _fit(SetResponse(fh=fh), room) if code == ClpCode.OK else _refuse(code, room)
+    return _refuse(ClpCode.COMMAND, room)
 
 
-def _refuse(code: int) -> bytes:
-    return ClpRequest(_LEAST_RESPONSE, code).to_bytes()[:_LEAST_RESPONSE]
+def _refuse(code: int, room: int) -> bytes:
+    """Of a refused request only the code is stored; the response's length stays what the program wrote."""
+    return room.to_bytes(2, "big") + code.to_bytes(2, "big")
 
 
 def _fit(block: BigBlock, room: int) -> bytes:
-    """A response cut to its room, which it says."""
-    raw = block.to_bytes()
-    return raw if len(raw) <= room else room.to_bytes(2, "big") + raw[2:room]
+    """A response cut to its room, with its length as the program wrote it."""
+    return room.to_bytes(2, "big") + block.to_bytes()[2:room]
 
 
 def _list(functions: ClpFunctions, request: ListRequest, room: int) -> bytes:
     if request.fmt:
-        return _refuse(ClpCode.FORMAT)
+        return _refuse(ClpCode.FORMAT, room)
     if request.reserved or request.reserved2:
-        return _refuse(ClpCode.RESERVED_NOT_ZERO)
+        return _refuse(ClpCode.RESERVED_NOT_ZERO, room)
     entries = functions.entries()
     first = 0
     if request.resume_token:
         # A token is the index of the next function's handle.
         places = [place for place, entry in enumerate(entries) if _index(entry) == request.resume_token]
         if not places:
-            return _refuse(ClpCode.RESUME_TOKEN)
+            return _refuse(ClpCode.RESUME_TOKEN, room)
         first = places[0]
     if room < _LEAST_LIST:
-        return _refuse(ClpCode.NEEDS_8K)
+        return _refuse(ClpCode.NEEDS_8K, room)
     if (room - ListResponse.HEAD_SIZE) % ListResponse.ENTRY_SIZE:
-        return _refuse(ClpCode.LENGTH)
+        return _refuse(ClpCode.LENGTH, room)
     last = first + (room - ListResponse.HEAD_SIZE) // ListResponse.ENTRY_SIZE
     given = tuple(
         HandleEntry(entry.device, entry.vendor, int(entry.configured), entry.fid, entry.fh)

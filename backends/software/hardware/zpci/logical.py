@@ -20,8 +20,8 @@ _FIRST_BAR: Final = 0x10
 class LogicalProcessor:
     """The logical processor for PCI (implements `clp_service.ClpFunctions`)."""
 
-    max_functions = 64
-    """How many functions it says there can be; the machine takes more."""
+    max_functions = 4096
+    """How many functions it says there can be."""
 
     def __init__(self, facility: ZpciFacility) -> None:
         self._facility = facility
