@@ -6,72 +6,18 @@ import struct
 from pathlib import Path
 
 import pytest
-from css_rig import DATA, Bench
+from css_rig import DATA
+from eckd_rig import ENDED, SEEK_0_1, Programs, ckd, disk, extent, locate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyvfio.css import Cstat, Dstat, Irb
+from pyvfio.css import Cstat, Dstat
 from pyvfio.errors import Misuse, NotModelled
 from pyvfio_backends.software.hardware.devices.ckd_image import BadImage, create_image
 from pyvfio_backends.software.hardware.devices.ckd_track import Record, Track, empty_track
 from pyvfio_backends.software.hardware.devices.dasd import Dasd3390, make_dasd
 from pyvfio_backends.software.hardware.devices.eckd_volume import EmptyVolume, ImageVolume, label_track
-
-ENDED = Dstat.CHANNEL_END | Dstat.DEVICE_END
-CHECKED = ENDED | Dstat.UNIT_CHECK
-SEEK_0_1 = "000000000001"
-
-
-def disk(**options: object) -> Dasd3390:
-    volume = EmptyVolume("TEST01", 20, readonly=False)
-    return Dasd3390(volume, **options)  # type: ignore[arg-type]
-
-
-class Programs:
-    """Lays commands with their data out one after the other, and runs them chained."""
-
-    def __init__(self, device: Dasd3390) -> None:
-        self.device = device
-        self.bench = Bench(device)
-
-    def run(self, *commands: tuple[int, str] | tuple[int, int]) -> tuple[Irb, list[str]]:
-        """Each command is (code, data in hex) or (code, bytes to read); searches are followed by a TIC *-8."""
-        at, here, program, reads = DATA, 0x11000, [], []
-        for number, (code, what) in enumerate(commands):
-            size = what if isinstance(what, int) else len(bytes.fromhex(what))
-            if isinstance(what, int):
-                reads.append((at, size))
-            else:
-                self.bench.put(at, what)
-            chained = 0x40 if number + 1 < len(commands) else 0
-            program.append(f"{code:02x}{chained | 0x20:02x}{size:04x}{at:08x}")
-            here += 8
-            if code & 0x1F in (0x11, 0x09, 0x19) and code & 0x60 and code not in (0x69 + 256,):
-                program.append(f"08000000{here - 8:08x}")
-                here += 8
-            at += size + 8 & ~7
-        self.bench.put(DATA + 0x40000, "")
-        irb = self.bench.start("".join(program))
-        return irb, [self.bench.data(size, place) for place, size in reads]
-
-    def refused(self, *commands: tuple[int, str] | tuple[int, int]) -> str:
-        irb, _ = self.run(*commands)
-        assert irb.scsw.dstat == CHECKED
-        return irb.sense[:8].hex()
-
-
-def extent(mask: int, first: tuple[int, int], last: tuple[int, int]) -> tuple[int, str]:
-    return 0x63, struct.pack(">BBHIHHHH", mask, 0xC0, 0, 0, *first, *last).hex()
-
-
-def locate(op: int, count: int, track: tuple[int, int], record: int, length: int | None = None) -> tuple[int, str]:
-    aux = 0 if length is None else 0x80
-    return 0x47, struct.pack(">BBBBHHHHBBH", op, aux, 0, count, *track, *track, record, 0xFF, length or 0).hex()
-
-
-def ckd(track: tuple[int, int], record: int, key: bytes, data: bytes) -> str:
-    return (struct.pack(">HHBBH", *track, record, len(key), len(data)) + key + data).hex()
-
+from pyvfio_backends.software.hardware.devices.reservation import Reservation
 
 WHOLE = (0, 0), (19, 14)
 
@@ -155,6 +101,27 @@ def test_a_device_that_another_system_reserved() -> None:
     assert programs.run((0x07, SEEK_0_1))[0].scsw.ok
     assert programs.run((0x94, 32))[0].scsw.ok
     assert not programs.device.subsystem.reserved
+
+
+def test_two_systems_reserve_one_disk() -> None:
+    freed: list[str] = []
+    shared = Reservation(lambda: freed.append("device end is owed"))
+    volume = EmptyVolume("SHARED", 20, readonly=False)
+    one, other = (Programs(Dasd3390(volume, reservation=shared)) for _ in range(2))
+    assert one.run((0xB4, 32))[0].scsw.ok
+    assert other.run((0xB4, 32))[0].scsw.dstat == Dstat.BUSY
+    assert other.run((0x94, 32))[0].scsw.dstat == Dstat.BUSY
+    assert one.run((0x07, SEEK_0_1), (0x31, "0000000101"), (0x05, "c1" * 8))[0].scsw.ok
+    assert other.run((0x14, 32))[0].scsw.ok, "the lock is stolen"
+    assert one.run((0x07, SEEK_0_1))[0].scsw.dstat == Dstat.BUSY
+    assert other.run((0x07, SEEK_0_1), (0x06, 8))[1] == ["c1" * 8], "one medium"
+    assert freed == []
+    assert other.run((0x94, 32))[0].scsw.ok
+    assert freed == ["device end is owed"]
+    assert one.run((0x5B, ""), (0xB4, 32))[0].scsw.ok
+    assert one.refused((0x03, ""), (0xB4, 32))[14:] == "02"
+    assert one.refused((0x1F, "00"), (0x94, 32))[14:] == "02"
+    assert str(shared) == "reserved"
 
 
 def test_write_data_after_a_search() -> None:
@@ -366,7 +333,12 @@ def test_random_writes_against_a_model_of_tracks(
                 records[number:] = what
         elif verb == "update":
             assert isinstance(what, bytes)
-            head = (extent(0x80, track, track), locate(0x01, 1, track, number)) if located else (seek, (0x31, search))
+            size = len(records[number - 1][1]) if there else 4096
+            head = (
+                (extent(0x80, track, track), locate(0x01, 1, track, number, size))
+                if located
+                else (seek, (0x31, search))
+            )
             irb, _ = programs.run(*head, (0x05, what.hex()))
             if there:
                 key, old = records[number - 1]

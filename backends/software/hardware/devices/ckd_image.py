@@ -10,17 +10,22 @@
      (8, 4, 4, 1, 1, 2 and 492 bytes; numbers are little-endian; type is 80 for 3380, 90 for 3390)
 
 An image in several files (``dasdinit`` splits at 2 GiB unless told ``-lfs``) is named ``NAME_1.EXT``, ``NAME_2.EXT``,
-...; each has the header with its number in `file`, and all but the last the highest cylinder they hold.
+..., ``NAME_9.EXT``, ``NAME_A.EXT``, ...; each has the header with its number in `file`, and all but the last the
+highest cylinder they hold.
 Source: Hercules, "Compressed Dasd Emulation" (CKD_DEVHDR); files made by Debian's package ``hercules``.
 
-Files are opened for each access and closed again: an image that is not used costs no memory and no descriptor.
+Files are opened for each access and closed again: an image that is not used costs no memory and no descriptor.  A
+write that fails half way (no room, an I/O error) puts back what was there.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +44,7 @@ _OTHER_FORMATS: Final = {
 _HEADER = struct.Struct("<8sIIBBH492x")
 _HEADER_SIZE: Final = _HEADER.size
 _MOST_CYLINDERS: Final = 65520
+_SUFFIXES: Final = "123456789ABCDEFGHIJKLMNOPQR"
 _CONVERT: Final = "unpack it with Hercules' cckd2ckd -lfs"
 
 
@@ -75,9 +81,11 @@ class CkdImage:
 
     def _sibling(self, path: Path, number: int) -> Path:
         stem, underscore, digit = path.stem.rpartition("_")
-        if not underscore or digit != str(number - 1):
+        if not underscore or digit != _SUFFIXES[number - 2]:
             raise self._bad("it is the first of several files, but its name does not end in _1", path)
-        return path.with_name(f"{stem}_{number}{path.suffix}")
+        if number > len(_SUFFIXES):
+            raise self._bad(f"more files than {len(_SUFFIXES)} follow", path)
+        return path.with_name(f"{stem}_{_SUFFIXES[number - 1]}{path.suffix}")
 
     def _add(self, path: Path, number: int) -> bool:
         """Check a file's header and size; say whether another file follows."""
@@ -144,8 +152,9 @@ class CkdImage:
         raw = track.to_bytes() if only is None else track.records[only].to_bytes()
         offset += 0 if only is None else track.offset(only)
         with path.open("r+b", buffering=0) as file:
-            file.seek(offset)
-            file.write(raw)
+            if file.seek(0, 2) < offset + len(raw):
+                raise OSError(errno.EIO, "the image has become shorter", str(path))
+            _overwrite(file, offset, raw)
 
     def check(self) -> None:
         """Read all tracks.  Raise `BadImage` for the first that is none."""
@@ -160,6 +169,22 @@ class CkdImage:
 
     def __str__(self) -> str:
         return f"image {self.path} of a {self.device.type:x} with {self.cylinders} cylinders"
+
+
+def _overwrite(file: FileIO, offset: int, raw: bytes) -> None:
+    """Write all of `raw`, or raise OSError and put back what was there."""
+    file.seek(offset)
+    before = file.read(len(raw))
+    done = 0
+    try:
+        while done < len(raw):
+            file.seek(offset + done)
+            done += file.write(raw[done:])
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.seek(offset)
+            file.write(before[:done])
+        raise
 
 
 def create_image(path: str | Path, model: str, cylinders: int = 0, tracks: Iterable[Track] = ()) -> CkdImage:

@@ -15,7 +15,7 @@ byte    value  meaning
 1       20     end of cylinder: a multitrack command ran past the last head
 1       08     no record found
 1       04     file protected: outside the extent, or against the file mask
-0, 1    80 02  write inhibited: the volume is read-only
+0, 1    80 02  write inhibited: the volume is read-only, or may not be written any more
 5, 6           low byte of the cylinder; its next four bits and the head
 27      80     (fixed)
 29-31          cylinder (2 bytes) and head
@@ -57,7 +57,7 @@ from pyvfio_backends.software.hardware.devices.eckd_identity import (
     node_descriptors,
 )
 from pyvfio_backends.software.hardware.devices.eckd_locate import Operation
-from pyvfio_backends.software.hardware.devices.eckd_orient import Orient
+from pyvfio_backends.software.hardware.devices.eckd_orient import WRITE_INHIBITED, Orient
 from pyvfio_backends.software.hardware.devices.eckd_read import Read
 from pyvfio_backends.software.hardware.devices.eckd_subsystem import Subsystem
 from pyvfio_backends.software.hardware.devices.eckd_volume import EmptyVolume, ImageVolume, Volume
@@ -68,6 +68,14 @@ __all__ = ["CONTROL_UNITS", "Dasd3390", "make_dasd"]
 
 _BUSY: Final = Ending(Dstat.BUSY)
 _INTERVENTION_REQUIRED, _EQUIPMENT_CHECK = 0x40, 0x10
+#: What the operating system's refusals look like; any other is an equipment check.
+_MEDIUM: Final = {
+    errno.ENOENT: (_INTERVENTION_REQUIRED,),
+    errno.ENXIO: (_INTERVENTION_REQUIRED,),
+    errno.EACCES: WRITE_INHIBITED,
+    errno.EPERM: WRITE_INHIBITED,
+    errno.EROFS: WRITE_INHIBITED,
+}
 _INCOMPLETE_DOMAIN: Final = 0x81
 _READ_IPL, _READ_TRACK = 0x02, 0xDE
 _COMMON: Final = frozenset((Command.NOP, Command.SENSE, Command.SENSE_ID))
@@ -146,8 +154,7 @@ class Dasd3390(ControlUnit):
         except BadTrack:
             ending = unit_check(*invalid_track_format().sense)
         except OSError as error:
-            gone = error.errno in (errno.ENOENT, errno.ENXIO)
-            ending = unit_check(_INTERVENTION_REQUIRED if gone else _EQUIPMENT_CHECK)
+            ending = unit_check(*_MEDIUM.get(error.errno or 0, (_EQUIPMENT_CHECK,)))
         if chain.leave(code, chained=channel.chained):
             return unit_check(_INCOMPLETE_DOMAIN)
         return ending

@@ -219,7 +219,7 @@ class Subsystem:
     def _perform_function(self, code: int, channel: Channel) -> Ending:
         chain = self._chain
         chain.outside_domain()
-        order = channel_order(channel)
+        order = _take_order(channel)
         if order[0] == _PREPARE:
             if any(order[1:4]):
                 raise invalid_parameter()
@@ -267,16 +267,15 @@ class Subsystem:
         return _bring(channel, data)
 
 
-def channel_order(channel: Channel) -> bytes:
+def _take_order(channel: Channel) -> bytes:
     """An order with its parameters, as many as it has.  Raise `Fault` when the program gives fewer."""
-    if channel.left < 2:
+    head = parameters(channel, 2)
+    size = _ORDER_SIZES.get(head[0], 2)
+    rest = take(channel, size - 2) if size > 2 else b""
+    least = _SHORT_CHARACTERISTICS if head[0] == _SET_CHARACTERISTICS else size
+    if len(head + rest) < least:
         raise too_few_parameters()
-    kind = channel.peek_memory(1)[0]
-    size = _ORDER_SIZES.get(kind, 2)
-    least = _SHORT_CHARACTERISTICS if kind == _SET_CHARACTERISTICS else size
-    if channel.left < least:
-        raise too_few_parameters()
-    return take(channel, size)
+    return head + rest
 
 
 def _bring(channel: Channel, data: bytes) -> Ending:
