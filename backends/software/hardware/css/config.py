@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyvfio.address import SubchannelId
-from pyvfio.css.chsc_paths import MeasurementCharacteristics, PathDescription
+from pyvfio.css.chsc_measurement import MeasurementCharacteristics
+from pyvfio.css.chsc_paths import PathDescription
 from pyvfio.css.layout import check_range
 from pyvfio.css.schib import SubchannelType
 from pyvfio.errors import Misuse

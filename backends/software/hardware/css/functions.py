@@ -56,8 +56,15 @@ class Functions(ChannelPaths):
         self._monitor = Monitor(storage, now)
         self._silent: set[SubchannelId] = set()
 
-    def present_status(self, schid: SubchannelId, dstat: int) -> None:
-        """Present an unsolicited device status (attention); it waits while the subchannel is busy."""
+    def store(self, address: int, data: bytes) -> None:
+        """Write into the machine's storage.  Raise `StorageError`."""
+        self._storage.write(address, data)
+
+    def present_status(self, schid: SubchannelId, dstat: int, sense: bytes = b"") -> None:
+        """Have the device present a status by itself: what it owes to a command, or an unsolicited one (attention).
+
+        An unsolicited one waits while the subchannel is busy.  `sense` goes with a unit check.
+        """
         subchannel = self._find(schid)
         if subchannel is not None and subchannel.operational:
             subchannel.attention.append(dstat)

@@ -16,6 +16,7 @@ from typing import TypeAlias
 from pyvfio.address import SubchannelId
 from pyvfio.css.chsc_machine import Facility
 from pyvfio.css.interruption import Interruptions
+from pyvfio.css.sei import Sei
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.css.config import SubchannelConfig
 from pyvfio_backends.software.hardware.css.model import CssModel
@@ -151,6 +152,20 @@ class Inventory:
         return (not schid.cssid or Facility.IMAGES in self._enabled) and (
             not schid.ssid or Facility.SUBCHANNEL_SETS in self._enabled
         )
+
+    def has_image(self, cssid: int) -> bool:
+        """Whether an image has subchannels."""
+        return any(schid.cssid == cssid for schid in self._subchannels) or any(
+            one.first.cssid == cssid for one in self._ranges
+        )
+
+    def looked_at(self, schid: SubchannelId) -> Subchannel | None:
+        """The subchannel, to look at only; one that nothing was done to yet is not kept."""
+        return self._look(schid)
+
+    def take_event(self, wanted: Callable[[int], bool]) -> Sei | None:
+        """The oldest event of a notification type that is `wanted`, which is gone then."""
+        return self._reports.take_event(wanted)
 
     def _seen(self, schid: SubchannelId) -> Subchannel | None:
         """The subchannel, if the program sees it."""

@@ -9,7 +9,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from pyvfio.css.chsc import ChscCommand
+from pyvfio.css.chsc_machine import CallCharacteristic, Characteristic, Characteristics
+
 __all__ = ["MAINFRAME", "VIRTUAL", "CssModel"]
+
+_VIRTUAL_COMMANDS: Final = frozenset(
+    (
+        ChscCommand.STORE_CHANNEL_PATHS,
+        ChscCommand.STORE_EVENT_INFORMATION,
+        ChscCommand.STORE_CHARACTERISTICS,
+        ChscCommand.SET_DOMAIN_ATTRIBUTES,
+    )
+)
+_MAINFRAME_COMMANDS: Final = _VIRTUAL_COMMANDS | {
+    ChscCommand.STORE_SUBCHANNELS,
+    ChscCommand.SET_CHANNEL_MEASUREMENT,
+    ChscCommand.STORE_MEASUREMENT_CHARACTERISTICS,
+    ChscCommand.STORE_SUBCHANNEL_QDIO,
+    ChscCommand.STORE_DOMAIN_ATTRIBUTES,
+    ChscCommand.INITIATE_LOGGING,
+}
+#: Bits that a hypervisor sets without a name in Linux (QEMU): general 6, 7, 47 and 51, of CHSC 1 and 109.
+_VIRTUAL_CHARACTERISTICS: Final = Characteristics.of(
+    (
+        6,
+        7,
+        47,
+        51,
+        Characteristic.MULTIPLE_IMAGES,
+        Characteristic.FIBRE_CHANNEL,
+        Characteristic.EXTENDED_MEASUREMENT_BLOCK,
+        Characteristic.ALTERNATE_STORE_SUBCHANNEL,
+    ),
+    (1, 109),
+)
+_MAINFRAME_CHARACTERISTICS: Final = Characteristics.of(
+    _VIRTUAL_CHARACTERISTICS.general | {Characteristic.DYNAMIC_IO, Characteristic.UTILITY_STRING},
+    _VIRTUAL_CHARACTERISTICS.calls
+    | {CallCharacteristic.SET_CHANNEL_MEASUREMENT, CallCharacteristic.STORE_MEASUREMENT_CHARACTERISTICS},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +62,17 @@ class CssModel:
     ``start_notes_path``            a start notes its path as last used in the SCHIB and the clear function forgets it;
                                     otherwise only halt and clear note theirs
     ``pci_interruptions``           the PCI flag of a CCW makes an intermediate status
+    ``initial_status_interruptions``  the ORB's initial-status control makes one when the first command is accepted
+    ``mida``                        there are MIDAWs
+    ``sense_id_size``               SENSE ID brings at least so many bytes, zeros behind the device's own
+    ``checks_immediate_length``     in format 1, incorrect length is indicated of commands that move no data
     ``suspended_interruptions``     suspending makes an intermediate status unless the ORB suppresses it
     ``idle_halt_keeps_status``      halting an idle subchannel leaves the device status of the last program;
                                     otherwise the device reports device end
     ``clear_keeps_start_fields``    the clear function leaves the SCSW fields valid for start functions as they were
     ``path_configuration``          there are service calls to configure channel paths
+    ``commands``                    the commands of CHSC that are provided
+    ``characteristics``             what CHSC tells of the facilities
     """
 
     name: str
@@ -40,6 +85,8 @@ class CssModel:
     idle_halt_keeps_status: bool = False
     clear_keeps_start_fields: bool = False
     path_configuration: bool = True
+    commands: frozenset[ChscCommand] = _MAINFRAME_COMMANDS
+    characteristics: Characteristics = _MAINFRAME_CHARACTERISTICS
 
     def __str__(self) -> str:
         return f"channel subsystem model {self.name}"
@@ -58,4 +105,6 @@ VIRTUAL: Final = CssModel(
     suspended_interruptions=False,
     clear_keeps_start_fields=True,
     path_configuration=False,
+    commands=_VIRTUAL_COMMANDS,
+    characteristics=_VIRTUAL_CHARACTERISTICS,
 )

@@ -9,6 +9,7 @@ Operand exceptions come first, then condition code 3, then 1 (a status is pendin
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Final
 
 from pyvfio.address import SubchannelId
@@ -23,6 +24,7 @@ from pyvfio.css.orb import Orb
 from pyvfio.css.schib import Pmcw, Schib, SubchannelType
 from pyvfio.css.scsw import Actl, Fctl, Stctl
 from pyvfio.errors import NotModelled
+from pyvfio_backends.software.hardware.css.calls import HardwareCalls
 from pyvfio_backends.software.hardware.css.functions import Functions
 from pyvfio_backends.software.hardware.css.model import MAINFRAME, CssModel
 from pyvfio_backends.software.hardware.css.reports import Reports
@@ -63,6 +65,7 @@ class ChannelSubsystemHardware(Functions):
     ) -> None:
         super().__init__(storage, model, Reports(on_crw), enabled, on_io_interrupt, schedule, now)
         self._resetting: tuple[int, int] | None = None
+        self.calls = HardwareCalls(self)
 
     # -- what a subchannel is ------------------------------------------------------------------------------------
 
@@ -239,7 +242,26 @@ class ChannelSubsystemHardware(Functions):
         problem = request_problem(request)
         if problem:
             raise OperandException("channel subsystem call", cause=problem)
-        return 3, b""
+        return 0, self.calls.answer(request)
+
+    def reset(self) -> None:
+        """Reset the whole, as when the program is started anew: every subchannel is as at first, nothing is pending.
+
+        What was configured (paths, subchannels that came or went, broken paths) stays.
+        """
+        self.disable_facilities()
+        self._interruptions.clear()
+        self._reports.clear()
+        self._monitor.set(ChannelMonitor())
+        self._resetting = None
+        self.calls = HardwareCalls(self)
+        for schid, subchannel in list(self._subchannels.items()):
+            subchannel.turn += 1
+            device = subchannel.device
+            if device is not None:
+                device.cleared()
+            new = Subchannel(replace(subchannel.config, device=device, build=None), self.model)
+            self._subchannels[schid] = self._prepared(new)
 
     # -- small parts ---------------------------------------------------------------------------------------------
 
