@@ -34,6 +34,7 @@ __all__ = [
     "Answer",
     "FunctionOperation",
     "OperandException",
+    "Refused",
     "Request",
     "Status",
     "ZpciInstructions",
@@ -57,6 +58,15 @@ class Status(IntEnum):
     OPERAND_IN_INVALID_SPACE = 36
     FUNCTION_NOT_AVAILABLE = 40
     ALREADY_IN_REQUESTED_STATE = 44
+
+
+class Refused(Exception):
+    """Condition code 1 or 3: nothing was done."""
+
+    def __init__(self, cc: int, status: Status = Status.NONE) -> None:
+        super().__init__(f"condition code {cc}, status {status.value} ({status.name.lower().replace('_', ' ')})")
+        self.cc = cc
+        self.status = status
 
 
 class FunctionOperation(IntEnum):

@@ -8,7 +8,7 @@ from typing import Final
 from pyvfio.abi import clp as abi
 from pyvfio.zpci.clp import CLP_REQUEST_SIZE, ClpCommand, ClpRequest
 from pyvfio.zpci.instructions import OperandException
-from pyvfio_backends.software.hardware.zpci.logical import LogicalProcessor
+from pyvfio.zpci.logical import LogicalProcessor
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfs import fail

@@ -208,7 +208,7 @@ class PciBus(Bus):
 
 def _clp(facility: ZpciFacility) -> File:
     # What opens the node is imported then: most runs only look at a machine.
-    from pyvfio_backends.software.hardware.zpci.logical import LogicalProcessor
+    from pyvfio.zpci.logical import LogicalProcessor
     from pyvfio_backends.software.linux.clp import ClpFile
 
     return ClpFile(LogicalProcessor(facility))

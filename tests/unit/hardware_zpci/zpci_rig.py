@@ -10,10 +10,10 @@ from pyvfio.zpci import clp
 from pyvfio.zpci.event import ErrorEvent
 from pyvfio.zpci.fib import Fib
 from pyvfio.zpci.instructions import CONFIG_SPACE, FunctionOperation, Request
+from pyvfio.zpci.processor import Processor
 from pyvfio.zpci.table import Designation, Iota, page_entry, region_entry, segment_entry
 from pyvfio_backends.software.description import FunctionSpec
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
-from pyvfio_backends.software.hardware.zpci.processor import ZpciProcessor
 
 BASE = 0x1_0000_0000
 TABLES = 0x100000
@@ -47,7 +47,7 @@ class Rig:
         self.facility = ZpciFacility(
             FunctionSpec(uid=0x60 + n, fid=0x100 + n, model="virtio-bell") for n in range(functions)
         )
-        self.cpu = ZpciProcessor(
+        self.cpu = Processor(
             self.facility,
             self.memory,
             on_interruption=self.interrupts.append,

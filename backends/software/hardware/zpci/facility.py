@@ -112,6 +112,10 @@ class ZpciFacility:
             raise NoSuchDevice("find PCI function", f"fid {fid:#x}")
         return function
 
+    def all_functions(self) -> list[ZpciFunction]:
+        """All of them, also the reserved ones (for `pyvfio.zpci.function.FunctionSet`)."""
+        return list(self.functions.values())
+
     # CLP and SCLP, for the operating system
 
     def entries(self) -> list[FunctionEntry]:

@@ -16,16 +16,20 @@ space, the registers behind the BARs, DMA and interrupts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import Enum
 
 from pyvfio.abi import pci_regs as regs
+from pyvfio.css.instructions import Storage
+from pyvfio.zpci.clp import FunctionResponse, GroupResponse, HandleEntry
+from pyvfio.zpci.function import FunctionState, OnFault
+from pyvfio.zpci.table import Iota
 from pyvfio_backends.software.hardware.dma import DmaFault, DmaSpace
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace
 from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
-from pyvfio_backends.software.hardware.zpci.clp import FunctionFacts, GroupFacts
+from pyvfio_backends.software.hardware.zpci.clp import FunctionFacts, GroupFacts, query_function, query_group
 from pyvfio_backends.software.hardware.zpci.instructions import CONFIG_SPACE, OperandException, Refused, Status
 from pyvfio_backends.software.hardware.zpci.msix import MsixTable, Send
 from pyvfio_backends.software.hardware.zpci.sriov import Sriov
+from pyvfio_backends.software.hardware.zpci.translation import NoSpace, TranslatedSpace
 
 __all__ = ["FH_ENABLED", "FunctionState", "ZpciFunction"]
 
@@ -34,18 +38,6 @@ _FH_EMULATED = 0x00020000
 _CONFIG_LENGTHS = (1, 2, 4)
 _BAR_LENGTHS = (1, 2, 4, 8)
 _DOUBLEWORD = 8
-
-
-class FunctionState(Enum):
-    """The states of a function; an error blocks loads, stores, DMA and interrupts, `BLOCKED` only the last two."""
-
-    RESERVED = "reserved"
-    STANDBY = "standby"
-    DISABLED = "disabled"
-    ENABLED = "enabled"
-    BLOCKED = "blocked"
-    ERROR = "error"
-    PERMANENT_ERROR = "permanent error"
 
 
 _UNUSABLE = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED)
@@ -111,7 +103,23 @@ class ZpciFunction:
         """Whether this partition has the function."""
         return self.state not in (FunctionState.RESERVED, FunctionState.STANDBY)
 
-    # CLP SET PCI FUNCTION
+    # CLP
+
+    def entry(self) -> HandleEntry:
+        """What LIST PCI tells of it."""
+        data = self.config.data
+        vendor, device = (int.from_bytes(data[place : place + 2], "little") for place in (0, 2))
+        return HandleEntry(device, vendor, int(self.configured), self.fid, self.fh)
+
+    def query(self) -> FunctionResponse:
+        """What QUERY PCI FUNCTION tells of it."""
+        first = regs.PCI_BASE_ADDRESS_0
+        bars = tuple(self.config.read(first + 4 * bar, 4) for bar in range(regs.PCI_STD_NUM_BARS))
+        return query_function(self.facts, bars)
+
+    def query_group(self) -> GroupResponse:
+        """What QUERY PCI FUNCTION GROUP tells of its group."""
+        return query_group(self.group)
 
     def enable(self) -> int:
         """Enable the function; its new handle.  Raise `Refused`."""
@@ -148,6 +156,20 @@ class ZpciFunction:
         if self.msix is not None:
             self.msix.send = send
             self.msix.control_changed()
+
+    def make_space(self, storage: Storage, iota: Iota, pba: int, pal: int, on_fault: OnFault) -> TranslatedSpace:
+        """Let the function do DMA by the tables of a program (register I/O-address translation)."""
+        space = self.dma = TranslatedSpace(storage, iota, pba, pal, on_fault)
+        return space
+
+    def without_space(self, on_fault: OnFault) -> None:
+        """Make an error event of each access, unless Linux has given the function an address space."""
+        if self.dma is None or isinstance(self.dma, TranslatedSpace):
+            self.dma = NoSpace(on_fault)
+
+    def has_bar(self, number: int) -> bool:
+        """Whether there is a base address register of this number."""
+        return number in self.bars
 
     # instructions
 

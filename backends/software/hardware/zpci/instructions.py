@@ -15,15 +15,6 @@ Sources: ``arch/s390/include/asm/pci_insn.h`` (condition codes, status), ``arch/
 
 from __future__ import annotations
 
-from pyvfio.zpci.instructions import CONFIG_SPACE, OperandException, Status
+from pyvfio.zpci.instructions import CONFIG_SPACE, OperandException, Refused, Status
 
 __all__ = ["CONFIG_SPACE", "OperandException", "Refused", "Status"]
-
-
-class Refused(Exception):
-    """Condition code 1 or 3: nothing was done."""
-
-    def __init__(self, cc: int, status: Status = Status.NONE) -> None:
-        super().__init__(f"condition code {cc}, status {status.value} ({status.name.lower().replace('_', ' ')})")
-        self.cc = cc
-        self.status = status

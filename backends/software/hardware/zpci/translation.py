@@ -6,11 +6,11 @@ function may go on using an address whose table entry the program has changed al
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from pyvfio.css.instructions import Storage, StorageError
 from pyvfio.zpci.event import ErrorCode
+from pyvfio.zpci.function import OnFault
 from pyvfio.zpci.table import FRAME, Iota, TranslationFault, walk
 from pyvfio_backends.software.hardware.dma import DmaFault
 
@@ -27,9 +27,6 @@ class RefusedDma(DmaFault):
         self.code = code
 
 
-OnFault = Callable[[RefusedDma], None]
-
-
 class NoSpace:
     """What a function without an address space has: every access is an error event (implements `DmaSpace`)."""
 
@@ -38,7 +35,7 @@ class NoSpace:
 
     def _refuse(self, iova: int, count: int, *, write: bool) -> RefusedDma:
         fault = RefusedDma(ErrorCode.INVALID_ADDRESS_SPACE, iova, count, write=write)
-        self._on_fault(fault)
+        self._on_fault(fault.code, iova, write)
         return fault
 
     def read(self, iova: int, count: int) -> bytes:
@@ -142,6 +139,10 @@ class TranslatedSpace:
         """See `DmaSpace.copy`."""
         self.write(target, self.read(source, count))
 
+    def close(self) -> None:
+        """Forget everything that was kept."""
+        self._kept.clear()
+
     def _told(self, fault: RefusedDma) -> RefusedDma:
-        self._on_fault(fault)
+        self._on_fault(fault.code, fault.iova, fault.write)
         return fault

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from pyvfio.css.instructions import Storage, StorageError
 from pyvfio.zpci.fmb import Fmb
-from pyvfio_backends.software.hardware.zpci.models import Schedule
 
-__all__ = ["Counts", "Measurement"]
+__all__ = ["Counts", "Measurement", "Schedule"]
+
+Schedule: TypeAlias = Callable[[float, Callable[[], None]], None]
 
 _TIME = slice(8, 16)
 

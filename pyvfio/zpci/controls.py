@@ -8,12 +8,11 @@ from typing import Final
 from pyvfio.css.instructions import Storage, StorageError
 from pyvfio.zpci.event import ErrorCode
 from pyvfio.zpci.fib import Fib, FunctionControl
+from pyvfio.zpci.function import FunctionState, InstructedFunction, InsufficientMappings, Space
 from pyvfio.zpci.instructions import Answer, OperandException, Status
-from pyvfio.zpci.table import FRAME, Designation, Iota
-from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
-from pyvfio_backends.software.hardware.zpci.interruptions import AdapterInterruptions, Registration, StorageBits
-from pyvfio_backends.software.hardware.zpci.measurement import Counts, Measurement
-from pyvfio_backends.software.hardware.zpci.translation import NoSpace, RefusedDma, TranslatedSpace
+from pyvfio.zpci.interruptions import AdapterInterruptions, Registration, StorageBits
+from pyvfio.zpci.measurement import Counts, Measurement
+from pyvfio.zpci.table import FRAME, Iota, TranslationFault
 
 __all__ = ["FunctionControls"]
 
@@ -28,7 +27,7 @@ _STATES: Final = {
 }
 
 #: What an error event is told: function, code, DMA address, MSI vector, whether it was a store.
-Report = Callable[[ZpciFunction, ErrorCode, int, int, bool], None]
+Report = Callable[[InstructedFunction, ErrorCode, int, int, bool], None]
 
 
 class FunctionControls:
@@ -39,7 +38,7 @@ class FunctionControls:
 
     def __init__(
         self,
-        function: ZpciFunction,
+        function: InstructedFunction,
         storage: Storage,
         interruptions: AdapterInterruptions,
         report: Report,
@@ -47,22 +46,22 @@ class FunctionControls:
     ) -> None:
         self.function = function
         self.counts = Counts()
-        self.space: TranslatedSpace | None = None
+        self.space: Space | None = None
         self.registration: Registration | None = None
         self.measurement = measure(self.counts, lambda at: report(function, ErrorCode.MEASUREMENT_ADDRESS, at, 0, True))
         self._storage = storage
         self._bits = StorageBits(storage)
         self._interruptions = interruptions
         self._report = report
-        self._no_space = NoSpace(self._fault)
         function.on_reset = self.forget
-        if function.dma is None:
-            function.dma = self._no_space
+        function.without_space(self._fault)
 
     def forget(self) -> None:
         """Forget everything: the function was reset."""
+        if self.space is not None:
+            self.space.close()
         self.space = self.registration = None
-        self.function.dma = self._no_space
+        self.function.without_space(self._fault)
         self.measurement.stop()
         self.counts.loads = self.counts.stores = self.counts.store_blocks = self.counts.refreshes = 0
 
@@ -103,7 +102,7 @@ class FunctionControls:
         """Messages of vectors below the FIB's number go into its vector."""
         if self.registration is not None:
             return _SEQUENCE
-        if not 0 < fib.noi <= self.function.group.max_interrupts:
+        if not 0 < fib.noi <= self.function.query_group().noi:
             return Answer(1, Status.INSUFFICIENT_RESOURCES)
         self.registration = Registration.from_fib(fib)
         self.function.register_interrupts(self._message)
@@ -119,7 +118,7 @@ class FunctionControls:
 
     def _message(self, address: int, data: int) -> None:
         registration, vector = self.registration, data & _VECTORS
-        if registration is None or not self.function.usable:
+        if registration is None or self.function.state is not FunctionState.ENABLED:
             return
         if vector >= registration.noi:
             self._report(self.function, ErrorCode.NO_MESSAGE_VECTOR, address, vector, True)
@@ -137,42 +136,73 @@ class FunctionControls:
         """Give the function an address space.  Raise `OperandException` for limits or a table that it cannot have."""
         if self.space is not None:
             return _SEQUENCE
-        facts, anchor = self.function.facts, Iota.from_word(fib.iota)
+        facts, anchor = self.function.query(), Iota.from_word(fib.iota)
         pba, pal = fib.pba & -FRAME, fib.pal | FRAME - 1
-        if pba > pal or pba < facts.start_dma or pal > facts.end_dma:
+        if pba > pal or pba < facts.sdma or pal > facts.edma:
             raise OperandException(
                 "modify PCI function controls",
                 f"fid {facts.fid:#x}",
-                cause=f"DMA from {pba:#x} to {pal:#x} is not inside {facts.start_dma:#x} to {facts.end_dma:#x}",
+                cause=f"DMA from {pba:#x} to {pal:#x} is not inside {facts.sdma:#x} to {facts.edma:#x}",
             )
-        if anchor.direct or anchor.designation != Designation.REGION_THIRD:
+        if anchor.direct or not self.function.query_group().dtsm & 0x80 >> anchor.designation:
             raise OperandException(
                 "modify PCI function controls", f"fid {facts.fid:#x}", cause=f"the group has no tables of type {anchor}"
             )
-        self.space = TranslatedSpace(self._storage, anchor, pba, pal, self._fault)
-        self.function.dma = self.space
+        try:
+            self.space = self.function.make_space(self._storage, anchor, pba, pal, self._fault)
+        except InsufficientMappings:
+            return Answer(1, Status.INSUFFICIENT_RESOURCES)
         return _DONE
 
     def deregister_translation(self) -> Answer:
         """Take the address space away."""
         if self.space is None:
             return _SEQUENCE
-        self.space, self.function.dma = None, self._no_space
+        self.space.close()
+        self.space = None
+        self.function.without_space(self._fault)
         return _DONE
 
-    def _fault(self, fault: RefusedDma) -> None:
-        self._report(self.function, fault.code, fault.iova, 0, fault.write)
+    def _fault(self, code: ErrorCode, iova: int, write: bool) -> None:
+        self._report(self.function, code, iova, 0, write)
+
+    def refresh(self, start: int, length: int) -> Answer:
+        """Take in what the tables say now of a range of DMA addresses; what they cannot say is an error event."""
+        space = self.space
+        if space is None:
+            code = ErrorCode.INVALID_ADDRESS_SPACE
+        elif start + length < space.pba or start > space.pal:
+            code = ErrorCode.OUT_OF_RANGE
+        else:
+            try:
+                space.refresh(start, length)
+            except InsufficientMappings:
+                self.counts.refreshes += 1
+                return Answer(1, Status.INSUFFICIENT_RESOURCES)
+            except TranslationFault as fault:
+                self._report(self.function, fault.code, fault.iova, 0, False)
+                return Answer(1, Status.FUNCTION_IN_ERROR)
+            self.counts.refreshes += 1
+            return _DONE
+        self._report(self.function, code, start, 0, False)
+        return Answer(1, Status.FUNCTION_IN_ERROR)
 
     def reregister_translation(self, fib: Fib) -> Answer:
-        """Replace the address space, without a moment between.  Raise `OperandException`; the old one stays then."""
-        if self.space is None:
+        """Replace the address space.  Raise `OperandException`; the old one stays then."""
+        old = self.space
+        if old is None:
             return _SEQUENCE
-        old, self.space = self.space, None
+        self.space = None
         try:
-            return self.register_translation(fib)
+            answer = self.register_translation(fib)
         except OperandException:
             self.space = old
             raise
+        if answer.cc == 0:
+            old.close()
+        else:
+            self.space = old
+        return answer
 
     # error recovery and measurement
 

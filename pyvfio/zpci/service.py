@@ -24,16 +24,14 @@ from pyvfio.zpci.clp import (
     SetResponse,
 )
 from pyvfio.zpci.instructions import OperandException
-from pyvfio_backends.software.hardware.zpci.clp import FunctionEntry, FunctionFacts, GroupFacts
 
-__all__ = ["ClpFunctions", "call", "query_function", "query_group"]
+__all__ = ["ClpFunctions", "call"]
 
 _HEADER: Final = 16
 _LEAST_RESPONSE: Final = 8
 _MOST: Final = 8 * 1024
 _LEAST_LIST: Final = ListResponse.HEAD_SIZE + ListResponse.ENTRY_SIZE
 _RESERVED: Final = 0x0FFFFFFF
-_REGION_THIRD_ONLY: Final = 0x40
 
 
 class ClpFunctions(Protocol):
@@ -43,15 +41,15 @@ class ClpFunctions(Protocol):
     def uid_checking(self) -> bool: ...
     @property
     def max_functions(self) -> int: ...
-    def entries(self) -> list[FunctionEntry]:
+    def entries(self) -> list[HandleEntry]:
         """All functions that are not reserved, in the order of their handles' indexes."""
         ...
 
-    def facts(self, fh: int) -> tuple[FunctionFacts, tuple[int, ...]] | None:
-        """What a handle names, with its BAR registers now; None for no such function."""
+    def query(self, fh: int) -> FunctionResponse | None:
+        """What a handle names; None for no such function."""
         ...
 
-    def group(self, pfgid: int) -> GroupFacts | None:
+    def group(self, pfgid: int) -> GroupResponse | None:
         """A function group; None for one that no function is in."""
         ...
 
@@ -75,11 +73,11 @@ def call(functions: ClpFunctions, request: bytes, room: int) -> bytes:
     if head.command == ClpCommand.LIST_PCI:
         return _list(functions, ListRequest.from_bytes(request), room)
     if head.command == ClpCommand.QUERY_PCI_FUNCTION:
-        found = functions.facts(QueryRequest.from_bytes(request).handle)
-        return _refuse(ClpCode.INVALID_HANDLE, room) if found is None else _fit(query_function(*found), room)
+        found = functions.query(QueryRequest.from_bytes(request).handle)
+        return _refuse(ClpCode.INVALID_HANDLE, room) if found is None else _fit(found, room)
     if head.command == ClpCommand.QUERY_PCI_FUNCTION_GROUP:
         group = functions.group(QueryRequest.from_bytes(request).group)
-        return _refuse(ClpCode.UNKNOWN_GROUP, room) if group is None else _fit(query_group(group), room)
+        return _refuse(ClpCode.UNKNOWN_GROUP, room) if group is None else _fit(group, room)
     if head.command == ClpCommand.SET_PCI_FUNCTION:
         wanted = SetRequest.from_bytes(request)
         code, fh = functions.set_function(wanted.handle, wanted.operation, wanted.dma_spaces)
@@ -115,52 +113,10 @@ def _list(functions: ClpFunctions, request: ListRequest, room: int) -> bytes:
     if (room - ListResponse.HEAD_SIZE) % ListResponse.ENTRY_SIZE:
         return _refuse(ClpCode.LENGTH, room)
     last = first + (room - ListResponse.HEAD_SIZE) // ListResponse.ENTRY_SIZE
-    given = tuple(
-        HandleEntry(entry.device, entry.vendor, int(entry.configured), entry.fid, entry.fh)
-        for entry in entries[first:last]
-    )
     token = _index(entries[last]) if last < len(entries) else 0
-    return ListResponse(given, token, functions.max_functions, functions.uid_checking).to_bytes()
+    return ListResponse(tuple(entries[first:last]), token, functions.max_functions, functions.uid_checking).to_bytes()
 
 
-def _index(entry: FunctionEntry) -> int:
+def _index(entry: HandleEntry) -> int:
     # Index 0 is a function too, and token 0 the beginning.
     return (entry.fh & 0xFFFF) + 1
-
-
-def query_function(facts: FunctionFacts, bars: tuple[int, ...]) -> FunctionResponse:
-    """The answer of QUERY PCI FUNCTION; `bars` are the six registers now."""
-    return FunctionResponse(
-        vfn=facts.vfn,
-        rid_available=int(facts.rid is not None),
-        physical=int(facts.is_physfn),
-        utility_available=int(bool(facts.util_str)),
-        pfgid=facts.pfgid,
-        fid=facts.fid,
-        bar_sizes=bytes(facts.bar_sizes),
-        pchid=facts.pchid,
-        bars=b"".join(value.to_bytes(4, "little") for value in bars),
-        pfip=facts.pfip,
-        port=facts.port,
-        fmb_length=facts.fmb_length,
-        pft=facts.pft,
-        sdma=facts.start_dma,
-        edma=facts.end_dma,
-        rid=facts.rid or 0,
-        uid=facts.uid,
-        utility=facts.util_str.ljust(64, b"\0"),
-    )
-
-
-def query_group(group: GroupFacts) -> GroupResponse:
-    """The answer of QUERY PCI FUNCTION GROUP."""
-    return GroupResponse(
-        noi=group.max_interrupts,
-        version=group.version,
-        refresh=int(group.refresh),
-        maxstbl=group.max_store,
-        mui=group.frame_update,
-        dtsm=_REGION_THIRD_ONLY,
-        dasm=group.dma_mask,
-        msia=group.msi_address,
-    )

@@ -1,6 +1,7 @@
-"""The PCI instructions on the machine's own functions.
+"""The PCI instructions, carried out on the functions of a machine or of a guest.
 
-`ZpciProcessor` implements `pyvfio.zpci.instructions.ZpciInstructions` over the functions of a `ZpciFacility`.
+`Processor` implements `pyvfio.zpci.instructions.ZpciInstructions`; what is different between the two is in the
+functions (`pyvfio.zpci.function`).
 """
 
 from __future__ import annotations
@@ -9,21 +10,19 @@ from collections.abc import Callable
 from typing import Final
 
 from pyvfio.css.instructions import Storage
+from pyvfio.zpci.controls import FunctionControls
 from pyvfio.zpci.event import ErrorCode, ErrorEvent
 from pyvfio.zpci.fib import Fib
-from pyvfio.zpci.instructions import Answer, FunctionOperation, Request, Status
-from pyvfio_backends.software.hardware.zpci.controls import FunctionControls
-from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
-from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
-from pyvfio_backends.software.hardware.zpci.instructions import OperandException, Refused
-from pyvfio_backends.software.hardware.zpci.interruptions import AdapterInterruptions
-from pyvfio_backends.software.hardware.zpci.logical import LogicalProcessor
-from pyvfio_backends.software.hardware.zpci.measurement import Counts, Measurement
-from pyvfio_backends.software.hardware.zpci.models import Schedule
+from pyvfio.zpci.function import FunctionSet, FunctionState, InstructedFunction
+from pyvfio.zpci.instructions import Answer, FunctionOperation, OperandException, Refused, Request, Status
+from pyvfio.zpci.interruptions import AdapterInterruptions
+from pyvfio.zpci.logical import LogicalProcessor
+from pyvfio.zpci.measurement import Counts, Measurement, Schedule
 
-__all__ = ["ZpciProcessor"]
+__all__ = ["Processor"]
 
 _ENABLED: Final = 0x80000000
+_INDEX: Final = 0xFFFF
 _INVALID_HANDLE: Final = Answer(3)
 _BARS: Final = 6
 _DOUBLEWORD: Final = 8
@@ -31,7 +30,7 @@ _BOUNDARY: Final = 1 << 12
 _GONE: Final = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED, FunctionState.PERMANENT_ERROR)
 
 
-class ZpciProcessor:
+class Processor:
     """What a program of this machine can do with its functions.
 
     `storage` is where FIBs point to; `on_interruption` gets the subclass of each adapter interruption and `on_error`
@@ -40,7 +39,7 @@ class ZpciProcessor:
 
     def __init__(
         self,
-        facility: ZpciFacility,
+        functions: FunctionSet,
         storage: Storage,
         *,
         on_interruption: Callable[[int], None],
@@ -48,7 +47,7 @@ class ZpciProcessor:
         schedule: Schedule,
         now: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._logical = LogicalProcessor(facility)
+        self._logical = LogicalProcessor(functions)
         self._storage = storage
         self._on_error = on_error
         self._schedule = schedule
@@ -63,9 +62,10 @@ class ZpciProcessor:
         function = self._logical.find(fh)
         return None if function is None else self.controls(function)
 
-    def controls(self, function: ZpciFunction) -> FunctionControls:
+    def controls(self, function: InstructedFunction) -> FunctionControls:
         """What is registered for a function."""
-        known = self._controls.get(function.number)
+        index = function.fh & _INDEX
+        known = self._controls.get(index)
         if known is None or known.function is not function:
             known = FunctionControls(
                 function,
@@ -74,14 +74,14 @@ class ZpciProcessor:
                 self._report,
                 lambda counts, failed: self._measurement(function, counts, failed),
             )
-            self._controls[function.number] = known
+            self._controls[index] = known
         return known
 
-    def _measurement(self, function: ZpciFunction, counts: Counts, failed: Callable[[int], None]) -> Measurement:
-        interval = function.group.frame_update / 1000
+    def _measurement(self, function: InstructedFunction, counts: Counts, failed: Callable[[int], None]) -> Measurement:
+        interval = function.query_group().mui / 1000
         return Measurement(self._storage, counts, interval, self._schedule, self._now, failed)
 
-    def _report(self, function: ZpciFunction, code: ErrorCode, address: int, vector: int, write: bool) -> None:
+    def _report(self, function: InstructedFunction, code: ErrorCode, address: int, vector: int, write: bool) -> None:
         measured = ErrorCode.MEASUREMENT_ADDRESS <= code <= ErrorCode.MEASUREMENT_PROTECTED
         if not measured and function.state is FunctionState.ENABLED:
             function.state = FunctionState.ERROR
@@ -133,9 +133,9 @@ class ZpciProcessor:
         if isinstance(found, Answer):
             return found
         function, length = found.function, len(data)
-        if request.space >= _BARS or function.bars.get(request.space) is None:
+        if request.space >= _BARS or not function.has_bar(request.space):
             return Answer(1, Status.INVALID_ADDRESS_SPACE)
-        most = function.group.max_store
+        most = function.query_group().maxstbl
         if offset % _DOUBLEWORD or length <= _DOUBLEWORD or length % _DOUBLEWORD or length > most:
             raise OperandException(
                 "PCI store block", f"handle {request.fh:08x}", cause=f"{length} bytes at {offset:#x}, at most {most}"
@@ -198,17 +198,7 @@ class ZpciProcessor:
             return _INVALID_HANDLE
         if found.function.state is FunctionState.ERROR:
             return Answer(1, Status.FUNCTION_NOT_AVAILABLE)
-        refused = None
-        if found.space is None:
-            refused = ErrorCode.INVALID_ADDRESS_SPACE
-        elif start + length < found.space.pba or start > found.space.pal:
-            refused = ErrorCode.OUT_OF_RANGE
-        if found.space is None or refused is not None:
-            self._report(found.function, refused or ErrorCode.INVALID_ADDRESS_SPACE, start, 0, False)
-            return Answer(1, Status.FUNCTION_IN_ERROR)
-        found.space.refresh(start, length)
-        found.counts.refreshes += 1
-        return Answer()
+        return found.refresh(start, length)
 
     def sic(self, operation: int, isc: int, block: bytes = b"") -> None:
         """SET INTERRUPTION CONTROLS: all interruptions of a subclass, or single ones."""
