@@ -3,8 +3,9 @@
 Options::
 
     --pyvfio-backend NAME     the backend of the fixture `backend` (default: software)
-    --pyvfio-machine NAME     the machine of the software backend (default: lab-s390x)
+    --pyvfio-machine NAME     the machine of the software backend (default: lab-s390x; hercules-lab for tests of a disk)
     --pyvfio-ccw DEVNO        the channel device the suite may take (default: 0.0.1001)
+    --pyvfio-dasd DEVNO       the DASD the suite may take and write to (default: 0.0.0a00)
     --pyvfio-pci ADDRESS      the PCI function the suite may take (default: 0020:00:00.0)
     --pyvfio-pci2 ADDRESS     a second one (default: 0030:00:00.0)
 
@@ -25,12 +26,16 @@ from pyvfio.backend import Backend, open_backend
 __all__ = ["Lab", "backend", "lab", "machine", "software_machine"]
 
 
+_MACHINE, _DISK_MACHINE = "lab-s390x", "hercules-lab"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options above."""
     group = parser.getgroup("pyvfio", "backends and devices of pyvfio")
     group.addoption("--pyvfio-backend", default="software", help="backend to test: software or kernel")
-    group.addoption("--pyvfio-machine", default="lab-s390x", help="machine of the software backend")
+    group.addoption("--pyvfio-machine", help=f"machine of the software backend ({_MACHINE}; {_DISK_MACHINE} for disks)")
     group.addoption("--pyvfio-ccw", default="0.0.1001", help="channel device the suite may take")
+    group.addoption("--pyvfio-dasd", default="0.0.0a00", help="DASD the suite may take and write to")
     group.addoption("--pyvfio-pci", default="0020:00:00.0", help="PCI function the suite may take")
     group.addoption("--pyvfio-pci2", default="0030:00:00.0", help="second PCI function the suite may take")
 
@@ -39,29 +44,31 @@ def pytest_report_header(config: pytest.Config) -> str:
     """Say which backend is tested."""
     name = config.getoption("--pyvfio-backend")
     return f"pyvfio: backend {name}" + (
-        f", machine {config.getoption('--pyvfio-machine')}" if name == "software" else ""
+        f", machine {config.getoption('--pyvfio-machine') or _MACHINE}" if name == "software" else ""
     )
 
 
 class Lab:
-    """What the run was told about its host: `backend_name`, `machine`, and the devices it may take."""
+    """What the run was told about its host: `backend_name`, the machines, and the devices it may take."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.backend_name: str = config.getoption("--pyvfio-backend")
-        self.machine: str = config.getoption("--pyvfio-machine")
+        self.machine: str = config.getoption("--pyvfio-machine") or _MACHINE
+        self.disk_machine: str = config.getoption("--pyvfio-machine") or _DISK_MACHINE
         self.ccw: str = config.getoption("--pyvfio-ccw")
+        self.dasd: str = config.getoption("--pyvfio-dasd")
         self.pci: str = config.getoption("--pyvfio-pci")
         self.pci2: str = config.getoption("--pyvfio-pci2")
 
-    def open(self, *, log: str | None = None) -> Backend:
-        """A new backend as the options say.
+    def open(self, *, log: str | None = None, disk: bool = False) -> Backend:
+        """A new backend as the options say; for tests of a `disk` with a machine that has one.
 
         `log` is a file that carries the state of a software machine from one process to the next; a host needs none.
         """
         if self.backend_name != "software":
             return open_backend(self.backend_name)
         options = {} if log is None else {"log": log}
-        return open_backend(self.backend_name, machine=self.machine, **options)
+        return open_backend(self.backend_name, machine=self.disk_machine if disk else self.machine, **options)
 
 
 @pytest.fixture(scope="session")

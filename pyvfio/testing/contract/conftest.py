@@ -17,6 +17,7 @@ from pyvfio.process import AnonymousMemory
 from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.channel import Channel
 from pyvfio.testing.devices import BoundFunction, BoundMdev, BoundSubchannel
+from pyvfio.testing.disk import Disk
 from pyvfio.testing.modes import MODES, OpenDevice, open_device
 from pyvfio.testing.plugin import Lab
 from pyvfio.vfio import Device
@@ -164,6 +165,36 @@ def ccw_client(host: Host, mdev: BoundMdev, way: str) -> Iterator[CcwDevice]:
     """The channel device, opened by the library in each way."""
     with pyvfio.open_device(host, host.mdev(mdev.uuid), way=way) as opened_device, CcwDevice(opened_device) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def disk_backend(lab: Lab) -> Iterator[Backend]:
+    """The backend under test with a DASD that may be written to."""
+    with lab.open(disk=True) as opened_backend:
+        if not Attributes(opened_backend).exists(f"/sys/bus/ccw/devices/{lab.dasd}"):
+            pytest.skip(f"this host has no DASD {lab.dasd}")
+        yield opened_backend
+
+
+@pytest.fixture(scope="module")
+def disk_subchannel(disk_backend: Backend, lab: Lab) -> Iterator[BoundSubchannel]:
+    """The DASD's subchannel, bound to vfio_ccw."""
+    with BoundSubchannel(disk_backend, lab.dasd) as bound:
+        yield bound
+
+
+@pytest.fixture(scope="module")
+def disk_mdev(disk_subchannel: BoundSubchannel) -> Iterator[BoundMdev]:
+    """The DASD's mediated device."""
+    with disk_subchannel.create() as made:
+        yield made
+
+
+@pytest.fixture
+def disk(disk_backend: Backend, disk_mdev: BoundMdev) -> Iterator[Disk]:
+    """The DASD, open by its group with the type 1 IOMMU, version 2; idle."""
+    with Channel(disk_backend, disk_mdev) as opened_channel:
+        yield Disk(opened_channel)
 
 
 @pytest.fixture
