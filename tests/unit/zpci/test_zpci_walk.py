@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,9 +16,11 @@ from pyvfio.zpci.table import (
     Designation,
     Iota,
     Leaf,
+    Run,
     TranslationFault,
     page_entry,
     region_entry,
+    runs,
     segment_entry,
     walk,
 )
@@ -41,9 +45,10 @@ class Tables:
         return origin
 
     def read(self, address: int, count: int) -> bytes:
-        if count != 8 or address not in self.words:
+        places = range(address, address + count, 8)
+        if any(place not in self.words for place in places):
             raise StorageError(address, count)
-        return self.words[address].to_bytes(8, "big")
+        return b"".join(self.words[place].to_bytes(8, "big") for place in places)
 
     def place(self, iova: int, stop: int = -1) -> int:
         """Where the entry of the level `stop` is; the tables above it are made."""
@@ -87,6 +92,52 @@ def test_a_walk_finds_what_a_dictionary_says(
             assert leaf.address is None
             inside = range((leaf.iova - base) // FRAME, (leaf.iova + leaf.size - base) // FRAME)
             assert not any(known in inside for known in pages)
+
+
+@settings(max_examples=40, deadline=None)
+@given(pages=_PAGES, near=st.integers(0, 1 << 18), start=st.integers(0, 1 << 18), count=st.integers(0, 700))
+def test_runs_are_the_walks_of_all_pages(pages: dict[int, tuple[int, bool]], near: int, start: int, count: int) -> None:
+    tables = Tables(Designation.REGION_THIRD)
+    for page, (frame, protected) in pages.items():
+        tables.map(page * FRAME, frame * FRAME, protected)
+    for step in range(5):
+        tables.map((near + step) * FRAME, (0x1234 + step) * FRAME)
+    for first, many in ((start, count), (max(0, near - 3), 12)):
+        end = first + many
+        found = list(runs(tables, tables.iota, first * FRAME, end * FRAME))
+        mapped = {}
+        for run in found:
+            for step in range(0, run.length, FRAME):
+                mapped[run.iova + step] = (run.address + step, run.protected)
+        wanted = {}
+        for page in range(first, end):
+            leaf = walk(tables, tables.iota, page * FRAME)
+            if leaf.address is not None:
+                wanted[page * FRAME] = (leaf.address + page * FRAME - leaf.iova, leaf.protected)
+        assert mapped == wanted
+        for one, other in pairwise(found):
+            joined = one.iova + one.length == other.iova and one.address + one.length == other.address
+            assert not (joined and one.protected == other.protected)
+
+
+def test_a_run_goes_over_tables_and_large_frames() -> None:
+    tables = Tables(Designation.REGION_THIRD)
+    for page in range(200, 400):
+        tables.map(page * FRAME, 0x1000000 + page * FRAME)
+    tables.words[tables.place(0x300000, Designation.SEGMENT)] = segment_entry(0x1300000, large=True)
+    found = list(runs(tables, tables.iota, 0, 0x500000))
+    assert [(run.iova, run.length) for run in found] == [(200 * FRAME, 200 * FRAME), (0x300000, 0x100000)]
+    assert list(runs(tables, Iota(0, enabled=False), 0x1000, 0x9000)) == [Run(0x1000, 0x1000, 0x8000, False)]
+
+
+def test_a_wrong_table_ends_the_runs_where_it_is() -> None:
+    tables = Tables(Designation.REGION_THIRD)
+    tables.map(0x5000, 0x7000)
+    tables.words[tables.place(0x100000, Designation.SEGMENT)] = 0xFFFF_0000_0000_0000
+    found = runs(tables, tables.iota, 0, 0x300000)
+    with pytest.raises(TranslationFault) as caught:
+        list(found)
+    assert caught.value.iova == 0x100000
 
 
 def test_all_five_levels() -> None:
