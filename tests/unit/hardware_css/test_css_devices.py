@@ -185,31 +185,6 @@ def test_path_groups_are_kept() -> None:
         assert bench.data(12, 0x20100) == state + "00" * 11
 
 
-def test_a_terminal_nobody_has_connected() -> None:
-    bench = Bench(Terminal3270(connected=False))
-    assert bench.start("0120000400020000").sense[:1].hex() == "40"
-    assert bench.start("9920000400020000").sense[:1].hex() == "40"
-    assert bench.start("e420000700020000").scsw.ok
-
-
-def test_a_terminal_keeps_its_screen_and_sends_what_was_keyed_in() -> None:
-    terminal = Terminal3270()
-    bench = Bench(terminal)
-    assert bench.start("9920000400020000").sense[:1].hex() == "80"
-    bench.put(DATA, "c3c1c2c4c5")
-    assert bench.start("0580000200020000 0000000300020002").scsw.ok
-    assert terminal.screen.hex() == "c3c1c2c4c5"
-    assert bench.start("0620001000020100").scsw.count == 13
-    terminal.key_in(b"\x7d\x40\x40\xc8\xc9")
-    bench.css.present_status(SCHID, int(Dstat.ATTENTION))
-    bench.clock.settle()
-    assert bench.irb().scsw.dstat == Dstat.ATTENTION
-    assert bench.start("0620001000020100").scsw.count == 11
-    assert bench.data(5, 0x20100) == "7d4040c8c9"
-    assert bench.start("0b20000000000000").scsw.ok
-    assert bench.start("0f20000000000000").scsw.ok
-
-
 def test_an_echo_keeps_no_more_than_its_size() -> None:
     bench = Bench(Echo(size=4))
     scsw = bench.start("0100000600020000").scsw
