@@ -1,19 +1,46 @@
-"""Drivers that run in a program: devices taken from the kernel through VFIO, used without it."""
+"""Drivers that run in a program: devices taken from the kernel through VFIO, used without it.
 
-from pyvfio.drivers.channel import Channel, VfioChannel
-from pyvfio.drivers.characteristics import Characteristics, Configuration
-from pyvfio.drivers.ckd_file import CkdFile
-from pyvfio.drivers.dasd import Dasd
-from pyvfio.drivers.dasd_async import AsyncDasd
-from pyvfio.drivers.failures import VerifyFailed
-from pyvfio.drivers.features import Features
-from pyvfio.drivers.format_work import FormatMode, Misformatted
-from pyvfio.drivers.guest_channel import GuestChannel
-from pyvfio.drivers.label import LabelKind, VolumeLabel
-from pyvfio.drivers.layout import DiskLayout, LayoutKind
-from pyvfio.drivers.operations import Located, Partition
-from pyvfio.drivers.sense import DasdFailed, Sense
-from pyvfio.drivers.track import Count, TrackImage, TrackRecord
+The names below are loaded when they are used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyvfio.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from pyvfio.drivers.channel import Channel, VfioChannel
+    from pyvfio.drivers.characteristics import Characteristics, Configuration
+    from pyvfio.drivers.ckd_file import CkdFile
+    from pyvfio.drivers.dasd import Dasd
+    from pyvfio.drivers.dasd_async import AsyncDasd
+    from pyvfio.drivers.failures import VerifyFailed
+    from pyvfio.drivers.features import Features
+    from pyvfio.drivers.format_work import FormatMode, Misformatted
+    from pyvfio.drivers.guest_channel import GuestChannel
+    from pyvfio.drivers.label import LabelKind, VolumeLabel
+    from pyvfio.drivers.layout import DiskLayout, LayoutKind
+    from pyvfio.drivers.operations import Located, Partition
+    from pyvfio.drivers.sense import DasdFailed, Sense
+    from pyvfio.drivers.track import Count, TrackImage, TrackRecord
+
+_HOMES = {
+    "channel": "Channel VfioChannel",
+    "characteristics": "Characteristics Configuration",
+    "ckd_file": "CkdFile",
+    "dasd": "Dasd",
+    "dasd_async": "AsyncDasd",
+    "failures": "VerifyFailed",
+    "features": "Features",
+    "format_work": "FormatMode Misformatted",
+    "guest_channel": "GuestChannel",
+    "label": "LabelKind VolumeLabel",
+    "layout": "DiskLayout LayoutKind",
+    "operations": "Located Partition",
+    "sense": "DasdFailed Sense",
+    "track": "Count TrackImage TrackRecord",
+}
 
 __all__ = [
     "AsyncDasd",
@@ -40,3 +67,5 @@ __all__ = [
     "VfioChannel",
     "VolumeLabel",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

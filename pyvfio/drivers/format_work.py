@@ -19,8 +19,8 @@ from pyvfio.drivers.layout import BLOCK_SIZES, LABEL_BLOCK, DiskLayout, LayoutKi
 from pyvfio.drivers.online import OnlineWork
 from pyvfio.drivers.sense import DasdFailed
 from pyvfio.drivers.track import TrackImage
+from pyvfio.drivers.volume_table import VolumeTable
 from pyvfio.drivers.volume_work import VolumeWork
-from pyvfio.drivers.vtoc import DataSet, Dscb, FreeSpace, FreeTracks, TrackExtent, VolumeSpace
 from pyvfio.drivers.work import Item, Progress, Request, Stream, Work, untold
 from pyvfio.errors import MalformedAnswer, Misuse
 
@@ -29,9 +29,6 @@ __all__ = ["FormatMode", "FormatWork", "Misformatted", "default_serial"]
 _MOST_FORMATTED: Final = 20
 _MOST_RECORDS: Final = 250
 _SAMPLE: Final = 64
-_SMALL: Final = 0xFFFF
-"""Tracks that a format-5 DSCB can name."""
-_TRACK_LENGTH: Final = {0x3390: 58786, 0x3380: 47968}
 #: A program-status word that waits for ever with code f, and two empty channel commands.
 _IPL1: Final = bytes.fromhex("000600000000000f03000000000000010000000000000000")
 _IPL2: Final = bytes(144)
@@ -235,53 +232,21 @@ class FormatWork(OnlineWork, VolumeWork):
         layout, label = self.formatted(), self.label
         if layout.kind is not LayoutKind.CDL or label is None or label.kind is not LabelKind.VOL1:
             raise Misuse("write partitions", self.name, cause="it has no compatible layout with a VOL1 label")
-        table = self._table(layout, label.volser, sorted(parts))
-        if len(table) > layout.per_track:
-            raise Misuse("write partitions", self.name, cause=f"{len(parts)} are too many for a table of one track")
+        today = datetime.date.today()
+        table = VolumeTable(
+            label.volser,
+            self.disk.device_type,
+            self.disk.cylinders,
+            self.disk.heads,
+            layout.per_track,
+            layout.block_size,
+            (today.year, today.timetuple().tm_yday),
+        ).dscbs(sorted(parts))
         records = [dscb.raw for dscb in table] + [b""] * (layout.per_track - len(table))
         data = b"".join(raw.ljust(layout.block_size, b"\0") for raw in records)
         yield from self.write_blocks(layout.per_track, data)
         if label.vtoc != (0, 1, 1):
             yield from self._write_label(layout, self._label(layout, label.volser))
-
-    def _table(self, layout: DiskLayout, serial: str, parts: Sequence[tuple[int, int]]) -> list[Dscb]:
-        heads, end = self.disk.heads, 2
-        free: list[tuple[int, int]] = []
-        for first, last in parts:
-            if not end <= first <= last < self.disk.tracks:
-                cause = f"tracks {first} to {last}: partitions lie behind track {end - 1} and before {self.disk.tracks}"
-                raise Misuse("write partitions", self.name, cause=cause)
-            free += [(end, first)] if first > end else []
-            end = last + 1
-        free += [(end, self.disk.tracks)] if end < self.disk.tracks else []
-        today = datetime.date.today()
-        day = today.timetuple().tm_yday
-        sets: list[Dscb] = [
-            DataSet.build(
-                f"LINUX.V{serial:<6}.PART{number:04}.NATIVE".replace(" ", ""),
-                serial,
-                divmod(first, heads),
-                divmod(last, heads),
-                layout.block_size,
-                today.year,
-                day,
-            )
-            for number, (first, last) in enumerate(parts, 1)
-        ]
-        large = self.disk.tracks > _SMALL
-        room = free[0] if free else None
-        space: list[Dscb] = [FreeSpace.build(*(_room(room) if not large else (0, 0)), heads)]
-        space += [FreeTracks.build(room)] if large else []
-        used = 1 + len(space) + len(sets)
-        extent = TrackExtent(1, 0, (0, 1), (0, 1))
-        length = _TRACK_LENGTH[self.disk.device_type]
-        unused = max(0, layout.per_track - used)
-        volume = VolumeSpace.build(self.disk.cylinders, heads, length, extent, unused, layout.per_track)
-        return [volume, *space, *sets]
-
-
-def _room(free: tuple[int, int] | None) -> tuple[int, int]:
-    return (free[0], free[1] - free[0]) if free is not None else (0, 0)
 
 
 def _difference(layout: DiskLayout, track: int, image: TrackImage) -> str | None:

@@ -21,18 +21,16 @@ from collections.abc import Callable
 from functools import partial
 
 from pyvfio.css.ccw import NO_FLAGS, Ccw
-from pyvfio_backends.software.linux.block import Disk, Medium, add_disk, media, remove_disk
+from pyvfio_backends.software.linux.block import Disk, Medium, add_disk, remove_disk
 from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver
 from pyvfio_backends.software.linux.consoles import add_terminal, remove_terminal
 from pyvfio_backends.software.linux.dasd_sysfs import DasdFeatures
-from pyvfio_backends.software.linux.dasd_volume import VolumeBlocks, real_volume
+from pyvfio_backends.software.linux.dasd_volume import VolumeBlocks, find_partitions, volume_of
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.io_subchannel import run_program
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 from pyvfio_backends.software.linux.virtio import VirtioDevice, virtio_bus
-from pyvfio_backends.software.medium.image import Image
-from pyvfio_backends.software.medium.tables import DASD_BLOCK, DASD_TRACK, SECTOR, write_dasd
-from pyvfio_backends.software.usage_disks import DASD_HEADS, dasd_cylinders
+from pyvfio_backends.software.medium.tables import SECTOR
 
 __all__ = ["ALWAYS", "DRIVERS"]
 
@@ -118,7 +116,7 @@ class _Terminal3270Driver(CcwDriver):
 
 
 class _DasdEckdDriver(CcwDriver):
-    """``dasd-eckd``: an online volume is a disk of 4 KiB blocks, twelve on a track."""
+    """``dasd-eckd``: an online volume is a disk of the blocks that its layout has."""
 
     ids = tuple(
         (cu, None, device, None)
@@ -150,17 +148,7 @@ class _DasdEckdDriver(CcwDriver):
     def show(self, device: CcwDevice, *, quiet: bool) -> None:
         """See `CcwDriver.show`."""
         kernel = self.kernel
-        volume = real_volume(device)
-        blocks = VolumeBlocks(volume) if volume is not None else None
-        size = blocks.size if blocks is not None else dasd_cylinders(device.options) * DASD_HEADS * DASD_TRACK
-        volser = str(device.options.get("volser", "0X3F3F"))
-
-        def label() -> Image:
-            if blocks is not None:
-                return blocks
-            image = Image(size)
-            write_dasd(image, volser, ())
-            return image
+        blocks = VolumeBlocks(volume_of(device))
 
         # dasd_add_busid: a device keeps its number, and so its name, for good
         numbers: dict[str, int] = kernel.subsystems.setdefault("dasd numbers", {})  # type: ignore[assignment]
@@ -168,12 +156,12 @@ class _DasdEckdDriver(CcwDriver):
             device,
             "dasd",
             _DASD_MAJOR,
-            media(kernel).setdefault(device.name, Medium(label)),
-            sectors=size // SECTOR,
+            Medium(lambda: blocks, find_partitions(blocks)),
+            sectors=blocks.size // SECTOR,
             minors=_DASD_MINORS,
             index=numbers.setdefault(device.name, len(numbers)),
-            readonly=volume is None or volume.readonly,
-            block_size=DASD_BLOCK,
+            readonly=blocks.readonly,
+            block_size=blocks.block_size,
             quiet=quiet,
         )
 
@@ -185,6 +173,7 @@ class _DasdEckdDriver(CcwDriver):
 
     def hide(self, device: CcwDevice) -> None:
         """See `CcwDriver.hide`."""
+        self._features.forget(device)
         for child in tuple(device.child_devices()):
             if isinstance(child, Disk):
                 remove_disk(child)

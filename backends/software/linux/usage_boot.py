@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.linux.block import BlockEntry, Disk, Medium, media
 from pyvfio_backends.software.linux.consoles import set_consoles
+from pyvfio_backends.software.linux.dasd_volume import find_partitions
 from pyvfio_backends.software.linux.host_state import MountEntry, SwapEntry
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.net_boot import boot_network
@@ -91,26 +92,33 @@ def _fill(kernel: Kernel, row: DiskSpec, facts: BootDisk, machine: str) -> None:
     if not isinstance(disk, Disk) or disk.parent is None:
         raise Misuse("boot machine", row.name, cause="it is not a disk")
     parts = list(lay_out(row, facts)) if row.table or facts.volser else []
+    if facts.volser:  # what is written is on the volume, where channel programs find it, too
+        image = disk.image()
+        write_dasd(image, facts.volser, parts)
+        _sign_all(image, row, parts, machine, kernel)
+        disk.show_parts(find_partitions(image), quiet=True)
+        return
     medium = Medium(lambda: _image(kernel, row, facts, parts, machine), parts)
-    above = disk.parent
-    transport = above if facts.volser else above.parent or above
-    media(kernel)[transport.name] = medium
+    media(kernel)[(disk.parent.parent or disk.parent).name] = medium
     disk.refill(medium)
     disk.show_parts(parts, quiet=True)
 
 
 def _image(kernel: Kernel, row: DiskSpec, facts: BootDisk, parts: list[Part], machine: str) -> Image:
     image = Image(facts.size)
-    if facts.volser:
-        write_dasd(image, facts.volser, parts)
-    elif row.table:
+    if row.table:
         write_table(image, row.table, _marks(machine, row.name, kernel).identity, parts)
+    _sign_all(image, row, parts, machine, kernel)
+    return image
+
+
+def _sign_all(image: Image, row: DiskSpec, parts: list[Part], machine: str, kernel: Kernel) -> None:
+    """Write what is on the disk and on its partitions."""
     areas: list[tuple[Area, str, str]] = [(image, row.signature, row.name)]
     areas += [(Window(image, part.start, part.size), part.signature, f"{row.name}{part.number}") for part in parts]
     for area, signature, name in areas:
         if signature:
             sign(area, signature, _marks(machine, name, kernel))
-    return image
 
 
 def _stack(kernel: Kernel, row: HolderSpec, machine: str) -> None:

@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pyvfio.drivers.label import LabelKind, VolumeLabel
+from pyvfio.drivers.volume_table import VolumeTable
 from pyvfio_backends.software.medium.image import Image
 
 __all__ = ["DASD_BLOCK", "DASD_TRACK", "SECTOR", "TABLES", "Part", "Table", "write_dasd", "write_table"]
@@ -33,6 +35,9 @@ _MIB: Final = 1 << 20
 _EBCDIC: Final = "cp037"
 _FILL: Final = 0xE5
 """What the DASD driver fills short records with."""
+_DSCB: Final = 140
+_MADE: Final = (2000, 1)
+"""Year and day of the year of the partitions of a DASD."""
 
 _LINUX = uuid.UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 _GUIDS: Final = {
@@ -125,23 +130,20 @@ def _write_gpt(image: Image, identity: uuid.UUID, parts: Sequence[Part]) -> None
 
 
 def write_dasd(image: Image, volser: str, parts: Sequence[Part], heads: int = 15) -> None:
-    """Write the volume label and the VTOC of a DASD with volume serial `volser`."""
+    """Write the volume label and the VTOC of a DASD with volume serial `volser`; parts begin and end with a track."""
 
     def block(number: int, record: bytes) -> None:
         image.write(number * DASD_BLOCK, record.ljust(DASD_BLOCK, bytes((_FILL,))))
 
-    def text(words: str, length: int) -> bytes:
-        return words.ljust(length).encode(_EBCDIC)
-
-    tracks = DASD_TRACK // DASD_BLOCK
-    vtoc = struct.pack(">HHB", 0, 1, 1)  # cylinder, head, record
-    block(2, text("VOL1", 4) + (text("VOL1", 4) + text(volser, 6) + b"\x40" + vtoc).ljust(80, b"\x40"))
-    # key of 44 bytes and data of 96: format 4 describes the VTOC itself, format 5 the free space
-    block(tracks, b"\x04" * 44 + text("4", 1) + bytes(95))
-    block(tracks + 1, b"\x05" * 4 + bytes(40) + text("5", 1) + bytes(95))
-    for part in parts:
-        first, last = part.start // DASD_TRACK, (part.start + part.size) // DASD_TRACK - 1
-        name = text(f"LINUX.V{volser}.PART{part.number:04}.NATIVE", 44)
-        label = text("1", 1) + text(volser, 6) + struct.pack(">H", 1)
-        extent = struct.pack(">BBHHHH", 1, part.number - 1, first // heads, first % heads, last // heads, last % heads)
-        block(tracks + 2 + part.number, name + label.ljust(61, b"\0") + extent.ljust(35, b"\0"))
+    per_track = DASD_TRACK // DASD_BLOCK
+    label = VolumeLabel(LabelKind.VOL1, volser, (0, 1, 1)).to_record()
+    block(2, "VOL1".encode(_EBCDIC) + label)
+    cylinders = image.size // DASD_TRACK // heads
+    table = VolumeTable(volser, 0x3390, cylinders, heads, per_track, DASD_BLOCK, _MADE)
+    tracks = [
+        (part.start // DASD_TRACK, (part.start + part.size) // DASD_TRACK - 1)
+        for part in sorted(parts, key=lambda part: part.number)
+    ]
+    records = [dscb.raw for dscb in table.dscbs(tracks)]
+    for number in range(per_track):
+        block(per_track + number, records[number] if number < len(records) else bytes(_DSCB))

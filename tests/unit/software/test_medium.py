@@ -108,8 +108,8 @@ def test_a_dasd_has_a_label_and_an_entry_for_each_partition() -> None:
     label = image.read(2 * 4096, 84)
     assert label[:14].decode("cp037") == "VOL1VOL10X3F3F"
     assert label[15:20] == bytes((0, 0, 0, 1, 1))
-    formats = [image.read((12 + n) * 4096 + 44, 1).decode("cp037") for n in (0, 1, 3, 4)]
+    formats = [image.read((12 + n) * 4096 + 44, 1).decode("cp037") for n in (0, 1, 2, 3)]
     assert formats == ["4", "5", "1", "1"]
-    assert image.read(15 * 4096, 44).decode("cp037").strip() == "LINUX.V0X3F3F.PART0001.NATIVE"
-    extent = image.read(15 * 4096 + 105, 10)
+    assert image.read(14 * 4096, 44).decode("cp037").strip() == "LINUX.V0X3F3F.PART0001.NATIVE"
+    extent = image.read(14 * 4096 + 105, 10)
     assert struct.unpack(">BBHHHH", extent) == (1, 0, 0, 2, 6, 11)
