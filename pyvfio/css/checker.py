@@ -157,6 +157,8 @@ class _Walk:
         address, after_tic, chain = state
         if ccw.is_tic:
             self._tic(ccw, notes, first=not index, after_tic=after_tic)
+            if not notes.stopped and not self._is_there(ccw.cda):
+                notes.add(Rule.CCW_STORAGE, f"there is no storage at the target {ccw.cda:#x}")
             following = (ccw.cda, chain)
         else:
             direction = chain or ccw.direction
@@ -185,6 +187,13 @@ class _Walk:
         except StorageError:
             notes.add(Rule.CCW_STORAGE, "the program goes on where there is no storage")
             return None
+
+    def _is_there(self, address: int) -> bool:
+        try:
+            self.storage.read(address, CCW_SIZE)
+        except StorageError:
+            return False
+        return True
 
     def _tic_at(self, address: int) -> bool:
         ccw = self._fetch(address, _Notes(0, address, skipped=False))
@@ -221,6 +230,8 @@ class _Walk:
                 notes.add(Rule.MIDA_CONTROL, "MIDAWs are not allowed by the ORB, or the machine has none")
             elif flags & CcwFlag.IDA:
                 notes.add(Rule.MIDA_WITH_IDA, "the flags for IDAWs and for MIDAWs are both on")
+            elif flags & CcwFlag.SKIP:
+                notes.add(Rule.MIDA_WITH_SKIP, "the skip flag is on beside that for MIDAWs, which have their own")
 
     @staticmethod
     def _unseen(ccw: Ccw, direction: Direction) -> bool:
@@ -229,7 +240,13 @@ class _Walk:
         return skips or direction == Direction.NONE
 
     def _data(self, ccw: Ccw, notes: _Notes, direction: Direction) -> None:
-        area = DataArea(ccw, self.orb, self.storage, backward=direction == Direction.BACKWARD)
+        area = DataArea(
+            ccw,
+            self.orb,
+            self.storage,
+            backward=direction == Direction.BACKWARD,
+            output=direction == Direction.OUT,
+        )
         for rule, words in area.problems:
             notes.add_data(rule, words)
         if not self.orb.alcc or self.limits.limit_mode not in (_LOWER, _UPPER):

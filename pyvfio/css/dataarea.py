@@ -24,6 +24,8 @@ _MIDAW_LIMIT: Final = 1 << 64
 class DataArea:
     """The area of `ccw` in a program of `orb`; with `backward` data go to descending addresses.
 
+    With `output` they go to the device, for which the skip flag of a MIDAW has no effect.
+
     `pieces` are (address, bytes) in the order of use, as far as they can be known; `words` the IDAWs or MIDAWs that
     were read; `problems` the rules broken, with words.
     """
@@ -32,6 +34,7 @@ class DataArea:
     orb: Orb
     storage: Storage
     backward: bool = False
+    output: bool = False
     pieces: list[tuple[int, int]] = field(default_factory=list)
     words: list[int | Midaw] = field(default_factory=list)
     problems: list[tuple[Rule, str]] = field(default_factory=list)
@@ -123,7 +126,7 @@ class DataArea:
                 if midaw.count:
                     self._wrong(Rule.MIDAL_COUNT, f"MIDAW {number} has {midaw.count} bytes, but only {left} are left")
                 return
-            if not midaw.flags & MidawFlag.SKIP:
+            if self.output or not midaw.flags & MidawFlag.SKIP:
                 start = midaw.address - midaw.count + 1 if self.backward else midaw.address
                 self.pieces.append((start, midaw.count))
             left -= midaw.count

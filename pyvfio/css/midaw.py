@@ -39,7 +39,7 @@ class MidawFlag(IntFlag):
 
     LAST = 0x80  # the list ends with this word
     SKIP = 0x40  # do not store what comes
-    DTI = 0x20  # data-transfer interruption: end the program when the word's data were moved
+    DTI = 0x20  # data-transfer interruption: not installed, so it must be zero
 
 
 _NO_FLAGS: Final = MidawFlag(0)
@@ -80,6 +80,8 @@ class Midaw:
         """Why the channel recognises a program check for this word alone; empty when it does not."""
         if self.reserved or self.flags & ~_FLAG_BITS:
             return "a reserved bit is one"
+        if self.flags & MidawFlag.DTI:
+            return "its data-transfer-interruption flag is on, which no known machine takes"
         if not self.count:
             return "its count is zero"
         if not self.flags & MidawFlag.SKIP and self.address % MIDAW_PAGE + self.count > MIDAW_PAGE:

@@ -44,6 +44,7 @@ class Rule(StrEnum):
     IDAW_ADDRESS = "idaw-address"
     MIDA_CONTROL = "mida-control"
     MIDA_WITH_IDA = "mida-with-ida"
+    MIDA_WITH_SKIP = "mida-with-skip"
     MIDAL_BOUNDARY = "midal-boundary"
     MIDAL_PAGE = "midal-page"
     MIDAL_STORAGE = "midal-storage"

@@ -49,7 +49,7 @@ READ_ON = replace(READ, flags=SLI | CC)
         ([READ_ON, Ccw(0x08, SLI, 0, AT)], Rule.TIC_RESERVED, 1),
         ([READ_ON, Ccw(0x08, count=1, cda=AT)], Rule.TIC_RESERVED, 1),
         ([READ_ON], Rule.CCW_STORAGE, 1),
-        ([READ_ON, Ccw(0x08, cda=0x50000)], Rule.CCW_STORAGE, 2),
+        ([READ_ON, Ccw(0x08, cda=0x50000)], Rule.CCW_STORAGE, 1),
         ([replace(READ, flags=SUSPEND)], Rule.SUSPEND_CONTROL, 0),
         ([Ccw(0x02, CD, 16, DATA), replace(READ, flags=SUSPEND)], Rule.SUSPEND_CHAINED_DATA, 1),
         ([Ccw(0x02, SLI, 16, 0x80000000 | DATA)], Rule.DATA_ADDRESS, 0),

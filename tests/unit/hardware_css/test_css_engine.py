@@ -33,14 +33,14 @@ def bench() -> Bench:
         ("0360000100020000 0800000100012000", 0x11010),  # count in a TIC
         ("0360000100020000 0800000000012004", 0x11010),  # TIC off a doubleword
         ("0360000100020000 08000000 80012000", 0x11010),  # TIC beyond 31 bits
-        ("0360000100020000 0800000007000000", 0x7000008),  # TIC to where nothing is
+        ("0360000100020000 0800000007000000", 0x11010),  # TIC to where nothing is
         ("0020000100020000", 0x11008),  # command 00
         ("1020000100020000", 0x11008),  # command x0
         ("1820000100020000", 0x11008),  # command x8 which is not 08
         ("e420004080020000", 0x11008),  # bit 32 on
         ("e480000000020000", 0x11008),  # data chaining without a count
         ("e422004000020000", 0x11008),  # suspend flag without suspend control
-        ("e421004000020000", 0x11008),  # MIDAW flag without the facility
+        ("e421004000012000", 0x11008),  # MIDAW flag, but the ORB does not allow it
     ],
 )
 def test_program_check_before_the_command(bench: Bench, program: str, cpa: int) -> None:

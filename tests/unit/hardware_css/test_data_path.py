@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pyvfio.css.ccw import CcwFlag
 from pyvfio.css.instructions import StorageError
 from pyvfio.css.orb import Orb
-from pyvfio_backends.software.hardware.css.datapath import ChannelCheck, DataPath
+from pyvfio_backends.software.hardware.css.area import Area, ChannelCheck, CheckedStorage
+from pyvfio_backends.software.hardware.css.datapath import DataPath
 
 BLOCK = 4 * 1024
 LIST = 0x1000
@@ -42,7 +43,7 @@ class Counting:
 
 
 def path(storage: Counting, count: int) -> DataPath:
-    made = DataPath(storage, Orb(fmt=1, c64=True), lambda: (0, 0, 0))
+    made = DataPath(Area(CheckedStorage(storage, 0), Orb(fmt=1, c64=True)), lambda: (0, 0, 0))
     made.begin(CcwFlag.IDA, count, LIST)
     return made
 

@@ -93,8 +93,10 @@ def test_refused(commands: tuple[tuple[int, str], ...], sense: str) -> None:
 def test_a_device_that_another_system_reserved() -> None:
     programs = Programs(disk())
     programs.device.reserve_elsewhere()
-    irb, _ = programs.run((0x07, SEEK_0_1))
-    assert irb.scsw.dstat == Dstat.BUSY
+    with pytest.raises(AssertionError, match="no status is pending"):
+        programs.run((0x07, SEEK_0_1))
+    assert programs.bench.schib().scsw.actl == Actl.START_PENDING, "it waits for the other system"
+    assert programs.bench.css.xsch(SCHID) == 0
     assert programs.run((0x64, 64))[0].scsw.ok
     assert programs.run((0x14, 32))[0].scsw.ok
     assert programs.device.subsystem.reserved

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import pytest
-from channel_programs import LISTS, ORIGIN, Obedient, image, programs
+from channel_programs import LISTS, MIDALS, ORIGIN, Case, Obedient, programs
 from css_rig import SCHID, Bench, Memory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyvfio.css import Blocks, Ccw, CcwFlag, Cstat, Image, Irb, Orb, PageTable, StorageError, translate
+from pyvfio.css import Blocks, Ccw, CcwFlag, Cstat, Direction, Image, Irb, Orb, PageTable, StorageError, translate
+from pyvfio.css.protection import StorageProtected
 from pyvfio.css.translation import NOWHERE
 from pyvfio.errors import KernelRefused
 
 PAGE = 0x1000
 HOST = 1 << 40
 DATA_PAGES = range(0x20000, 0x2A000, PAGE)
-PROGRAM_PAGES = (ORIGIN, LISTS)
+PROGRAM_PAGES = (ORIGIN, LISTS, MIDALS, MIDALS + PAGE)
 
 
 class Host:
     """The host's storage: the kernel's blocks, the guest's pages, and everything else, where `landed` notes writes."""
 
-    def __init__(self, guest: Memory, table: PageTable, kernel: Blocks) -> None:
+    def __init__(self, guest: Memory, table: PageTable, kernel: Blocks, readonly: Collection[int] = ()) -> None:
         self.guest = guest
+        self.readonly = readonly
         self.kernel = kernel
         self.pages = {host: page for page, host in table.pages.items()}
         self.landed: list[int] = []
@@ -53,6 +55,8 @@ class Host:
         for offset, step, place in self._pieces(address, len(data)):
             if place is None:
                 self.landed.append(address + offset)
+            elif place - place % PAGE in self.readonly:
+                raise StorageProtected(address + offset, step)
             else:
                 self.guest.write(place, data[offset : offset + step])
 
@@ -62,11 +66,11 @@ def tables(mapped: set[int]) -> dict[int, int]:
     return {page: HOST - 2 * page for page in sorted(mapped)}
 
 
-def guest_memory(orb: Orb, program: list[Ccw], idaws: list[int]) -> Memory:
+def guest_memory(case: Case) -> Memory:
     memory = Memory()
     memory.write(0x20000, bytes(index % 253 for index in range(0xA000)))
-    memory.write(ORIGIN, b"".join(ccw.to_bytes() for ccw in program))
-    memory.write(LISTS, image(orb, idaws))
+    for address, content in case.parts():
+        memory.write(address, content)
     return memory
 
 
@@ -79,13 +83,18 @@ def run(orb: Orb, storage: object) -> Irb | None:
     return irb if cc == 0 else None
 
 
-@settings(max_examples=150, deadline=None)
-@given(programs(), st.sets(st.sampled_from(DATA_PAGES)), st.booleans())
-def test_no_byte_lands_outside_what_is_mapped(
-    case: tuple[Orb, list[Ccw], list[int]], mapped: set[int], whole: bool
-) -> None:
-    orb = case[0]
-    guest, alone = guest_memory(*case), guest_memory(*case)
+@settings(max_examples=200, deadline=None)
+@given(
+    st.one_of(programs(), programs(plain=True)),
+    st.sets(st.sampled_from(DATA_PAGES)),
+    st.sets(st.sampled_from(DATA_PAGES)),
+    st.booleans(),
+)
+def test_no_byte_lands_outside_what_is_mapped(case: Case, mapped: set[int], readonly: set[int], whole: bool) -> None:
+    """Random maps with holes and read-only pages: a device stores into no page but those mapped for it to store."""
+    orb = case.orb
+    guest, alone = guest_memory(case), guest_memory(case)
+    readonly = set() if whole else readonly
     pages = tables({*PROGRAM_PAGES, *(DATA_PAGES if whole else mapped)})
     table, kernel = PageTable(guest, pages, PAGE), Blocks(PAGE)
     try:
@@ -95,11 +104,15 @@ def test_no_byte_lands_outside_what_is_mapped(
         assert not kernel.blocks
         return
     assert translation.trace()
-    host = Host(guest, table, kernel)
+    before = {page: guest.read(page, PAGE) for page in DATA_PAGES}
+    host = Host(guest, table, kernel, readonly)
     irb = run(translation.host_orb(0, 0x80), host)
     assert host.landed == []
+    for page in DATA_PAGES:
+        assert page in (mapped - readonly) or whole or guest.read(page, PAGE) == before[page]
     expected = run(orb, alone)
-    if whole and irb is not None and expected is not None and not expected.scsw.cstat & Cstat.PROGRAM_CHECK:
+    plain = not any(ccw.flags & CcwFlag.MIDA or ccw.direction == Direction.BACKWARD for ccw in case.ccws)
+    if plain and whole and irb is not None and expected is not None and not expected.scsw.cstat & Cstat.PROGRAM_CHECK:
         assert translation.guest_scsw(irb.scsw).cpa == expected.scsw.cpa
         assert guest.read(0x20000, 0xA000) == alone.read(0x20000, 0xA000)
     translation.free()

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from channel_programs import END, LISTS, ORIGIN, Obedient, image, programs
+from channel_programs import END, LISTS, ORIGIN, Case, Obedient, image, programs
 from css_rig import SCHID, Bench
 from guest_rig import OPEN, GuestBench
 from hypothesis import given, settings
 
-from pyvfio.css import Ccw, Irb, Limits, Orb, check
-
-MACHINE = Limits(mida=False)  # the software machine has no MIDAWs
+from pyvfio.css import Ccw, Irb, Orb, check
 
 
 class Both:
@@ -53,11 +51,11 @@ def run(bench: Bench, orb: Orb, program: list[Ccw], idaws: list[int]) -> tuple[I
 
 @pytest.mark.filterwarnings("ignore::pyvfio.passthrough.PassthroughWarning")
 @settings(max_examples=120, deadline=None)
-@given(programs())
-def test_the_same_status_and_the_same_bytes(both: Both, case: tuple[Orb, list[Ccw], list[int]]) -> None:
-    orb, program, idaws = case
+@given(programs(plain=True))
+def test_the_same_status_and_the_same_bytes(both: Both, case: Case) -> None:
+    orb, program, idaws = case.orb, case.ccws, case.idaws
     load(both.machine, orb, program, idaws)
-    if check(orb, both.machine.memory, MACHINE):
+    if check(orb, both.machine.memory):
         return
     expected, stored = run(both.machine, orb, program, idaws)
     found, seen = run(both.guest, orb, program, idaws)

@@ -17,7 +17,9 @@ __all__ = [
     "COMMAND_REJECT",
     "DONE",
     "INTERVENTION_REQUIRED",
+    "RETRY",
     "SENSE_SIZE",
+    "WORKING",
     "Channel",
     "ControlUnit",
     "Ending",
@@ -30,23 +32,42 @@ INTERVENTION_REQUIRED: Final = 0x40
 
 
 _NO_CSTAT: Final = Cstat(0)
+_NO_DSTAT: Final = Dstat(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a command ended: device status, sense bytes when it is a unit check, and a channel's own check if any.
 
+    The device status can also say that it has not ended:
+
+    * nothing (`WORKING`): the device works on it; channel end and device end come later;
+    * channel end alone: the device goes on by itself; device end comes later;
+    * channel end, unit check, status modifier (`RETRY`): do it again, after device end or at once if that is on, too;
+    * busy as answer to the first command of a program: not now; the channel tries again after device end (or, with
+      status modifier, after control-unit end), and now and then by itself.
+
+    What comes later is `later` if it is not 0, after `after` seconds of the machine's clock, with `later_sense`;
+    otherwise whoever drives the machine presents it (``css.present_status``), or nobody does.
+
     `cstat` is for devices that live inside the channel subsystem (a hypervisor's virtio devices) and answer a bad
-    request with a subchannel status; a real control unit leaves it 0.
+    request with a subchannel status, and for faults of a channel; a real control unit leaves it 0.  With a channel-data
+    check, `failing_address` can say where in storage.
     """
 
     dstat: Dstat
     sense: bytes = b""
     cstat: Cstat = _NO_CSTAT
+    later: Dstat = _NO_DSTAT
+    after: float = 0.0
+    later_sense: bytes = b""
+    failing_address: int | None = None
 
 
 _ENDED: Final = Dstat.CHANNEL_END | Dstat.DEVICE_END
 DONE: Final = Ending(_ENDED)
+WORKING: Final = Ending(_NO_DSTAT)
+RETRY: Final = Ending(_ENDED | Dstat.UNIT_CHECK | Dstat.STATUS_MODIFIER)
 _REJECTED: Final = Ending(_ENDED | Dstat.UNIT_CHECK, bytes([COMMAND_REJECT]))
 
 
@@ -77,7 +98,11 @@ class Channel(Protocol):
         ...
 
     def write_to_memory(self, data: bytes) -> int:
-        """Offer `data` of a read or sense command; return how many bytes the program left no room for."""
+        """Offer `data` of a read or sense command; return how many bytes the program left no room for.
+
+        The bytes are in the order in which the device brings them.  Of READ BACKWARD (code xxxx 1100) that is from the
+        end of the block on: the first one is stored at the highest address.
+        """
         ...
 
     def read_from_memory(self, count: int) -> bytes:

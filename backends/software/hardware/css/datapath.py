@@ -1,14 +1,13 @@
-"""The data side of a channel: count, data chaining, skip, indirect addressing.
+"""The data side of a channel: counts, data chaining, skip.
 
-One command's data area is the concatenation of the areas of its data-chained CCWs.  An area is either consecutive
-bytes from the CCW's address, or the blocks that a list of IDAWs designates:
+One command's data area is the concatenation of the areas of its data-chained CCWs (`area`).  The channel goes on to
+the next CCW of a data chain as soon as the count is zero, needed or not.
 
-    ORB c64=0           4-byte IDAWs, blocks of 2 KiB, 31-bit addresses
-    ORB c64=1 i2k=1     8-byte IDAWs, blocks of 2 KiB
-    ORB c64=1 i2k=0     8-byte IDAWs, blocks of 4 KiB
+A data chain can be a ring, which only the device leaves.  So that a device that takes all it gets ends too, a command
+gets at most `MOST_CCWS` CCWs and `MOST_BYTES` bytes; then the channel has no more for it, and as the program says that
+there is more, it ends with incorrect length.
 
-The first IDAW may point into its block, every further one must begin a block.  Source: z/Architecture Principles of
-Operation, "CCW Indirect Data Addressing"; ``arch/s390/include/asm/idals.h``.
+Source: z/Architecture Principles of Operation, "Data Chaining", "Skipping", "Incorrect Length".
 """
 
 from __future__ import annotations
@@ -17,27 +16,18 @@ from collections.abc import Callable
 from typing import Final
 
 from pyvfio.css.ccw import CcwFlag
-from pyvfio.css.instructions import Storage, StorageError
-from pyvfio.css.orb import Orb
-from pyvfio.css.scsw import Cstat
+from pyvfio_backends.software.hardware.css.area import Area
 
-__all__ = ["ChannelCheck", "DataPath"]
+__all__ = ["MOST_BYTES", "MOST_CCWS", "DataPath"]
+
+#: CCWs, and bytes, of one command.
+MOST_CCWS: Final = 64 * 1024
+MOST_BYTES: Final = 64 * 1024 * 1024
 
 _CD: Final = int(CcwFlag.CD)
 _CC: Final = int(CcwFlag.CC)
 _SLI: Final = int(CcwFlag.SLI)
 _SKIP: Final = int(CcwFlag.SKIP)
-_IDA: Final = int(CcwFlag.IDA)
-_ADDRESS_LIMIT: Final = 1 << 31
-_ADDRESS_LIMIT_0: Final = 1 << 24
-
-
-class ChannelCheck(Exception):
-    """The channel stops the command; `cstat` says why.  It never leaves the engine."""
-
-    def __init__(self, cstat: Cstat) -> None:
-        super().__init__(cstat)
-        self.cstat = cstat
 
 
 class DataPath:
@@ -47,49 +37,37 @@ class DataPath:
     """
 
     __slots__ = (
-        "_address",
-        "_block",
-        "_block_left",
-        "_idaw",
-        "_idaw_size",
-        "_key",
-        "_limit",
+        "_area",
+        "_backward",
+        "_bytes",
+        "_ccws",
         "_next_ccw",
-        "_storage",
         "flags",
         "left",
         "moved",
         "overrun",
+        "stopped",
     )
 
-    def __init__(self, storage: Storage, orb: Orb, next_ccw: Callable[[], tuple[int, int, int]]) -> None:
-        self._storage = storage
+    def __init__(self, area: Area, next_ccw: Callable[[], tuple[int, int, int]]) -> None:
+        self._area = area
         self._next_ccw = next_ccw
-        self._key = orb.key
-        self._idaw_size = orb.idaw_size
-        self._block = orb.idaw_block
-        self._limit = _ADDRESS_LIMIT if orb.fmt else _ADDRESS_LIMIT_0
-        self._address = self._idaw = self._block_left = 0
+        self._backward = False
+        self._bytes = self._ccws = 0
         self.flags = 0
         self.left = 0
         self.moved = False  # whether the command moved data at all; else it was an immediate one
         self.overrun = False  # whether the device had or wanted more than the program allowed
+        self.stopped = False  # whether the channel had no more for it, as there had been too much already
 
-    def begin(self, flags: int, count: int, address: int) -> None:
-        """Take the first CCW of a command."""
-        self.moved = self.overrun = False
-        self._area(flags, count, address)
-
-    def _area(self, flags: int, count: int, address: int) -> None:
+    def begin(self, flags: int, count: int, address: int, *, backward: bool = False) -> None:
+        """Take the first CCW of a command; with `backward`, data go to descending addresses."""
+        self.moved = self.overrun = self.stopped = False
+        self._backward = backward
+        self._bytes = self._ccws = 0
         self.flags = flags
         self.left = count
-        if flags & _IDA:
-            self._idaw = address
-            self._address = -1
-            self._block_left = 0
-        else:
-            self._address = address
-            self._block_left = self._limit - address
+        self._area.begin(flags, count, address, backward=backward)
 
     @property
     def chained(self) -> bool:
@@ -104,17 +82,19 @@ class DataPath:
     @property
     def wrong_length(self) -> bool:
         """Whether the ended command has the incorrect-length condition (without regard to immediate commands)."""
-        return bool(self.left or self.overrun) and self.exact_length
+        return bool(self.left or self.overrun or self.stopped) and self.exact_length
 
     def ignore_data(self) -> None:
         """Count the bytes of this CCW as taken without looking at them."""
         self.left = 0
 
     def peek_memory(self, count: int) -> bytes:
-        """Fetch at most `count` bytes of this CCW's area and stay where it was."""
-        here = self._address, self._idaw, self._block_left
-        pieces = self._fetch(min(count, self.left))
-        self._address, self._idaw, self._block_left = here
+        """Fetch at most `count` bytes of this CCW's area and stay where it was; zeros where the program skips."""
+        if self.flags & _SKIP:
+            return bytes(min(count, self.left))
+        mark = self._area.mark()
+        pieces = self._area.fetch(min(count, self.left))
+        self._area.back_to(mark)
         return b"".join(pieces)
 
     def write_to_memory(self, data: bytes) -> int:
@@ -122,12 +102,15 @@ class DataPath:
         self.moved = True
         done, size = 0, len(data)
         while done < size:
-            if not self.left:
+            left = self.left
+            if not left:
                 self.overrun = True
                 break
-            step = min(self.left, size - done)
+            step = size - done
+            if left < step:
+                step = left
             if not self.flags & _SKIP:
-                self._store(data[done : done + step])
+                self._area.store(data if step == size else data[done : done + step])
             self._count_down(step)
             done += step
         return size - done
@@ -141,83 +124,19 @@ class DataPath:
                 self.overrun = True
                 break
             step = min(self.left, count)
-            pieces += self._fetch(step)
+            pieces += self._area.fetch(step)
             self._count_down(step)
             count -= step
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _count_down(self, step: int) -> None:
         self.left -= step
-        # The channel goes on to the next CCW of a data chain as soon as the count is zero, needed or not.
-        if not self.left and self.flags & _CD:
-            self._area(*self._next_ccw())
-
-    def _next_block(self) -> None:
-        """Go on to the next IDAW."""
-        first = self._address < 0
-        if not self.flags & _IDA or self._idaw % self._idaw_size or self._idaw >= self._limit:
-            raise ChannelCheck(Cstat.PROGRAM_CHECK)
-        try:
-            word = int.from_bytes(self._storage.read(self._idaw, self._idaw_size), "big")
-        except StorageError:
-            raise ChannelCheck(Cstat.PROGRAM_CHECK) from None
-        offset = word % self._block
-        if (offset and not first) or (self._idaw_size == 4 and word >= _ADDRESS_LIMIT):
-            raise ChannelCheck(Cstat.PROGRAM_CHECK)
-        self._idaw += self._idaw_size
-        self._address = word
-        self._block_left = self._block - offset
-
-    def _join(self, wanted: int) -> None:
-        """Take further IDAWs into the current block as long as they go on where it ends: one access for all of them."""
-        size, block = self._idaw_size, self._block
-        number = -(-(wanted - self._block_left) // block)
-        if not self.flags & _IDA or number <= 0 or self._idaw % size or self._idaw + number * size > self._limit:
+        if self.left or not self.flags & _CD:
             return
-        try:
-            raw = self._storage.read(self._idaw, number * size)
-        except StorageError:
-            return  # which of them cannot be read is found out one by one
-        end = self._address + self._block_left
-        for at in range(0, len(raw), size):
-            if int.from_bytes(raw[at : at + size], "big") != end or (size == 4 and end >= _ADDRESS_LIMIT):
-                return
-            self._idaw += size
-            self._block_left += block
-            end += block
-
-    def _store(self, data: bytes) -> None:
-        if self._key:
-            # All storage has key 0, so another key than 0 may not store.
-            raise ChannelCheck(Cstat.PROTECTION_CHECK)
-        done, size = 0, len(data)
-        while done < size:
-            if self._block_left <= 0:
-                self._next_block()
-            if self._block_left < size - done:
-                self._join(size - done)
-            step = min(self._block_left, size - done)
-            try:
-                self._storage.write(self._address, data[done : done + step])
-            except StorageError:
-                raise ChannelCheck(Cstat.PROGRAM_CHECK) from None
-            self._address += step
-            self._block_left -= step
-            done += step
-
-    def _fetch(self, size: int) -> list[bytes]:
-        pieces: list[bytes] = []
-        while size:
-            if self._block_left <= 0:
-                self._next_block()
-            if self._block_left < size:
-                self._join(size)
-            step = min(self._block_left, size)
-            try:
-                pieces.append(self._storage.read(self._address, step))
-            except StorageError:
-                raise ChannelCheck(Cstat.PROGRAM_CHECK) from None
-            self._address += step
-            self._block_left -= step
-            size -= step
-        return pieces
+        self._bytes += step
+        self._ccws += 1
+        if self._ccws >= MOST_CCWS or self._bytes >= MOST_BYTES:
+            self.stopped = True
+            return
+        self.flags, self.left, address = self._next_ccw()
+        self._area.begin(self.flags, self.left, address, backward=self._backward)

@@ -1,46 +1,53 @@
-"""The channel-program engine: fetches CCWs, gives commands to the control unit, decides how the program goes on.
+"""The channel-program engine: gives the commands of a program to the control unit and decides how it goes on.
 
-It follows the Principles of Operation, chapter "Basic I/O Functions":
+What is wrong with a CCW is found by `ccwfetch`, with its data area by `area`.  Here is what comes after:
 
-* a TIC is a program check as first CCW, after another TIC, to a target off a doubleword or beyond the addresses of
-  the format, or (format 1) with flags or count;
-* a command code whose right half is 0 is a program check, as is in format 1 a code x8 other than 08;
-* a count of zero is a program check in format 0, and in format 1 with data chaining;
-* the suspend flag is a program check unless the ORB has suspend control;
-* incorrect length ends the program unless suppressed (not for immediate commands; suppression is without effect
-  while data chaining is indicated);
-* status modifier with device end skips the next CCW;
-* the CCW address in the status is 8 past the last CCW used.
+* Incorrect length ends the program unless the CCW suppresses it; suppression is without effect while data chaining is
+  indicated.  Of an immediate command (one that moves no data) it is indicated in format 1 only, unless the ORB has
+  incorrect-length suppression; never of NOP, which a 3390 answered without it.
+* Status modifier with device end passes over the next CCW.
+* Channel end without device end: with command chaining the program waits for device end, else it has ended (primary
+  status), and the device end is a status of its own (secondary).
+* Channel end, unit check and status modifier together ask for the command to be done again.
+* Busy as answer to the first command leaves the start function pending.
+* The PCI flag is honoured as its CCW takes control, in a data chain with the end of the command.
 
-Storage keys: all storage has key 0 without fetch protection.
+The CCW address in the status is 8 past the last CCW used.
+
+Source: z/Architecture Principles of Operation, chapters "Basic I/O Functions" and "I/O Interruptions".
 """
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
 from pyvfio.css.ccw import CCW_SIZE, CcwFlag, Command
-from pyvfio.css.instructions import Storage, StorageError
+from pyvfio.css.instructions import Storage
 from pyvfio.css.orb import Orb
 from pyvfio.css.scsw import Cstat, Dstat
-from pyvfio_backends.software.hardware.css.controlunit import ControlUnit
-from pyvfio_backends.software.hardware.css.datapath import ChannelCheck, DataPath
+from pyvfio_backends.software.hardware.css.area import AddressLimit, Area, ChannelCheck, CheckedStorage
+from pyvfio_backends.software.hardware.css.ccwfetch import CcwFetch, Fields
+from pyvfio_backends.software.hardware.css.controlunit import ControlUnit, Ending
+from pyvfio_backends.software.hardware.css.datapath import DataPath
+from pyvfio_backends.software.hardware.css.model import MAINFRAME, CssModel
 
 __all__ = ["ChannelProgram", "Outcome", "ProgramStatus"]
 
-_FORMAT_1 = struct.Struct(">BBHI")
-_FORMAT_0 = struct.Struct(">IBxH")
-_TIC: Final = int(Command.TIC)
 _CD: Final = int(CcwFlag.CD)
 _CC: Final = int(CcwFlag.CC)
 _PCI: Final = int(CcwFlag.PCI)
 _SUSPEND: Final = int(CcwFlag.SUSPEND)
-_MIDA: Final = int(CcwFlag.MIDA)
-_CHAINABLE: Final = int(Dstat.CHANNEL_END | Dstat.DEVICE_END)
-_MODIFIED: Final = int(Dstat.CHANNEL_END | Dstat.DEVICE_END | Dstat.STATUS_MODIFIER)
+_NOP: Final = int(Command.NOP)
+_READ_BACKWARD: Final = 0x0C
+_INCORRECT_LENGTH: Final = int(Cstat.INCORRECT_LENGTH)
+_CHANNEL_END: Final = int(Dstat.CHANNEL_END)
+_DEVICE_END: Final = int(Dstat.DEVICE_END)
+_CHAINABLE: Final = _CHANNEL_END | _DEVICE_END
+_MODIFIED: Final = int(_CHAINABLE | Dstat.STATUS_MODIFIER)
+_RETRY: Final = int(Dstat.CHANNEL_END | Dstat.UNIT_CHECK | Dstat.STATUS_MODIFIER)
+_BUSY: Final = (int(Dstat.BUSY), int(Dstat.BUSY | Dstat.STATUS_MODIFIER))
 _UNIT_CHECK: Final = int(Dstat.UNIT_CHECK)
 
 
@@ -50,172 +57,201 @@ class Outcome(Enum):
     ENDED = auto()
     SUSPENDED = auto()
     PCI = auto()
+    INITIAL = auto()  # the first command was accepted, and the ORB asks to be told
+    WAITING = auto()  # for the device: `ChannelProgram.answered` goes on
+    BUSY = auto()  # the first command found the device busy: nothing has happened
     SLICE_OVER = auto()
 
 
 @dataclass(slots=True)
 class ProgramStatus:
-    """The status of a program: `cpa` is 8 past the last CCW used, `count` the residual count."""
+    """The status of a program: `cpa` is 8 past the last CCW used, `count` the residual count.
+
+    `pci` says that the PCI flag of a CCW is to be reported with it, `accepted` the same of the first command, for the
+    initial-status interruption.  `command` is the code of the last command, `moved` whether it moved data.
+    """
 
     cpa: int = 0
     dstat: int = 0
     cstat: int = 0
     count: int = 0
     sense: bytes = b""
+    pci: bool = False
+    accepted: bool = False
+    command: int = 0
+    moved: bool = False
+    failing_address: int | None = None
 
 
 class ChannelProgram:
-    """One program on its way through the channel; `status` is valid whenever `run` has returned."""
+    """One program on its way through the channel; `status` is valid whenever `run` has returned.
+
+    `limit` is the subchannel's address-limit check, if there is one.  `owed` is the last answer of the control unit
+    that promises another status (`Ending.later`); who drives the program brings that with `answered`, which is allowed
+    while the program is `waiting`.
+    """
 
     __slots__ = (
-        "_after_tic",
+        "_ccws",
         "_data",
         "_device",
         "_first",
-        "_fmt",
-        "_limit",
-        "_next",
-        "_pci_at",
-        "_pci_interrupts",
-        "_spnd",
-        "_storage",
+        "_held",
+        "_here",
+        "_initial",
+        "_interruptions",
+        "_quiet",
+        "_said",
+        "owed",
         "status",
+        "waiting",
     )
 
-    def __init__(self, storage: Storage, device: ControlUnit, orb: Orb, *, pci_interrupts: bool = True) -> None:
-        self._storage = storage
+    def __init__(
+        self,
+        storage: Storage,
+        device: ControlUnit,
+        orb: Orb,
+        *,
+        model: CssModel = MAINFRAME,
+        limit: AddressLimit | None = None,
+    ) -> None:
+        checked = CheckedStorage(storage, orb.key, limit)
         self._device = device
-        self._fmt = orb.fmt
-        self._limit = 1 << 31 if orb.fmt else 1 << 24
-        self._spnd = orb.spnd
-        self._next = orb.cpa
+        self._ccws = CcwFetch(checked, orb, mida=model.mida)
+        self._data = DataPath(Area(checked, orb), self._next_data_ccw)
         self._first = True
-        self._after_tic = False
-        self._pci_interrupts = pci_interrupts
-        self._pci_at = -1  # the CCW whose PCI flag has been honoured, so that it is so once
-        self._data = DataPath(storage, orb, self._next_data_ccw)
+        self._interruptions = model.pci_interruptions
+        self._initial = model.initial_status_interruptions and orb.isic
+        # no incorrect length of immediate commands
+        self._quiet = not model.checks_immediate_length or not orb.fmt or orb.ils
+        self._here = orb.cpa  # the CCW of the current command
+        self._held: Fields | None = None  # the CCW that has taken control, while its PCI flag is reported
+        self.waiting = False
+        self.owed: Ending | None = None
+        self._said = 0  # what the device has said of the current command's end so far
         self.status = ProgramStatus(orb.cpa)
         device.program_starts()
 
     def run(self, most: int) -> Outcome:
-        """Go on for at most `most` CCWs.  Storage and control units are used only inside this call."""
+        """Go on for at most `most` commands.  Storage and control units are used only inside this call."""
         status = self.status
         data = self._data
+        ccws = self._ccws
         try:
             for _ in range(most):
-                here = self._next
-                cmd, flags, count, cda = self._fetch(here)
-                if cmd == _TIC:
-                    self._transfer(cda)
-                    continue
-                self._after_tic = False
-                if flags & (_SUSPEND | _PCI):
+                if self.waiting:
+                    return Outcome.WAITING
+                cmd, flags, count, cda = fields = self._held or ccws.command()
+                here = ccws.last
+                status.cpa = here + CCW_SIZE
+                if flags & (_SUSPEND | _PCI) and self._held is None:
+                    status.count = count
+                    if flags & _PCI and self._interruptions:
+                        status.pci = True
                     if flags & _SUSPEND:
-                        if not self._spnd:
-                            raise ChannelCheck(Cstat.PROGRAM_CHECK)
+                        ccws.resumed()
                         return Outcome.SUSPENDED
-                    if self._pci_interrupts and self._pci_at != here:
-                        self._pci_at = here
+                    if status.pci:
+                        self._held = fields
                         return Outcome.PCI
-                    self._pci_at = -1
-                self._first = False
-                data.begin(flags, count, cda)
-                if not self._command(cmd):
-                    return Outcome.ENDED
+                self._held = None
+                self._here = here
+                status.command = cmd
+                data.begin(flags, count, cda, backward=cmd & 0x0F == _READ_BACKWARD)
+                outcome = self._command(cmd)
+                if outcome is not None:
+                    return outcome
         except ChannelCheck as check:
+            status.cpa = ccws.last + CCW_SIZE
             status.cstat = int(check.cstat)
             status.count = 0
             return Outcome.ENDED
         return Outcome.SLICE_OVER
 
-    def _command(self, cmd: int) -> bool:
-        """Let the device do one command; return whether the program goes on."""
+    def answered(self, dstat: int, sense: bytes = b"") -> Outcome | None:
+        """Take the device's further word on the command that it works on; return as `run`, None to have it go on."""
+        self.waiting = False
+        return self._ended(Ending(Dstat(dstat), sense))
+
+    def _command(self, cmd: int) -> Outcome | None:
+        """Let the device do one command; return why the program does not go on, if it does not."""
         status = self.status
-        data = self._data
+        self._said = 0
         try:
-            ending = self._device.perform(cmd, data)
+            ending = self._device.perform(cmd, self._data)
         except ChannelCheck as check:
             # The device had begun, so it ends; what it was about to do with the data it does not do.
+            status.cpa = self._ccws.last + CCW_SIZE
             status.dstat = _CHAINABLE
             status.cstat = int(check.cstat)
             status.count = 0
-            return False
-        dstat = int(ending.dstat)
+            status.moved = True
+            return Outcome.ENDED
+        return self._ended(ending)
+
+    def _ended(self, ending: Ending) -> Outcome | None:
+        """Decide what follows the status that the device gives."""
+        status = self.status
+        data = self._data
+        if ending.later:
+            self.owed = ending
+        self._said = dstat = self._said | int(ending.dstat)
         cstat = int(ending.cstat)
+        status.cpa = self._ccws.last + CCW_SIZE
+        status.moved = data.moved
+        if self._first:
+            if dstat in _BUSY and not data.moved and not cstat:
+                return Outcome.BUSY
+            self._first = False
+        if self._initial and (data.moved or not dstat):
+            self._initial = False
+            status.accepted = True
         if cstat:
             status.count = 0
         else:
+            if not dstat:
+                return self._wait()
             status.count = data.left
-            if (data.moved or dstat & _UNIT_CHECK or data.flags & _CD) and data.wrong_length:
-                cstat = int(Cstat.INCORRECT_LENGTH)
-        if not cstat and data.flags & _CC and dstat in (_CHAINABLE, _MODIFIED):
-            self._next = status.cpa + (CCW_SIZE if dstat == _MODIFIED else 0)
-            return True
+            if data.moved:
+                checked = data.wrong_length
+            else:
+                suppressed = (self._quiet or status.command == _NOP) and not (dstat & _UNIT_CHECK or data.flags & _CD)
+                # A command that its initial status refuses has not used the count.
+                refused = dstat & _UNIT_CHECK and not dstat & _CHANNEL_END
+                checked = not suppressed and not refused and data.wrong_length
+            if dstat & _RETRY == _RETRY and not dstat & ~(_RETRY | _DEVICE_END):
+                if not dstat & _DEVICE_END:
+                    return self._wait()
+                self._ccws.go_to(self._here)
+                return self._on()
+            if checked:
+                cstat = _INCORRECT_LENGTH
+            elif data.flags & _CC:
+                if dstat in (_CHAINABLE, _MODIFIED):
+                    self._ccws.go_to(status.cpa + (CCW_SIZE if dstat == _MODIFIED else 0))
+                    return self._on()
+                if dstat == _CHANNEL_END:
+                    return self._wait()
         status.dstat = dstat
         status.cstat = cstat
         status.sense = ending.sense
-        return False
+        status.failing_address = ending.failing_address
+        return Outcome.ENDED
 
-    def _fetch_raw(self, address: int) -> bytes:
-        """The bytes of the CCW at `address`; the status points behind it from now on.  Raise `ChannelCheck`."""
-        self.status.cpa = address + CCW_SIZE
-        if address >= self._limit:
-            raise ChannelCheck(Cstat.PROGRAM_CHECK)
-        try:
-            return self._storage.read(address, CCW_SIZE)
-        except StorageError:
-            raise ChannelCheck(Cstat.PROGRAM_CHECK) from None
+    def _on(self) -> Outcome | None:
+        """Go on with the next command, after telling what there is to be told of the last one."""
+        if self.status.pci:
+            return Outcome.PCI
+        return Outcome.INITIAL if self.status.accepted else None
 
-    def _fetch(self, address: int) -> tuple[int, int, int, int]:
-        """Fetch and check the CCW at `address`: command, flags, count, data address."""
-        raw = self._fetch_raw(address)
-        if self._fmt:
-            cmd, flags, count, cda = _FORMAT_1.unpack(raw)
-            if cmd == _TIC:
-                if flags or count:
-                    raise ChannelCheck(Cstat.PROGRAM_CHECK)
-                return _TIC, 0, 0, cda
-            if cda >> 31 or (flags & _CD and not count) or not cmd & 0x07:
-                raise ChannelCheck(Cstat.PROGRAM_CHECK)
-        else:
-            word, flags, count = _FORMAT_0.unpack(raw)
-            cmd, cda = word >> 24, word & 0xFFFFFF
-            if cmd & 0x0F == _TIC:
-                return _TIC, 0, 0, cda
-            if not count or not cmd & 0x0F:
-                raise ChannelCheck(Cstat.PROGRAM_CHECK)
-        if flags & _MIDA:
-            # The machine has no MIDA facility.
-            raise ChannelCheck(Cstat.PROGRAM_CHECK)
-        return cmd, flags, count, cda
-
-    def _transfer(self, target: int) -> None:
-        if self._first or self._after_tic or target % CCW_SIZE or target >= self._limit:
-            raise ChannelCheck(Cstat.PROGRAM_CHECK)
-        self._after_tic = True
-        self._next = target
+    def _wait(self) -> Outcome:
+        self.waiting = True
+        return self._on() or Outcome.WAITING
 
     def _next_data_ccw(self) -> tuple[int, int, int]:
-        """The next CCW of a data chain; its command code is not looked at, a TIC may lie between."""
-        address = self.status.cpa
-        for after_tic in (False, True):
-            raw = self._fetch_raw(address)
-            if self._fmt:
-                cmd, flags, count, cda = _FORMAT_1.unpack(raw)
-                is_tic = cmd == _TIC
-                bad = (flags or count) if is_tic else (not count or cda >> 31)
-            else:
-                word, flags, count = _FORMAT_0.unpack(raw)
-                cmd, cda = word >> 24, word & 0xFFFFFF
-                is_tic = cmd & 0x0F == _TIC
-                bad = not is_tic and not count
-            if is_tic:
-                bad = bad or after_tic or cda % CCW_SIZE or cda >= self._limit
-            else:
-                bad = bad or flags & (_SUSPEND | _MIDA)
-            if bad:
-                raise ChannelCheck(Cstat.PROGRAM_CHECK)
-            if not is_tic:
-                return flags, count, cda
-            address = cda
-        raise ChannelCheck(Cstat.PROGRAM_CHECK)
+        """The next CCW of a data chain."""
+        fields = self._ccws.data()
+        if fields[0] & _PCI and self._interruptions:
+            self.status.pci = True
+        return fields

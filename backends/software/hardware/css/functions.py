@@ -20,23 +20,20 @@ from pyvfio.css.chsc_machine import Facility
 from pyvfio.css.instructions import Storage
 from pyvfio.css.scsw import Actl, Cstat, Stctl
 from pyvfio.errors import Misuse
-from pyvfio_backends.software.hardware.css.engine import ChannelProgram, Outcome
 from pyvfio_backends.software.hardware.css.measurement import Monitor
 from pyvfio_backends.software.hardware.css.model import CssModel
 from pyvfio_backends.software.hardware.css.paths import ChannelPaths
+from pyvfio_backends.software.hardware.css.programs import Programs
 from pyvfio_backends.software.hardware.css.reports import Reports
 from pyvfio_backends.software.hardware.css.subchannel import Subchannel
 
 __all__ = ["Functions"]
 
-#: CCWs that a program may run before others get their turn, and the time that such a slice takes on the machine.
-_SLICE: Final = 4 * 1024
-_SLICE_SECONDS: Final = 0.001
 _ACTIVE: Final = int(Actl.SUBCHANNEL_ACTIVE | Actl.DEVICE_ACTIVE)
 _INTERFACE_CONTROL_CHECK: Final = int(Cstat.INTERFACE_CONTROL_CHECK)
 
 
-class Functions(ChannelPaths):
+class Functions(Programs, ChannelPaths):
     """Does what the instructions have accepted, on the machine's clock."""
 
     def __init__(
@@ -67,8 +64,8 @@ class Functions(ChannelPaths):
         """
         subchannel = self._find(schid)
         if subchannel is not None and subchannel.operational:
-            subchannel.attention.append(dstat)
-            self._schedule(0.0, lambda: self._present(subchannel))
+            subchannel.attention.append((dstat, sense))
+            self._sometime(subchannel, self._present)
 
     def remove_device(self, schid: SubchannelId) -> None:
         """Have the device behind a subchannel answer on no path any more; nothing tells the program.
@@ -98,38 +95,7 @@ class Functions(ChannelPaths):
             self._monitor.forget(subchannel)
             self._interrupt(subchannel)
             return
-        program = ChannelProgram(self._storage, device, orb, pci_interrupts=self.model.pci_interruptions)
-        subchannel.activate(program, path)
-        self._run(subchannel)
-
-    def _run(self, subchannel: Subchannel) -> None:
-        program = subchannel.program
-        if program is None:
-            return
-        self._monitor.began(subchannel)
-        turn = subchannel.turn
-        outcome = program.run(_SLICE)
-        if turn != subchannel.turn:
-            return
-        if outcome is Outcome.ENDED:
-            self._monitor.stopped(subchannel, over=True)
-            subchannel.program_status(program.status)
-            self._interrupt(subchannel)
-        elif outcome is Outcome.SUSPENDED:
-            self._monitor.stopped(subchannel, over=False)
-            orb = subchannel.orb
-            wanted = self.model.suspended_interruptions and orb is not None and not orb.ssic
-            if subchannel.intermediate(program.status, suspended=True, interrupt=wanted):
-                self._interrupt(subchannel)
-            if subchannel.actl & int(Actl.RESUME_PENDING):
-                self._later(subchannel, self._resume)
-        elif outcome is Outcome.PCI:
-            subchannel.intermediate(program.status, suspended=False, interrupt=True)
-            self._later(subchannel, self._run)
-            self._interrupt(subchannel)
-        else:
-            subchannel.cpa = program.status.cpa
-            self._later(subchannel, self._run, _SLICE_SECONDS)
+        self._begin(subchannel, device, orb, path)
 
     def _resume(self, subchannel: Subchannel) -> None:
         if not self._select(subchannel, self._resume_paths(subchannel)):
@@ -197,17 +163,21 @@ class Functions(ChannelPaths):
 
     # -- small parts ---------------------------------------------------------------------------------------------
 
-    def _present(self, subchannel: Subchannel) -> None:
-        if subchannel.attention and subchannel.operational and not subchannel.fctl and not subchannel.pending:
-            subchannel.alert(subchannel.attention.pop(0))
-            self._interrupt(subchannel)
-
     def _later(self, subchannel: Subchannel, function: Callable[[Subchannel], None], delay: float = 0.0) -> None:
         """Have `function` called, unless another function was accepted meanwhile."""
         turn = subchannel.turn
 
         def work() -> None:
             if subchannel.turn == turn:
+                function(subchannel)
+
+        self._schedule(delay, work)
+
+    def _sometime(self, subchannel: Subchannel, function: Callable[[Subchannel], None], delay: float = 0.0) -> None:
+        """Have `function` called if the subchannel is still there, whatever functions it gets meanwhile."""
+
+        def work() -> None:
+            if self._find(subchannel.schid) is subchannel:
                 function(subchannel)
 
         self._schedule(delay, work)

@@ -55,7 +55,7 @@ _MAINFRAME_CHARACTERISTICS: Final = Characteristics.of(
 class CssModel:
     """One model of channel subsystem.
 
-    ``reports_controls``            the SCSW repeats the ORB's prefetch and suspend controls
+    ``reports_controls``            the SCSW repeats the ORB's controls (of prefetch, suspension, ...)
     ``no_path_is_cc3``              SSCH with a path mask without an available path gives condition code 3 at once;
                                     otherwise 0, and an alert status with deferred condition code 3 follows
     ``start_replaces_lpm``          the ORB's path mask becomes the one of the SCHIB
@@ -81,6 +81,10 @@ class CssModel:
     start_replaces_lpm: bool = True
     start_notes_path: bool = True
     pci_interruptions: bool = True
+    initial_status_interruptions: bool = True
+    mida: bool = True
+    sense_id_size: int = 0
+    checks_immediate_length: bool = True
     suspended_interruptions: bool = True
     idle_halt_keeps_status: bool = False
     clear_keeps_start_fields: bool = False
@@ -102,6 +106,10 @@ VIRTUAL: Final = CssModel(
     start_replaces_lpm=False,
     start_notes_path=False,
     pci_interruptions=False,
+    initial_status_interruptions=False,
+    mida=False,
+    sense_id_size=256,
+    checks_immediate_length=False,
     suspended_interruptions=False,
     clear_keeps_start_fields=True,
     path_configuration=False,
