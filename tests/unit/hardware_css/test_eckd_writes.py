@@ -6,12 +6,12 @@ import struct
 from pathlib import Path
 
 import pytest
-from css_rig import DATA
+from css_rig import DATA, SCHID
 from eckd_rig import ENDED, SEEK_0_1, Programs, ckd, disk, extent, locate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyvfio.css import Cstat, Dstat
+from pyvfio.css import Actl, Cstat, Dstat
 from pyvfio.errors import Misuse, NotModelled
 from pyvfio_backends.software.hardware.devices.ckd_image import BadImage, create_image
 from pyvfio_backends.software.hardware.devices.ckd_track import Record, Track, empty_track

@@ -47,7 +47,7 @@ class Subchannel:
     """The state of one subchannel.
 
     `turn` counts functions, so that work scheduled for an old one is recognised; `resets` those that reach the device
-    (halt, clear), after which it owes nothing.  `attention` are the statuses, with sense bytes, that the device presents
+    (halt, clear), after which it owes nothing.  `attention` are the statuses, with sense bytes, that a device presents
     by itself and that were not taken yet.  `owed` says that a device end is still to come after a primary status,
     `found_busy` that the start function waits because the device was busy.
     """
