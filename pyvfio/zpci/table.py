@@ -213,20 +213,27 @@ def runs(memory: _Memory, iota: Iota, start: int, end: int) -> Iterator[Run]:
     Page tables are read whole, so this is far faster than a `walk` for each page.
     """
     now: Run | None = None
-    for piece in _pieces(memory, iota, start, end):
-        if now is None:
-            now = piece
-        elif (
-            piece.iova == now.iova + now.length
-            and piece.address == now.address + now.length
-            and piece.protected == now.protected
-        ):
+    pieces = _pieces(memory, iota, start, end)
+    while True:
+        try:
+            piece = next(pieces, None)
+        except TranslationFault:
+            if now is not None:
+                yield now
+            raise
+        if now is not None and piece is not None and _continues(now, piece):
             now = Run(now.iova, now.address, now.length + piece.length, now.protected)
-        else:
+            continue
+        if now is not None:
             yield now
-            now = piece
-    if now is not None:
-        yield now
+        if piece is None:
+            return
+        now = piece
+
+
+def _continues(run: Run, piece: Run) -> bool:
+    end = run.iova + run.length, run.address + run.length
+    return (piece.iova, piece.address) == end and piece.protected == run.protected
 
 
 def _pieces(memory: _Memory, iota: Iota, start: int, end: int) -> Iterator[Run]:
