@@ -21,7 +21,16 @@ from pyvfio_backends.software.usage import (
     SwapSpec,
 )
 
-__all__ = ["ARCHITECTURES", "MODULES", "ChannelPathSpec", "FunctionSpec", "MachineSpec", "SubchannelSpec"]
+__all__ = [
+    "ARCHITECTURES",
+    "MODULES",
+    "OTHER_TYPES",
+    "ChannelPathSpec",
+    "FunctionSpec",
+    "MachineSpec",
+    "OtherSubchannelSpec",
+    "SubchannelSpec",
+]
 
 
 ARCHITECTURES = ("s390x",)
@@ -33,11 +42,19 @@ MODULES = ("iommufd", "mdev", "vfio", "vfio_ccw", "vfio_iommu_type1", "vfio_pci"
 
 @dataclass(slots=True)
 class ChannelPathSpec:
-    """``[[css.path]]``: `chpid` (css 0), `type` as sysfs prints it (hexadecimal byte), online or not."""
+    """``[[css.path]]``: `chpid` (css 0), `type` as sysfs prints it (hexadecimal byte), online or not.
+
+    `shared` with other systems, measurement group `cmg` and `speed` (bit/s) are told together when `cmg` is not -1;
+    `chid` is the physical channel's id, -1 when it is not told.
+    """
 
     chpid: int
     type: int = 0x1B
     online: bool = True
+    shared: bool = False
+    cmg: int = -1
+    speed: int = 0
+    chid: int = -1
 
 
 @dataclass(slots=True)
@@ -60,6 +77,21 @@ class SubchannelSpec:
     online: bool = False
     count: int = 1
     options: dict[str, Any] = field(default_factory=dict)
+
+
+OTHER_TYPES = ("chsc", "message", "adm")
+"""The types of subchannels that are not for I/O, as machine files call them."""
+
+
+@dataclass(slots=True)
+class OtherSubchannelSpec:
+    """``[[css.other]]``: `count` subchannels from `schid` (``c.s.nnnn``) on that are not for I/O, of a `type`:
+    ``chsc``, ``message`` or ``adm``.
+    """
+
+    schid: str
+    type: str
+    count: int = 1
 
 
 @dataclass(slots=True)
@@ -103,6 +135,7 @@ class MachineSpec:
     modules: tuple[str, ...] = ("vfio", "vfio_iommu_type1", "iommufd", "vfio_pci", "mdev", "vfio_ccw")
     paths: list[ChannelPathSpec] = field(default_factory=list)
     subchannels: list[SubchannelSpec] = field(default_factory=list)
+    others: list[OtherSubchannelSpec] = field(default_factory=list)
     functions: list[FunctionSpec] = field(default_factory=list)
     disks: list[DiskSpec] = field(default_factory=list)
     holders: list[HolderSpec] = field(default_factory=list)

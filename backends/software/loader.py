@@ -18,9 +18,11 @@ from pyvfio.errors import BadAddress, BadMachine, Misuse
 from pyvfio_backends.software.description import (
     ARCHITECTURES,
     MODULES,
+    OTHER_TYPES,
     ChannelPathSpec,
     FunctionSpec,
     MachineSpec,
+    OtherSubchannelSpec,
     SubchannelSpec,
 )
 from pyvfio_backends.software.hardware.devices.ckd_image import BadImage
@@ -42,7 +44,11 @@ from pyvfio_backends.software.usage_check import check_usage
 __all__ = ["find_machine", "load_machine", "machine_files"]
 
 _TABLES: dict[str, dict[str, tuple[str, type]]] = {
-    "css": {"path": ("paths", ChannelPathSpec), "subchannel": ("subchannels", SubchannelSpec)},
+    "css": {
+        "path": ("paths", ChannelPathSpec),
+        "subchannel": ("subchannels", SubchannelSpec),
+        "other": ("others", OtherSubchannelSpec),
+    },
     "zpci": {"function": ("functions", FunctionSpec)},
 }
 _ROWS: dict[str, tuple[str, type]] = {
@@ -194,6 +200,10 @@ class _Reader:
         chpids = {path.chpid for path in spec.paths}
         for n, path in enumerate(spec.paths):
             self.range(path.chpid, 0, 255, ("css", "path", "chpid"), n)
+            self.range(path.cmg, -1, 255, ("css", "path", "cmg"), n)
+            self.range(path.chid, -1, 0xFFFF, ("css", "path", "chid"), n)
+            if path.speed < 0 or path.speed % 10**8:
+                raise self.error(("css", "path", "speed"), "must be a multiple of 100000000 bit/s", n)
         taken: set[object] = set()
         for n, row in enumerate(spec.subchannels):
             where = ("css", "subchannel")
@@ -219,6 +229,18 @@ class _Reader:
             for key in ("pim", "pam", "pom"):
                 self.range(getattr(row, key), 0, 255, (*where, key), n)
             self.range(row.count, 1, 65536, (*where, "count"), n)
+        for n, other in enumerate(spec.others):
+            where = ("css", "other")
+            try:
+                first = SubchannelId.parse(other.schid)
+            except BadAddress as error:
+                raise self.error((*where, "schid"), f"{error.text!r}: {error.cause}", n) from error
+            if ("schid", first) in taken:
+                raise self.error((*where, "schid"), f"{first} is there twice", n)
+            taken.add(("schid", first))
+            if other.type not in OTHER_TYPES:
+                raise self.error((*where, "type"), f"no type {other.type!r}; there is {_listing(OTHER_TYPES)}", n)
+            self.range(other.count, 1, 65536, (*where, "count"), n)
         for n, function in enumerate(spec.functions):
             where = ("zpci", "function")
             self.range(function.uid, 0, 0xFFFF, (*where, "uid"), n)
@@ -233,12 +255,12 @@ class _Reader:
             if function.state not in ("configured", "standby", "reserved"):
                 raise self.error((*where, "state"), "must be configured, standby or reserved", n)
             self.options(partial(build_function, function, 0), where, n)
-            for other in virtual(function):
+            for copy in virtual(function):
                 for key in ("uid", "fid"):
-                    if (key, getattr(other, key)) in taken:
-                        cause = f"{key} {getattr(other, key):#x} of a virtual function is there already"
+                    if (key, getattr(copy, key)) in taken:
+                        cause = f"{key} {getattr(copy, key):#x} of a virtual function is there already"
                         raise self.error((*where, "options"), cause, n, f"choose vf_{key}")
-                    taken.add((key, getattr(other, key)))
+                    taken.add((key, getattr(copy, key)))
 
     def options(self, build: Callable[[], object], where: tuple[str, ...], index: int) -> None:
         """Build what a row describes, to find out whether its options make sense."""

@@ -12,20 +12,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pyvfio.address import SubchannelId
+from pyvfio.css.chsc import CHSC_SIZE
 from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
 from pyvfio.css.schib import SubchannelType
+from pyvfio.css.sei import Configure, EventContent, PathConfiguration, Sei
 from pyvfio.css.trace import Step, StepListener
+from pyvfio_backends.software.linux.chp import ChannelPathDevice
 from pyvfio_backends.software.linux.cio_ignore import CioIgnoreFile, CioSettleFile, IgnoredDevices
+from pyvfio_backends.software.linux.css_chsc import ChscCalls
 from pyvfio_backends.software.linux.driver_core import Bus, Device, DeviceDirectory, Driver
 from pyvfio_backends.software.linux.kernel import Kernel
+from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.subchannel import CssDriver, PathEvent, SubchannelDevice
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
     from pyvfio_backends.software.linux.ccw import CcwBus
-    from pyvfio_backends.software.linux.chp import ChannelPathDevice
     from pyvfio_backends.software.machine import Machine
+    from pyvfio_backends.software.memory import HostMemory
 
 __all__ = ["BoundDevices", "Css", "CssBus", "boot", "css_of"]
 
@@ -33,6 +38,8 @@ _SETS = 4
 _NUMBERS = 1 << 16
 _FIRST_PATH = 0x80
 _REPROBE = 1.0
+_FROM_PATH = 4
+_CHPID = 0xFF
 _POOLS = "poolinfo - 0.1\nairq_iv_cache       1   16  256  1\n"
 
 
@@ -101,14 +108,28 @@ class _Root(Device):
         return _RootDirectory(self)
 
     def attributes(self) -> dict[str, Node]:
-        return {
+        files: dict[str, Node] = {
             "pools": Attribute(lambda: _POOLS),
             "real_cssid": Attribute(self._real_cssid),
             "rescan": Attribute(store=self._rescan),
         }
+        if self.css.calls.measures_paths:
+            files["cm_enable"] = Attribute(lambda: f"{int(self.css.measuring)}\n", self._store_cm_enable)
+        return files
 
     def _real_cssid(self) -> str:
-        raise fail(errno.EINVAL)  # the machine does not tell (chsc_get_cssid_iid)
+        image = self.css.calls.image
+        if image is None:
+            raise fail(errno.EINVAL)
+        return f"{image:x}\n"
+
+    def _store_cm_enable(self, data: bytes) -> None:
+        value = kstrtoul(data, 16)
+        if value > 1:
+            raise fail(errno.EINVAL)
+        code = self.css.measure_paths(bool(value))
+        if code:
+            raise fail(code)
 
     def _rescan(self, data: bytes) -> None:
         self.css.schedule_all()
@@ -139,6 +160,28 @@ class _RootDirectory(DeviceDirectory):
         return len(named | {child.name for child in root.child_devices()})
 
 
+class Utilization:
+    """The pages in which the machine tells how much each channel path is used."""
+
+    def __init__(self, memory: HostMemory) -> None:
+        self._memory = memory
+        one, two = self.areas = memory.allocate(CHSC_SIZE), memory.allocate(CHSC_SIZE)
+        pages = [memory.allocate(CHSC_SIZE) for _ in range(4)]
+        self.extended = pages[0], pages[1], pages[2], pages[3]
+        self._pages = [one, two, *pages]
+
+    def entry(self, chpid: int, *, extended: bool) -> bytes:
+        """What is told of one path: 32 bytes, or 64."""
+        pages, size = (self.extended, 64) if extended else (self.areas, 32)
+        page, place = divmod(chpid, CHSC_SIZE // size)
+        return self._memory.read(pages[page] + place * size, size)
+
+    def free(self) -> None:
+        """Give the pages back."""
+        for page in self._pages:
+            self._memory.free(page)
+
+
 def _path_group_id(kernel: Kernel) -> bytes:
     """What this system calls itself to control units: 11 bytes (``css_generate_pgid``)."""
     return b"\x80\0" + zlib.crc32(kernel.boot_id.encode()).to_bytes(4, "big")[1:] + b"\x85\x61" + bytes(4)
@@ -161,10 +204,10 @@ class Css:
         """What a driver shows of the device behind a subchannel, beyond what SENSE ID says (a disk's size)."""
         self.ignored = IgnoredDevices()
         self.path_group_id = _path_group_id(kernel)
-        self.new_path: Callable[[int], ChannelPathDevice | None] = lambda chpid: None
-        """Makes the device of a channel path that the machine has."""
+        self.utilization: Utilization | None = None
         self.unbuilt_on_path: Callable[[int], Iterable[str]] = lambda chpid: ()
         """The subchannels that nobody has looked at and that use a channel path."""
+        self._calls: ChscCalls | None = None
         self._chained: Crw | None = None
         self._wanted: set[SubchannelId] = set()
         self._search = False
@@ -175,6 +218,13 @@ class Css:
         kernel.subsystems["css"] = self
         kernel.proc.add("cio_ignore", CioIgnoreFile(self.ignored, self.schedule_offline, self.purge))
         kernel.proc.add("cio_settle", CioSettleFile(self.settle))
+
+    @property
+    def calls(self) -> ChscCalls:
+        """What the channel subsystem is asked with CHSC."""
+        if self._calls is None or self._calls.hardware is not self.hardware:
+            self._calls = ChscCalls(self.hardware)
+        return self._calls
 
     def step(self, step: Step) -> None:
         """Tell the listeners of a step."""
@@ -238,6 +288,8 @@ class Css:
                 self.path_came(crw.rsid)
             elif crw.erc in (ErrorRecovery.PERMANENT_ERROR, ErrorRecovery.PERMANENT_ERROR_INITIALIZED):
                 self.path_went(crw.rsid)
+        elif crw.rsc == ReportingSource.CHANNEL_SUBSYSTEM:
+            self._take_events()
 
     # channel paths (chsc.c)
 
@@ -245,8 +297,9 @@ class Css:
         """Make a channel path known that the machine has (``chp_new``)."""
         if chpid in self.paths:
             return
-        device = self.new_path(chpid)
-        if device is not None:
+        facts = self.calls.path(chpid)
+        if facts is not None:
+            device = ChannelPathDevice(self, chpid, facts)
             self.paths[chpid] = device
             self.root.children[device.name] = device
 
@@ -260,12 +313,18 @@ class Css:
     def path_came(self, chpid: int) -> None:
         """Use a channel path that the machine has again, unless it is varied off (``chsc_chp_online``)."""
         if self.path_online(chpid):
+            self._update_path(chpid)
             self._tell_paths(chpid, PathEvent.ONLINE)
             self.schedule_reprobe()
+
+    def _update_path(self, chpid: int) -> None:
+        if chpid in self.paths:
+            self.paths[chpid].update()
 
     def path_went(self, chpid: int) -> None:
         """The machine lost a channel path (``chsc_chp_offline``)."""
         if self.path_online(chpid):
+            self._update_path(chpid)
             self._tell_paths(chpid, PathEvent.OFFLINE)
 
     def vary_path(self, chpid: int, on: bool) -> None:
@@ -274,15 +333,78 @@ class Css:
         if on:
             self.schedule_reprobe()
 
-    def _tell_paths(self, chpid: int, event: PathEvent) -> None:
+    def _tell_paths(self, chpid: int, event: PathEvent, link: tuple[int, int] | None = None) -> None:
+        """Tell the drivers of all subchannels, or of those on a `link` (full link address and its mask)."""
         for name in self.unbuilt_on_path(chpid):
             self.bus.find(name)
         for sch in self._built():
-            if not isinstance(sch.driver, CssDriver):
+            if not isinstance(sch.driver, CssDriver) or (link is not None and not self._is_linked(sch, chpid, link)):
                 continue
             if sch.driver.chp_event(sch, chpid, event) and event is PathEvent.OFFLINE:
                 sch.lpm = 0
                 self.schedule_evaluation(sch)
+
+    def _is_linked(self, sch: SubchannelDevice, chpid: int, link: tuple[int, int]) -> bool:
+        """Whether a subchannel's path may lead over a link; one without a known link may (``chp_ssd_get_mask``)."""
+        known = self.calls.subchannel(sch.schid)
+        mask = sch.path_mask(chpid)
+        if known is None or not known.link_mask & mask:
+            return True
+        address, valid = link
+        return known.links[8 - mask.bit_length()] & valid == address & valid
+
+    # events that the machine tells of when it is asked (chsc.c)
+
+    def _take_events(self) -> None:
+        while (event := self.calls.event()) is not None:
+            if event.nt == 0:
+                self._take_event(event)
+            if not event.more:
+                break
+
+    def _take_event(self, event: Sei) -> None:
+        if event.cc == EventContent.RESOURCE_ACCESSIBILITY and event.rs == _FROM_PATH:
+            chpid = event.rsid & _CHPID
+            if self.path_online(chpid):
+                self.register_path(chpid)
+                self._update_path(chpid)
+                self._tell_paths(chpid, PathEvent.ONLINE, event.link)
+                self.schedule_reprobe()
+        elif event.cc == EventContent.PATH_AVAILABILITY and not event.rs:
+            for chpid in event.chpids:
+                self.register_path(chpid)
+                self._update_path(chpid)
+        elif event.cc == EventContent.PATH_CONFIGURATION and not event.rs:
+            wish = PathConfiguration.from_bytes(event.ccdf)
+            for chpid in wish.chpids:
+                if chpid in self.paths and wish.op in (Configure.CONFIGURE, Configure.DECONFIGURE):
+                    self.paths[chpid].configure(wish.op == Configure.CONFIGURE)
+        if event.lost:
+            self.schedule_all()
+
+    # how much the channel paths are used
+
+    @property
+    def measuring(self) -> bool:
+        """Whether the use of channel paths is measured."""
+        return self.utilization is not None
+
+    def measure_paths(self, on: bool) -> int:
+        """Start or stop that: 0 or an errno (``chsc_secm``)."""
+        if on == self.measuring:
+            return 0
+        utilization = self.utilization or Utilization(self.kernel.memory)
+        code = self.calls.measure_paths(on, utilization.areas, utilization.extended)
+        if on and not code:
+            self.utilization = utilization
+        elif on or not code:
+            utilization.free()
+            self.utilization = None
+        return code
+
+    def read_utilization(self, chpid: int, *, extended: bool) -> bytes:
+        """The machine's entry for a channel path; empty when nothing is measured."""
+        return b"" if self.utilization is None else self.utilization.entry(chpid, extended=extended)
 
     # finding subchannels
 
@@ -390,8 +512,8 @@ class Css:
             self.kernel.clock.run_apart(lambda: self.bus.remove(sch), f"cio {sch.name}")
 
     def log_subchannel(self, schid: SubchannelId) -> int:
-        """Have the machine log what it knows of a subchannel: 0 or an errno (``chsc_siosl``)."""
-        return errno.EOPNOTSUPP
+        """Have the machine log what it knows of a subchannel's device: 0 or an errno."""
+        return self.calls.log(schid)
 
     # what people say in /proc
 

@@ -5,31 +5,35 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyvfio.address import DeviceNumber, SubchannelId
+from pyvfio.css.chsc_machine import Characteristic, Characteristics
+from pyvfio.css.schib import SubchannelType
 from pyvfio.css.senseid import SenseId
 from pyvfio.errors import Misuse
-from pyvfio_backends.software.description import SubchannelSpec
+from pyvfio_backends.software.description import MachineSpec, OtherSubchannelSpec, SubchannelSpec
 from pyvfio_backends.software.hardware.css import (
     MAINFRAME,
     VIRTUAL,
     ChannelPath,
     ChannelSubsystemHardware,
     ControlUnit,
+    CssModel,
     SubchannelConfig,
 )
 from pyvfio_backends.software.linux import vfio_ccw
 from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver
 from pyvfio_backends.software.linux.ccw_drivers import ALWAYS, DRIVERS
-from pyvfio_backends.software.linux.chp import new_channel_path
+from pyvfio_backends.software.linux.chsc_device import add_chsc_device
 from pyvfio_backends.software.linux.cio_ignore import IgnoredDevices
 from pyvfio_backends.software.linux.css import Css
 from pyvfio_backends.software.linux.driver_core import Bus, Device
-from pyvfio_backends.software.linux.io_subchannel import ChscSubchannelDriver, IoSubchannelDriver
+from pyvfio_backends.software.linux.io_subchannel import ChscSubchannelDriver, EadmSubchannelDriver, IoSubchannelDriver
 from pyvfio_backends.software.linux.mdev import mdev_bus
-from pyvfio_backends.software.linux.subchannel import BootState, SubchannelDevice
+from pyvfio_backends.software.linux.module import Module
+from pyvfio_backends.software.linux.subchannel import BootState, CssDriver, SubchannelDevice
 from pyvfio_backends.software.units import UNITS, Unit
 
 if TYPE_CHECKING:
@@ -256,22 +260,34 @@ def boot(machine: Machine) -> None:
         on_io_interrupt=css.io_interrupt,
         on_crw=css.channel_report_pending,
         schedule=machine.clock.schedule,
-        model=VIRTUAL if any(run.unit.virtual for run in runs) else MAINFRAME,
+        model=_model(machine.spec, virtual=any(run.unit.virtual for run in runs)),
     )
     machine.css = css.hardware = hardware
     for path in machine.spec.paths:
-        hardware.add_path(ChannelPath(path.chpid, path.type, path.online))
-    css.new_path = lambda chpid: new_channel_path(css, chpid)
-    for path in machine.spec.paths:
-        if path.online:
-            css.register_path(path.chpid)
+        hardware.add_path(
+            ChannelPath(
+                path.chpid,
+                path.type,
+                path.online,
+                shared=path.shared,
+                cmg=None if path.cmg < 0 else path.cmg,
+                speed=path.speed,
+                chid=None if path.chid < 0 else path.chid,
+            )
+        )
     for run in runs:
         hardware.add_range(run.first, run.spec.count, run.config)
+    others = [config for other in machine.spec.others for config in _configs(other)]
+    for config in others:
+        hardware.add_subchannel(config)
     css.ccw = CcwBus(css)
     kernel.add_bus(css.ccw)
     kernel.add_bus(Bus(kernel, "scm"))
-    for css_driver in (IoSubchannelDriver(css.bus), ChscSubchannelDriver(css.bus)):
+    add_chsc_device(kernel)
+    for css_driver in _css_drivers(css):
         css.bus.drivers[css_driver.name] = css_driver
+        if css_driver.module:
+            kernel.modules.load(Module(css_driver.module)).drivers[f"css:{css_driver.name}"] = css_driver.sysfs_path
     wanted = dict.fromkeys([*ALWAYS, *(run.spec.driver for run in runs if run.spec.driver)])
     for name in wanted:
         if name not in DRIVERS:
@@ -283,6 +299,7 @@ def boot(machine: Machine) -> None:
         vfio_ccw.load(kernel)
     subchannels = _Subchannels(css, runs, _ignored_at_boot(css, machine.spec.host.cmdline))
     css.unbuilt_on_path = subchannels.on_path
+    _register_paths(css, subchannels)
     css.describe = subchannels.describe
     css.bus.sources.append(subchannels)
     css.ccw.sources.append(_CcwDevices(subchannels))
@@ -290,6 +307,8 @@ def boot(machine: Machine) -> None:
         if (run.unit.virtual or run.spec.online) and run.spec.count <= _BUILT_AT_BOOT:
             for name in run.names(run.first.number):
                 subchannels.make(name)
+    for config in others:
+        _add_other(css, config)
 
 
 def _ignored_at_boot(css: Css, cmdline: str) -> IgnoredDevices | None:
@@ -298,6 +317,56 @@ def _ignored_at_boot(css: Css, cmdline: str) -> IgnoredDevices | None:
         if word.startswith(_IGNORE):
             css.ignored.parse(word.removeprefix(_IGNORE), add=True)
     return css.ignored.copy() if css.ignored else None
+
+
+def _css_drivers(css: Css) -> Iterator[CssDriver]:
+    """The drivers of subchannels that are part of the kernel; one refuses to load where it has no work."""
+    yield IoSubchannelDriver(css.bus)
+    yield ChscSubchannelDriver(css.bus)
+    if Characteristic.EXTENDED_ASYNCHRONOUS_DATA_MOVER in css.calls.characteristics.general:
+        yield EadmSubchannelDriver(css.bus)
+
+
+def _model(spec: MachineSpec, *, virtual: bool) -> CssModel:
+    """What kind of channel subsystem a machine has; one with ADM subchannels tells of that facility."""
+    model = VIRTUAL if virtual else MAINFRAME
+    if any(other.type == "adm" for other in spec.others):
+        known = model.characteristics
+        general = {*known.general, Characteristic.EXTENDED_ASYNCHRONOUS_DATA_MOVER}
+        model = replace(model, characteristics=Characteristics.of(general, known.calls))
+    return model
+
+
+def _configs(other: OtherSubchannelSpec) -> Iterator[SubchannelConfig]:
+    """The subchannels of a row that are not for I/O."""
+    first, kind = SubchannelId.parse(other.schid), SubchannelType[other.type.upper()]
+    for number in range(first.number, first.number + other.count):
+        yield SubchannelConfig(SubchannelId(first.cssid, first.ssid, number), 0, type=kind, pim=0, pam=0)
+
+
+def _add_other(css: Css, config: SubchannelConfig) -> None:
+    """Make such a subchannel known as the boot does: with its driver, enabled."""
+    sch = SubchannelDevice(css, config.schid)
+    sch.st = SubchannelType(config.type)
+    if sch.update_schib():
+        return
+    css.bus.add(sch, quiet=True)
+    driver = next((each for each in css.bus.drivers.values() if css.bus.match(sch, each)), None)
+    if driver is not None:
+        driver.probe(sch)
+        sch.driver = driver
+        driver.devices[sch.name] = sch
+
+
+def _register_paths(css: Css, subchannels: _Subchannels) -> None:
+    """Make known the channel paths that the machine lists, and those of the subchannels that are known."""
+    listed = css.hardware.sclp_read_paths()
+    chpids = set() if listed is None else set(listed.configured | listed.standby)
+    for run in subchannels.runs:
+        if next(subchannels.known(run), None) is not None:
+            chpids.update(run.spec.chpids)
+    for chpid in sorted(chpids):
+        css.register_path(chpid)
 
 
 def _run(spec: SubchannelSpec) -> _Run:
