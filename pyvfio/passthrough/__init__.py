@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pyvfio.passthrough.calls import GuestCalls
 from pyvfio.passthrough.ccw import GuestChannelSubsystem, PassthroughWarning
+from pyvfio.passthrough.combined import CombinedChannelSubsystem
 from pyvfio.passthrough.events import EventThread
 from pyvfio.passthrough.memory import GuestMemory, GuestStorage, MemoryArea
 
 __all__ = [
+    "CombinedChannelSubsystem",
     "EventThread",
+    "GuestCalls",
     "GuestChannelSubsystem",
     "GuestMemory",
     "GuestStorage",

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Final
 from pyvfio.address import SubchannelId
 from pyvfio.css.ccw import CCW_SIZE
 from pyvfio.css.checker import check
-from pyvfio.css.chsc import ChscCode, ChscResponse, request_problem
+from pyvfio.css.chsc import request_problem
 from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
 from pyvfio.css.instructions import OperandException
 from pyvfio.css.interruption import ALL_SUBCLASSES, IoInterruption
@@ -44,8 +44,10 @@ from pyvfio.css.schib import Schib
 from pyvfio.css.scsw import Actl, Cstat, Dstat, Fctl, Stctl
 from pyvfio.css.trace import StepListener
 from pyvfio.errors import PyvfioError
+from pyvfio.passthrough.calls import GuestCalls
 from pyvfio.passthrough.interruptions import GuestInterruptions
 from pyvfio.passthrough.inventory import Passed
+from pyvfio.passthrough.measurement import count_start
 from pyvfio.passthrough.memory import GuestStorage
 from pyvfio.passthrough.sense import give_sense
 
@@ -85,6 +87,8 @@ class GuestChannelSubsystem(GuestInterruptions):
     ) -> None:
         super().__init__(memory, on_io_interrupt, on_crw, trace)
         self.force_prefetch = force_prefetch
+        self.calls = GuestCalls(self)
+        self._monitor = ChannelMonitor()
 
     # -- instructions --------------------------------------------------------------------------------------------
 
@@ -138,6 +142,8 @@ class GuestChannelSubsystem(GuestInterruptions):
             host.tell("Q5", f"the condition code is {condition}", condition_code=condition)
             if condition == 0:
                 guest.accept_start(orb)
+                if self._monitor.update:
+                    count_start(guest.schib(), self._monitor, self.memory)
             return condition
 
     def tsch(self, schid: SubchannelId) -> tuple[int, Irb]:
@@ -216,28 +222,29 @@ class GuestChannelSubsystem(GuestInterruptions):
 
     def rchp(self, cssid: int, chpid: int) -> int:
         """RESET CHANNEL PATH: the host's path is not reset, as others use it; the guest is told that it is done."""
+        if not self.calls.has_image(cssid):
+            raise OperandException("reset channel path", f"{cssid:x}.{chpid:02x}", cause="there is no such image")
         with self._lock:
-            known = any(
-                schid.cssid == cssid and passed.guest.pmcw.pim & 0x80 >> at and number == chpid
-                for schid, passed in self._passed.items()
-                for at, number in enumerate(passed.guest.pmcw.chpid)
-            )
-            if not known:
+            if self.path_type(cssid, chpid) is None:
                 return 3
             self._report(Crw(ReportingSource.CHANNEL_PATH, ErrorRecovery.INITIALIZED, chpid, slct=True))
             return 0
 
     def schm(self, monitor: ChannelMonitor) -> None:
-        """SET CHANNEL MONITOR: accepted, and nothing is measured.  Raise `OperandException`."""
+        """SET CHANNEL MONITOR: starts are counted in the guest's blocks, times are not known.
+
+        Raise `OperandException`.
+        """
         if monitor.problem:
             raise OperandException("set channel monitor", cause=monitor.problem)
+        self._monitor = monitor
 
     def chsc(self, request: bytes) -> tuple[int, bytes]:
-        """CHANNEL SUBSYSTEM CALL: no command is provided.  Raise `OperandException`."""
+        """CHANNEL SUBSYSTEM CALL: see `GuestCalls`.  Raise `OperandException`."""
         problem = request_problem(request)
         if problem:
             raise OperandException("channel subsystem call", cause=problem)
-        return 0, ChscResponse(ChscCode.NOT_PROVIDED).to_bytes()
+        return 0, self.calls.answer(request)
 
     # -- how a start goes ----------------------------------------------------------------------------------------
 
@@ -302,6 +309,8 @@ class GuestChannelSubsystem(GuestInterruptions):
         with self._lock:
             self._requests.clear()
             self._reports.clear()
+            self._monitor = ChannelMonitor()
+            self.calls.reset()
             for passed in self._passed.values():
                 try:
                     passed.host.reset()

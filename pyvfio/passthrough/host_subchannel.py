@@ -19,25 +19,27 @@ hypervisor turns it into a condition code.  Source: ``Documentation/arch/s390/vf
 from __future__ import annotations
 
 import errno
-from typing import Unpack
+import os
+from collections.abc import Callable
+from typing import Final, Unpack
 
 from pyvfio.abi import vfio_ccw as abi
-from pyvfio.css.crw import CRW_SIZE, Crw
+from pyvfio.channel_regions import ChannelRegions
+from pyvfio.css.crw import Crw
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 from pyvfio.css.schib import Schib
-from pyvfio.css.scsw import Fctl, Scsw
 from pyvfio.css.trace import Step, StepDetails, StepListener
-from pyvfio.errors import Misuse, NotAvailable, PyvfioError
-from pyvfio.vfio import Device, Region
+from pyvfio.errors import PyvfioError
+from pyvfio.vfio import Device
 from pyvfio.vfio.irq import Irq
 
 __all__ = ["HostSubchannel"]
 
-_IRB_AT = abi.ORB_AREA_SIZE + abi.SCSW_AREA_SIZE
-_RETURN_CODE_SIZE = 4
 #: How often a request is repeated that met another one being worked on (EAGAIN).
-_AGAIN = 256
+_AGAIN: Final = 256
+_PATH: Final = "/sys/devices/css0/chp0.{:02x}/type"
+_LONGEST: Final = 16
 
 
 class HostSubchannel:
@@ -48,17 +50,13 @@ class HostSubchannel:
     """
 
     def __init__(self, device: Device, *, trace: StepListener | None = None) -> None:
-        if device.kind != "ccw":
-            raise Misuse("pass a channel device through", device.name, cause=f"it is a {device.kind} device")
+        self._regions = ChannelRegions(device, "pass a channel device through")
         self.device = device
         self._trace = trace
-        self._io = device.region(abi.VFIO_CCW_CONFIG_REGION_INDEX)
-        self.tell("Q1", f"the I/O region has {self._io.size} bytes at offset {self._io.offset:#x}")
-        self._async = self._find(abi.VFIO_REGION_SUBTYPE_CCW_ASYNC_CMD)
-        self._schib = self._find(abi.VFIO_REGION_SUBTYPE_CCW_SCHIB)
-        self._crw = self._find(abi.VFIO_REGION_SUBTYPE_CCW_CRW)
-        self.io_irq = device.irq(abi.VFIO_CCW_IO_IRQ_INDEX)
-        self.crw_irq = device.irq(abi.VFIO_CCW_CRW_IRQ_INDEX) if self._crw is not None else None
+        region = self._regions.io
+        self.tell("Q1", f"the I/O region has {region.size} bytes at offset {region.offset:#x}")
+        self.io_irq = self._regions.io_irq
+        self.crw_irq = self._regions.crw_irq()
         self.request_irq = device.request
         self._enabled: list[Irq] = []
         try:
@@ -69,9 +67,6 @@ class HostSubchannel:
             self.release()
             raise
         self.tell("Q2", "an eventfd awaits the end of I/O")
-
-    def _find(self, subtype: int) -> Region | None:
-        return self.device.find_region(abi.VFIO_REGION_TYPE_CCW, subtype)
 
     def irqs(self) -> list[Irq]:
         """The interrupts that this kernel's vfio-ccw has."""
@@ -86,9 +81,9 @@ class HostSubchannel:
 
     def start(self, orb: Orb) -> int:
         """START SUBCHANNEL; the errno, 0 when it is accepted."""
-        image = orb.to_bytes() + Scsw(fctl=Fctl.START).to_bytes() + bytes(abi.IRB_AREA_SIZE + _RETURN_CODE_SIZE)
-        self.tell("Q4", f"{len(image)} bytes with the ORB are written to the I/O region", orb=orb)
-        return self._request(self._io, image)
+        self.tell("Q4", "the ORB is written to the I/O region", orb=orb)
+        image = orb.to_bytes()
+        return _request(lambda: self._regions.start(image))
 
     def halt(self) -> int:
         """HALT SUBCHANNEL; the errno, ENOSYS when this kernel's vfio-ccw has no such request."""
@@ -99,29 +94,15 @@ class HostSubchannel:
         return self._command(abi.VFIO_CCW_ASYNC_CMD_CSCH)
 
     def _command(self, command: int) -> int:
-        if self._async is None:
+        if not self._regions.has_async:
             return errno.ENOSYS
-        return self._request(self._async, bytes(abi.CcwCmdRegion(command=command)))
-
-    @staticmethod
-    def _request(region: Region, image: bytes) -> int:
-        code = 0
-        for _ in range(_AGAIN):
-            try:
-                region.write(0, image)
-            except PyvfioError as error:
-                code = error.errno or errno.EIO
-                if code != errno.EAGAIN:
-                    return code
-            else:
-                return 0
-        return code
+        return _request(lambda: self._regions.command(command, "stop subchannel"))
 
     # what the host says
 
     def irb(self) -> Irb:
         """The interruption response that came last, with the guest's addresses.  Raise the class for the errno."""
-        irb = Irb.from_bytes(self._io.read(_IRB_AT, abi.IRB_AREA_SIZE))
+        irb = self._regions.irb()
         self.tell("Q6", "the event came; the IRB is read from the I/O region", irb=irb)
         return irb
 
@@ -131,16 +112,23 @@ class HostSubchannel:
         Raise the class for the errno (ENODEV: the subchannel or its device is gone), or `NotAvailable` when this
         kernel's vfio-ccw does not tell it (before Linux 5.8).
         """
-        if self._schib is None:
-            raise NotAvailable("store subchannel", self.device.name, cause="this kernel's vfio-ccw has no SCHIB region")
-        return Schib.from_bytes(self._schib.read(0, abi.SCHIB_AREA_SIZE))
+        return self._regions.schib()
 
     def crw(self) -> Crw | None:
         """The next channel report, None when there is no more.  Raise the class for the errno."""
-        if self._crw is None:
-            return None
-        word = self._crw.read(0, self._crw.size)[:CRW_SIZE]
-        return Crw.from_bytes(word) if any(word) else None
+        return self._regions.crw() if self._regions.has_crw else None
+
+    def path_type(self, chpid: int) -> int:
+        """The type of a channel path of the host as its sysfs tells it, 0 when it does not."""
+        backend = self.device.backend
+        try:
+            fd = backend.open(_PATH.format(chpid), os.O_RDONLY)
+            try:
+                return int(backend.read(fd, _LONGEST), 16)
+            finally:
+                backend.close(fd)
+        except (OSError, ValueError):
+            return 0
 
     def reset(self) -> None:
         """Stop what is under way and forget what was signalled.  Raise the class for the errno."""
@@ -155,3 +143,18 @@ class HostSubchannel:
     def close(self) -> None:
         """Close the device; a second call does nothing."""
         self.device.close()
+
+
+def _request(request: Callable[[], None]) -> int:
+    """Make a request, again as long as it meets another that is being worked on; the errno, 0 when it is accepted."""
+    code = 0
+    for _ in range(_AGAIN):
+        try:
+            request()
+        except PyvfioError as error:
+            code = error.errno or errno.EIO
+            if code != errno.EAGAIN:
+                return code
+        else:
+            return 0
+    return code

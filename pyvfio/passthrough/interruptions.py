@@ -6,11 +6,13 @@ subchannel and requests an interruption (Q6 and Q7).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
 from pyvfio.address import SubchannelId
-from pyvfio.css.scsw import Cstat, Dstat, Fctl
+from pyvfio.css.irb import Irb
+from pyvfio.css.scsw import Actl, Cstat, Dstat, Fctl, Scsw, Stctl
 from pyvfio.css.trace import StepListener
 from pyvfio.errors import PyvfioError
 from pyvfio.passthrough.events import EventThread, wait_for_any
@@ -50,6 +52,24 @@ class GuestInterruptions(GuestInventory):
         """Wait up to `timeout` seconds (None: for ever) for a report of the host, and take it in; whether one came."""
         return bool(self.poll() or (wait_for_any(self.filenos(), timeout) and self.poll()))
 
+    async def wait_async(self, timeout: float | None = _SECONDS) -> bool:
+        """As `wait`, without blocking the event loop; one task at a time."""
+        if self.poll():
+            return True
+        loop, came = asyncio.get_running_loop(), asyncio.Event()
+        fds = self.filenos()
+        for fd in fds:
+            loop.add_reader(fd, came.set)
+        try:
+            async with asyncio.timeout(timeout):
+                await came.wait()
+        except TimeoutError:
+            return False
+        finally:
+            for fd in fds:
+                loop.remove_reader(fd)
+        return bool(self.poll())
+
     def serve(self) -> EventThread:
         """Take in what the host reports on a thread of its own, until that is closed; it calls the callbacks."""
         return EventThread(self.filenos, self.poll)
@@ -84,25 +104,45 @@ class GuestInterruptions(GuestInventory):
                 guest.end(cc=3)
                 self._interrupt(guest)
             return 1
+        if passed.clearing and irb.scsw.fctl & Fctl.CLEAR and not guest.scsw.actl & Actl.CLEAR_PENDING:
+            passed.clearing = False
+            return 1
         if guest.take(irb):
             passed.host.tell("Q7", "the interrupt is injected into the guest")
             self._interrupt(guest)
-        elif not irb.scsw.is_solicited and guest.fctl == Fctl.START:
+        elif not irb.scsw.is_solicited and guest.scsw.actl:
             self._look_for_end(passed)
         return 1
 
     def _look_for_end(self, passed: Passed) -> None:
-        """End a start whose status was lost.
+        """End a function whose status was lost.
 
         The I/O region keeps one response: an attention right behind the end of a program takes its place.  When the
-        host's subchannel has no function any more and nothing else was signalled, no end will come.
+        host's subchannel has no function any more and nothing else was signalled, no end will come.  vfio-ccw may wait
+        for that end still, and would take no other start; a clear makes it ready again.
         """
-        try:
-            over = not passed.host.schib().scsw.fctl
-        except PyvfioError:
+        if not self._is_idle(passed) or wait_for_any([passed.host.io_irq.fileno()], _GRACE):
             return
-        if over and not wait_for_any([passed.host.io_irq.fileno()], _GRACE):
-            self._end(passed, cpa=passed.guest.scsw.cpa, cstat=Cstat.INTERFACE_CONTROL_CHECK)
+        guest = passed.guest
+        passed.clearing = passed.host.clear() == 0
+        if guest.fctl & (Fctl.HALT | Fctl.CLEAR):
+            guest.take(Irb(Scsw(fctl=guest.fctl, stctl=Stctl.PENDING)))
+            self._interrupt(guest)
+        else:
+            self._end(passed, cpa=guest.scsw.cpa, cstat=Cstat.INTERFACE_CONTROL_CHECK)
+
+    @staticmethod
+    def _is_idle(passed: Passed) -> bool:
+        try:
+            return not passed.host.schib().scsw.fctl
+        except PyvfioError:
+            return False
+
+    def _stopped(self, passed: Passed) -> None:
+        self._take_io(passed)
+        guest = passed.guest
+        if guest.fctl & Fctl.START and not guest.pending and self._is_idle(passed):
+            self._end(passed, cpa=guest.scsw.cpa, cstat=Cstat.INTERFACE_CONTROL_CHECK)
 
     def _take_reports(self, passed: Passed) -> int:
         taken = 0

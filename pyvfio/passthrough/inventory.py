@@ -14,12 +14,13 @@ from typing import Final, Self
 from pyvfio.address import DeviceNumber, SubchannelId
 from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
 from pyvfio.css.interruption import Interruptions
+from pyvfio.css.schib import Schib
 from pyvfio.css.trace import StepListener
 from pyvfio.errors import Misuse, PyvfioError
 from pyvfio.iommu.address_space import AddressSpace
 from pyvfio.passthrough.guest_subchannel import GuestSubchannel
 from pyvfio.passthrough.host_subchannel import HostSubchannel
-from pyvfio.passthrough.memory import GuestStorage
+from pyvfio.passthrough.memory import GuestStorage, MemoryArea
 from pyvfio.vfio import Device
 
 __all__ = ["GuestInventory", "Passed"]
@@ -34,6 +35,8 @@ class Passed:
         self.guest = guest
         self.host = host
         self.warned: set[str] = set()
+        #: Whether a clear was sent to the host that the guest knows nothing of.
+        self.clearing = False
 
 
 class GuestInventory:
@@ -109,8 +112,27 @@ class GuestInventory:
     def memory_added(self) -> None:
         """Let the devices see memory that was added after `attach`.  Raise the class for the errno of a mapping."""
         with self._lock:
-            for space in {id(one.host.device.space): one.host.device.space for one in self._passed.values()}.values():
+            for space in self._all_spaces():
                 self._show_memory(space)
+
+    def memory_removed(self, area: MemoryArea) -> None:
+        """Hide an area of memory from the devices, before it goes away.
+
+        A program that uses it is stopped by the kernel, and ends with interface-control check in the guest.  Raise the
+        class for the errno.
+        """
+        with self._lock:
+            for space in self._all_spaces():
+                if space.mapping_at(area.start) is not None:
+                    space.unmap(area.start, area.length)
+            for passed in self._passed.values():
+                self._stopped(passed)
+
+    def _all_spaces(self) -> list[AddressSpace]:
+        return list({id(one.host.device.space): one.host.device.space for one in self._passed.values()}.values())
+
+    def _stopped(self, passed: Passed) -> None:
+        """Look whether the host has stopped what runs there."""
 
     def _show_memory(self, space: AddressSpace) -> None:
         with ExitStack() as undo:
@@ -149,6 +171,27 @@ class GuestInventory:
         with self._lock:
             return sorted(self._passed)
 
+    def has(self, schid: SubchannelId) -> bool:
+        """Whether the guest has such a subchannel."""
+        return schid in self._passed
+
+    def stored(self, schid: SubchannelId) -> Schib | None:
+        """What STORE SUBCHANNEL would store, None when it would store nothing."""
+        with self._lock:
+            passed = self._passed.get(schid)
+            return passed.guest.schib() if passed is not None and self._refresh(passed) else None
+
+    def path_type(self, cssid: int, chpid: int) -> int | None:
+        """The type (8 bits) of a channel path of the guest; None when none of its subchannels has it."""
+        with self._lock:
+            for schid, passed in self._passed.items():
+                pmcw = passed.guest.pmcw
+                if schid.cssid == cssid and any(
+                    number == chpid and pmcw.pim & 0x80 >> at for at, number in enumerate(pmcw.chpid)
+                ):
+                    return passed.host.path_type(chpid)
+            return None
+
     def host_name(self, schid: SubchannelId) -> str:
         """The host's name of the device behind a subchannel.  Raise `Misuse` when there is none."""
         with self._lock:
@@ -162,6 +205,11 @@ class GuestInventory:
             self._report(first, second)
         else:
             self._report(Crw(rsc=ReportingSource.SUBCHANNEL, erc=first.erc, rsid=schid.number))
+
+    def report(self, *crws: Crw) -> None:
+        """Queue channel reports for the guest, of a hypervisor's own."""
+        with self._lock:
+            self._report(*crws)
 
     def _report(self, *crws: Crw) -> None:
         self._reports.extend(crws)

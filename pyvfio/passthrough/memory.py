@@ -45,30 +45,52 @@ class GuestStorage(Storage, Protocol):
 class GuestMemory:
     """Zeroed guest storage of `size` bytes (rounded up to pages by the caller) from guest address `start` on.
 
-    More areas are added with `add`, before devices are attached.  A context manager; close the guest's channel
+    More areas come with `add` and `adopt`, and go with `remove`.  A context manager; close the guest's channel
     subsystem first, since its devices see the memory.
     """
 
     def __init__(self, size: int = 0, *, start: int = 0) -> None:
-        self._pieces: list[tuple[MemoryArea, AnonymousMemory]] = []
+        self._pieces: list[tuple[MemoryArea, memoryview, AnonymousMemory | None]] = []
         if size:
             self.add(start, size)
 
     def add(self, start: int, size: int) -> MemoryArea:
         """Add an area.  Raise `Misuse` when it overlaps another or is empty."""
+        self._check(start, size)
+        memory = AnonymousMemory(size)
+        return self._insert(MemoryArea(start, memory.address, size), memory.view[:size], memory)
+
+    def adopt(self, start: int, view: memoryview, address: int) -> MemoryArea:
+        """Add memory of the caller as an area: `view` are its bytes, which lie at `address` of this process.
+
+        It stays the caller's to free, after `remove` or `close`.  Raise as `add`.
+        """
+        self._check(start, len(view))
+        return self._insert(MemoryArea(start, address, len(view)), view, None)
+
+    def _check(self, start: int, size: int) -> None:
         if size <= 0 or start < 0:
             raise Misuse("add guest memory", f"{start:#x}", cause=f"its size is {size}")
-        if any(area.start < start + size and start < area.start + area.length for area, _ in self._pieces):
+        if any(area.start < start + size and start < area.start + area.length for area in self.areas()):
             raise Misuse("add guest memory", f"{start:#x}", cause="there is memory already")
-        memory = AnonymousMemory(size)
-        area = MemoryArea(start, memory.address, size)
-        self._pieces.append((area, memory))
+
+    def _insert(self, area: MemoryArea, view: memoryview, memory: AnonymousMemory | None) -> MemoryArea:
+        self._pieces.append((area, view, memory))
         self._pieces.sort(key=lambda piece: piece[0].start)
         return area
 
+    def remove(self, start: int) -> None:
+        """Take an area away and free it; tell the channel subsystem first (`memory_removed`).  Raise `Misuse`."""
+        for piece in self._pieces:
+            if piece[0].start == start:
+                self._pieces.remove(piece)
+                _free(piece[1], piece[2])
+                return
+        raise Misuse("remove guest memory", f"{start:#x}", cause="no area begins there")
+
     def areas(self) -> Sequence[MemoryArea]:
         """See `GuestStorage.areas`."""
-        return [area for area, _ in self._pieces]
+        return [area for area, _, _ in self._pieces]
 
     def read(self, address: int, count: int) -> bytes:
         """See `pyvfio.css.Storage.read`."""
@@ -83,22 +105,28 @@ class GuestMemory:
 
     def _parts(self, address: int, count: int, access: str) -> Iterator[memoryview]:
         at, left = address, count
-        for area, memory in self._pieces:
+        for area, view, _ in self._pieces:
             if left and area.start <= at < area.start + area.length:
                 step = min(left, area.start + area.length - at)
-                yield memory.view[at - area.start : at - area.start + step]
+                yield view[at - area.start : at - area.start + step]
                 at, left = at + step, left - step
         if left:
             raise StorageError(address, count, access)
 
     def close(self) -> None:
         """Free the memory; a second call does nothing."""
-        for _, memory in self._pieces:
-            memory.close()
-        self._pieces.clear()
+        while self._pieces:
+            _, view, memory = self._pieces.pop()
+            _free(view, memory)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _free(view: memoryview, memory: AnonymousMemory | None) -> None:
+    if memory is not None:
+        view.release()
+        memory.close()
