@@ -12,10 +12,17 @@ unit                type (CU, device)        options
 ``3270``            3270/00                  ``model``: 2 to 5, its largest screen
 ``scripted``        its own                  ``script``: what it answers, see `scripted`; ``latency`` in seconds
 ``tape-3490``       3490/10, 3490/40         ``image``: an AWSTAPE file; ``readonly``, ``capacity`` in bytes
-``virtio-blk``      3832/02                  ``size`` in bytes, ``serial``, ``readonly``
-``virtio-console``  3832/03                  ``port``: the name of its port
+``virtio-net``      3832/01                  ``mac``
+``virtio-blk``      3832/02                  ``size`` in bytes, ``serial``, ``readonly``, ``block_size``, ``queues``
+``virtio-console``  3832/03                  ``port``: the name of its port; ``ports``: how many it can have
 ``virtio-rng``      3832/04
+``virtio-balloon``  3832/05
+``virtio-scsi``     3832/08
 ``virtio-9p``       3832/09                  ``mount_tag``
+``virtio-gpu``      3832/10
+``virtio-keyboard`` 3832/12
+``virtio-tablet``   3832/12
+``virtio-crypto``   3832/14
 ==================  =======================  ==================================================================
 """
 
@@ -32,12 +39,26 @@ from pyvfio_backends.software.hardware.devices.qdio import fcp, osa
 from pyvfio_backends.software.hardware.devices.scripted import make_scripted
 from pyvfio_backends.software.hardware.devices.tape import make_tape
 from pyvfio_backends.software.hardware.devices.terminal3270 import Terminal3270
-from pyvfio_backends.software.hardware.devices.virtio_models import virtio_9p, virtio_blk, virtio_console, virtio_rng
+from pyvfio_backends.software.hardware.devices.virtio_input import virtio_keyboard, virtio_tablet
+from pyvfio_backends.software.hardware.devices.virtio_models import (
+    virtio_9p,
+    virtio_balloon,
+    virtio_blk,
+    virtio_console,
+    virtio_crypto,
+    virtio_gpu,
+    virtio_net,
+    virtio_rng,
+    virtio_scsi,
+)
 from pyvfio_backends.software.hardware.options import check_options
 
 __all__ = ["UNITS", "Unit"]
 
 _DISK_SIZE = 1 << 20
+_BLOCK_SIZE = 512
+_CONSOLE_PORTS = 31
+_MAC = "52:54:00:12:34:56"
 _DASD = {
     "image": str,
     "volser": str,
@@ -88,11 +109,25 @@ UNITS: dict[str, Unit] = _units(
     Unit("3270", lambda options: Terminal3270(**options), {"model": int}),
     Unit(
         "virtio-blk",
-        lambda options: virtio_blk(options.get("size", _DISK_SIZE)),
-        {"size": int, "serial": str, "readonly": bool},
+        lambda options: virtio_blk(
+            options.get("size", _DISK_SIZE), options.get("block_size", _BLOCK_SIZE), options.get("queues", 1)
+        ),
+        {"size": int, "serial": str, "readonly": bool, "block_size": int, "queues": int},
         virtual=True,
     ),
-    Unit("virtio-console", lambda options: virtio_console(), {"port": str}, virtual=True),
+    Unit("virtio-net", lambda options: virtio_net(options.get("mac", _MAC)), {"mac": str}, virtual=True),
+    Unit(
+        "virtio-console",
+        lambda options: virtio_console(options.get("ports", _CONSOLE_PORTS)),
+        {"port": str, "ports": int},
+        virtual=True,
+    ),
     Unit("virtio-rng", lambda options: virtio_rng(), {}, virtual=True),
+    Unit("virtio-balloon", lambda options: virtio_balloon(), {}, virtual=True),
+    Unit("virtio-scsi", lambda options: virtio_scsi(), {}, virtual=True),
+    Unit("virtio-gpu", lambda options: virtio_gpu(), {}, virtual=True),
+    Unit("virtio-keyboard", lambda options: virtio_keyboard(), {}, virtual=True),
+    Unit("virtio-tablet", lambda options: virtio_tablet(), {}, virtual=True),
+    Unit("virtio-crypto", lambda options: virtio_crypto(), {}, virtual=True),
     Unit("virtio-9p", lambda options: virtio_9p(options.get("mount_tag", "")), {"mount_tag": str}, virtual=True),
 )

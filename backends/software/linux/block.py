@@ -189,11 +189,15 @@ class Disk(BlockEntry):
             "diskseq": Attribute(lambda: f"{self.sequence}\n"),
             "ext_range": Attribute(lambda: f"{_MOST_PARTITIONS if self.partitioned else 1}\n"),
             "partscan": Attribute(lambda: f"{int(self.partitioned)}\n"),
-            "queue": StaticDirectory(dict(constants({**QUEUE, **dict.fromkeys(BLOCK_SIZES, str(self.block_size))}))),
+            "queue": StaticDirectory(dict(constants({**QUEUE, **self.queue_sizes()}))),
             "range": Attribute(lambda: f"{self.minors}\n"),
             "size": Attribute(lambda: f"{self.sectors}\n"),
             "slaves": StaticDirectory(),
         }
+
+    def queue_sizes(self) -> dict[str, str]:
+        """The files of the queue that tell the size of blocks."""
+        return dict.fromkeys(BLOCK_SIZES, str(self.block_size))
 
     def partitions(self) -> list[Partition]:
         """Its partitions."""
@@ -224,6 +228,14 @@ class _HardwareDisk(Disk):
             entries["cache_type"] = Attribute(lambda: "write back\n", lambda data: None)
             entries["serial"] = Attribute(lambda: self.serial or "")
         return entries
+
+    def queue_sizes(self) -> dict[str, str]:
+        """See `Disk.queue_sizes`; virtio disks discard whole blocks, and their largest request is of whole blocks."""
+        sizes = super().queue_sizes()
+        if self.serial is not None and self.block_size > SECTOR:
+            largest = (1 << 31) - (self.block_size >> 10)
+            sizes |= {"discard_granularity": str(self.block_size), "max_hw_sectors_kb": str(largest)}
+        return sizes
 
 
 def _next_sequence(kernel: Kernel) -> int:

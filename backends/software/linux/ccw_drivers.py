@@ -27,7 +27,8 @@ from pyvfio_backends.software.linux.consoles import add_terminal, remove_termina
 from pyvfio_backends.software.linux.dasd_sysfs import DasdFeatures
 from pyvfio_backends.software.linux.dasd_volume import VolumeBlocks, find_partitions, volume_of
 from pyvfio_backends.software.linux.driver_core import Device
-from pyvfio_backends.software.linux.io_subchannel import run_program
+from pyvfio_backends.software.linux.io_subchannel import run_program, run_writing
+from pyvfio_backends.software.linux.subchannel import SubchannelDevice
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 from pyvfio_backends.software.linux.virtio import VirtioDevice, virtio_bus
 from pyvfio_backends.software.medium.tables import SECTOR
@@ -36,9 +37,22 @@ __all__ = ["ALWAYS", "DRIVERS"]
 
 _VIRTIO = 0x3832
 _VDEV_RESET = 0x33
+_SET_IND_ADAPTER = 0x73
+_THININT_AREA = 25
 _TRANSPORT_FEATURES = (28, 29, 32)
-_SENSED_FEATURES: dict[int, tuple[int, ...]] = {2: (2, 4, 6, 9, 10, 11, 13, 14), 3: (1, 2), 9: (0,)}
+_SENSED_FEATURES: dict[int, tuple[int, ...]] = {
+    1: (2, 5, 15, 16, 17, 18, 19, 20, 21, 23),
+    2: (2, 4, 6, 9, 10, 11, 13, 14),
+    3: (1, 2),
+    5: (1, 4),
+    8: (1, 2),
+    9: (0,),
+    16: (1,),
+}
 _READ_ONLY = 5
+_MULTI_QUEUE = 12
+_SET_VIRTIO_REV = 0x83
+_REVISION_2 = bytes((0, 2, 0, 0))
 _TTY_MAJOR, _FULL_SCREEN_MAJOR = 227, 228
 _DASD_MAJOR = 94
 _DASD_MINORS = 4
@@ -51,6 +65,7 @@ class _VirtioCcwDriver(CcwDriver):
 
     def __init__(self, bus: CcwBus) -> None:
         super().__init__(bus, "virtio_ccw")
+        self._agreed: set[str] = set()  # devices with which a revision was agreed; not those of the boot
 
     def probe(self, device: Device) -> None:
         """See `Driver.probe`."""
@@ -67,6 +82,10 @@ class _VirtioCcwDriver(CcwDriver):
         offered = {*_TRANSPORT_FEATURES, *_SENSED_FEATURES.get(model, ())}
         if device.options.get("readonly"):
             offered.add(_READ_ONLY)
+        if int(device.options.get("queues", 1)) > 1:  # type: ignore[call-overload]
+            offered.add(_MULTI_QUEUE)
+        if not quiet:
+            self._agree(device)
         bus = virtio_bus(self.kernel)
         child = VirtioDevice(bus, device, model, _VIRTIO, offered, options=dict(device.options))
         if quiet:
@@ -74,14 +93,29 @@ class _VirtioCcwDriver(CcwDriver):
         else:
             bus.add(child)
 
+    def _agree(self, device: CcwDevice) -> SubchannelDevice | None:
+        """Agree with the device on a revision, unless it was done; its subchannel if that can be used."""
+        sch = device.subchannel
+        if sch is None or sch.update_schib() or not sch.schib.pmcw.ena:
+            return None
+        if device.name not in self._agreed:
+            self._agreed.add(device.name)
+            run_writing(sch, _SET_VIRTIO_REV, _REVISION_2)
+        return sch
+
     def hide(self, device: CcwDevice) -> None:
-        """See `CcwDriver.hide`; the device is reset through its subchannel."""
+        """See `CcwDriver.hide`; a device that was driven is reset through its subchannel, and loses its indicators."""
+        driven = False
         for child in tuple(device.child_devices()):
             if isinstance(child, VirtioDevice) and child.bus is not None:
+                driven = driven or child.driver is not None
                 child.bus.remove(child)
-        sch = device.subchannel
-        if sch is not None and not sch.update_schib() and sch.schib.pmcw.ena:
+        sch = self._agree(device)
+        self._agreed.discard(device.name)
+        if sch is not None and driven:
             run_program(sch, Ccw(_VDEV_RESET, NO_FLAGS, 0, 0))
+            # virtio_ccw_drop_indicator: the device is told of an area without indicators, and keeps this kind
+            run_writing(sch, _SET_IND_ADAPTER, bytes(_THININT_AREA))
 
 
 class _Terminal3270Driver(CcwDriver):

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pyvfio.css.ccw import CCW_SIZE, Ccw
+from pyvfio.css.ccw import CCW_SIZE, NO_FLAGS, Ccw
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 from pyvfio.css.schib import SubchannelType
@@ -23,7 +23,14 @@ from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.css import CssBus
 
-__all__ = ["ChscSubchannelDriver", "EadmSubchannelDriver", "IoSubchannelDriver", "run_program", "run_reading"]
+__all__ = [
+    "ChscSubchannelDriver",
+    "EadmSubchannelDriver",
+    "IoSubchannelDriver",
+    "run_program",
+    "run_reading",
+    "run_writing",
+]
 
 
 class _Action(Enum):
@@ -288,6 +295,17 @@ def run_program(sch: SubchannelDevice, ccw: Ccw) -> bool:
         )
     finally:
         memory.free(address)
+
+
+def run_writing(sch: SubchannelDevice, cmd: int, data: bytes) -> bool:
+    """Let a command that writes `data` run as `run_program` does; whether it ended well."""
+    memory = sch.kernel.memory
+    buffer = memory.allocate(len(data))
+    try:
+        memory.write(buffer, data)
+        return run_program(sch, Ccw(cmd, NO_FLAGS, len(data), buffer))
+    finally:
+        memory.free(buffer)
 
 
 def run_reading(sch: SubchannelDevice, ccw: Ccw) -> bytes | None:

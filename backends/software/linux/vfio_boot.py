@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
+from pyvfio_backends.software.linux.majors import vfio_majors
 from pyvfio_backends.software.linux.misc import add_misc_device
 from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.vfio_state import VfioCore, vfio_core
@@ -36,6 +37,8 @@ def boot(machine: Machine) -> None:
     if "vfio" in names or core.type1:
         module = Module("vfio", version="0.3")
         kernel.modules.load(module, needs=("iommufd",))
+        consoles = (run for run in machine.spec.subchannels if run.unit == "virtio-console" and run.online)
+        vfio_majors(kernel, sum(run.count for run in consoles))
         kernel.class_("vfio")
         kernel.class_("vfio-dev")
         add_misc_device(kernel, "vfio", _VFIO_MINOR, "vfio/vfio", 0o666, lambda path, flags: _container(core))

@@ -16,6 +16,7 @@ from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.kernel import Kernel
+from pyvfio_backends.software.linux.majors import vfio_majors
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfio_boot import boot
 from pyvfio_backends.software.linux.vfio_file import DeviceFile
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FEATURE_DATA", "VfioCore", "VfioDevice", "boot", "check_feature", "vfio_core"]
 
-DEVICE_MAJOR = 252
 REQUEST_INTERVAL = 10.0
 """Seconds of machine time between two requests to give a device back (``HZ * 10``)."""
 
@@ -229,8 +229,9 @@ class VfioDevice:
         node = self.node = Device(kernel, f"vfio{self.index}", self.device, cls=kernel.class_("vfio-dev"))
         if core.cdev:
             path = f"vfio/devices/{node.name}"
-            node.devnode = (DEVICE_MAJOR, self.index, path)
-            kernel.add_node(path, CharacterDevice(DEVICE_MAJOR, self.index, self._open_cdev))
+            major = vfio_majors(kernel)[1]
+            node.devnode = (major, self.index, path)
+            kernel.add_node(path, CharacterDevice(major, self.index, self._open_cdev))
         kernel.add_class_device(node, quiet=quiet)
         self._references = 1
         group.devices.insert(0, self)

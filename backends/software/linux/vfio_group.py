@@ -12,6 +12,7 @@ from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.iommu_group import IommuGroup
+from pyvfio_backends.software.linux.majors import vfio_majors
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfio_file import DeviceFile
 from pyvfio_backends.software.linux.vfs import CharacterDevice, fail
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.vfio_container import ContainerFile
     from pyvfio_backends.software.linux.vfio_core import VfioCore, VfioDevice
 
-__all__ = ["GROUP_MAJOR", "GroupFile", "VfioGroup"]
+__all__ = ["GroupFile", "VfioGroup"]
 
-GROUP_MAJOR = 253
 """The first free dynamic major of the machines in ``fixtures/golden``; VFIO asks for any."""
 _STATUS = native_struct(abi.GroupStatus)
 _FD = struct.Struct("=i")
@@ -54,11 +54,12 @@ class VfioGroup:
         name = str(iommu_group.number)
         self.node_path = f"vfio/{name}"
         self.node = Device(core.kernel, name, None, cls=core.kernel.class_("vfio"))
-        self.node.devnode = (GROUP_MAJOR, self.minor, self.node_path)
+        self.major = vfio_majors(self.core.kernel)[0]
+        self.node.devnode = (self.major, self.minor, self.node_path)
 
     def appear(self, *, quiet: bool = False) -> None:
         """Make the node and send its event."""
-        self.core.kernel.add_node(self.node_path, CharacterDevice(GROUP_MAJOR, self.minor, self.open))
+        self.core.kernel.add_node(self.node_path, CharacterDevice(self.major, self.minor, self.open))
         self.core.kernel.add_class_device(self.node, quiet=quiet)
 
     def disappear(self) -> None:

@@ -255,15 +255,16 @@ DONE = (ENDED, Cstat(0))
         ("72", "00" * 2),
         ("83", "0002"),
         ("83", "00020000ff"),
-        ("13", "00" * 12 + "0001" + "0000" + "00" * 16),  # no such queue
-        ("13", "00" * 12 + "0000" + "0200" + "00" * 16),  # larger than it can be
+        ("13", "00" * 12 + "0400" + "0000" + "00" * 16),  # no device can have this queue
+        ("13", "00" * 7 + "01" + "00" * 4 + "0001" + "0080" + "00" * 16),  # this one has it not
+        ("13", "00" * 7 + "01" + "00" * 4 + "0000" + "0200" + "00" * 16),  # larger than it can be
     ],
 )
 def test_virtio_checks_lengths(code: str, data: str) -> None:
     assert Virtio(virtio_blk()).do(code, data) == CHECK
 
 
-@pytest.mark.parametrize(("code", "data"), [("99", "00"), ("83", "00010000"), ("11", "0000000102")])
+@pytest.mark.parametrize(("code", "data"), [("99", "00"), ("83", "00010000")])
 def test_virtio_rejects(code: str, data: str) -> None:
     assert Virtio(virtio_blk()).do(code, data, sli=True) == REJECT
 
@@ -298,9 +299,9 @@ def test_virtio_configuration_changes_endianness_with_version_1() -> None:
     assert virtio.do("11", "0100000001") == DONE
     assert virtio.do("22", "00" * 8) == DONE
     assert virtio.data(8) == "0008000000000000"
-    assert virtio.do("21", "0010") == DONE
+    assert virtio.do("21", "0010") == DONE  # the capacity is not the driver's to change
     assert virtio.do("22", "00" * 8) == DONE
-    assert virtio.data(8) == "0010000000000000"
+    assert virtio.data(8) == "0008000000000000"
 
 
 def test_virtio_status_and_queues() -> None:
@@ -318,9 +319,12 @@ def test_virtio_status_and_queues() -> None:
     assert (queue.desc, queue.size, queue.avail, queue.used) == (0x100000, 0x80, 0x200000, 0x300000)
     assert virtio.do("43", "00" * 8) == DONE
     assert virtio.do("53", "00" * 8) == DONE
-    assert virtio.do("73", "00" * 25) == DONE
-    assert set(device.indicators) == {"classic", "configuration", "adapter"}
+    assert virtio.do("73", "00" * 25) == REJECT  # one kind excludes the other
+    assert set(device.indicators) == {"classic", "configuration"}
     assert virtio.do("31", "00") == DONE
+    assert virtio.do("73", "00" * 25) == DONE
+    assert virtio.do("43", "00" * 8) == REJECT
+    assert virtio.do("33") == DONE
     assert (device.status, device.indicators, device.queues[0].size) == (0, {}, 256)
 
 
@@ -329,4 +333,9 @@ def test_virtio_disk_sizes() -> None:
         with pytest.raises(Misuse):
             virtio_blk(size)
     assert virtio_blk(512 * 100).config[:8].hex() == "0000000000000064"
-    assert len(virtio_blk().config) == 60
+    assert len(virtio_blk().config) == 57
+    wrong = ({"block_size": 1000}, {"block_size": 256}, {"queues": 0}, {"queues": 64})
+    for options in wrong:
+        with pytest.raises(Misuse):
+            virtio_blk(**options)
+    assert virtio_blk(1 << 23, 4096, 4).config[8:24].hex() == "00000000000000fe0010103800001000"

@@ -100,6 +100,8 @@ class ChannelSubsystemHardware(Functions):
     def ssch(self, schid: SubchannelId, orb: Orb) -> int:
         """START SUBCHANNEL.  Raise `OperandException`, or `NotModelled` for other than I/O subchannels."""
         problem = orb.problem or ("transport mode is not installed" if orb.tm else "")
+        if orb.mida and not self.model.mida:
+            problem = "MIDAWs are not installed"
         if problem:
             raise OperandException("start subchannel", str(schid), cause=problem)
         subchannel = self._operational(schid)
@@ -193,7 +195,7 @@ class ChannelSubsystemHardware(Functions):
         irb = subchannel.test()
         self._interruptions.withdraw(schid)
         if subchannel.attention:
-            self._schedule(0.0, lambda: self._present(subchannel))
+            self._sometime(subchannel, self._present)
         return cc, irb
 
     def tpi(self, iscs: int = ALL_SUBCLASSES) -> IoInterruption | None:

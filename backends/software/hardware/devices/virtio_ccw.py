@@ -20,13 +20,16 @@ code  command            length  data
 
 A wrong length is a "check condition" of the specification, which the virtual channel subsystem shows as a program
 check; an unknown command, or one in the wrong state, is a command reject.  Whatever command comes first, if it is not
-SET_VIRTIO_REV, fixes revision 0 until the subchannel is disabled.
+SET_VIRTIO_REV, fixes revision 0 until the subchannel is disabled; a device without a legacy interface rejects it.
 
 Multi-byte configuration fields have the guest's (big) endianness until the driver has accepted VERSION_1, and are
-little-endian after that.  Queues are configured but never served: there is no virtqueue engine behind them.
+little-endian after that, and always for a device without a legacy interface.  Queues are configured but never served:
+there is no virtqueue engine behind them.
 
-Source: Virtual I/O Device specification 1.1, "Virtio Over Channel I/O"; the answers of QEMU 7.2 in the golden file
-ccw-blk.json, section "virtio-ccw commands".
+Classic indicators and adapter indicators exclude each other until a reset.
+
+Source: Virtual I/O Device specification 1.1, "Virtio Over Channel I/O"; the answers of QEMU 7.2 in the golden files
+ccw-blk.json, section "virtio-ccw commands", and ccw-virtio.json.
 """
 
 from __future__ import annotations
@@ -59,10 +62,18 @@ _DRIVER_OK: Final = 0x04
 _VERSION_1: Final = 1 << 32
 #: Offered by every device: indirect descriptors, event index, version 1, ring reset.
 _TRANSPORT_FEATURES: Final = 1 << 28 | 1 << 29 | _VERSION_1 | 1 << 40
-_QUEUES_MAX: Final = 64
+#: What only the legacy interface offers: notify when empty, any layout.
+_LEGACY_FEATURES: Final = 1 << 24 | 1 << 27
+_QUEUES_MAX: Final = 1024
+_FEATURES_OK: Final = 0x08
+_LEGACY_ALIGNMENT: Final = 1 << 12
 
 _CHECK: Final = Ending(Dstat(0), cstat=Cstat.PROGRAM_CHECK)
 _REJECT: Final = unit_check(COMMAND_REJECT, dstat=Dstat(0))
+
+
+#: Kinds of indicators for queues, each with the other one.
+_EXCLUSIVE: Final = {"classic": "adapter", "adapter": "classic"}
 
 
 @dataclass(slots=True)
@@ -74,7 +85,11 @@ class _Queue:
 
 
 class VirtioCcw(ControlUnit):
-    """A virtio device of type `model`; `queues` are the largest sizes of its virtqueues, in order."""
+    """A virtio device of type `model`; `queues` are the largest sizes of its virtqueues, in order.
+
+    `legacy` are features that only revision 0 offers; None: the device has no revision 0.  `writable` are the numbers
+    of the configuration's fields that a driver can change, unless it has accepted one of the features `fixed_by`.
+    """
 
     def __init__(
         self,
@@ -82,12 +97,20 @@ class VirtioCcw(ControlUnit):
         features: int = 0,
         config: ConfigSpace = (),
         queues: tuple[int, ...] = (),
+        *,
+        legacy: int | None = 0,
+        writable: tuple[int, ...] = (),
+        fixed_by: int = 0,
     ) -> None:
         super().__init__(SenseId(_CU_TYPE, model))
         self.sense_id_data = self.sense_id_data.ljust(_SENSE_ID_SIZE, b"\0")
+        self.modern_only = legacy is None
+        self._legacy = _LEGACY_FEATURES | (legacy or 0)
+        self._writable = writable
+        self._fixed_by = fixed_by
         self.features = features | _TRANSPORT_FEATURES
         self._codes = "".join(code for code, _ in config)
-        self._values: tuple[int | bytes, ...] = tuple(value for _, value in config)
+        self._initial: tuple[int | bytes, ...] = tuple(value for _, value in config)
         self._limits = queues
         self.revision: int | None = None
         self._reset()
@@ -107,15 +130,20 @@ class VirtioCcw(ControlUnit):
         }
 
     def _reset(self) -> None:
+        """Back to the initial state, but for the revision."""
         self.status = 0
         self.accepted = 0
+        self._values = self._initial
         self.indicators: dict[str, bytes] = {}
         self.queues = [_Queue(size=limit) for limit in self._limits]
 
     @property
     def config(self) -> bytes:
         """The configuration space as the driver sees it now (see the module's text on endianness)."""
-        return struct.pack(("<" if self.accepted & _VERSION_1 else ">") + self._codes, *self._values)
+        return struct.pack(self._order() + self._codes, *self._values)
+
+    def _order(self) -> str:
+        return "<" if self.modern_only or self.accepted & _VERSION_1 else ">"
 
     def no_operation(self, channel: Channel) -> Ending:
         """NOP: takes the bytes of the program without looking at them, so that nothing is left over."""
@@ -131,6 +159,8 @@ class VirtioCcw(ControlUnit):
         if code == 0x83:
             return self._set_virtio_rev(channel)
         if self.revision is None:
+            if self.modern_only:
+                return _REJECT
             self.revision = 0
         handler = self._handlers.get(code)
         return _REJECT if handler is None else handler(channel)
@@ -147,8 +177,8 @@ class VirtioCcw(ControlUnit):
             return _CHECK
         if length:
             channel.read_from_memory(length)
-        # The revision is chosen once; a revision the device has not, and data, are refused.
-        if self.revision is not None or revision > _REVISION_MAX or length:
+        # The revision is chosen once; a revision the device has not is refused.
+        if self.revision is not None or revision > _REVISION_MAX or (self.modern_only and not revision):
             return _REJECT
         self.revision = revision
         return DONE
@@ -161,7 +191,7 @@ class VirtioCcw(ControlUnit):
 
     def _features_at(self, raw: bytes) -> bytes:
         index = raw[4]
-        offered = self.features if self.revision else self.features & ~_VERSION_1
+        offered = self.features if self.revision else self.features & ~_VERSION_1 | self._legacy
         part = offered >> 32 * index & 0xFFFFFFFF if index < 2 and (index == 0 or self.revision) else 0
         return part.to_bytes(4, "little") + raw[4:]
 
@@ -176,10 +206,11 @@ class VirtioCcw(ControlUnit):
             return _CHECK
         raw = channel.read_from_memory(5)
         value, index = int.from_bytes(raw[:4], "little"), raw[4]
-        if index < 2:
+        # Features are final once the driver has said FEATURES_OK; words that the device does not have are passed over.
+        if index < 2 and (index == 0 or self.revision) and not self.status & _FEATURES_OK:
             shift = 32 * index
             self.accepted = (self.accepted & ~(0xFFFFFFFF << shift) | value << shift) & self.features
-        return DONE if index < 2 or not value else _REJECT
+        return DONE
 
     def _read_conf(self, channel: Channel) -> Ending:
         config = self.config
@@ -193,9 +224,15 @@ class VirtioCcw(ControlUnit):
         if channel.exact_length and channel.left > len(config):
             return _CHECK
         written = channel.read_from_memory(min(channel.left, len(config)))
-        codes = ("<" if self.accepted & _VERSION_1 else ">") + self._codes
-        self._values = struct.unpack(codes, written + config[len(written) :])
+        values = struct.unpack(self._order() + self._codes, written + config[len(written) :])
+        writable = () if self.accepted & self._fixed_by else self._writable
+        pairs = enumerate(zip(self._values, values, strict=True))
+        self._values = tuple(new if number in writable else old for number, (old, new) in pairs)
+        self._configured()
         return DONE
+
+    def _configured(self) -> None:
+        """The driver has written the configuration."""
 
     def _read_status(self, channel: Channel) -> Ending:
         if self._bad_length(channel, 1):
@@ -216,6 +253,8 @@ class VirtioCcw(ControlUnit):
     def _read_vq_conf(self, channel: Channel) -> Ending:
         if self._bad_length(channel, 4):
             return _CHECK
+        if int.from_bytes(channel.peek_memory(2), "big") >= _QUEUES_MAX:
+            return _CHECK
         return self._exchange(channel, 4, self._queue_at)
 
     def _queue_at(self, raw: bytes) -> bytes:
@@ -229,13 +268,17 @@ class VirtioCcw(ControlUnit):
             return _CHECK
         raw = channel.read_from_memory(size)
         if legacy:
-            desc, _align, index, num = struct.unpack(">QIHH", raw)
+            desc, align, index, num = struct.unpack(">QIHH", raw)
             avail = used = 0
         else:
-            desc, _reserved, index, num, avail, used = struct.unpack(">QIHHQQ", raw)
-        if index >= len(self.queues) or num > self._limits[index]:
-            return _CHECK if index < _QUEUES_MAX else _REJECT
-        self.queues[index] = _Queue(desc, avail, used, num)
+            desc, align, index, num, avail, used = struct.unpack(">QIHHQQ", raw)
+        limit = self._limits[index] if index < len(self._limits) else 0
+        if index >= _QUEUES_MAX or (legacy and desc and align != _LEGACY_ALIGNMENT):
+            return _CHECK
+        if desc and (num < limit if legacy else num > limit):
+            return _CHECK
+        if index < len(self.queues):
+            self.queues[index] = _Queue(desc, avail, used, num)
         return DONE
 
     def _vdev_reset(self, channel: Channel) -> Ending:
@@ -254,6 +297,8 @@ class VirtioCcw(ControlUnit):
     def _indicator(self, channel: Channel, kind: str, size: int) -> Ending:
         if self._bad_length(channel, size):
             return _CHECK
+        if kind in _EXCLUSIVE and _EXCLUSIVE[kind] in self.indicators:
+            return _REJECT
         self.indicators[kind] = channel.read_from_memory(size)
         return DONE
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.devices.virtio_block import BLOCK_FEATURES, block_config
 
-__all__ = ["VirtioKind", "virtio_blk", "virtio_net", "virtio_rng"]
+__all__ = ["NET_FEATURES", "VirtioKind", "virtio_blk", "virtio_net", "virtio_net_fields", "virtio_rng"]
 
 _LINK_UP = 1
+NET_FEATURES = 0x00BF8024
+"""Control of guest offloads, MAC, merged buffers, status, control queue (four kinds), announcement, setting the MAC."""
 _RING_FEATURES = 1 << 28 | 1 << 29  # indirect descriptors, event index
 
 
@@ -38,16 +40,21 @@ class VirtioKind:
         return struct.pack(order + "".join(code for code, _ in self.fields), *(value for _, value in self.fields))
 
 
-def virtio_net(mac: str = "52:54:00:12:34:56") -> VirtioKind:
-    """A network interface with the hardware address `mac`.  Raise `Misuse` when it is not one."""
+def virtio_net_fields(mac: str) -> tuple[tuple[str, int | bytes], ...]:
+    """The configuration of an interface with the hardware address `mac`.  Raise `Misuse` when it is not one."""
     try:
         address = bytes.fromhex(mac.replace(":", ""))
     except ValueError:
         address = b""
     if len(address) != 6:
         raise Misuse("build virtio network interface", mac, cause="a MAC address is written 52:54:00:12:34:56")
-    fields = (("6s", address), ("H", _LINK_UP))
-    return VirtioKind(1, 0x1000, 0x020000, 0x30BF8024, (256, 256, 64), fields, 4, 0x40000)
+    return (("6s", address), ("H", _LINK_UP))
+
+
+def virtio_net(mac: str = "52:54:00:12:34:56") -> VirtioKind:
+    """A network interface with the hardware address `mac`.  Raise `Misuse` when it is not one."""
+    features = _RING_FEATURES | NET_FEATURES
+    return VirtioKind(1, 0x1000, 0x020000, features, (256, 256, 64), virtio_net_fields(mac), 4, 0x40000)
 
 
 def virtio_blk(size: int = 1 << 20) -> VirtioKind:
