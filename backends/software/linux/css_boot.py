@@ -260,6 +260,7 @@ def boot(machine: Machine) -> None:
         on_io_interrupt=css.io_interrupt,
         on_crw=css.channel_report_pending,
         schedule=machine.clock.schedule,
+        now=lambda: machine.clock.now,
         model=_model(machine.spec, virtual=any(run.unit.virtual for run in runs)),
     )
     machine.css = css.hardware = hardware
