@@ -31,7 +31,9 @@ class Machine:
     css: ChannelSubsystemHardware
     zpci: ZpciFacility
 
-    def __init__(self, spec: MachineSpec, *, seed: int = 0, paced: bool = False) -> None:
+    def __init__(
+        self, spec: MachineSpec, *, seed: int = 0, paced: bool = False, memory: HostMemory | None = None
+    ) -> None:
         self.spec = spec
         self.name = spec.name
         self.page_size = spec.page_size
@@ -40,7 +42,7 @@ class Machine:
         self.clock = Clock(self.lock, paced=paced)
         self.faults = Faults(self.clock)
         self.ccw_trace: list[StepListener] = []
-        self.memory = HostMemory(spec.page_size)
+        self.memory = HostMemory(spec.page_size) if memory is None else memory
         self.kernel = Kernel(
             self.lock, self.clock, self.memory, seqnum=spec.seqnum, memlock=spec.memlock, ipc_lock=spec.ipc_lock
         )

@@ -1,0 +1,249 @@
+"""A software machine that is a guest: its Linux drives channel devices of a host, and virtual ones of its own.
+
+::
+
+    guest's Linux     drivers, vfio_ccw (for a guest of the guest)
+         |            instructions; channel programs with the guest's absolute addresses
+    GuestCss          each subchannel: virtual, or of the host
+         |                                     |
+    machine.css       ChannelSubsystemHardware |  guest_css    pyvfio.passthrough.GuestChannelSubsystem
+                                                  |            vfio-ccw, through any backend
+                                               host
+
+The guest's kernel has its storage from `kernel_at` on.  What programs of the guest map for DMA is memory of this
+process; a page of it that the guest's kernel pins becomes storage of the guest, too, at an address of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterable
+from typing import Final, cast
+
+from pyvfio.address import DeviceNumber, SubchannelId
+from pyvfio.css.crw import Crw
+from pyvfio.css.orb import Orb
+from pyvfio.css.sid import SUBCHANNELS_PER_SET
+from pyvfio.css.trace import StepListener
+from pyvfio.errors import Misuse
+from pyvfio.passthrough import CombinedChannelSubsystem, GuestChannelSubsystem, GuestMemory
+from pyvfio.process import ProcessMemory
+from pyvfio.vfio import Device
+from pyvfio_backends.software.backend import SoftwareBackend
+from pyvfio_backends.software.clock import Clock
+from pyvfio_backends.software.description import ChannelPathSpec, MachineSpec, SubchannelSpec
+from pyvfio_backends.software.hardware.css import ChannelPath, ChannelSubsystemHardware, ControlUnit, SubchannelConfig
+from pyvfio_backends.software.linux.ccw_drivers import DRIVERS
+from pyvfio_backends.software.linux.css import Css
+from pyvfio_backends.software.machine import Machine
+from pyvfio_backends.software.memory import HostMemory
+
+__all__ = ["GuestCss", "GuestKernelMemory", "GuestMachine"]
+
+_KERNEL_AT: Final = 0x100000
+_KERNEL_ROOM: Final = 0x400000
+_PINNED_AT: Final = 1 << 32
+#: Seconds of the guest's time between two looks at a program of the host that takes its time, and how many there are.
+_LOOK: Final = 0.01
+_LOOKS: Final = 1000
+
+
+class GuestKernelMemory(HostMemory):
+    """The absolute storage of a guest: `storage`, of which its kernel has `room` bytes from `kernel_at` on."""
+
+    def __init__(self, storage: GuestMemory, page_size: int, kernel_at: int, room: int) -> None:
+        super().__init__(page_size)
+        self.storage = storage
+        self.added: Callable[[], object] = list
+        """Called when storage was added."""
+        self._at, self._end = kernel_at, kernel_at + room
+        self._used: dict[int, int] = {}
+        self._pages: dict[int, int] = {}
+
+    def allocate(self, size: int) -> int:
+        """See `HostMemory.allocate`."""
+        room = -(-max(size, 1) // self.page_size) * self.page_size
+        at = self._at
+        for start in sorted(self._used):
+            if start - at >= room:
+                break
+            at = start + self._used[start]
+        if at + room > self._end:
+            raise MemoryError("no storage of the guest's kernel is left")
+        self._used[at] = room
+        self.storage.write(at, bytes(room))
+        return at
+
+    def free(self, address: int) -> None:
+        """See `HostMemory.free`."""
+        self._used.pop(address, None)
+
+    def pinned_address(self, caller: ProcessMemory, virtual: int) -> int:
+        """See `HostMemory.pinned_address`; a page of a program of this process becomes storage."""
+        for area in self.storage.areas():
+            if area.address <= virtual < area.address + area.length:
+                return area.start + virtual - area.address
+        page = virtual - virtual % self.page_size
+        at = _PINNED_AT + len(self._pages) * self.page_size
+        self._pages[page] = at
+        view = memoryview((ctypes.c_char * self.page_size).from_address(page)).cast("B")
+        self.storage.adopt(at, view, page)
+        self.added()
+        return at + virtual - page
+
+    def read(self, address: int, count: int) -> bytes:
+        """See `HostMemory.read`."""
+        return self.storage.read(address, count)
+
+    def write(self, address: int, data: bytes) -> None:
+        """See `HostMemory.write`."""
+        self.storage.write(address, data)
+
+
+class GuestCss(CombinedChannelSubsystem):
+    """The channel subsystem that the guest's Linux drives; what the host does is looked at on the guest's clock."""
+
+    def __init__(self, passed: GuestChannelSubsystem, hardware: ChannelSubsystemHardware, clock: Clock) -> None:
+        super().__init__(passed, hardware)
+        self._hardware = hardware
+        self._clock = clock
+        self.units: dict[SubchannelId, ControlUnit] = {}
+
+    def ssch(self, schid: SubchannelId, orb: Orb) -> int:
+        """START SUBCHANNEL."""
+        return self._looked_after(schid, super().ssch(schid, orb))
+
+    def hsch(self, schid: SubchannelId) -> int:
+        """HALT SUBCHANNEL."""
+        return self._looked_after(schid, super().hsch(schid))
+
+    def csch(self, schid: SubchannelId) -> int:
+        """CLEAR SUBCHANNEL."""
+        return self._looked_after(schid, super().csch(schid))
+
+    def _looked_after(self, schid: SubchannelId, condition: int) -> int:
+        if condition == 0 and self.passed.has(schid):
+            self._look(schid, _LOOKS)
+        return condition
+
+    def _look(self, schid: SubchannelId, left: int) -> None:
+        def work() -> None:
+            self.passed.poll()
+            schib = self.passed.stored(schid)
+            if left and schib is not None and schib.scsw.actl:
+                self._look(schid, left - 1)
+
+        self._clock.schedule(0.0 if left == _LOOKS else _LOOK, work, background=left < _LOOKS)
+
+    # what Linux's half asks of the hardware beside instructions
+
+    def paths(self) -> Iterable[ChannelPath]:
+        """The channel paths of virtual and of passed devices."""
+        yield from self._hardware.paths()
+        for chpid in range(1 << 8):
+            kind = self.passed.path_type(0, chpid)
+            if kind is not None:
+                yield ChannelPath(chpid, kind)
+
+    def config(self, schid: SubchannelId) -> SubchannelConfig:
+        """A subchannel's description; the control unit of a passed one is known when its host is a software machine."""
+        if not self.passed.has(schid):
+            return self._hardware.config(schid)
+        stored = self.passed.stored(schid)
+        return SubchannelConfig(schid, stored.pmcw.devno if stored is not None else 0, device=self.units.get(schid))
+
+
+def _two_devices() -> MachineSpec:
+    virtual = (("0.0.0000", "virtio-net"), ("0.0.0001", "virtio-blk"))
+    subchannels = [SubchannelSpec(name, name, unit, driver="virtio_ccw", online=True) for name, unit in virtual]
+    return MachineSpec("guest", paths=[ChannelPathSpec(0, 0x32)], subchannels=subchannels)
+
+
+def _css_of(machine: Machine) -> Css:
+    css = machine.kernel.subsystems["css"]
+    if not isinstance(css, Css):
+        raise TypeError("the machine has no channel subsystem")
+    return css
+
+
+class GuestMachine(Machine):
+    """The machine that `spec` describes, as a guest: its own devices are virtual, those of the host come by `attach`.
+
+    Without `spec` it has a virtual network interface and a virtual disk.  `trace` is told the steps Q1 to Q7 of its
+    devices.  `guest_css` has these; `storage` is the guest's memory.  ``SoftwareBackend(machine)`` answers for it.
+    """
+
+    def __init__(
+        self,
+        spec: MachineSpec | None = None,
+        *,
+        seed: int = 0,
+        paced: bool = False,
+        trace: StepListener | None = None,
+    ) -> None:
+        spec = _two_devices() if spec is None else spec
+        self.storage = GuestMemory(_KERNEL_AT + _KERNEL_ROOM)
+        memory = GuestKernelMemory(self.storage, spec.page_size, _KERNEL_AT, _KERNEL_ROOM)
+        super().__init__(spec, seed=seed, paced=paced, memory=memory)
+        css = _css_of(self)
+        self.guest_css = GuestChannelSubsystem(
+            self.storage, on_io_interrupt=css.io_interrupt, on_crw=css.channel_report_pending, trace=trace
+        )
+        memory.added = self.guest_css.memory_added
+        self._combined = GuestCss(self.guest_css, self.css, self.clock)
+        css.hardware = cast(ChannelSubsystemHardware, self._combined)  # it has all that Linux's half asks for
+        css.ccw.boot_drivers(make(css.ccw) for name, make in DRIVERS.items() if name not in css.ccw.drivers)
+
+    def attach(
+        self, device: Device, number: DeviceNumber | str, *, schid: SubchannelId | str | None = None
+    ) -> SubchannelId:
+        """Plug an open vfio-ccw device into the running guest; see `GuestChannelSubsystem.attach`.
+
+        Without `schid` it gets the first subchannel of the set that neither a passed nor a virtual device has.
+        """
+        host = device.backend
+        with self.lock:
+            place = self._free(number) if schid is None else schid
+            chosen = self.guest_css.attach(device, number, schid=place, report=True)
+            if isinstance(host, SoftwareBackend):
+                below = SubchannelId.parse(host.readlink(f"/sys/bus/mdev/devices/{device.name}").split("/")[-2])
+                unit = _css_of(host.machine).hardware.config(below).device
+                if unit is not None:
+                    self._combined.units[chosen] = unit
+            self.clock.settle()
+        return chosen
+
+    def _free(self, number: DeviceNumber | str) -> SubchannelId:
+        wanted = number if isinstance(number, DeviceNumber) else DeviceNumber.parse(number)
+        for at in range(SUBCHANNELS_PER_SET):
+            schid = SubchannelId(wanted.cssid, wanted.ssid, at)
+            virtual = self.css.stsch(schid)[1]
+            if not self.guest_css.has(schid) and (virtual is None or not virtual.pmcw.dnv):
+                return schid
+        raise Misuse("attach device", str(wanted), cause="its subchannel set is full")
+
+    def detach(self, schid: SubchannelId) -> None:
+        """Unplug a device of the host; it is closed."""
+        with self.lock:
+            self.guest_css.detach(schid)
+            self.clock.settle()
+
+    def look(self) -> int:
+        """Take in what the host reports of the guest's devices; how many events there were."""
+        with self.lock:
+            seen = self.guest_css.poll()
+            self.clock.settle()
+        return seen
+
+    def inject(self, *crws: Crw) -> None:
+        """Queue channel reports for the guest."""
+        with self.lock:
+            self.guest_css.report(*crws)
+            self.clock.settle()
+
+    def close(self) -> None:
+        """End the machine, and close the devices that it has of the host."""
+        with self.lock:
+            self.guest_css.close()
+        super().close()
+        self.storage.close()
