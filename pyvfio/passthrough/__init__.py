@@ -7,6 +7,7 @@ from pyvfio.passthrough.ccw import GuestChannelSubsystem, PassthroughWarning
 from pyvfio.passthrough.combined import CombinedChannelSubsystem
 from pyvfio.passthrough.events import EventThread
 from pyvfio.passthrough.memory import GuestMemory, GuestStorage, MemoryArea
+from pyvfio.passthrough.zpci import GuestPci
 
 __all__ = [
     "CombinedChannelSubsystem",
@@ -14,6 +15,7 @@ __all__ = [
     "GuestCalls",
     "GuestChannelSubsystem",
     "GuestMemory",
+    "GuestPci",
     "GuestStorage",
     "MemoryArea",
     "PassthroughWarning",

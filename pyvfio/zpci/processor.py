@@ -6,8 +6,10 @@ functions (`pyvfio.zpci.function`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Final
+from contextlib import AbstractContextManager, nullcontext
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from pyvfio.css.instructions import Storage
 from pyvfio.zpci.controls import FunctionControls
@@ -30,11 +32,26 @@ _BOUNDARY: Final = 1 << 12
 _GONE: Final = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED, FunctionState.PERMANENT_ERROR)
 
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _locked(method: Callable[Concatenate[Processor, _P], _R]) -> Callable[Concatenate[Processor, _P], _R]:
+    """Hold the processor's lock during an instruction."""
+
+    @functools.wraps(method)
+    def held(self: Processor, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with self.lock:
+            return method(self, *args, **kwargs)
+
+    return held
+
+
 class Processor:
     """What a program of this machine can do with its functions.
 
     `storage` is where FIBs point to; `on_interruption` gets the subclass of each adapter interruption and `on_error`
-    each error event; `now` is the machine's clock as a growing number.
+    each error event; `now` is the machine's clock as a growing number.  Instructions hold `lock`.
     """
 
     def __init__(
@@ -46,7 +63,10 @@ class Processor:
         on_error: Callable[[ErrorEvent], None],
         schedule: Schedule,
         now: Callable[[], int] = lambda: 0,
+        lock: AbstractContextManager[object] | None = None,
     ) -> None:
+        self.lock = nullcontext() if lock is None else lock
+        self.functions = functions
         self._logical = LogicalProcessor(functions)
         self._storage = storage
         self._on_error = on_error
@@ -71,7 +91,7 @@ class Processor:
                 function,
                 self._storage,
                 self.interruptions,
-                self._report,
+                self.report,
                 lambda counts, failed: self._measurement(function, counts, failed),
             )
             self._controls[index] = known
@@ -81,7 +101,14 @@ class Processor:
         interval = function.query_group().mui / 1000
         return Measurement(self._storage, counts, interval, self._schedule, self._now, failed)
 
-    def _report(self, function: InstructedFunction, code: ErrorCode, address: int, vector: int, write: bool) -> None:
+    def forget(self, function: InstructedFunction) -> None:
+        """A function has left: end its measurement and forget its controls."""
+        known = self._controls.pop(function.fh & _INDEX, None)
+        if known is not None:
+            known.forget()
+
+    def report(self, function: InstructedFunction, code: ErrorCode, address: int, vector: int, write: bool) -> None:
+        """Make an error event; the function is in error then, unless it is the measurement's."""
         measured = ErrorCode.MEASUREMENT_ADDRESS <= code <= ErrorCode.MEASUREMENT_PROTECTED
         if not measured and function.state is FunctionState.ENABLED:
             function.state = FunctionState.ERROR
@@ -101,6 +128,7 @@ class Processor:
             return Answer(1, Status.BLOCKED)
         return found
 
+    @_locked
     def pcilg(self, request: Request, offset: int) -> Answer:
         """PCI LOAD."""
         found = self._admit(request)
@@ -113,6 +141,7 @@ class Processor:
         found.counts.loads += 1
         return Answer(data=int.from_bytes(value.to_bytes(request.length, "little"), "big"))
 
+    @_locked
     def pcistg(self, data: int, request: Request, offset: int) -> Answer:
         """PCI STORE."""
         found = self._admit(request)
@@ -127,6 +156,7 @@ class Processor:
         found.counts.stores += 1
         return Answer()
 
+    @_locked
     def pcistb(self, data: bytes, request: Request, offset: int) -> Answer:
         """PCI STORE BLOCK."""
         found = self._admit(request)
@@ -153,6 +183,7 @@ class Processor:
 
     # controls
 
+    @_locked
     def mpcifc(self, fh: int, space: int, operation: int, fib: Fib) -> Answer:
         """MODIFY PCI FUNCTION CONTROLS."""
         found = self._find(fh)
@@ -178,6 +209,7 @@ class Processor:
             raise OperandException("modify PCI function controls", cause=f"operation {operation} is not installed")
         return others[operation]()
 
+    @_locked
     def stpcifc(self, fh: int, space: int) -> tuple[Answer, Fib]:
         """STORE PCI FUNCTION CONTROLS."""
         if space:
@@ -191,6 +223,7 @@ class Processor:
             return (_INVALID_HANDLE if fh & _ENABLED else Answer()), Fib()
         return Answer(), self.controls(function).stored()
 
+    @_locked
     def rpcit(self, fh: int, start: int, length: int) -> Answer:
         """REFRESH PCI TRANSLATIONS."""
         found = self._find(fh)
@@ -200,10 +233,12 @@ class Processor:
             return Answer(1, Status.FUNCTION_NOT_AVAILABLE)
         return found.refresh(start, length)
 
+    @_locked
     def sic(self, operation: int, isc: int, block: bytes = b"") -> None:
         """SET INTERRUPTION CONTROLS: all interruptions of a subclass, or single ones."""
         self.interruptions.control(operation, isc)
 
+    @_locked
     def clp(self, request: bytes, room: int) -> tuple[int, bytes]:
         """CALL LOGICAL PROCESSOR."""
         return 0, self._logical.call(request, room)

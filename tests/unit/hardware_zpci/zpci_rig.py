@@ -1,18 +1,27 @@
-"""A machine with two bells and its instructions, over plain storage."""
+"""Two bells and the instructions for them: on the machine itself over plain storage, and in a guest over VFIO.
+
+The same tests run on both rigs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from pyvfio.binding import bind
 from pyvfio.css.instructions import StorageError
+from pyvfio.host import Host
+from pyvfio.passthrough.memory import GuestMemory
+from pyvfio.passthrough.zpci import GuestPci
 from pyvfio.pci import bell
+from pyvfio.vfio.opening import open_device
 from pyvfio.zpci import clp
 from pyvfio.zpci.event import ErrorEvent
 from pyvfio.zpci.fib import Fib
+from pyvfio.zpci.function import FunctionState, InstructedFunction
 from pyvfio.zpci.instructions import CONFIG_SPACE, FunctionOperation, Request
 from pyvfio.zpci.processor import Processor
 from pyvfio.zpci.table import Designation, Iota, page_entry, region_entry, segment_entry
-from pyvfio_backends.software.description import FunctionSpec
+from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 
 BASE = 0x1_0000_0000
@@ -38,30 +47,44 @@ class Memory:
 
 
 class Rig:
-    def __init__(self, functions: int = 2) -> None:
-        self.memory = Memory()
+    """What both have in common; the functions have the FIDs 0x100 and 0x101, the UIDs 0x60 and 0x61."""
+
+    level = "?"
+    cpu: Processor
+    memory: Memory | GuestMemory
+
+    def __init__(self) -> None:
         self.interrupts: list[int] = []
         self.errors: list[ErrorEvent] = []
         self.work: list[tuple[float, Callable[[], None]]] = []
         self.time = 0
-        self.facility = ZpciFacility(
-            FunctionSpec(uid=0x60 + n, fid=0x100 + n, model="virtio-bell") for n in range(functions)
-        )
-        self.cpu = Processor(
-            self.facility,
-            self.memory,
-            on_interruption=self.interrupts.append,
-            on_error=self.errors.append,
-            schedule=lambda delay, work: self.work.append((delay, work)),
-            now=lambda: self.time,
-        )
         self.fh = 0
+
+    def schedule(self, delay: float, work: Callable[[], None]) -> None:
+        self.work.append((delay, work))
+
+    def now(self) -> int:
+        return self.time
 
     def tick(self) -> None:
         work, self.work = self.work, []
         for _delay, each in work:
             self.time += 1
             each()
+
+    def function(self) -> InstructedFunction:
+        """The function as the instructions see it."""
+        return next(one for one in self.cpu.functions.all_functions() if one.fid == 0x100)
+
+    def signal(self, vector: int) -> None:
+        """The device interrupts."""
+        raise NotImplementedError
+
+    def unplug(self) -> None:
+        """The function goes, without asking."""
+        raise NotImplementedError
+
+    def close(self) -> None: ...
 
     # the call logical processor
 
@@ -113,9 +136,12 @@ class Rig:
             self.memory.write(TABLES + 0x8000 + place * 8, page_entry(0, valid=False).to_bytes(8, "big"))
         self.memory.write(TABLES + 0x4000, segment_entry(TABLES + 0x8000).to_bytes(8, "big"))
 
-    def map(self, page: int, frame: int, *, protected: bool = False, valid: bool = True) -> None:
-        entry = page_entry(frame, protected=protected, valid=valid)
+    def map(self, page: int, frame: int, *, protected: bool = False, refresh: bool = True) -> None:
+        """Change a page's entry, and say so: the group wants a refresh also of what was invalid."""
+        entry = page_entry(frame, protected=protected)
         self.memory.write(TABLES + 0x8000 + page * 8, entry.to_bytes(8, "big"))
+        if refresh:
+            assert self.cpu.rpcit(self.fh, BASE + page * 0x1000, 0x1000).cc == 0
 
     def dma_on(self, anchor: Iota | None = None, pba: int = BASE, pal: int = BASE + 0xFFFFF) -> None:
         self.tables()
@@ -131,6 +157,82 @@ class Rig:
         self.store(0, bell.COUNT, 4, count)
         self.store(0, bell.VECTOR, 4, vector)
         self.store(0, bell.COMMAND, 4, bell.BellCommand.COPY)
-        if self.facility.functions[0x100].usable:
+        if self.function().state is FunctionState.ENABLED:
             return bell.BellStatus(self.load(0, bell.STATUS, 4))
         return bell.BellStatus(0)
+
+
+class MachineRig(Rig):
+    """The machine's own functions."""
+
+    level = "machine"
+
+    def __init__(self, functions: int = 2) -> None:
+        super().__init__()
+        self.memory = Memory()
+        self.facility = ZpciFacility(
+            FunctionSpec(uid=0x60 + n, fid=0x100 + n, model="virtio-bell") for n in range(functions)
+        )
+        self.cpu = Processor(
+            self.facility,
+            self.memory,
+            on_interruption=self.interrupts.append,
+            on_error=self.errors.append,
+            schedule=self.schedule,
+            now=self.now,
+        )
+
+    def signal(self, vector: int) -> None:
+        self.facility.functions[0x100].signal(vector)
+
+    def unplug(self) -> None:
+        self.facility.unplug(0x100, surprise=True)
+
+
+class _Guest(GuestPci):
+    """A guest whose timers are the rig's."""
+
+    def __init__(self, rig: Rig, memory: GuestMemory) -> None:
+        self._rig = rig
+        super().__init__(memory, on_interruption=rig.interrupts.append, on_error=rig.errors.append)
+
+    def _schedule_work(self, delay: float, work: Callable[[], None]) -> None:
+        self._rig.schedule(delay, work)
+
+
+class GuestRig(Rig):
+    """Functions of a software machine, given to a guest by vfio-pci."""
+
+    level = "guest"
+
+    def __init__(self, functions: int = 2, *, entry_limit: int | None = None) -> None:
+        super().__init__()
+        spec = MachineSpec(
+            "two-bells",
+            functions=[FunctionSpec(uid=0x10 + n, fid=0x20 + n, model="virtio-bell") for n in range(functions)],
+        )
+        self.host = Host("software", machine=spec)
+        if entry_limit is not None:
+            self.host.sysfs.write_text("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit", str(entry_limit))
+        self.memory = GuestMemory(SIZE)
+        self.cpu = self.guest = _Guest(self, self.memory)
+        for n in range(functions):
+            function = self.host.device(f"{0x10 + n:04x}:00:00.0")
+            bind(function)
+            self.guest.attach(
+                open_device(self.host, function, **({} if entry_limit is None else {"way": "group"})),
+                uid=0x60 + n,
+                fid=0x100 + n,
+            )
+
+    def signal(self, vector: int) -> None:
+        self.host.backend.machine.zpci.functions[0x20].signal(vector)  # type: ignore[attr-defined]
+        self.guest.poll()
+
+    def unplug(self) -> None:
+        self.guest.detach(0x100)
+
+    def close(self) -> None:
+        self.guest.close()
+        self.memory.close()
+        self.host.close()

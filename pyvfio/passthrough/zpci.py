@@ -1,0 +1,232 @@
+"""A guest's PCI functions on top of VFIO: the hypervisor's half of PCI passthrough on IBM Z.
+
+::
+
+    guest                                here                                    host
+    CLP list, query, set      <->  the guest's handles, the host's facts   <-   device info, capability chain
+    PCILG, PCISTG, PCISTB      ->  lengths, spaces, states                 ->   region reads and writes
+    MPCIFC register IOAT       ->  the guest's tables are read             ->   DMA mappings
+    RPCIT                      ->  and read again, for a range             ->   mappings added and removed
+    MPCIFC register interrupts ->  where vectors and summary bits are
+    adapter interruption      <-   bits are set, as SIC allows             <-   an eventfd per MSI-X vector
+    error event               <-   function in error                       <-   the device does not answer
+    deconfigure request       <-                                           <-   request interrupt
+
+Functions that are emulated can be there too (`add`): the software machine's own, or any other
+`pyvfio.zpci.function.InstructedFunction`.  The instructions are those of the machine (`pyvfio.zpci.processor`).
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Self
+
+from pyvfio.errors import Misuse, NoSuchDevice, PyvfioError
+from pyvfio.passthrough.events import EventThread, wait_for_any
+from pyvfio.passthrough.memory import GuestStorage
+from pyvfio.passthrough.zpci_function import GuestFunction
+from pyvfio.vfio.device import Device
+from pyvfio.zpci.event import AvailabilityCode, AvailabilityEvent, ErrorCode, ErrorEvent
+from pyvfio.zpci.function import FunctionState, InstructedFunction
+from pyvfio.zpci.processor import Processor
+
+__all__ = ["GuestPci"]
+
+_MOST: Final = 1 << 16
+_TOD_PER_SECOND: Final = 4_096_000_000
+
+
+class GuestPci(Processor):
+    """The PCI functions of a guest with the storage `memory` (implements `pyvfio.zpci.ZpciInstructions`).
+
+    `on_interruption` is called with the subclass of each adapter interruption, `on_error` and `on_availability` with
+    events; they may use the instructions, but must not wait for another thread that does.  What happens at the host is
+    taken in by `poll`, `wait` or the thread of `serve`.  A context manager: closing it closes the devices, but not the
+    memory.
+    """
+
+    uid_checking = True
+    """UIDs in a guest are unique: `attach` sees to it."""
+
+    def __init__(
+        self,
+        memory: GuestStorage,
+        *,
+        on_interruption: Callable[[int], None] = lambda isc: None,
+        on_error: Callable[[ErrorEvent], None] = lambda event: None,
+        on_availability: Callable[[AvailabilityEvent], None] = lambda event: None,
+    ) -> None:
+        self._memory = memory
+        self._functions: list[InstructedFunction] = []
+        self._on_availability = on_availability
+        self._asked: set[int] = set()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._serial = itertools.count()
+        super().__init__(
+            self,
+            memory,
+            on_interruption=on_interruption,
+            on_error=on_error,
+            schedule=self._schedule_work,
+            now=lambda: int(time.time() * _TOD_PER_SECOND),
+            lock=threading.RLock(),
+        )
+
+    # functions
+
+    def all_functions(self) -> list[InstructedFunction]:
+        """All functions of the guest."""
+        return list(self._functions)
+
+    def attach(self, device: Device, *, uid: int | None = None, fid: int | None = None) -> GuestFunction:
+        """Give the guest an open device, configured; it is told so by an event.
+
+        Without `uid` and `fid` the lowest free ones are taken (the UID is the PCI domain in the guest).  Raise `Misuse`
+        when one is taken or the device is no PCI function.
+        """
+        with self.lock:
+            uids = {self._uid(function) for function in self._functions}
+            fids = {function.fid for function in self._functions}
+            uid = next(n for n in range(1, _MOST) if n not in uids) if uid is None else uid
+            fid = next(n for n in itertools.count() if n not in fids) if fid is None else fid
+            if uid in uids or fid in fids or not 0 < uid < _MOST or not 0 <= fid < 1 << 32:
+                raise Misuse(
+                    "give a guest a PCI function",
+                    device.name,
+                    cause=f"UID {uid:#x} or FID {fid:#x} is taken or impossible",
+                )
+            function = GuestFunction(device, self._memory, self._index(), uid, fid, self._device_lost)
+            self._functions.append(function)
+            self._tell(function, AvailabilityCode.CONFIGURED)
+            return function
+
+    def add(self, function: InstructedFunction) -> None:
+        """Let the guest have an emulated function.  Raise `Misuse` when its identifiers or its index are taken."""
+        with self.lock:
+            for other in self._functions:
+                same = (other.fh ^ function.fh) & 0xFFFF == 0 or other.fid == function.fid
+                if same or self._uid(other) == self._uid(function):
+                    raise Misuse("give a guest a PCI function", f"fid {function.fid:#x}", cause="a name of it is taken")
+            self._functions.append(function)
+            self._tell(function, AvailabilityCode.CONFIGURED)
+
+    def detach(self, fid: int) -> None:
+        """Take a function away without asking the guest.  Raise `NoSuchDevice`."""
+        with self.lock:
+            function = self.function(fid)
+            self._remove(function)
+            self._tell(function, AvailabilityCode.DECONFIGURED)
+
+    def request(self, fid: int) -> None:
+        """Ask the guest to let a function go: it answers by deconfiguring it.  Raise `NoSuchDevice`."""
+        with self.lock:
+            function = self.function(fid)
+            if fid not in self._asked:
+                self._asked.add(fid)
+                self._tell(function, AvailabilityCode.DECONFIGURE_REQUESTED)
+
+    def deconfigure(self, fid: int) -> None:
+        """SCLP DECONFIGURE, by the guest: the function goes to standby, or away if that was asked for.
+
+        Raise `NoSuchDevice`, `Misuse` while it is enabled.
+        """
+        with self.lock:
+            function = self.function(fid)
+            if function.state not in (FunctionState.DISABLED, FunctionState.STANDBY, FunctionState.PERMANENT_ERROR):
+                raise Misuse("deconfigure PCI function", f"fid {fid:#x}", cause=f"it is {function.state.value}")
+            function.state = FunctionState.STANDBY
+            if fid in self._asked:
+                self._remove(function)
+                self._tell(function, AvailabilityCode.RESERVED)
+
+    def configure(self, fid: int) -> None:
+        """SCLP CONFIGURE, by the guest: standby to configured.  Raise `NoSuchDevice`."""
+        with self.lock:
+            function = self.function(fid)
+            if function.state is FunctionState.STANDBY:
+                function.state = FunctionState.DISABLED
+
+    def function(self, fid: int) -> InstructedFunction:
+        """The function with this identifier.  Raise `NoSuchDevice`."""
+        for function in self._functions:
+            if function.fid == fid:
+                return function
+        raise NoSuchDevice("find PCI function", f"fid {fid:#x}")
+
+    @staticmethod
+    def _uid(function: InstructedFunction) -> int:
+        return function.uid if isinstance(function, GuestFunction) else function.query().uid
+
+    def _index(self) -> int:
+        taken = {function.fh & 0xFFFF for function in self._functions}
+        return next(number for number in range(_MOST) if number not in taken)
+
+    def _remove(self, function: InstructedFunction) -> None:
+        self._functions.remove(function)
+        self._asked.discard(function.fid)
+        self.forget(function)
+        if isinstance(function, GuestFunction):
+            function.close()
+        function.state = FunctionState.RESERVED
+
+    def _tell(self, function: InstructedFunction, code: AvailabilityCode) -> None:
+        self._on_availability(AvailabilityEvent(function.fh, function.fid, int(code)))
+
+    def _device_lost(self, function: GuestFunction) -> None:
+        self.report(function, ErrorCode.PERMANENT_ERROR, 0, 0, False)
+
+    # what happens at the host
+
+    def _schedule_work(self, delay: float, work: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (time.monotonic() + delay, next(self._serial), work))
+
+    def filenos(self) -> list[int]:
+        """The descriptors that can be read when something happened at the host."""
+        with self.lock:
+            found: list[int] = []
+            for function in self._functions:
+                if isinstance(function, GuestFunction):
+                    found += function.filenos()
+            return found
+
+    def poll(self) -> None:
+        """Take in what happened: interrupts of devices, measurements that are due."""
+        with self.lock:
+            for function in self.all_functions():
+                if isinstance(function, GuestFunction):
+                    try:
+                        function.poll()
+                    except PyvfioError:
+                        function.state = FunctionState.PERMANENT_ERROR
+                        self._device_lost(function)
+            while self._timers and self._timers[0][0] <= time.monotonic():
+                heapq.heappop(self._timers)[2]()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait up to `timeout` seconds for something to happen, and take it in; whether anything did."""
+        due = self._timers[0][0] - time.monotonic() if self._timers else None
+        limits = [limit for limit in (timeout, due) if limit is not None]
+        happened = wait_for_any(self.filenos(), min(limits) if limits else None)
+        self.poll()
+        return happened
+
+    def serve(self) -> EventThread:
+        """A thread that polls whenever something happens, until it is closed (a context manager)."""
+        return EventThread(self.filenos, self.poll)
+
+    def close(self) -> None:
+        """Close all devices; a second call does nothing."""
+        with self.lock:
+            for function in self.all_functions():
+                self._remove(function)
+            self._timers.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,323 @@
+"""A PCI function that a guest was given: an open VFIO device, as the instructions see a function.
+
+What CLP tells the guest comes from the host's capability chain (base, group, utility string, internal path); a host
+that is no s390x has none, then it comes from the device itself.  UID, FID and handle are the guest's own.
+
+Sources: ``hw/s390x/s390-pci-vfio.c`` of QEMU (which fact is whose), ``include/uapi/linux/vfio_zdev.h``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.vfio import DeviceFlags, PciIrq
+from pyvfio.css.instructions import Storage
+from pyvfio.errors import Misuse, PyvfioError
+from pyvfio.passthrough.memory import GuestStorage
+from pyvfio.passthrough.msix import GuestMsix, MsixPlace, Send
+from pyvfio.passthrough.shadow import ShadowMappings
+from pyvfio.vfio.device import Device
+from pyvfio.zpci.clp import FunctionResponse, GroupResponse, HandleEntry
+from pyvfio.zpci.function import FunctionState, InsufficientMappings, OnFault
+from pyvfio.zpci.handle import FunctionHandle, Sharing
+from pyvfio.zpci.instructions import CONFIG_SPACE, OperandException, Refused, Status
+from pyvfio.zpci.table import Iota, TranslationFault
+
+__all__ = ["GuestFunction"]
+
+_ENABLED: Final = 0x80000000
+_CONFIG_LENGTHS: Final = (1, 2, 4)
+_BAR_LENGTHS: Final = (1, 2, 4, 8)
+_UNUSABLE: Final = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED)
+_MSI_ADDRESS: Final = 0xFE00000000000000
+_STORE_BLOCK: Final = 128
+_INTERVAL: Final = 4000
+_REGION_THIRD: Final = 0x40
+_PATH: Final = 4
+_UTILITY: Final = 64
+
+
+class GuestFunction:
+    """The function of the open `device`, with the guest's `index`, `uid` and `fid`, for a guest with `storage`.
+
+    `lost` is called once when the host's device stops answering.  Closing it closes the device.  Raise `Misuse` for a
+    device that is no PCI function.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        storage: GuestStorage,
+        index: int,
+        uid: int,
+        fid: int,
+        lost: Callable[[GuestFunction], None],
+    ) -> None:
+        if device.kind != "pci":
+            raise Misuse("give a guest a PCI function", device.name, cause=f"it is a {device.kind} device")
+        self.device = device
+        self.state = FunctionState.DISABLED
+        self.on_reset: Callable[[], None] | None = None
+        self.uid = uid
+        self._fid = fid
+        self._handle = FunctionHandle(sharing=Sharing.PASSED_THROUGH, index=index).to_word()
+        self._storage = storage
+        self._lost = lost
+        self._space: ShadowMappings | None = None
+        self._config_size = device.config.size
+        self._sizes = [device.bar(number).size for number in range(regs.PCI_STD_NUM_BARS)]
+        place = MsixPlace.of(device.config)
+        self._irq = device.irq(PciIrq.MSIX) if place is not None else None
+        self.msix = GuestMsix(place, self._switch) if place is not None else None
+
+    # names and facts
+
+    @property
+    def fid(self) -> int:
+        """The function identifier in the guest."""
+        return self._fid
+
+    @property
+    def fh(self) -> int:
+        """The handle now."""
+        return self._handle if self.state in _UNUSABLE else self._handle | _ENABLED
+
+    @property
+    def space(self) -> ShadowMappings | None:
+        """The mappings that follow the guest's tables, None while it has registered none."""
+        return self._space
+
+    def entry(self) -> HandleEntry:
+        """What LIST PCI tells of it."""
+        config = self.device.config
+        configured = self.state not in (FunctionState.RESERVED, FunctionState.STANDBY)
+        return HandleEntry(config.device_id, config.vendor_id, int(configured), self._fid, self.fh)
+
+    def query(self) -> FunctionResponse:
+        """What QUERY PCI FUNCTION tells of it."""
+        facts = self.device.zpci
+        base = facts.base if facts is not None else None
+        if base is not None:
+            start, last = base.start_dma, base.end_dma
+        else:
+            widest = max(self.device.space.ranges(), key=lambda one: one.last - one.start)
+            start, last = widest.start, widest.last
+        utility = facts.util_raw if facts is not None else b""
+        path = (facts.pfip if facts is not None else None) or b""
+        return FunctionResponse(
+            vfn=base.vfn if base else 0,
+            utility_available=int(bool(utility.strip(b"\0"))),
+            pfgid=base.gid if base else 0xFF,
+            fid=self._fid,
+            bar_sizes=bytes(size.bit_length() - 1 if size else 0 for size in self._sizes),
+            pchid=base.pchid if base else 0,
+            bars=self._read_config(regs.PCI_BASE_ADDRESS_0, regs.PCI_STD_NUM_BARS * 4),
+            pfip=path.ljust(_PATH, b"\0")[:_PATH],
+            fmb_length=base.fmb_length if base else 0,
+            pft=base.pft if base else 0,
+            sdma=start,
+            edma=last,
+            uid=self.uid,
+            utility=utility.ljust(_UTILITY, b"\0")[:_UTILITY],
+        )
+
+    def query_group(self) -> GroupResponse:
+        """What QUERY PCI FUNCTION GROUP tells of its group."""
+        facts = self.device.zpci
+        group = facts.group if facts is not None else None
+        if group is None:
+            vectors = self.msix.place.vectors if self.msix is not None else 0
+            return GroupResponse(
+                noi=vectors, refresh=1, maxstbl=_STORE_BLOCK, mui=_INTERVAL, dtsm=_REGION_THIRD, msia=_MSI_ADDRESS
+            )
+        return GroupResponse(
+            noi=group.noi,
+            version=group.version,
+            # Mappings follow refreshes, so a guest must refresh what becomes valid, too.
+            refresh=1,
+            maxstbl=min(group.maxstbl, _STORE_BLOCK),
+            mui=group.mui,
+            dtsm=_REGION_THIRD,
+            dasm=group.dasm,
+            msia=group.msi_addr,
+        )
+
+    # CLP SET PCI FUNCTION
+
+    def enable(self) -> int:
+        """Enable it; its new handle.  Raise `Refused`."""
+        if self.state is not FunctionState.DISABLED:
+            raise Refused(1, Status.FUNCTION_ALREADY_ENABLED)
+        self.state = FunctionState.ENABLED
+        return self.fh
+
+    def disable(self) -> int:
+        """Disable and reset it; its new handle.  Raise `Refused`."""
+        if self.state in _UNUSABLE:
+            raise Refused(1, Status.ALREADY_IN_REQUESTED_STATE)
+        self.reset()
+        self.state = FunctionState.DISABLED
+        return self.fh
+
+    def reset(self) -> None:
+        """Stop DMA and interrupts, forget all controls, reset the device at the host if that is possible."""
+        with self._answering():
+            if self.device.info.flags & DeviceFlags.RESET:
+                self.device.reset()
+            else:
+                self.device.config.write_u16(regs.PCI_COMMAND, 0)
+        if self.msix is not None:
+            with contextlib.suppress(PyvfioError):
+                self.msix.reset()
+        if self.on_reset is not None:
+            self.on_reset()
+
+    def close(self) -> None:
+        """Take it from the guest and close the device."""
+        self.state = FunctionState.RESERVED
+        if self._space is not None:
+            self._space.close()
+            self._space = None
+        self.device.close()
+
+    # loads and stores
+
+    def has_bar(self, number: int) -> bool:
+        """Whether there is a base address register of this number."""
+        return 0 <= number < len(self._sizes) and bool(self._sizes[number])
+
+    def load(self, space: int, offset: int, length: int) -> int:
+        """Load a little-endian number.  Raise `Refused` or `OperandException`."""
+        self._check(space, offset, length)
+        if space == CONFIG_SPACE:
+            return int.from_bytes(self._read_config(offset, length), "little")
+        if self.msix is not None and self.msix.holds(space, offset, length):
+            return self.msix.read(space, offset, length)
+        with self._answering():
+            return int.from_bytes(self.device.bar(space).read(offset, length), "little")
+        raise Refused(1, Status.BLOCKED)
+
+    def store(self, space: int, offset: int, length: int, value: int) -> None:
+        """Store a little-endian number.  Raise `Refused` or `OperandException`."""
+        self._check(space, offset, length)
+        msix = self.msix
+        if space == CONFIG_SPACE:
+            self._write_config(offset, length, value)
+        elif msix is not None and msix.holds(space, offset, length):
+            msix.write(space, offset, length, value)
+        else:
+            with self._answering():
+                self.device.bar(space).write(offset, value.to_bytes(length, "little"))
+                return
+            raise Refused(1, Status.BLOCKED)
+
+    def _check(self, space: int, offset: int, length: int) -> None:
+        if self.state in (FunctionState.ERROR, FunctionState.PERMANENT_ERROR):
+            raise Refused(1, Status.BLOCKED)
+        if self.state in _UNUSABLE:
+            raise Refused(3)
+        if space == CONFIG_SPACE:
+            if length not in _CONFIG_LENGTHS or offset % 4 + length > 4 or not 0 <= offset < self._config_size:
+                raise OperandException(f"configuration access of {length} bytes at {offset:#x}", self.device.name)
+            return
+        if not self.has_bar(space):
+            raise Refused(1, Status.INVALID_ADDRESS_SPACE)
+        if length not in _BAR_LENGTHS or offset % 8 + length > 8 or not 0 <= offset <= self._sizes[space] - length:
+            raise OperandException(f"access of {length} bytes at {offset:#x} of BAR {space}", self.device.name)
+
+    def _read_config(self, offset: int, length: int) -> bytes:
+        data = b""
+        with self._answering():
+            data = self.device.config.read(offset, length)
+        if not data:
+            raise Refused(1, Status.BLOCKED)
+        if self.msix is not None:
+            flags = self.msix.place.flags
+            if offset < flags + 2 and flags < offset + length:
+                word = int.from_bytes(self.device.config.read(flags, 2), "little")
+                shown = self.msix.read_flags(word).to_bytes(2, "little")
+                merged = bytearray(data)
+                for place in range(2):
+                    if offset <= flags + place < offset + length:
+                        merged[flags + place - offset] = shown[place]
+                data = bytes(merged)
+        return data
+
+    def _write_config(self, offset: int, length: int, value: int) -> None:
+        raw = value.to_bytes(length, "little")
+        with self._answering():
+            self.device.config.write(offset, raw)
+            if self.msix is not None:
+                flags = self.msix.place.flags
+                if offset < flags + 2 and flags < offset + length:
+                    word = bytearray(self.msix.read_flags(0).to_bytes(2, "little"))
+                    for place in range(2):
+                        if offset <= flags + place < offset + length:
+                            word[place] = raw[flags + place - offset]
+                    self.msix.write_flags(int.from_bytes(word, "little"))
+            return
+        raise Refused(1, Status.BLOCKED)
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """What the host's device does not do any more puts the function into the permanent error state."""
+        try:
+            yield
+        except PyvfioError:
+            if self.state is not FunctionState.PERMANENT_ERROR:
+                self.state = FunctionState.PERMANENT_ERROR
+                self._lost(self)
+
+    # interrupts
+
+    def register_interrupts(self, send: Send | None) -> None:
+        """Where messages go; None: nowhere."""
+        if self.msix is not None:
+            self.msix.send = send
+            self.msix.deliver()
+
+    def _switch(self, on: bool) -> None:
+        if self._irq is None:
+            return
+        if on and not self._irq.enabled:
+            self._irq.enable()
+        elif not on:
+            self._irq.disable()
+
+    def filenos(self) -> list[int]:
+        """The descriptors that can be read when an interrupt came."""
+        return [event.fileno() for event in self._irq.eventfds] if self._irq is not None else []
+
+    def poll(self) -> None:
+        """Take in the interrupts that came."""
+        if self._irq is None or self.msix is None:
+            return
+        for vector, event in enumerate(self._irq.eventfds):
+            if event.read():
+                self.msix.fire(vector)
+
+    # DMA
+
+    def make_space(self, storage: Storage, iota: Iota, pba: int, pal: int, on_fault: OnFault) -> ShadowMappings:
+        """Follow the guest's tables.  What they map already is mapped now.  Raise `InsufficientMappings`."""
+        if self._space is not None:
+            self._space.close()
+        space = self._space = ShadowMappings(self.device.space, self._storage, iota, pba, pal)
+        try:
+            space.refresh(pba, pal + 1 - pba)
+        except TranslationFault as fault:
+            on_fault(fault.code, fault.iova, False)
+        except InsufficientMappings:
+            space.close()
+            self._space = None
+            raise
+        return space
+
+    def without_space(self, on_fault: OnFault) -> None:
+        """The function has no address space: the host has no mapping of it, so it faults there."""
+        if self._space is not None:
+            self._space.close()
+            self._space = None

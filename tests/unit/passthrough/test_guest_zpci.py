@@ -1,0 +1,159 @@
+"""What only a guest's PCI functions have: devices lost or asked for, emulated ones beside, limits of the host."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyvfio.errors import Misuse, NoSuchDevice
+from pyvfio.pci import bell
+from pyvfio.zpci import clp
+from pyvfio.zpci.event import AvailabilityCode, AvailabilityEvent, ErrorCode
+from pyvfio.zpci.instructions import Answer, Request, Status
+from pyvfio.zpci.table import page_entry
+from pyvfio_backends.software.description import FunctionSpec
+from pyvfio_backends.software.hardware.zpci.models import build_function
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "hardware_zpci"))
+from zpci_rig import BASE, TABLES, GuestRig
+
+
+@pytest.fixture
+def on() -> Iterator[GuestRig]:
+    rig = GuestRig()
+    rig.enable()
+    yield rig
+    rig.close()
+
+
+def test_interrupts_come_through_eventfds_without_a_call(on: GuestRig) -> None:
+    on.interrupts_on()
+    with on.guest.serve():
+        on.host.backend.machine.zpci.functions[0x20].signal(1)  # type: ignore[attr-defined]
+        for _ in range(500):
+            if on.interrupts:
+                break
+            on.guest.wait(0.01)
+    assert on.interrupts == [3]
+
+
+def test_a_masked_vector_waits(on: GuestRig) -> None:
+    on.interrupts_on()
+    on.store(1, 16 * 2 + 12, 4, 1)
+    on.signal(2)
+    assert on.interrupts == []
+    assert on.load(1, 0x800, 8) == 1 << 2
+    on.store(1, 16 * 2 + 12, 4, 0)
+    assert on.interrupts == [3]
+    assert on.load(1, 0x800, 8) == 0
+
+
+def test_the_guests_table_is_its_own(on: GuestRig) -> None:
+    on.store(1, 0, 8, 0x1122334455667788)
+    assert on.load(1, 0, 4) == 0x55667788
+    assert on.load(15, 0x42, 2) & 0xC000 == 0
+    on.store(15, 0x42, 2, 0xC000)
+    assert on.load(15, 0x40, 4) >> 16 & 0xC000 == 0xC000
+    assert on.load(15, 0x43, 1) & 0xC0 == 0xC0
+
+
+def test_disabling_resets_the_hosts_device(on: GuestRig) -> None:
+    on.interrupts_on()
+    on.store(0, bell.SOURCE, 8, 0x1234)
+    disabled = on.set(on.fh, clp.SetOperation.DISABLE)[1]
+    on.fh = on.set(disabled, clp.SetOperation.ENABLE)[1]
+    assert on.load(0, bell.SOURCE, 8) == 0
+    assert on.load(15, 0x42, 2) & 0x8000 == 0
+    on.signal(0)
+    assert on.interrupts == []
+
+
+def test_one_map_call_for_what_is_mapped_at_once(on: GuestRig) -> None:
+    on.dma_on()
+    for page in range(128):
+        entry = page_entry(0x40000 + page * 0x1000).to_bytes(8, "big")
+        on.memory.write(TABLES + 0x8000 + page * 8, entry)
+    function = on.function()
+    space = function.space  # type: ignore[attr-defined]
+    before = space.calls
+    assert on.cpu.rpcit(on.fh, BASE, 128 * 0x1000) == Answer()
+    assert space.calls == before + 1
+    assert on.ring(BASE, BASE + 100 * 0x1000, 64) == bell.BellStatus.DONE
+
+
+def test_dma_outside_what_is_mapped_fails_at_the_device(on: GuestRig) -> None:
+    on.dma_on()
+    on.map(0, 0x10000)
+    assert on.ring(BASE, BASE + 0x5000, 8) & bell.BellStatus.ERROR
+
+
+def test_exhausted_mappings_are_the_architectures_status() -> None:
+    rig = GuestRig(entry_limit=2)
+    rig.enable()
+    rig.dma_on()
+    for page in (0, 2):
+        rig.map(page, 0x10000 + page * 0x2000)
+    entry = page_entry(0x30000).to_bytes(8, "big")
+    rig.memory.write(TABLES + 0x8000 + 5 * 8, entry)
+    assert rig.cpu.rpcit(rig.fh, BASE + 5 * 0x1000, 0x1000) == Answer(1, Status.INSUFFICIENT_RESOURCES)
+    rig.memory.write(TABLES + 0x8000, page_entry(0, valid=False).to_bytes(8, "big"))
+    assert rig.cpu.rpcit(rig.fh, BASE, 6 * 0x1000) == Answer()
+    rig.close()
+
+
+def test_a_device_that_does_not_answer_is_a_permanent_error(on: GuestRig) -> None:
+    on.host.backend.machine.zpci.unplug(0x20, surprise=True)  # type: ignore[attr-defined]
+    on.function().device.close()  # type: ignore[attr-defined]
+    assert on.cpu.pcilg(Request(on.fh, 15, 4), 0) == Answer(1, Status.BLOCKED)
+    assert [event.pec for event in on.errors] == [ErrorCode.PERMANENT_ERROR]
+    assert on.cpu.rpcit(on.fh, BASE, 4096) == Answer(3)
+    assert on.cpu.pcistg(0, Request(on.fh, 0, 4), 0) == Answer(1, Status.BLOCKED)
+
+
+def test_asking_the_guest_for_a_function() -> None:
+    rig = GuestRig()
+    events: list[AvailabilityEvent] = []
+    rig.guest._on_availability = events.append
+    rig.guest.request(0x100)
+    rig.guest.request(0x100)
+    rig.enable()
+    with pytest.raises(Misuse, match="enabled"):
+        rig.guest.deconfigure(0x100)
+    rig.set(rig.fh, clp.SetOperation.DISABLE)
+    rig.guest.deconfigure(0x100)
+    codes = [AvailabilityCode(event.pec) for event in events]
+    assert codes == [AvailabilityCode.DECONFIGURE_REQUESTED, AvailabilityCode.RESERVED]
+    assert [entry.fid for entry in rig.list().entries] == [0x101]
+    with pytest.raises(NoSuchDevice):
+        rig.guest.request(0x100)
+    rig.close()
+
+
+def test_standby_and_back(on: GuestRig) -> None:
+    on.set(on.fh, clp.SetOperation.DISABLE)
+    on.guest.deconfigure(0x100)
+    assert on.list().entries[0].configured == 0
+    assert on.set(on.list().entries[0].fh, clp.SetOperation.ENABLE)[0] == clp.ClpCode.INVALID_HANDLE
+    on.guest.configure(0x100)
+    assert on.enable()
+
+
+def test_an_emulated_function_beside_the_passed_one(on: GuestRig) -> None:
+    on.guest.add(build_function(FunctionSpec(uid=0x99, fid=0x900, model="virtio-bell"), 7))
+    entry = next(one for one in on.list().entries if one.fid == 0x900)
+    assert entry.fh == 0x00020007
+    assert on.list().entries[0].fh == 0x80010000
+    assert on.enable(2) == 0x80020007
+    assert on.load(15, 0, 2) == bell.VENDOR_ID
+    with pytest.raises(Misuse, match="taken"):
+        on.guest.add(build_function(FunctionSpec(uid=0x98, fid=0x901, model="virtio-bell"), 7))
+
+
+@pytest.mark.parametrize(("uid", "fid"), [(0x60, 5), (5, 0x100), (0, 5), (0x10000, 5), (5, 1 << 32)])
+def test_names_that_are_taken_or_impossible(on: GuestRig, uid: int, fid: int) -> None:
+    device = on.function().device  # type: ignore[attr-defined]
+    with pytest.raises(Misuse, match="taken or impossible"):
+        on.guest.attach(device, uid=uid, fid=fid)
