@@ -22,11 +22,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import Final, Self
+from typing import Final, Generic, Self, TypeVar
 
 from pyvfio.css.layout import BytesLike, check_range, exactly
 
-__all__ = ["SCSW_SIZE", "Actl", "Cstat", "Dstat", "Fctl", "Scsw", "Stctl"]
+__all__ = ["ACTL", "CSTAT", "DSTAT", "FCTL", "SCSW_SIZE", "STCTL", "Actl", "Cstat", "Dstat", "Fctl", "Scsw", "Stctl"]
 
 SCSW_SIZE: Final = 12
 _WORDS = struct.Struct(">IIBBH")
@@ -88,6 +88,30 @@ class Cstat(IntFlag):
     PCI = 0x80
 
 
+_F = TypeVar("_F", bound=IntFlag)
+
+
+class _Known(dict[int, _F], Generic[_F]):
+    """Numbers as flags, each made once: making one takes longer than all else that is done with a status word."""
+
+    __slots__ = ("_kind",)
+
+    def __init__(self, kind: type[_F]) -> None:
+        super().__init__()
+        self._kind = kind
+
+    def __missing__(self, number: int) -> _F:
+        flags = self[number] = self._kind(number)
+        return flags
+
+
+FCTL: Final = _Known(Fctl)
+ACTL: Final = _Known(Actl)
+STCTL: Final = _Known(Stctl)
+DSTAT: Final = _Known(Dstat)
+CSTAT: Final = _Known(Cstat)
+
+
 def _words(flags: IntFlag) -> str:
     """Spell set flags: ``channel end, device end``; ``-`` for none."""
     names = [str(flag.name).lower().replace("_", " ") for flag in reversed(type(flags)) if flag & flags]
@@ -99,6 +123,8 @@ _NO_ACTL: Final = Actl(0)
 _NO_STCTL: Final = Stctl(0)
 _NO_DSTAT: Final = Dstat(0)
 _NO_CSTAT: Final = Cstat(0)
+_UNSOLICITED: Final = Stctl.PENDING | Stctl.ALERT
+_UNUSUAL: Final = ~int(Dstat.CHANNEL_END | Dstat.DEVICE_END)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +174,12 @@ class Scsw:
             ectl=bool(word & 0x00020000),
             pno=bool(word & 0x00010000),
             res=bool(word & 0x8000),
-            fctl=Fctl(word >> 12 & 7),
-            actl=Actl(word >> 5 & 0x7F),
-            stctl=Stctl(word & 0x1F),
+            fctl=FCTL[word >> 12 & 7],
+            actl=ACTL[word >> 5 & 0x7F],
+            stctl=STCTL[word & 0x1F],
             cpa=cpa,
-            dstat=Dstat(dstat),
-            cstat=Cstat(cstat),
+            dstat=DSTAT[dstat],
+            cstat=CSTAT[cstat],
             count=count,
         )
 
@@ -185,13 +211,12 @@ class Scsw:
     @property
     def is_solicited(self) -> bool:
         """Whether the status answers a function (``scsw_cmd_is_solicited`` of the kernel's scsw.h)."""
-        return self.cc != 0 or self.stctl != Stctl.PENDING | Stctl.ALERT
+        return self.cc != 0 or self.stctl != _UNSOLICITED
 
     @property
     def ok(self) -> bool:
         """Whether a start function ended without anything unusual."""
-        usual = Dstat.CHANNEL_END | Dstat.DEVICE_END
-        return self.cc == 0 and self.cstat == 0 and bool(self.dstat) and not self.dstat & ~usual
+        return self.cc == 0 and self.cstat == 0 and bool(self.dstat) and not int(self.dstat) & _UNUSUAL
 
     def __str__(self) -> str:
         parts = [_words(self.fctl).replace(", ", "+") if self.fctl else "idle"]

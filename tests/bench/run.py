@@ -20,6 +20,7 @@ from pathlib import Path
 from dasd import dasd_read
 from inside import run_inside
 from measure import Line, best
+from sense_id import sense_id
 
 import pyvfio
 from pyvfio.abi import vfio_type1 as abi
@@ -196,8 +197,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     lines: list[Line] = []
-    parts = (seam_overhead, config_reads, map_pairs, dma_copy, boot, dasd_read, many_subchannels, list_command)
-    parts += (pci_tools, lscss)
+    parts = (
+        seam_overhead,
+        config_reads,
+        map_pairs,
+        dma_copy,
+        boot,
+        sense_id,
+        dasd_read,
+        many_subchannels,
+        list_command,
+    )
+    parts += (list_command, pci_tools, lscss)
     for number, part in enumerate(parts, 1):
         print(f"[{number}/{len(parts)}] {(part.__doc__ or '').splitlines()[0]}", file=sys.stderr)
         result = part()

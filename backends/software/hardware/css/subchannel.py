@@ -12,7 +12,7 @@ from pyvfio.address import SubchannelId
 from pyvfio.css.irb import ESW_SIZE, Irb, erw_concurrent_sense
 from pyvfio.css.orb import Orb
 from pyvfio.css.schib import Pmcw, Schib, SubchannelType
-from pyvfio.css.scsw import Actl, Cstat, Dstat, Fctl, Scsw, Stctl
+from pyvfio.css.scsw import ACTL, CSTAT, DSTAT, FCTL, STCTL, Actl, Cstat, Dstat, Fctl, Scsw, Stctl
 from pyvfio_backends.software.hardware.css.config import SubchannelConfig
 from pyvfio_backends.software.hardware.css.controlunit import SENSE_SIZE, ControlUnit
 from pyvfio_backends.software.hardware.css.engine import ChannelProgram, ProgramStatus
@@ -144,8 +144,8 @@ class Subchannel:
         orb = self.orb
         if orb is None:
             return Scsw(
-                fctl=Fctl(self.fctl), actl=Actl(self.actl), stctl=Stctl(self.stctl), cpa=self.cpa, cc=self.cc,
-                dstat=Dstat(self.dstat), cstat=Cstat(self.cstat), count=self.count, ectl=bool(self.erw),
+                fctl=FCTL[self.fctl], actl=ACTL[self.actl], stctl=STCTL[self.stctl], cpa=self.cpa, cc=self.cc,
+                dstat=DSTAT[self.dstat], cstat=CSTAT[self.cstat], count=self.count, ectl=bool(self.erw),
             )  # fmt: skip
         reports = self.model.reports_controls
         return Scsw(
@@ -161,12 +161,12 @@ class Subchannel:
             zcc=self.zcc,
             ectl=bool(self.erw),
             pno=self.pno,
-            fctl=Fctl(self.fctl),
-            actl=Actl(self.actl),
-            stctl=Stctl(self.stctl),
+            fctl=FCTL[self.fctl],
+            actl=ACTL[self.actl],
+            stctl=STCTL[self.stctl],
             cpa=self.cpa,
-            dstat=Dstat(self.dstat),
-            cstat=Cstat(self.cstat),
+            dstat=DSTAT[self.dstat],
+            cstat=CSTAT[self.cstat],
             count=self.count,
         )
 
