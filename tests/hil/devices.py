@@ -35,7 +35,33 @@ ZPCI = (
     *("-device", "zpci,uid=48,fid=33,target=prng0,id=zp2"),
     *("-device", "virtio-rng-pci,id=prng0,disable-legacy=on"),
 )
-PROFILES: dict[str, tuple[str, ...]] = {"none": (), "ccw": CCW, "zpci": ZPCI, "all": CCW + ZPCI}
+#: What golden/s390x/ccw-virtio.json was recorded with: the subchannels from 0.0.0004 on, and four in other sets.
+VIRTIO = (
+    *("-device", "virtio-net-ccw,devno=fe.0.2001,mac=52:54:00:12:34:77"),
+    *("-device", "virtio-serial-ccw,devno=fe.0.2003,max_ports=4"),
+    *("-device", "virtio-rng-ccw,devno=fe.0.2004"),
+    *("-device", "virtio-balloon-ccw,devno=fe.0.2005"),
+    *("-device", "virtio-scsi-ccw,devno=fe.0.2008"),
+    *("-fsdev", "local,id=fthird,path={sockets},security_model=none,readonly=on"),
+    *("-device", "virtio-9p-ccw,devno=fe.0.2009,fsdev=fthird,mount_tag=third"),
+    *("-device", "virtio-gpu-ccw,devno=fe.0.2010"),
+    *("-device", "virtio-keyboard-ccw,devno=fe.0.2012"),
+    *("-device", "virtio-tablet-ccw,devno=fe.0.2013"),
+    *("-object", "cryptodev-backend-builtin,id=crypto0"),
+    *("-device", "virtio-crypto-ccw,devno=fe.0.2014,cryptodev=crypto0"),
+    *("-blockdev", "null-co,node-name=nb3,size=8388608,read-zeroes=on"),
+    "-device",
+    "virtio-blk-ccw,devno=fe.0.2002,drive=nb3,serial=MANYQ,num-queues=4,"
+    "logical_block_size=4096,physical_block_size=4096",
+    *("-chardev", "socket,id=tn,path={sockets}/tn3270,server=on,wait=off,tn3270=on"),
+    *("-device", "x-terminal3270,devno=fe.0.000a,chardev=tn"),
+    *("-device", "virtio-rng-ccw,devno=fe.1.2004"),
+    *("-blockdev", "null-co,node-name=nb4,size=1048576,read-zeroes=on"),
+    *("-device", "virtio-blk-ccw,devno=fe.1.ffff,drive=nb4,serial=SET1"),
+    *("-device", "virtio-net-ccw,devno=fe.2.0000,mac=52:54:00:12:34:78"),
+    *("-device", "virtio-rng-ccw,devno=fe.3.abcd"),
+)
+PROFILES: dict[str, tuple[str, ...]] = {"none": (), "ccw": CCW, "zpci": ZPCI, "all": CCW + ZPCI, "virtio": VIRTIO}
 
 
 def command(kernel: Path, disk: Path, src: Path, out: Path, sockets: Path, profile: str, more: list[str]) -> list[str]:

@@ -26,10 +26,18 @@ class Replay(Script):
 
     def __init__(self) -> None:
         super().__init__()
+        self.seam = self.make_seam()
+        self.recorder = Recorder(self.seam)
+
+    def make_seam(self) -> Seam:
+        """The machine that answers."""
+        return Seam(self.machine())
+
+    def machine(self) -> MachineSpec:
+        """What the recording's guest was made of."""
         spec = load_machine(find_machine("lab-s390x"))
         self.restrict(spec)
-        self.seam = Seam(spec)
-        self.recorder = Recorder(self.seam)
+        return spec
 
     def restrict(self, spec: MachineSpec) -> None:
         """Take away what the recording's guest did not have."""

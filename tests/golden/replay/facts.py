@@ -18,7 +18,7 @@ from pyvfio_fixtures import golden
 
 __all__ = ["FILES", "Fact", "Question", "load_facts", "load_list", "load_patterns", "split"]
 
-FILES = ("ccw-blk", "zpci-vfio", "zpci-hotplug")
+FILES = ("ccw-blk", "ccw-virtio", "zpci-vfio", "zpci-hotplug")
 _HERE = Path(__file__).resolve().parent.parent
 
 

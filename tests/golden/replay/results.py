@@ -9,6 +9,7 @@ from typing import Any
 
 from .base import Replay
 from .ccw import CcwReplay
+from .ccw_virtio import CcwVirtioReplay
 from .compare import Verdict, verdict
 from .facts import FILES, Fact, load_facts, load_list
 from .hotplug import HotplugReplay
@@ -17,7 +18,9 @@ from .zpci import ZpciReplay
 
 __all__ = ["REPLAYS", "Outcome", "Tally", "outcome", "snapshot_ids", "tally"]
 
-REPLAYS: dict[str, type[Replay]] = {replay.file: replay for replay in (CcwReplay, ZpciReplay, HotplugReplay)}
+REPLAYS: dict[str, type[Replay]] = {
+    replay.file: replay for replay in (CcwReplay, CcwVirtioReplay, ZpciReplay, HotplugReplay)
+}
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from pyvfio.css.scsw import Dstat
 from pyvfio.css.senseid import SenseId
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.css.controlunit import (
+    COMMAND_REJECT,
     DONE,
     INTERVENTION_REQUIRED,
     Channel,
@@ -75,6 +77,9 @@ _OPERATION_CHECK: Final = 0x01
 _DEFAULT_SIZE: Final = (24, 80)
 MODELS: Final = {2: _DEFAULT_SIZE, 3: (32, 80), 4: (43, 80), 5: (27, 132)}
 """Lines and columns of the alternate screen of each model."""
+
+#: A command that it does not know is refused by the initial status, which is unit check alone.
+_REFUSED: Final = unit_check(COMMAND_REJECT, dstat=Dstat(0))
 
 
 class Terminal3270(ControlUnit):
@@ -126,7 +131,7 @@ class Terminal3270(ControlUnit):
             elif code == _ERASE_ALL_UNPROTECTED:
                 stream.erase_unprotected()
             elif code != _SELECT:
-                return super().command(code, channel)
+                return _REFUSED
         except BadStream:
             return unit_check(_OPERATION_CHECK)
         return DONE
