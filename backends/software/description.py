@@ -23,9 +23,11 @@ from pyvfio_backends.software.usage import (
 
 __all__ = [
     "ARCHITECTURES",
+    "CSS_ACTIONS",
     "MODULES",
     "OTHER_TYPES",
     "ChannelPathSpec",
+    "CssEventSpec",
     "FunctionSpec",
     "MachineSpec",
     "OtherSubchannelSpec",
@@ -94,6 +96,44 @@ class OtherSubchannelSpec:
     count: int = 1
 
 
+CSS_ACTIONS = {
+    "path-off": "path",
+    "path-on": "path",
+    "break-path": "path",
+    "repair-path": "path",
+    "ask-configure": "path",
+    "ask-deconfigure": "path",
+    "ask-cancel": "path",
+    "unplug": "schid",
+    "silence": "schid",
+    "answer": "schid",
+    "attention": "schid",
+    "report": "words",
+    "event": "sei",
+}
+"""What can happen to channel paths and subchannels (`CssEventSpec.action`), and the key that each needs."""
+
+
+@dataclass(slots=True)
+class CssEventSpec:
+    """``[[css.event]]``: an `action` that happens by itself, `after` so many milliseconds of the machine's clock.
+
+    They are counted from the boot or, with `starts`, from the moment when the subchannel `of` accepts so many-th start.
+    `path` is a CHPID, `schid` a subchannel, `dstat` the device status of an attention, `words` are CRWs and `sei` is
+    event information, in hexadecimal.
+    """
+
+    action: str
+    after: int = 0
+    starts: int = 0
+    of: str = ""
+    path: int = -1
+    schid: str = ""
+    dstat: int = 0x80
+    words: tuple[str, ...] = ()
+    sei: str = ""
+
+
 @dataclass(slots=True)
 class FunctionSpec:
     """``[[zpci.function]]``: `uid`, `fid` and the `model` (``virtio-net``, ``virtio-blk``, ``virtio-rng``,
@@ -136,6 +176,7 @@ class MachineSpec:
     paths: list[ChannelPathSpec] = field(default_factory=list)
     subchannels: list[SubchannelSpec] = field(default_factory=list)
     others: list[OtherSubchannelSpec] = field(default_factory=list)
+    css_events: list[CssEventSpec] = field(default_factory=list)
     functions: list[FunctionSpec] = field(default_factory=list)
     disks: list[DiskSpec] = field(default_factory=list)
     holders: list[HolderSpec] = field(default_factory=list)

@@ -15,11 +15,13 @@ from typing import Any
 from pyvfio import plugins
 from pyvfio.address import DeviceNumber, SubchannelId
 from pyvfio.errors import BadAddress, BadMachine, Misuse
+from pyvfio_backends.software.css_events import check_css_events
 from pyvfio_backends.software.description import (
     ARCHITECTURES,
     MODULES,
     OTHER_TYPES,
     ChannelPathSpec,
+    CssEventSpec,
     FunctionSpec,
     MachineSpec,
     OtherSubchannelSpec,
@@ -48,6 +50,7 @@ _TABLES: dict[str, dict[str, tuple[str, type]]] = {
         "path": ("paths", ChannelPathSpec),
         "subchannel": ("subchannels", SubchannelSpec),
         "other": ("others", OtherSubchannelSpec),
+        "event": ("css_events", CssEventSpec),
     },
     "zpci": {"function": ("functions", FunctionSpec)},
 }
@@ -136,6 +139,7 @@ class _Reader:
             names = {f.name for f in dataclasses.fields(kind)}
             setattr(spec, table, self.fill(kind, document.get(table, {}), (table,), names))
         self.check(spec)
+        check_css_events(spec, self.error)
         check_usage(spec, self.error)
         return spec
 

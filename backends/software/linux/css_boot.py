@@ -13,6 +13,7 @@ from pyvfio.css.chsc_machine import Characteristic, Characteristics
 from pyvfio.css.schib import SubchannelType
 from pyvfio.css.senseid import SenseId
 from pyvfio.errors import Misuse
+from pyvfio_backends.software import css_events
 from pyvfio_backends.software.description import MachineSpec, OtherSubchannelSpec, SubchannelSpec
 from pyvfio_backends.software.hardware.css import (
     MAINFRAME,
@@ -310,6 +311,7 @@ def boot(machine: Machine) -> None:
                 subchannels.make(name)
     for config in others:
         _add_other(css, config)
+    css_events.plan(machine)
 
 
 def _ignored_at_boot(css: Css, cmdline: str) -> IgnoredDevices | None:

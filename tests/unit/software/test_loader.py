@@ -42,6 +42,31 @@ MISTAKES = {
     "option's value": (HEAD + FUNCTION + 'options = { pfip = "0x" }\n', "zpci.function.options", 7, "hexadecimal"),
     "unit's option": (HEAD + PATH + SUBCHANNEL + "options = { room = 1 }\n", "css.subchannel.options", 10, "'room'"),
     "fid missing": (HEAD + FUNCTION.replace("fid = 2\n", ""), "zpci.function", 3, "missing: fid"),
+    "action": (HEAD + PATH + '[[css.event]]\naction = "paint"\n', "css.event.action", 6, "no action 'paint'"),
+    "no action": (HEAD + PATH + "[[css.event]]\npath = 1\n", "css.event", 5, "missing: action"),
+    "event's path": (HEAD + PATH + '[[css.event]]\naction = "path-off"\npath = 2\n', "css.event.path", 7, "no channel"),
+    "event's start": (
+        HEAD + PATH + '[[css.event]]\naction = "path-off"\npath = 1\nstarts = 1\n',
+        "css.event.starts",
+        8,
+        "'of'",
+    ),
+    "event's time": (
+        HEAD + PATH + '[[css.event]]\naction = "path-off"\npath = 1\nafter = -1\n',
+        "css.event.after",
+        8,
+        "negative",
+    ),
+    "event's subchannel": (HEAD + '[[css.event]]\naction = "unplug"\nschid = "x"\n', "css.event.schid", 5, "'x'"),
+    "event's status": (
+        HEAD + '[[css.event]]\naction = "attention"\nschid = "0.0.0001"\ndstat = 256\n',
+        "css.event.dstat",
+        6,
+        "8 bits",
+    ),
+    "report": (HEAD + '[[css.event]]\naction = "report"\nwords = ["xy"]\n', "css.event.words", 5, "hexadecimal"),
+    "no report": (HEAD + '[[css.event]]\naction = "report"\n', "css.event.words", 3, "one or more"),
+    "event": (HEAD + '[[css.event]]\naction = "event"\nsei = "00"\n', "css.event.sei", 5, "event information"),
     "not TOML": (HEAD + "x = \n", "machine", 3, "not TOML"),
 }
 

@@ -52,6 +52,7 @@ class Functions(Programs, ChannelPaths):
         self._schedule = schedule
         self._monitor = Monitor(storage, now)
         self._silent: set[SubchannelId] = set()
+        self._at_start: dict[SubchannelId, list[tuple[int, Callable[[], None]]]] = {}
 
     def store(self, address: int, data: bytes) -> None:
         """Write into the machine's storage.  Raise `StorageError`."""
@@ -66,6 +67,20 @@ class Functions(Programs, ChannelPaths):
         if subchannel is not None and subchannel.operational:
             subchannel.attention.append((dstat, sense))
             self._sometime(subchannel, self._present)
+
+    def at_start(self, schid: SubchannelId, count: int, act: Callable[[], None]) -> None:
+        """Have `act` called when the subchannel accepts the `count`-th start function from now on."""
+        self._at_start.setdefault(schid, []).append((count, act))
+
+    def _accepted(self, schid: SubchannelId) -> None:
+        """Count a start function that was accepted."""
+        waiting = self._at_start.pop(schid, [])
+        left = [(count - 1, act) for count, act in waiting if count > 1]
+        if left:
+            self._at_start[schid] = left
+        for count, act in waiting:
+            if count == 1:
+                act()
 
     def remove_device(self, schid: SubchannelId) -> None:
         """Have the device behind a subchannel answer on no path any more; nothing tells the program.

@@ -117,6 +117,8 @@ class ChannelSubsystemHardware(Functions):
             return 3
         subchannel.accept_start(orb)
         self._monitor.accepted(subchannel)
+        if self._at_start:
+            self._accepted(schid)
         device = subchannel.device
         self._later(subchannel, self._start, device.latency if device is not None else 0.0)
         return 0
