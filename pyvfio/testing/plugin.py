@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pyvfio.backend import Backend, open_backend
+from pyvfio.sandbox import VARIABLE, Sandbox
 
 __all__ = ["Lab", "backend", "lab", "machine", "software_machine"]
 
@@ -69,6 +71,14 @@ class Lab:
             return open_backend(self.backend_name)
         options = {} if log is None else {"log": log}
         return open_backend(self.backend_name, machine=self.disk_machine if disk else self.machine, **options)
+
+    def environment(self, folder: Path, *, disk: bool = False) -> dict[str, str]:
+        """The environment for commands on such a host; a software machine is made in `folder` and keeps its state."""
+        journal = {"PYVFIO_JOURNAL": str(folder / "journal")}
+        if self.backend_name != "software":
+            return {"PYVFIO_BACKEND": self.backend_name, **journal}
+        machine = self.disk_machine if disk else self.machine
+        return {VARIABLE: str(Sandbox.create(folder / "sandbox", machine).directory)}
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Run the contract suite on the software machine here and on the kernel in the guest, and compare."""
+"""Run the contract suite on the software machines here and on the kernel in the guests, and compare."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import guest, rootfs, table, wheel
+from . import guest, hercules, rootfs, table, wheel
+from .differences import HERCULES, Difference, left_out
 from .progress import Progress, StepFailed
 
 AT_LEAST = 150
+EMULATORS = {"qemu": "QEMU", "hercules": "Hercules"}
 # pytest's statuses: all passed, some failed, nothing collected. Others say that the run itself went wrong.
 _RAN = (0, 1, 5)
 _DONE = re.compile(r"^(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b.*?(?:\[ *(\d+)/(\d+)\])?$")
@@ -26,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command `test`."""
     parser.add_argument("--at-least", type=int, help=f"tests that must run on the kernel (default: {AT_LEAST})")
     parser.add_argument("--wheel", type=Path, help="pyvfio's built wheel (default: build one now)")
-    parser.add_argument("--machine", default="lab-s390x", help="the software machine (default: %(default)s)")
+    parser.add_argument("--guest", default="all", choices=("all", *GUESTS), help="which guest (default: %(default)s)")
+    parser.add_argument("--machine", help="the software machine for QEMU's guest (default: lab-s390x)")
     parser.add_argument("--suite", type=Path, help="a test file or folder to run instead of pyvfio.testing.contract")
     parser.add_argument("--timeout", type=float, default=1500, help="seconds for the guest (default: %(default).0f)")
     parser.add_argument("--verbose", action="store_true", help="show every line of the guest's pytest")
@@ -74,16 +78,54 @@ class Watch:
             self._progress.say(f"    | {line}")
 
 
-def test(arguments: argparse.Namespace, machine: guest.Machine, python: Path, root: Path, progress: Progress) -> int:
-    """Run both sides and print the table; give 0 if they agree, nothing failed and enough ran, else 1.
+@dataclass(frozen=True)
+class Guest:
+    """A guest and the software machine that it is held to, with the options that the suite has for it."""
 
-    Raise StepFailed if a side could not run at all, GuestDied if the guest ended early.
+    name: str
+    run: Callable[..., int]
+    machine: str
+    options: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    """Further options in the guest alone."""
+    modules: tuple[str, ...] = ()
+    """Patterns of the contract's files; all when there are none."""
+    at_least: int = AT_LEAST
+    big_endian: bool = False
+    known: dict[str, Difference] = field(default_factory=dict)
+
+
+# What needs a function, or has nothing to do with devices, runs under QEMU alone.  Explaining an assertion means
+# compiling the tests anew, which takes minutes in a processor as slow as Hercules'.
+_HERCULES_MODULES = (
+    *("test_channel_program_*", "test_dasd_*", "test_ccw_*", "test_css_sysfs", "test_mdev_create", "test_chmod"),
+    *("test_library_ccw", "test_library_channel", "test_library_mdev", "test_library_subchannel"),
+    *("test_passthrough_ccw", "test_directory_links", "test_driver_override", "test_in_use"),
+)
+GUESTS = {
+    "qemu": Guest("qemu", guest.run, "lab-s390x", big_endian=True),
+    "hercules": Guest(
+        "hercules",
+        hercules.run,
+        "hercules-lab",
+        ("--pyvfio-ccw=0.0.0a00",),
+        ("--assert=plain", *left_out(HERCULES)),
+        _HERCULES_MODULES,
+        at_least=400,
+        known=HERCULES,
+    ),
+}
+
+
+def test(arguments: argparse.Namespace, machine: guest.Machine, python: Path, root: Path, progress: Progress) -> int:
+    """Run both sides of each guest and print the table; give 0 if they agree, nothing failed and enough ran, else 1.
+
+    Raise StepFailed if a side could not run at all, GuestDied if a guest ended early.
     """
     folder: Path = arguments.out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "run.log"
+    log, tree = folder / "run.log", folder / "tree"
     log.write_text("")
-    tree, software, kernel = folder / "tree", folder / "software", folder / "kernel"
     with progress.stage("wheel"):
         built = arguments.wheel or wheel.build(root, _emptied(folder / "wheel"), log)
         packages = wheel.lay_out(built, tree, arguments.suite)
@@ -92,32 +134,65 @@ def test(arguments: argparse.Namespace, machine: guest.Machine, python: Path, ro
     if not arguments.words and not arguments.suite:
         with progress.stage("numbers of the ABI against this kernel's headers"):
             _numbers(machine.kernel.parent / "headers", root, folder / "headers.log")
-    target = ["suite"] if arguments.suite else ["--pyargs", "pyvfio.testing.contract"]
-    words = [*arguments.words, *target]
-    with progress.stage("tests on the software machine"):
-        _software(tree, _emptied(software), [*words, f"--pyvfio-machine={arguments.machine}"], progress)
-    with progress.stage("tests on the kernel") as update:
-        watch = Watch(progress, update, arguments.verbose)
-        _guest(machine, tree, _emptied(kernel), "kernel", words, watch, arguments.timeout)
-    big_endian = folder / "big-endian"
-    if not arguments.words:
-        with progress.stage("tests on the software machine in the big-endian guest") as update:
-            watch = Watch(progress, update, arguments.verbose)
-            more = [*words, f"--pyvfio-machine={arguments.machine}"]
-            _guest(machine, tree, _emptied(big_endian), "software", more, watch, arguments.timeout)
-    at_least = arguments.at_least if arguments.at_least is not None else 1 if arguments.words else AT_LEAST
-    report = table.compare(table.read(software / "junit.xml"), table.read(kernel / "junit.xml"), at_least)
-    if not arguments.words:
-        report.add_big_endian(table.read(big_endian / "junit.xml"))
+    chosen = [GUESTS[name] for name in (GUESTS if arguments.guest == "all" else (arguments.guest,))]
+    if arguments.machine is not None:
+        chosen = [replace(one, machine=arguments.machine) if one.name == "qemu" else one for one in chosen]
+    reports = [_sides(one, arguments, machine, tree, folder, progress) for one in chosen]
+    report = reports[0]
+    for other in reports[1:]:
+        report.add(other)
     lines = report.lines()
     (folder / "table.txt").write_text("\n".join(lines) + "\n")
     progress.say("\n" + "\n".join(lines))
-    for side in (software / "job.log", kernel / "job.log"):
-        progress.say(f"log       {side}")
-        for line in failures(side.read_text(errors="replace")):
-            progress.say(f"    {line}")
+    for one in chosen:
+        for side in _folders(folder, one)[:2]:
+            progress.say(f"log       {side / 'job.log'}")
+            for line in failures((side / "job.log").read_text(errors="replace")):
+                progress.say(f"    {line}")
     progress.say(report.closing_line())
     return 1 if report.problems else 0
+
+
+def _folders(folder: Path, which: Guest) -> tuple[Path, Path, Path]:
+    """Where the software machine's, the kernel's and the big-endian run leave their results."""
+    if which.name == "qemu":
+        return folder / "software", folder / "kernel", folder / "big-endian"
+    return folder / f"{which.name}-software", folder / which.name, folder / f"{which.name}-big-endian"
+
+
+def _target(which: Guest, arguments: argparse.Namespace, tree: Path) -> list[str]:
+    """Name what is run: a suite of the caller's, or the contract's modules for this guest."""
+    if arguments.suite:
+        return ["suite"]
+    place = tree / "pyvfio/testing/contract"
+    files = sorted({found for pattern in which.modules for found in place.glob(f"{pattern}.py")})
+    return [str(path.relative_to(tree)) for path in files] or ["--pyargs", "pyvfio.testing.contract"]
+
+
+def _sides(
+    which: Guest, arguments: argparse.Namespace, machine: guest.Machine, tree: Path, folder: Path, progress: Progress
+) -> table.Report:
+    """Run one guest's suite on the software machine, on the kernel, and, if it has one, in the big-endian guest."""
+    software, kernel, big_endian = _folders(folder, which)
+    shown = f" under {which.name}"
+    words = [*which.options, *arguments.words, *_target(which, arguments, tree)]
+    with progress.stage(f"tests on the software machine {which.machine}"):
+        _software(tree, _emptied(software), [*words, f"--pyvfio-machine={which.machine}"], progress)
+    with progress.stage(f"tests on the kernel{shown}") as update:
+        watch = Watch(progress, update, arguments.verbose)
+        _guest(which, machine, tree, _emptied(kernel), "kernel", [*which.more, *words], watch, arguments.timeout)
+    whole = which.big_endian and not arguments.words
+    if whole:
+        with progress.stage(f"tests on the software machine in the big-endian guest{shown}") as update:
+            watch = Watch(progress, update, arguments.verbose)
+            more = [*words, f"--pyvfio-machine={which.machine}"]
+            _guest(which, machine, tree, _emptied(big_endian), "software", more, watch, arguments.timeout)
+    at_least = arguments.at_least if arguments.at_least is not None else 1 if arguments.words else which.at_least
+    sides = table.read(software / "junit.xml"), table.read(kernel / "junit.xml")
+    report = table.compare(*sides, at_least, which.name, which.known)
+    if whole:
+        report.add_big_endian(table.read(big_endian / "junit.xml"))
+    return report
 
 
 def _numbers(headers: Path, root: Path, log: Path) -> None:
@@ -132,17 +207,26 @@ def _numbers(headers: Path, root: Path, log: Path) -> None:
 
 
 def _guest(
-    machine: guest.Machine, tree: Path, out: Path, backend: str, words: list[str], watch: Watch, timeout: float
+    which: Guest,
+    machine: guest.Machine,
+    tree: Path,
+    out: Path,
+    backend: str,
+    words: list[str],
+    watch: Watch,
+    timeout: float,
 ) -> None:
     """Run the suite in a fresh guest.  Raise StepFailed or GuestDied."""
     command = ["python3", *_pytest(backend, Path("/src"), Path("/out/junit.xml")), *words]
     script = f"export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1\ncd /src\n{shlex.join(command)}"
     try:
-        status = guest.run(machine, tree, out, script, watch.feed, timeout)
+        status = which.run(machine, tree, out, script, watch.feed, timeout)
     except guest.GuestDied as error:
         raise guest.GuestDied(f"while it ran {watch.running or 'no test'}: {error}") from error
     if status not in _RAN:
-        raise StepFailed(f"pytest in the guest ended with status {status}\n{guest.last_lines(out)}")
+        raise StepFailed(
+            f"pytest in the guest ended with status {status}\n{guest.last_lines(out, EMULATORS[which.name])}"
+        )
 
 
 def failures(log: str, limit: int = 300) -> list[str]:

@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .differences import Difference, Kind, find
+
 SUITE = "pyvfio.testing.contract."
 # Worst first: a test that passes and whose clean-up fails stands twice in the file.
 _RANK = ("error", "failed", "skipped", "passed")
@@ -27,15 +29,33 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """One test and its outcomes; an outcome is None if the test did not run there."""
+    """One test and its outcomes; an outcome is None if the test did not run there.
+
+    `known` says that the emulated hardware of the `guest` is known to be wrong there.
+    """
 
     name: str
     software: Outcome | None
     kernel: Outcome | None
+    guest: str = ""
+    known: Difference | None = None
 
     @property
     def differs(self) -> bool:
-        """Whether the outcomes are not of one kind; skips are of one kind if their reasons are the same."""
+        """Whether the outcomes are not of one kind; skips are of one kind if their reasons are the same.
+
+        A known difference is none, but one that is not to be seen any more is.
+        """
+        if self.known is None:
+            return self._unlike
+        if self.software is None or self.software.result != "passed":
+            return True
+        if self.known.kind is Kind.HANGS:
+            return self.kernel is not None
+        return self.kernel is None or (self.known.kind is Kind.DIFFERS and self.kernel.result == "passed")
+
+    @property
+    def _unlike(self) -> bool:
         one, other = self.software, self.kernel
         if one is None or other is None:
             return True
@@ -45,12 +65,17 @@ class Row:
 
     @property
     def failed(self) -> bool:
-        """Whether the test failed on either side."""
+        """Whether the test failed on either side; on the kernel's not, if that is known."""
+        if self.known is not None:
+            return self.software is not None and self.software.result in ("failed", "error")
         return any(side is not None and side.result in ("failed", "error") for side in (self.software, self.kernel))
 
     @property
     def verdict(self) -> str:
         """Say it in words, with the reasons of skips and failures."""
+        if self.known is not None:
+            state = "is said to differ, and does not" if self.differs else "known"
+            return f"{state}: {self.guest} {self.known.kind.value}: {self.known.reason}"
         reasons = list(dict.fromkeys(side.reason for side in (self.software, self.kernel) if side and side.reason))
         head = "DIFFERS" if self.differs else "FAILED" if self.failed else "same"
         return f"{head}: {' | '.join(reasons)}" if reasons else head
@@ -64,20 +89,27 @@ class Report:
     at_least: int
     problems: list[str] = field(default_factory=list)
     big_endian: int | None = None
+    guest: str = ""
 
     def __post_init__(self) -> None:
         """Find what is wrong."""
         differing = sum(row.differs for row in self.rows)
         failing = sum(row.failed for row in self.rows)
         ran = self.ran
+        where = f"the kernel under {self.guest}" if self.guest else "the kernel"
         if differing:
-            self.problems.append(f"{differing} test(s) differ between the software machine and the kernel")
+            self.problems.append(f"{differing} test(s) differ between the software machine and {where}")
         if failing:
-            self.problems.append(f"{failing} test(s) failed")
+            self.problems.append(f"{failing} test(s) failed" + (f" under {self.guest}" if self.guest else ""))
         if ran == 0:
-            self.problems.append("nothing ran on the kernel")
+            self.problems.append(f"nothing ran on {where}")
         elif ran < self.at_least:
-            self.problems.append(f"only {ran} test(s) ran on the kernel, at least {self.at_least} must")
+            self.problems.append(f"only {ran} test(s) ran on {where}, at least {self.at_least} must")
+
+    def add(self, other: Report) -> None:
+        """Put the rows and problems of another guest behind these."""
+        self.rows += other.rows
+        self.problems += other.problems
 
     def add_big_endian(self, outcomes: dict[str, Outcome]) -> None:
         """Hold the software machine in the big-endian guest to the one here: every test must come to the same."""
@@ -100,30 +132,41 @@ class Report:
 
     def lines(self) -> list[str]:
         """Give the table, the totals of each side, and the verdict."""
-        width = max([len(row.name) for row in self.rows] + [len("test")])
+        names = [f"{row.guest + ':':<10}{row.name}" if row.guest else row.name for row in self.rows]
+        width = max([len(name) for name in names] + [len("test")])
         lines = [f"{'test':<{width}}  {'software':<8}  {'kernel':<8}  verdict"]
         lines.append(f"{'-' * width}  {'-' * 8}  {'-' * 8}  -------")
-        for row in self.rows:
+        for name, row in zip(names, self.rows, strict=True):
             software, kernel = (str(side or "not run") for side in (row.software, row.kernel))
-            lines.append(f"{row.name:<{width}}  {software:<8}  {kernel:<8}  {row.verdict}")
+            lines.append(f"{name:<{width}}  {software:<8}  {kernel:<8}  {row.verdict}")
         lines.append("")
-        for title in ("software", "kernel"):
-            sides: list[Outcome | None] = [getattr(row, title) for row in self.rows]
-            counts = Counter(str(side or "not run") for side in sides)
-            lines.append(f"{title:<8}  " + ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts)))
-        lines.append(f"same      {sum(not row.differs for row in self.rows)} of {len(self.rows)}")
+        for guest in dict.fromkeys(row.guest for row in self.rows):
+            lines += self._totals(guest)
         if self.big_endian is not None:
             lines.append(f"big-endian  {self.big_endian} tests end on the software machine in the s390x guest as here")
         lines += [f"PROBLEM   {problem}" for problem in self.problems]
         return lines
 
+    def _totals(self, guest: str) -> list[str]:
+        rows = [row for row in self.rows if row.guest == guest]
+        lines = [f"{guest}:"] if guest else []
+        for title in ("software", "kernel"):
+            sides: list[Outcome | None] = [getattr(row, title) for row in rows]
+            counts = Counter(str(side or "not run") for side in sides)
+            lines.append(f"{title:<8}  " + ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts)))
+        known = sum(row.known is not None and not row.differs for row in rows)
+        same = sum(not row.differs for row in rows) - known
+        lines.append(f"same      {same} of {len(rows)}" + (f", {known} differ for a known reason" if known else ""))
+        return lines
+
     def closing_line(self) -> str:
         """Count for the kernel, a difference being a failure: `N passed, N failed, N skipped`."""
         bad = sum(row.differs or row.failed for row in self.rows)
-        skipped = sum(
-            row.kernel is not None and row.kernel.result == "skipped" and not row.differs for row in self.rows
-        )
-        return f"hil: {len(self.rows) - bad - skipped} passed, {bad} failed, {skipped} skipped"
+        good = [row for row in self.rows if not (row.differs or row.failed)]
+        known = sum(row.known is not None for row in good)
+        skipped = sum(row.known is None and row.kernel is not None and row.kernel.result == "skipped" for row in good)
+        line = f"hil: {len(good) - known - skipped} passed, {bad} failed, {skipped} skipped"
+        return line + (f", {known} known to differ" if known else "")
 
 
 def read(path: Path) -> dict[str, Outcome]:
@@ -141,10 +184,17 @@ def read(path: Path) -> dict[str, Outcome]:
     return outcomes
 
 
-def compare(software: dict[str, Outcome], kernel: dict[str, Outcome], at_least: int) -> Report:
+def compare(
+    software: dict[str, Outcome],
+    kernel: dict[str, Outcome],
+    at_least: int,
+    guest: str = "",
+    known: dict[str, Difference] | None = None,
+) -> Report:
     """Put both sides into one report, in the order of the software run."""
     names = list(dict.fromkeys([*software, *kernel]))
-    return Report([Row(name, software.get(name), kernel.get(name)) for name in names], at_least)
+    rows = [Row(name, software.get(name), kernel.get(name), guest, find(name, known or {})) for name in names]
+    return Report(rows, at_least, guest=guest)
 
 
 def _outcome(case: ElementTree.Element) -> Outcome:

@@ -12,6 +12,7 @@ import pytest
 import pyvfio
 from pyvfio.backend import Backend
 from pyvfio.ccw import CcwDevice
+from pyvfio.drivers import Dasd
 from pyvfio.host import Host
 from pyvfio.process import AnonymousMemory
 from pyvfio.testing.attributes import Attributes, OpenFiles
@@ -195,6 +196,33 @@ def disk(disk_backend: Backend, disk_mdev: BoundMdev) -> Iterator[Disk]:
     """The DASD, open by its group with the type 1 IOMMU, version 2; idle."""
     with Channel(disk_backend, disk_mdev) as opened_channel:
         yield Disk(opened_channel)
+
+
+@pytest.fixture(scope="module")
+def disk_host(disk_backend: Backend) -> Host:
+    """The library on the backend with a DASD."""
+    return Host(disk_backend)
+
+
+@pytest.fixture
+def dasd_device(disk_host: Host, disk_mdev: BoundMdev) -> Iterator[Device]:
+    """The DASD, opened by the library."""
+    with pyvfio.open_device(disk_host, disk_host.mdev(disk_mdev.uuid)) as opened_device:
+        yield opened_device
+
+
+@pytest.fixture
+def dasd_channel(dasd_device: Device) -> Iterator[CcwDevice]:
+    """Programs for the DASD by the library."""
+    with CcwDevice(dasd_device) as client:
+        yield client
+
+
+@pytest.fixture
+def dasd(dasd_channel: CcwDevice, lab: Lab) -> Iterator[Dasd]:
+    """The library's driver, online, under the number that the kernel has for the disk."""
+    with Dasd(dasd_channel, name=lab.dasd) as driver:
+        yield driver
 
 
 @pytest.fixture
