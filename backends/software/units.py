@@ -66,6 +66,7 @@ _DASD = {
     "cylinders": int,
     "readonly": bool,
     "owner": str,
+    "partition": bool,
     "control_unit": str,
     "serial": str,
     "unit_address": int,

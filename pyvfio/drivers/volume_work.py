@@ -90,8 +90,11 @@ class VolumeWork(BlockWork, TrackWork):
         return [] if found.failed else list(found.partitions)
 
     def messages(self, device: str, disk: str) -> Work[list[str]]:
-        """What a Linux prints when it sets the disk online as `device` and calls it `disk`."""
-        told = [f"{device}: {self.disk}"]
+        """What a Linux prints when it sets the disk online as `device` and calls it `disk`.
+
+        It may print the first line, of the first path that worked, twice.
+        """
+        told = [f"{device}: A channel path to the device has become operational", f"{device}: {self.disk}"]
         if self.layout is None:
             return [*told, f"{device}: {self.trouble}"]
         return [*told, f"{device}: {self.layout}", *(yield from self.scan()).lines(disk)]

@@ -86,7 +86,7 @@ def test_it_takes_and_gives_back(lab: Path, capfd: pytest.CaptureFixture[str]) -
     facts = json.loads(told(capfd, "info", LAB, "--take", "--json"))
     assert facts["characteristics"]["cylinders"] == 1113
     assert facts["label"]["volser"] == "LAB001"
-    assert facts["messages"][0].endswith("New DASD 3390/02 (CU 3990/02) with 1113 cylinders, 15 heads, 224 sectors")
+    assert facts["messages"][1].endswith("New DASD 3390/02 (CU 3990/02) with 1113 cylinders, 15 heads, 224 sectors")
     assert "dasd-eckd has it" in told(capfd, "info", LAB, status=6)
 
 

@@ -122,16 +122,18 @@ def test_a_disk_that_another_system_has(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_it_says_what_a_guest_of_the_source_document_prints() -> None:
-    assert taken("z15-lpar", "0.0.013f") == [
-        "dasd-eckd 0.0.013f: New DASD 3390/0C (CU 3990/01) with 30051 cylinders, 15 heads, 224 sectors",
-        "dasd-eckd 0.0.013f: DASD with 4 KB/block, 21636720 KB total size, 48 KB/track, compatible disk layout",
-        " dasda:VOL1/  0X3F3F:",
+    assert taken("ccw-guest", "0.0.1234") == [
+        "dasd-eckd 0.0.1234: A channel path to the device has become operational",
+        "dasd-eckd 0.0.1234: New DASD 3390/0C (CU 3990/01) with 30051 cylinders, 15 heads, 224 sectors",
+        "dasd-eckd 0.0.1234: DASD with 4 KB/block, 21636720 KB total size, 48 KB/track, compatible disk layout",
+        " dasda:VOL1/  0X3F3F: dasda1",
     ]
 
 
 def test_it_says_what_a_real_kernel_printed() -> None:
     """The lines of the golden file dasd-3390.jsonl (kmsg)."""
     assert taken("hercules-lab", "0.0.0a00") == [
+        "dasd-eckd 0.0.0a00: A channel path to the device has become operational",
         "dasd-eckd 0.0.0a00: New DASD 3390/02 (CU 3990/02) with 1113 cylinders, 15 heads, 224 sectors",
         "dasd-eckd 0.0.0a00: DASD with 4 KB/block, 801360 KB total size, 48 KB/track, compatible disk layout",
         " dasda:VOL1/  LAB001:",

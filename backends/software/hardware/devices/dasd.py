@@ -60,7 +60,7 @@ from pyvfio_backends.software.hardware.devices.eckd_locate import Operation
 from pyvfio_backends.software.hardware.devices.eckd_orient import WRITE_INHIBITED, Orient
 from pyvfio_backends.software.hardware.devices.eckd_read import Read
 from pyvfio_backends.software.hardware.devices.eckd_subsystem import Subsystem
-from pyvfio_backends.software.hardware.devices.eckd_volume import EmptyVolume, ImageVolume, Volume
+from pyvfio_backends.software.hardware.devices.eckd_volume import EmptyVolume, ImageVolume, Volume, partitioned_track
 from pyvfio_backends.software.hardware.devices.eckd_write import Write
 from pyvfio_backends.software.hardware.devices.reservation import Reservation
 
@@ -199,6 +199,7 @@ def make_dasd(
     cylinders: int = 0,
     readonly: bool | None = None,
     owner: str = "",
+    partition: bool = False,
     control_unit: str = "3990-6",
     serial: str = "1",
     unit_address: int = 0,
@@ -206,7 +207,8 @@ def make_dasd(
     """The disk that a machine file describes: the volume in the file `image`, or one in memory.
 
     An image has its own size and label: `model`, `cylinders` and `volser` are then checked against it.  A volume in
-    memory is read-only unless `readonly` is false, one in a file is writable unless it is true.
+    memory is read-only unless `readonly` is false, one in a file is writable unless it is true.  With `partition` one
+    in memory has a partition of all behind its table of contents.
     Raise `Misuse`, `BadImage` or `NotModelled`.
     """
     if model.startswith("3380"):
@@ -226,4 +228,6 @@ def make_dasd(
         volume = EmptyVolume(
             volser or _DEFAULT_VOLSER, wanted or _DEFAULT_CYLINDERS, owner, readonly=readonly is not False, vtoc=True
         )
+        if partition:
+            volume.write(partitioned_track(volume.volser, volume.cylinders))
     return Dasd3390(volume, control_unit=control_unit, serial=serial, unit_address=unit_address)

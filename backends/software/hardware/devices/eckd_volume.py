@@ -13,12 +13,22 @@ import struct
 from pathlib import Path
 from typing import Final, Protocol
 
+from pyvfio.drivers.volume_table import VolumeTable
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.devices.ckd_image import BadImage, CkdImage
 from pyvfio_backends.software.hardware.devices.ckd_models import DEVICES, Device, model_of
 from pyvfio_backends.software.hardware.devices.ckd_track import EMPTY_R0, BadTrack, Record, Track, empty_track
 
-__all__ = ["BLOCKS", "BLOCK_SIZE", "EmptyVolume", "ImageVolume", "Volume", "label_track", "vtoc_track"]
+__all__ = [
+    "BLOCKS",
+    "BLOCK_SIZE",
+    "EmptyVolume",
+    "ImageVolume",
+    "Volume",
+    "label_track",
+    "partitioned_track",
+    "vtoc_track",
+]
 
 BLOCK_SIZE: Final = 4 * 1024
 BLOCKS: Final = 12
@@ -114,6 +124,15 @@ def vtoc_track(cylinders: int, device: Device = DEVICES[0x3390]) -> Track:
         for number, (key, data) in enumerate(contents, 1)
     ]
     return Track(0, 1, tuple(records))
+
+
+def partitioned_track(volser: str, cylinders: int, device: Device = DEVICES[0x3390]) -> Track:
+    """The track at cylinder 0, head 1 of a volume with one partition of all tracks from the third on, as of 2000.001."""
+    table = VolumeTable(volser, device.type, cylinders, device.heads, BLOCKS, BLOCK_SIZE, (2000, 1))
+    raws = [dscb.raw for dscb in table.dscbs([(_FIRST_FREE, cylinders * device.heads - 1)])]
+    raws += [bytes(_DSCB_KEY + _DSCB_DATA)] * (BLOCKS - len(raws))
+    records = [Record(0, 1, number, raw[:_DSCB_KEY], raw[_DSCB_KEY:]) for number, raw in enumerate(raws, 1)]
+    return Track(0, 1, (Record(0, 1, 0, b"", EMPTY_R0), *records))
 
 
 class EmptyVolume:
