@@ -50,6 +50,8 @@ class CcwFlag(IntFlag):
 
 
 NO_FLAGS: Final = CcwFlag(0)
+_FLAGS: Final = [CcwFlag(flags) for flags in range(256)]
+_put: Final = object.__setattr__
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,13 @@ class Ccw:
             cmd, cda = word >> 24, word & 0xFFFFFF
         else:
             raise Misuse("read CCW", cause=f"the format is 0 or 1, not {fmt}")
-        return cls(cmd, CcwFlag(flags), count, cda, fmt)
+        ccw = object.__new__(cls)  # all fields fit, so they are not checked
+        _put(ccw, "cmd", cmd)
+        _put(ccw, "flags", _FLAGS[flags])
+        _put(ccw, "count", count)
+        _put(ccw, "cda", cda)
+        _put(ccw, "fmt", fmt)
+        return ccw
 
     def to_bytes(self) -> bytes:
         """The 8 bytes in the CCW's own format (byte 5 of format 0, which is ignored, is zero)."""

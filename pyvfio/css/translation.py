@@ -28,6 +28,7 @@ from typing import Final, Protocol
 
 from pyvfio.css.ccw import CCW_SIZE, Ccw, CcwFlag
 from pyvfio.css.chain import CHAIN_LENGTH_MAX, moves_data, read_chain, refused
+from pyvfio.css.layout import changed
 from pyvfio.css.orb import Orb
 from pyvfio.css.scsw import Scsw
 from pyvfio.css.trace import ProgramLine, Step
@@ -161,7 +162,7 @@ class Translation:
         chain.blocks.append(block)
         chain.words.append(tuple(guest))
         self._kernel.write(block, b"".join(map(_IDAW.pack, words)))
-        return ProgramLine(at, replace(ccw, flags=ccw.flags | CcwFlag.IDA, cda=block), tuple(words))
+        return ProgramLine(at, changed(ccw, flags=ccw.flags | CcwFlag.IDA, cda=block), tuple(words))
 
     def _guest_idaws(self, ccw: Ccw) -> list[int]:
         """The guest's IDAWs for the CCW's data, made up when it has a direct address."""
@@ -209,7 +210,7 @@ class Translation:
     def host_orb(self, intparm: int, lpm: int) -> Orb:
         """The ORB to start the translated program with; `lpm` counts when the guest named no path."""
         orb = self.orb
-        return replace(
+        return changed(
             orb,
             intparm=intparm,
             fmt=1,
@@ -226,7 +227,7 @@ class Translation:
         for chain in self._chains:
             offset = scsw.cpa - chain.address
             if 0 <= offset <= len(chain.ccws) * CCW_SIZE:
-                return replace(scsw, cpa=(chain.iova + offset) % _ADDRESS_WIDTH)
+                return changed(scsw, cpa=(chain.iova + offset) % _ADDRESS_WIDTH)
         return scsw
 
     def pinned(self, iova: int, length: int) -> bool:

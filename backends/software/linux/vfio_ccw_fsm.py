@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Unpack
 
@@ -216,7 +215,7 @@ class CcwMachine:
         irb = self._irb
         final = not irb.scsw.actl & (Actl.DEVICE_ACTIVE | Actl.SUBCHANNEL_ACTIVE)
         if irb.scsw.is_solicited:
-            irb = replace(irb, scsw=self.program.guest_scsw(irb.scsw))
+            irb = Irb(self.program.guest_scsw(irb.scsw), irb.esw, irb.ecw, irb.emw)
             self._step("K6", "the result gets the guest's addresses", irb=irb)
             if final and self.state is State.PENDING:
                 self.program.free()

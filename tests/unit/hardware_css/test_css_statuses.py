@@ -257,42 +257,48 @@ def test_a_command_that_is_retried_for_ever_can_be_halted() -> None:
 
 @pytest.mark.parametrize(("busy", "end"), [(Dstat.BUSY, DE), (Dstat.BUSY | SM, Dstat.CONTROL_UNIT_END)])
 def test_a_busy_device_keeps_the_start_pending(busy: Dstat, end: Dstat) -> None:
-    unit = Unit(Ending(busy))
+    unit = Unit(Ending(busy, later=end, after=1.0))
     bench = begun(Bench(unit), WRITE)
     assert bench.schib().scsw.actl == Actl.START_PENDING
     assert bench.interrupts == []
-    bench.css.present_status(SCHID, int(end))
-    bench.clock.settle()
+    bench.clock.advance(1.0)
     assert bench.irb().scsw.ok
     bench.clock.advance(10.0)
     assert bench.css.tsch(SCHID)[0] == 1
     assert len(unit.written) == 1
 
 
-def test_a_busy_device_is_tried_again_now_and_then() -> None:
-    bench = begun(Bench(Unit(*[Ending(Dstat.BUSY)] * 5)), "0720000100020000")
-    for _ in range(4):
-        bench.clock.advance(0.11)
-    assert bench.interrupts == []
-    bench.clock.advance(0.11)
+def test_a_device_that_is_busy_again() -> None:
+    bench = begun(Bench(Unit(*[Ending(Dstat.BUSY, later=DE, after=1.0)] * 3)), WRITE)
+    for _ in range(2):
+        bench.clock.advance(1.0)
+        assert bench.interrupts == []
+    bench.clock.advance(1.0)
     assert bench.irb().scsw.ok
 
 
+@pytest.mark.parametrize("busy", [Dstat.BUSY, Dstat.BUSY | SM])
+def test_busy_for_nobody_knows_how_long(busy: Dstat) -> None:
+    assert bits(Bench(Unit(Ending(busy))).start(WRITE)) == (0x17, busy, 0)
+
+
 def test_a_busy_device_with_another_status() -> None:
-    bench = begun(Bench(Unit(Ending(Dstat.BUSY))), WRITE)
+    bench = begun(Bench(Unit(Ending(Dstat.BUSY, later=DE, after=1.0))), WRITE)
     bench.css.present_status(SCHID, int(Dstat.ATTENTION))
     bench.clock.settle()
     irb = bench.irb()
     assert (irb.scsw.cc, *bits(irb)) == (1, 0x11, Dstat.ATTENTION, 0)
     bench.clock.advance(10.0)
-    assert bench.css.tsch(SCHID)[0] == 1
+    assert bits(bench.irb()) == (0x11, DE, 0), "that it no longer is busy is a status of its own then"
 
 
 def test_a_start_that_waits_for_a_busy_device_can_be_cancelled() -> None:
-    bench = begun(Bench(Unit(*[Ending(Dstat.BUSY)] * 50)), WRITE)
+    bench = begun(Bench(Unit(Ending(Dstat.BUSY, later=DE, after=1.0))), WRITE)
     assert bench.css.xsch(SCHID) == 0
-    bench.clock.advance(10.0)
-    assert bench.interrupts == []
+    bench.clock.settle()
+    assert bench.css.tsch(SCHID)[0] == 1
+    bench.clock.advance(1.0)
+    assert not bench.irb().scsw.is_solicited
 
 
 def test_busy_in_a_chain_ends_it() -> None:

@@ -7,7 +7,7 @@ import doctest
 import pytest
 from css_rig import DATA, SCHID, Bench
 
-from pyvfio.css import Actl, Cstat, Dstat, SenseId
+from pyvfio.css import Cstat, Dstat, SenseId
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.devices import scripted
 from pyvfio_backends.software.hardware.devices.scripted import Answer, Scripted, busy, make_scripted, unit_checked
@@ -51,11 +51,7 @@ def test_queued_answers_come_first_and_once() -> None:
     unit.queue(busy(), unit_checked(0x40, 0x01), Answer(dstat=ENDED | Dstat.UNIT_EXCEPTION))
     bench = Bench(unit)
     read = f"02200001{DATA:08x}"
-    bench.put(0x11000, read)
-    assert bench.ssch() == 0
-    bench.clock.settle()
-    assert bench.schib().scsw.actl == Actl.START_PENDING, "the channel waits for a device that is busy"
-    assert bench.css.xsch(SCHID) == 0
+    assert bench.start(read).scsw.dstat == Dstat.BUSY
     assert bench.start(read).sense[:2].hex() == "4001"
     assert bench.start(read).scsw.dstat == ENDED | Dstat.UNIT_EXCEPTION
     assert bench.start(read).scsw.ok

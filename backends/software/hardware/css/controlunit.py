@@ -44,8 +44,9 @@ class Ending:
     * nothing (`WORKING`): the device works on it; channel end and device end come later;
     * channel end alone: the device goes on by itself; device end comes later;
     * channel end, unit check, status modifier (`RETRY`): do it again, after device end or at once if that is on, too;
-    * busy as answer to the first command of a program: not now; the channel tries again after device end (or, with
-      status modifier, after control-unit end), and now and then by itself.
+    * busy as answer to the first command of a program: not now.  With `later` the channel waits for that device end
+      (or, with status modifier, control-unit end) and tries again; without, nobody knows how long it would have to
+      wait, and busy becomes the status of the program at once.
 
     What comes later is `later` if it is not 0, after `after` seconds of the machine's clock, with `later_sense`;
     otherwise whoever drives the machine presents it (``css.present_status``), or nobody does.

@@ -9,7 +9,7 @@ What is wrong with a CCW is found by `ccwfetch`, with its data area by `area`.  
 * Channel end without device end: with command chaining the program waits for device end, else it has ended (primary
   status), and the device end is a status of its own (secondary).
 * Channel end, unit check and status modifier together ask for the command to be done again.
-* Busy as answer to the first command leaves the start function pending.
+* Busy as answer to the first command leaves the start function pending, if the device says when it no longer is.
 * The PCI flag is honoured as its CCW takes control, in a data chain with the end of the command.
 
 The CCW address in the status is 8 past the last CCW used.
@@ -201,7 +201,7 @@ class ChannelProgram:
         status.cpa = self._ccws.last + CCW_SIZE
         status.moved = data.moved
         if self._first:
-            if dstat in _BUSY and not data.moved and not cstat:
+            if dstat in _BUSY and ending.later and not data.moved and not cstat:
                 return Outcome.BUSY
             self._first = False
         if self._initial and (data.moved or not dstat):

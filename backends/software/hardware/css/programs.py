@@ -37,8 +37,6 @@ __all__ = ["Programs"]
 #: Commands that a program may run before others get their turn, and the time that such a slice takes on the machine.
 _SLICE: Final = 4 * 1024
 _SLICE_SECONDS: Final = 0.001
-#: When a start that found the device busy is tried again, if the device does not say before that it no longer is.
-_BUSY_SECONDS: Final = 0.1
 
 _RESUME_PENDING: Final = int(Actl.RESUME_PENDING)
 _DEVICE_END: Final = int(Dstat.DEVICE_END)
@@ -120,7 +118,6 @@ class Programs(ABC):
             self._interrupt(subchannel)
         elif outcome is Outcome.BUSY:
             subchannel.wait_to_start()
-            self._later(subchannel, self._start, _BUSY_SECONDS)
             self._sometime(subchannel, self._present)
         else:
             subchannel.cpa, subchannel.count = status.cpa, status.count
@@ -158,7 +155,6 @@ class Programs(ABC):
             return
         if subchannel.waits_to_start and (subchannel.owed or subchannel.found_busy):
             if not subchannel.owed and dstat in _NO_LONGER_BUSY:
-                subchannel.turn += 1  # not again after a while
                 self._later(subchannel, self._start)
             else:
                 subchannel.deferred(dstat, sense)
