@@ -33,6 +33,7 @@ FILES = {ROOT: "root.fba", TREE: "src.fba", RESULTS: "results.fba"}
 # What a project's folder holds beside the project: nothing that a guest reads.
 _LEFT_OUT = (".git", ".venv", "build", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis")
 _SPARE = 16 << 20
+_AT_ONCE = 1 << 16
 
 
 def make(folder: Path, disk: Path, src: Path, script: str, log: Path) -> None:
@@ -73,13 +74,15 @@ class Results:
 
     def follow(self, job_log: Path) -> None:
         """Append what the job has said since the last look to `job_log`."""
-        with open(self._path, "rb") as file:
-            file.seek(LOG * BLOCK + self._copied)
-            text = file.read((END - LOG) * BLOCK - self._copied)
-        text = text.partition(b"\0")[0]
-        with open(job_log, "ab") as out:
-            out.write(text)
-        self._copied += len(text)
+        with open(self._path, "rb") as file, open(job_log, "ab") as out:
+            while True:
+                file.seek(LOG * BLOCK + self._copied)
+                room = (END - LOG) * BLOCK - self._copied
+                text, zero, _ = file.read(min(room, _AT_ONCE)).partition(b"\0")
+                out.write(text)
+                self._copied += len(text)
+                if zero or not text:
+                    return
 
     @property
     def status(self) -> int | None:

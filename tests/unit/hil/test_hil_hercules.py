@@ -45,7 +45,7 @@ def test_a_job_that_has_not_ended(results: volumes.Results, tmp_path: Path) -> N
 
 def test_output_is_followed_as_it_grows(results: volumes.Results, tmp_path: Path) -> None:
     log = tmp_path / "job.log"
-    for text in ("", "one\n", "one\ntwo\n", "one\ntwo\n" + "x" * 10_000):
+    for text in ("", "one\n", "one\ntwo\n", "one\ntwo\n" + "x" * 200_000):
         put(tmp_path, volumes.LOG, text.encode())
         results.follow(log)
         assert log.read_text() == text
