@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from pyvfio.css.idaw import Idal
     from pyvfio.css.image import Image
     from pyvfio.css.instructions import ChannelSubsystem, OperandException, Storage, StorageError
+    from pyvfio.css.interruption import IoInterruption, subclass_mask
     from pyvfio.css.irb import IRB_SIZE, Irb
+    from pyvfio.css.measurement import ChannelMonitor, ExtendedMeasurementBlock, MeasurementBlock
     from pyvfio.css.midaw import MIDAW_SIZE, Midaw, MidawFlag, midal_over
     from pyvfio.css.orb import ORB_SIZE, Orb
     from pyvfio.css.pagetable import Blocks, PageTable, translate
@@ -46,7 +48,9 @@ _HOMES = {
     "idaw": "Idal",
     "image": "Image",
     "instructions": "ChannelSubsystem OperandException Storage StorageError",
+    "interruption": "IoInterruption subclass_mask",
     "irb": "IRB_SIZE Irb",
+    "measurement": "ChannelMonitor ExtendedMeasurementBlock MeasurementBlock",
     "midaw": "MIDAW_SIZE Midaw MidawFlag midal_over",
     "orb": "ORB_SIZE Orb",
     "pagetable": "Blocks PageTable translate",
@@ -80,6 +84,7 @@ __all__ = [
     "Buffer",
     "Ccw",
     "CcwFlag",
+    "ChannelMonitor",
     "ChannelSubsystem",
     "Ciw",
     "CiwType",
@@ -93,14 +98,17 @@ __all__ = [
     "Erw",
     "Esw",
     "EventContent",
+    "ExtendedMeasurementBlock",
     "Fctl",
     "Idal",
     "Image",
+    "IoInterruption",
     "Irb",
     "Language",
     "Limits",
     "LinkClass",
     "LogoutFlag",
+    "MeasurementBlock",
     "Midaw",
     "MidawFlag",
     "OperandException",
@@ -131,6 +139,7 @@ __all__ = [
     "disassemble",
     "listing",
     "midal_over",
+    "subclass_mask",
     "translate",
 ]
 
