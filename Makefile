@@ -15,7 +15,7 @@ help:
 	@echo "make demo    the main job on the software machine, in under a minute"
 	@echo "make test    all tests, on the built wheel"
 	@echo "make sweep   each seam call of each command fails with each errno in turn, and hangs (minutes)"
-	@echo "make hil     the contract tests on a real s390x kernel under emulation, beside the software machine"
+	@echo "make hil     the contract tests on a real s390x kernel (QEMU; Hercules with a DASD), beside the software machines"
 	@echo "make bench   speed, as ratios"
 	@echo "make lint    style, types, spelling"
 	@echo "make docs    the generated pages of docs/ (man page, exit codes, what is not modelled)"
