@@ -183,6 +183,11 @@ class Scsw:
             count=count,
         )
 
+    @staticmethod
+    def function_of(data: BytesLike) -> Fctl:
+        """The function control of a status word in bytes, without a look at the rest."""
+        return FCTL[data[2] >> 4 & 7]
+
     def to_bytes(self) -> bytes:
         """The 12 bytes, big-endian.  Raise `Misuse` when a field does not fit."""
         check_range(

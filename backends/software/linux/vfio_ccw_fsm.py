@@ -83,7 +83,7 @@ class CcwMachine:
             return -errno.EBUSY
         self.state = State.PROCESSING
         result: int | None = None
-        function = Scsw.from_bytes(scsw_area).fctl
+        function = Scsw.function_of(scsw_area)
         if function & Fctl.START:
             result = self._start(Orb.from_bytes(orb_area))
             if result == 0:
@@ -101,14 +101,17 @@ class CcwMachine:
             program.copy(orb)
         except OSError as error:
             return -(error.errno or errno.EIO)
-        self._step("K1", "the channel program is copied from the guest", orb=orb, program=program.guest_lines())
+        listened = self.sch.css.listeners
+        if listened:
+            self._step("K1", "the channel program is copied from the guest", orb=orb, program=program.guest_lines())
         try:
             program.translate()
         except OSError as error:
             program.free()
             return -(error.errno or errno.EIO)
         host = program.host_orb(self.sch.intparm, self.sch.lpm)
-        self._step("K2", "its addresses are translated, its pages pinned", orb=host, program=program.host_lines())
+        if listened:
+            self._step("K2", "its addresses are translated, its pages pinned", orb=host, program=program.host_lines())
         result = self._issue(host)
         if result:
             program.free()
