@@ -11,7 +11,8 @@ unit                type (CU, device)        options
 ``osa``             1731/01, 1732/01         (QDIO)
 ``3270``            3270/00                  ``model``: 2 to 5, its largest screen
 ``scripted``        its own                  ``script``: what it answers, see `scripted`; ``latency`` in seconds
-``tape-3490``       3490/10, 3490/40         ``image``: an AWSTAPE file; ``readonly``, ``capacity`` in bytes
+``tape-3480``       3480/31, 3480/31         as tape-3490
+``tape-3490``       3490/10, 3490/40         ``image``: an AWSTAPE file; ``readonly``, ``capacity`` in bytes; ``serial``
 ``virtio-net``      3832/01                  ``mac``
 ``virtio-blk``      3832/02                  ``size`` in bytes, ``serial``, ``readonly``, ``block_size``, ``queues``
 ``virtio-console``  3832/03                  ``port``: the name of its port; ``ports``: how many it can have
@@ -71,6 +72,7 @@ _DASD = {
     "serial": str,
     "unit_address": int,
 }
+_TAPE = {"image": str, "readonly": bool, "capacity": int, "serial": int}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ UNITS: dict[str, Unit] = _units(
     Unit("echo", lambda options: Echo(**options), {"size": int}),
     Unit("fcp", lambda options: fcp(), {}, qdio=True),
     Unit("osa", lambda options: osa(), {}, qdio=True),
-    Unit("tape-3490", lambda options: make_tape(**options), {"image": str, "readonly": bool, "capacity": int}),
+    Unit("tape-3480", lambda options: make_tape(model="3480", **options), _TAPE),
+    Unit("tape-3490", lambda options: make_tape(**options), _TAPE),
     Unit(
         "scripted",
         lambda options: make_scripted(options.get("script", {}), options.get("latency", 0.0)),

@@ -10,13 +10,15 @@
      flags: 80 a block begins, 20 a block ends, 40 a tape mark (length 0); lengths are little-endian
 
 A block is a chunk, or several when it is longer than a chunk may be.  An empty file is an empty tape.  What a write
-follows is cut off, as on a tape.  Source: Hercules' ``hetlib.h`` (HETHDR); files made by ``hetinit -d``.
+follows is cut off, as on a tape; a write that fails leaves a tape that ends before it.  Flag bits 01 and 02 are of
+compressed tapes (HET), which are not modelled.  Source: Hercules' ``hetlib.h`` (HETHDR); files made by ``hetinit -d``.
 
 The file is opened for each access and closed again.
 """
 
 from __future__ import annotations
 
+import errno
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ __all__ = ["AwsTape"]
 
 _HEADER = struct.Struct("<HHBB")
 _BEGINS, _MARK, _ENDS = 0x80, 0x40, 0x20
+_COMPRESSED: Final = 0x03
 _LARGEST_CHUNK: Final = 0xFFFF
 
 
@@ -57,6 +60,14 @@ class AwsTape:
     def _bad(self, cause: str) -> BadImage:
         return BadImage("open tape", str(self.path), cause=cause)
 
+    def _compressed(self) -> BadImage:
+        return BadImage(
+            "open tape",
+            str(self.path),
+            cause="not modelled: a compressed tape (HET)",
+            next_step="copy it with Hercules' hetupd -d",
+        )
+
     def _scan(self) -> None:
         try:
             with self.path.open("rb") as file:
@@ -75,6 +86,8 @@ class AwsTape:
                         problem = f"says that {previous} bytes are before it, not {before}"
                     elif end > size:
                         problem = f"goes beyond the end of the file, {end - size} bytes"
+                    if flags & _COMPRESSED:
+                        raise self._compressed()
                     if problem:
                         raise self._bad(f"block {len(self._blocks)}, at byte {at}, {problem}")
                     begin = at if flags & (_BEGINS | _MARK) else begin
@@ -125,12 +138,15 @@ class AwsTape:
             self.position += 1
             return None
         pieces: list[bytes] = []
+        size = block.end - block.offset
         with self.path.open("rb", buffering=0) as file:
             file.seek(block.offset)
-            raw = file.read(block.end - block.offset)
+            raw = file.read(size)
         at = 0
-        while at < len(raw):
-            length = _HEADER.unpack_from(raw, at)[0]
+        while at < size:
+            length = _HEADER.unpack_from(raw, at)[0] if at + _HEADER.size <= len(raw) else size
+            if at + _HEADER.size + length > len(raw):
+                raise OSError(errno.EIO, "the tape is not what it was", str(self.path))
             pieces.append(raw[at + _HEADER.size : at + _HEADER.size + length])
             at += _HEADER.size + length
         self.position += 1
@@ -166,9 +182,15 @@ class AwsTape:
         offset = self._end()
         with self.path.open("r+b", buffering=0) as file:
             file.truncate(offset)
-            file.seek(offset)
-            file.write(raw)
-        del self._blocks[self.position :]
+            del self._blocks[self.position :]
+            done = 0
+            try:
+                while done < len(raw):
+                    file.seek(offset + done)
+                    done += file.write(raw[done:])
+            except OSError:
+                file.truncate(offset)
+                raise
         self._blocks.append(_Block(offset, offset + len(raw), last, mark))
         self.position += 1
 
