@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.address import SubchannelId
 from pyvfio.css.chsc import request_problem
@@ -29,6 +29,9 @@ from pyvfio_backends.software.hardware.css.functions import Functions
 from pyvfio_backends.software.hardware.css.model import MAINFRAME, CssModel
 from pyvfio_backends.software.hardware.css.reports import Reports
 from pyvfio_backends.software.hardware.css.subchannel import Subchannel
+
+if TYPE_CHECKING:
+    from pyvfio.css.instructions import ChannelSubsystem
 
 __all__ = ["ChannelSubsystemHardware"]
 
@@ -275,3 +278,9 @@ class ChannelSubsystemHardware(Functions):
 
     def __str__(self) -> str:
         return f"{self.model} with {len(self)} subchannels, {len(self._paths)} channel paths"
+
+
+if TYPE_CHECKING:
+
+    def _implements(css: ChannelSubsystemHardware) -> ChannelSubsystem:
+        return css
