@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "complete_backend",
     "complete_ccw_attribute",
+    "complete_channel_path",
     "complete_defined",
     "complete_device",
     "complete_directory",
@@ -133,6 +134,16 @@ def complete_ccw_attribute(host: Host, ctx: click.Context, incomplete: str) -> I
             if stat.S_ISREG(mode) and mode & stat.S_IWUSR and name != "uevent":
                 found.setdefault(f"{name}=", driver or "")
     return iter(sorted(found.items()))
+
+
+@_of_host
+def complete_channel_path(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
+    """The channel paths, with their state."""
+    from pyvfio.channel_paths import channel_paths
+
+    for path in channel_paths(host.sysfs):
+        if str(path.id).startswith(incomplete):
+            yield str(path.id), "online" if path.online else "offline"
 
 
 @_of_host

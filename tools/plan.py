@@ -16,6 +16,7 @@ VERBS = {
     "apply": "pyvfio_tools.persistent:apply_",
     "bind": "pyvfio_tools.bind:bind",
     "chccwdev": "pyvfio_tools.chccwdev:chccwdev",
+    "chchp": "pyvfio_tools.chchp:chchp",
     "ccw-give-back": "pyvfio_tools.channel:give_back",
     "ccw-take": "pyvfio_tools.channel:take",
     "define": "pyvfio_tools.persistent:define",

@@ -64,6 +64,7 @@ COMMANDS: dict[str, tuple[list[list[str]], list[str]]] = {
     "release": ([BIND], ["release", FUNCTION]),
     "ccw take": ([], TAKE),
     "chccwdev": ([], ["chccwdev", "-d", "-a", "erplog=1", DEVICE]),
+    "chchp": ([], ["chchp", "-v", "0", "--force=mounted", "0.00"]),
     "ccw give-back": ([TAKE], ["ccw", "give-back", DEVICE, "--online"]),
 }
 """What is done before, and the command whose calls fail."""
