@@ -253,9 +253,9 @@ def copy(
 ) -> None:
     """Copy a disk to a new CKD image, or a CKD image or another disk to a disk: whole tracks, with all records.
 
-    An image is a name with a slash, or one ending in .ckd or .img; zeros become holes of it, and one that is there
-    already is not touched. A disk must be the volume SERIAL to be written. A copy with an image that is interrupted
-    goes on with --resume: how far it came is in a file beside the image, called like it and .copy.
+    An image is a name with a slash, or one ending in .ckd or .img; what tracks leave free are holes of it, and one that
+    is there already is not touched. A disk must be the volume SERIAL to be written. A copy with an image that is
+    interrupted goes on with --resume: how far it came is in a file beside the image, called like it and .copy.
 
     \b
     Examples:

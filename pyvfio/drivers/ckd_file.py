@@ -29,8 +29,6 @@ _HOME = struct.Struct(">BHH")
 _TYPES: Final = {0x3380: (0x80, 47616), 0x3390: (0x90, 56832)}
 _OPEN, _WRITE = "open disk image", "write disk image"
 _HEADS: Final = 15
-_PIECE: Final = 4 * 1024
-"""What a file system makes holes of."""
 
 
 class CkdFile:
@@ -111,32 +109,10 @@ class CkdFile:
         if len(raw) > self.track_size:
             raise Misuse(_WRITE, str(self.path), cause=f"{len(raw)} bytes do not fit into a track")
         try:
-            track = image.cylinder * self.heads + image.head
-            self._seek(track)
-            self._put(_HEADER.size + track * self.track_size, raw)
+            self._seek(image.cylinder * self.heads + image.head)
+            self._file.write(raw)
         except OSError as error:
             raise from_oserror(error, _WRITE, str(self.path)) from error
-
-    def _put(self, start: int, raw: bytes) -> None:
-        """Write bytes at a place, but no zeros over zeros: so a hole of the file stays one."""
-        at, zeros, written = 0, bytes(_PIECE), 0
-        while at < len(raw):
-            step = _PIECE - (start + at) % _PIECE
-            part = raw[at : at + step]
-            at += len(part)
-            if part != zeros:
-                continue
-            if at - step > written:
-                self._file.seek(start + written)
-                self._file.write(raw[written : at - step])
-            self._file.seek(start + at - step)
-            if self._file.read(step) != zeros:
-                self._file.seek(start + at - step)
-                self._file.write(zeros)
-            written = at
-        if len(raw) > written:
-            self._file.seek(start + written)
-            self._file.write(raw[written:])
 
     def flush(self) -> None:
         """Write what is buffered.  Raise the class for the errno."""

@@ -20,14 +20,14 @@ from typing import Self, TypeVar
 
 from pyvfio.channel_program import ProgramResult
 from pyvfio.drivers.ckd_file import CkdFile
-from pyvfio.drivers.facts import DRIVER, SENSE, DasdFacts
+from pyvfio.drivers.facts import DRIVER, SENSE, SENSE_GROUP, DasdFacts
 from pyvfio.drivers.format_work import FormatMode, Misformatted
 from pyvfio.drivers.layout import DiskLayout, LayoutKind
 from pyvfio.drivers.operations import Located, Partition, Request, Stream, Work
 from pyvfio.drivers.retries import wants_sense, with_sense
 from pyvfio.drivers.track import TrackImage
 from pyvfio.drivers.work import Item, Progress, untold
-from pyvfio.errors import PyvfioError
+from pyvfio.errors import PyvfioError, Timeout
 
 __all__ = ["BLOCK_SIZE", "DRIVER", "Dasd", "Progress"]
 
@@ -104,6 +104,9 @@ class Dasd(DasdFacts):
         while True:
             try:
                 came = self._start(request, self._lpm(request, tries))
+            except Timeout as error:
+                held = self._held(request, self.channel.run(SENSE_GROUP, self.timeout, request.lpm))
+                raise held or error from error.__cause__
             except PyvfioError as error:
                 time.sleep(tries.refused(error))
                 continue

@@ -13,16 +13,18 @@ from pyvfio.drivers.features import Features
 from pyvfio.drivers.label import VolumeLabel
 from pyvfio.drivers.layout import DiskLayout
 from pyvfio.drivers.operations import DiskWork
-from pyvfio.drivers.programs import LARGEST_TRACK, MOST_TRACKS
-from pyvfio.drivers.retries import Retries
+from pyvfio.drivers.path_group import GROUP_SIZE, PathGroup
+from pyvfio.drivers.programs import LARGEST_TRACK, MOST_TRACKS, sense_path_group
+from pyvfio.drivers.retries import Retries, reserved_elsewhere
 from pyvfio.drivers.sense import SENSE_SIZE
 from pyvfio.drivers.work import Request
-from pyvfio.errors import Misuse, NotAvailable
+from pyvfio.errors import DeviceBusy, Misuse, NotAvailable
 
-__all__ = ["DRIVER", "SENSE", "DasdFacts"]
+__all__ = ["DRIVER", "SENSE", "SENSE_GROUP", "DasdFacts"]
 
 DRIVER = "dasd-eckd"
 SENSE = [Read(Command.SENSE, SENSE_SIZE, CcwFlag.SLI)]
+SENSE_GROUP = sense_path_group()
 _PROGRAM_ROOM = 1 << 16
 _ALL_PATHS = 0xFF
 
@@ -73,6 +75,14 @@ class DasdFacts:
         if request.firm:
             return request.lpm
         return tries.paths(request.lpm & (self.work.paths or _ALL_PATHS) or request.lpm)
+
+    def _held(self, request: Request, came: ProgramResult) -> DeviceBusy | None:
+        """Why a program did not end in time: SENSE PATH GROUP ID may say that another system has the disk."""
+        if not came.scsw.ok or len(came.data) != GROUP_SIZE:
+            return None
+        if not PathGroup.from_bytes(came.data).is_reserved_elsewhere:
+            return None
+        return reserved_elsewhere(request.words, self.work.name, self.timeout)
 
     def _checked(self, request: Request, came: ProgramResult, tries: Retries) -> ProgramResult:
         if request.check and not came.scsw.ok:

@@ -28,7 +28,7 @@ from pyvfio.css.scsw import Dstat
 from pyvfio.drivers.sense import DasdFailed, Sense, is_busy, is_channel_error, is_retryable
 from pyvfio.errors import DeviceBusy, PyvfioError
 
-__all__ = ["Retries", "wants_sense", "with_sense"]
+__all__ = ["Retries", "reserved_elsewhere", "wants_sense", "with_sense"]
 
 _PAUSE = 0.05
 
@@ -42,6 +42,13 @@ def with_sense(irb: Irb, sense: bytes) -> Irb:
     """The status with sense bytes that were read afterwards."""
     esw = irb.esw[:4] + erw_concurrent_sense(len(sense)).to_bytes(4, "big") + irb.esw[8:]
     return replace(irb, scsw=replace(irb.scsw, ectl=True), esw=esw, ecw=sense.ljust(ECW_SIZE, b"\0"))
+
+
+def reserved_elsewhere(words: str, name: str, seconds: float) -> DeviceBusy:
+    """The error of a disk that another system kept busy for so long."""
+    cause = f"it was busy for {seconds:g} s; another system may have reserved it"
+    step = f"release it there; pyvfio dasd release {name} --steal breaks that reservation"
+    return DeviceBusy(words, name, cause=cause, next_step=step)
 
 
 @dataclass
@@ -94,7 +101,5 @@ class Retries:
     def error(self, words: str, name: str, irb: Irb) -> PyvfioError:
         """The error of the last try, when it is one."""
         if is_busy(irb):
-            cause = f"it was busy for {self.patience:g} s; another system may have reserved it"
-            step = f"release it there; pyvfio dasd release {name} --steal breaks that reservation"
-            return DeviceBusy(words, name, cause=cause, next_step=step)
+            return reserved_elsewhere(words, name, self.patience)
         return DasdFailed(words, name, irb, self.tries)

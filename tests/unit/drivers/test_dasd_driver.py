@@ -114,6 +114,7 @@ def test_a_disk_that_another_system_has(monkeypatch: pytest.MonkeyPatch) -> None
     with disk() as found:
         for unit in units:
             unit.reserve_elsewhere()
+        found.timeout = 0.5
         with pytest.raises(DeviceBusy, match="another system may have reserved it"):
             found.read_blocks(24)
 

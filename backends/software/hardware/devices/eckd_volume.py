@@ -127,7 +127,7 @@ def vtoc_track(cylinders: int, device: Device = DEVICES[0x3390]) -> Track:
 
 
 def partitioned_track(volser: str, cylinders: int, device: Device = DEVICES[0x3390]) -> Track:
-    """The track at cylinder 0, head 1 of a volume with one partition of all tracks from the third on, as of 2000.001."""
+    """The track at cylinder 0, head 1 of a volume with one partition of all tracks from the third on."""
     table = VolumeTable(volser, device.type, cylinders, device.heads, BLOCKS, BLOCK_SIZE, (2000, 1))
     raws = [dscb.raw for dscb in table.dscbs([(_FIRST_FREE, cylinders * device.heads - 1)])]
     raws += [bytes(_DSCB_KEY + _DSCB_DATA)] * (BLOCKS - len(raws))
