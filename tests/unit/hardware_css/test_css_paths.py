@@ -13,6 +13,7 @@ from css_rig import PROGRAM, SCHID, Bench
 
 from pyvfio.address import SubchannelId
 from pyvfio.css import Actl, Configure, Crw, Cstat, Dstat, Fctl, OperandException, Orb, Stctl
+from pyvfio.css.chsc_machine import Facility
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.css import MAINFRAME, VIRTUAL, ChannelPath, SubchannelConfig
 from pyvfio_backends.software.hardware.css.paths import SCLP_ALREADY, SCLP_DONE, SCLP_NO_SUCH_PATH, PathInformation
@@ -201,6 +202,9 @@ def test_a_path_that_comes_is_reported() -> None:
     bench = make()
     bench.css.add_path(ChannelPath(0x50), report=True)
     assert bench.css.stcrw() == Crw(rsc=4, erc=2, rsid=0x50)
+    bench.css.add_path(ChannelPath(0x50, cssid=2), report=True)
+    assert bench.css.stcrw() is None  # this image is not enabled
+    bench.css.enable(Facility.IMAGES)
     bench.css.add_path(ChannelPath(0x50, cssid=2), report=True)
     assert [bench.css.stcrw(), bench.css.stcrw()] == [Crw(4, 2, 0x50, chn=True), Crw(4, 2, 0x200)]
 

@@ -40,12 +40,12 @@ class HardwareCalls(Calls):
         self.logged: list[SubchannelId] = []
 
     def has_image(self, cssid: int) -> bool:
-        """See `Calls`: one that has a subchannel or a channel path."""
+        """See `Calls`: one that has subchannels."""
         return not cssid or self._css.has_image(cssid)
 
     def own_image(self) -> tuple[int, int] | None:
         """See `Calls`."""
-        return 0, 0
+        return self._css.default_image, 0
 
     def enable_facility(self, facility: Facility) -> bool:
         """See `Calls`."""
@@ -58,12 +58,12 @@ class HardwareCalls(Calls):
 
     def describe_path(self, cssid: int, chpid: int) -> PathDescription | None:
         """See `Calls`: also one that is not configured."""
-        path = self._css.path(cssid, chpid)
+        path = self._css.path(cssid or self._css.default_image, chpid)
         return path.description() if path is not None else None
 
     def measure_path(self, chpid: int) -> MeasurementCharacteristics | None:
         """See `Calls`."""
-        path = self._css.path(0, chpid)
+        path = self._css.path(self._css.default_image, chpid)
         return path.measurement() if path is not None else None
 
     def set_measurement(self, wish: SetMeasurement) -> ChscCode:
@@ -77,7 +77,7 @@ class HardwareCalls(Calls):
             try:
                 for path in self._css.paths():
                     page, entry = divmod(path.chpid, entries_of_an_area)
-                    if not path.cssid:
+                    if path.cssid == self._css.default_image:
                         at = wish.areas[page] + entry * _UTILIZATION_ENTRY
                         self._css.store(at, bytes(_UTILIZATION_ENTRY))
             except StorageError:
@@ -87,7 +87,7 @@ class HardwareCalls(Calls):
 
     def describe_subchannel(self, schid: SubchannelId) -> SubchannelDescription:
         """See `Calls`."""
-        subchannel = self._css.looked_at(schid)
+        subchannel = self._css.designated_subchannel(schid)
         if subchannel is None:
             return super().describe_subchannel(schid)
         pmcw, config = subchannel.pmcw, subchannel.config
@@ -106,7 +106,7 @@ class HardwareCalls(Calls):
 
     def describe_qdio(self, schid: SubchannelId) -> QdioDescription:
         """See `Calls`: QDIO subchannels say so, with one input and four output queues."""
-        subchannel = self._css.looked_at(schid)
+        subchannel = self._css.designated_subchannel(schid)
         if subchannel is None or subchannel.pmcw.st != SubchannelType.IO:
             return super().describe_qdio(schid)
         if not subchannel.pmcw.qf:
@@ -115,7 +115,7 @@ class HardwareCalls(Calls):
 
     def initiate_logging(self, schid: SubchannelId) -> bool:
         """See `Calls`."""
-        subchannel = self._css.looked_at(schid)
+        subchannel = self._css.designated_subchannel(schid)
         if subchannel is None or not subchannel.pmcw.dnv:
             return False
         self.logged.append(schid)

@@ -201,7 +201,9 @@ class Functions(Programs, ChannelPaths):
         pmcw = subchannel.pmcw
         if pmcw.ena and subchannel.stctl & int(Stctl.PENDING):
             self._interruptions.request(subchannel.schid, pmcw.intparm, pmcw.isc)
-            self._on_io_interrupt(subchannel.schid)
+            schid = self.shown(subchannel.schid) if self.default_image else subchannel.schid
+            if schid is not None:
+                self._on_io_interrupt(schid)
 
 
 def _in_turn(allowed: int, last: int) -> list[int]:

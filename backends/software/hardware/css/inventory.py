@@ -1,8 +1,10 @@
 """Which subchannels a channel subsystem has, also whole ranges that are built on first use.
 
 Up to 256 images of four sets of 65,536 subchannels can be addressed.  Of those, a program sees the default image and
-its set 0, until it enables several images and several sets (CHSC does that).  A subchannel that comes or goes is
-reported by channel report words (CRW), if the program can see it.
+its set 0, until it enables several images and several sets (CHSC does that).  The default image goes by the css id 0,
+whatever its own is: a hypervisor's virtual devices are in fe.  Once several images are enabled, the channel subsystem
+itself calls it by its own.  A subchannel that comes or goes is reported by channel report words (CRW), if the program
+can see it.
 """
 
 from __future__ import annotations
@@ -54,6 +56,9 @@ class _Range:
 
 class Inventory:
     """The subchannels of one channel subsystem; `enabled` are the facilities that the program has enabled already."""
+
+    #: The css id of the default image.
+    default_image: int = 0
 
     def __init__(self, model: CssModel, reports: Reports, enabled: Collection[Facility]) -> None:
         self.model = model
@@ -147,21 +152,45 @@ class Inventory:
         self._enabled.clear()
         self._reports.images = self._reports.sets = False
 
-    def visible(self, schid: SubchannelId) -> bool:
-        """Whether image and set of a subchannel are enabled."""
-        return (not schid.cssid or Facility.IMAGES in self._enabled) and (
-            not schid.ssid or Facility.SUBCHANNEL_SETS in self._enabled
-        )
+    def designated(self, schid: SubchannelId) -> SubchannelId | None:
+        """The subchannel that an instruction's `schid` is about; None when its image or set is not enabled."""
+        if schid.ssid and Facility.SUBCHANNEL_SETS not in self._enabled:
+            return None
+        if schid.cssid:
+            return schid if Facility.IMAGES in self._enabled else None
+        return replace(schid, cssid=self.default_image) if self.default_image else schid
+
+    def shown(self, schid: SubchannelId) -> SubchannelId | None:
+        """How the program is told of a subchannel; None when it cannot see it."""
+        if schid.ssid and Facility.SUBCHANNEL_SETS not in self._enabled:
+            return None
+        if Facility.IMAGES in self._enabled:
+            return schid
+        if schid.cssid != self.default_image:
+            return None
+        return replace(schid, cssid=0) if schid.cssid else schid
+
+    def image(self, cssid: int) -> int | None:
+        """The image that an instruction's css id is about; None when it is not enabled."""
+        schid = self.designated(SubchannelId(cssid, 0, 0))
+        return None if schid is None else schid.cssid
 
     def has_image(self, cssid: int) -> bool:
-        """Whether an image has subchannels."""
-        return any(schid.cssid == cssid for schid in self._subchannels) or any(
-            one.first.cssid == cssid for one in self._ranges
+        """Whether an image has subchannels, or is the default one."""
+        return (
+            cssid == self.default_image
+            or any(schid.cssid == cssid for schid in self._subchannels)
+            or any(one.first.cssid == cssid for one in self._ranges)
         )
 
     def looked_at(self, schid: SubchannelId) -> Subchannel | None:
         """The subchannel, to look at only; one that nothing was done to yet is not kept."""
         return self._look(schid)
+
+    def designated_subchannel(self, schid: SubchannelId) -> Subchannel | None:
+        """The subchannel that an instruction's `schid` is about, to look at only."""
+        real = self.designated(schid)
+        return None if real is None else self._look(real)
 
     def take_event(self, wanted: Callable[[int], bool]) -> Sei | None:
         """The oldest event of a notification type that is `wanted`, which is gone then."""
@@ -169,7 +198,8 @@ class Inventory:
 
     def _seen(self, schid: SubchannelId) -> Subchannel | None:
         """The subchannel, if the program sees it."""
-        return self._find(schid) if self.visible(schid) else None
+        real = self.designated(schid)
+        return None if real is None else self._find(real)
 
     def _is_hole(self, schid: SubchannelId) -> bool:
         """Whether there is no such subchannel, but one with a higher number in its set."""
@@ -188,8 +218,9 @@ class Inventory:
         return schid.sch_no < highest
 
     def _report_subchannel(self, schid: SubchannelId) -> None:
-        if self.visible(schid):
-            self._reports.subchannel(schid)
+        shown = self.shown(schid)
+        if shown is not None:
+            self._reports.subchannel(shown)
 
     # -- looking up ----------------------------------------------------------------------------------------------
 

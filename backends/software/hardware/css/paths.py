@@ -23,6 +23,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pyvfio.address import SubchannelId
 from pyvfio.css.chsc_machine import Facility
 from pyvfio.css.crw import Crw, ErrorRecovery
 from pyvfio.css.sei import Configure, EventContent, PathConfiguration, Sei
@@ -68,7 +69,7 @@ class ChannelPaths(Inventory):
         self._paths[path.cssid, path.chpid] = path
         self._follow(path)
         if report:
-            self._reports.path(path.cssid, path.chpid, ErrorRecovery.INITIALIZED)
+            self._report_path(path, ErrorRecovery.INITIALIZED)
 
     def paths(self) -> list[ChannelPath]:
         """All described channel paths, in order of css image and CHPID."""
@@ -87,7 +88,7 @@ class ChannelPaths(Inventory):
             path.online = online
             self._follow(path)
             erc = ErrorRecovery.INITIALIZED if online else ErrorRecovery.PERMANENT_ERROR
-            self._reports.path(cssid, chpid, erc)
+            self._report_path(path, erc)
 
     def break_path(self, cssid: int, chpid: int) -> None:
         """Have no device answer on a path, though it is available.  Raise `Misuse` when there is no such."""
@@ -153,6 +154,11 @@ class ChannelPaths(Inventory):
         if path is None:
             raise Misuse(operation, f"{cssid:x}.{chpid:02x}", cause="there is no such channel path")
         return path
+
+    def _report_path(self, path: ChannelPath, erc: int, *, solicited: bool = False) -> None:
+        shown = self.shown(SubchannelId(path.cssid, 0, 0))
+        if shown is not None:
+            self._reports.path(shown.cssid, path.chpid, erc, solicited=solicited)
 
     def _follow(self, path: ChannelPath) -> None:
         """Have the subchannels follow a path that changed."""

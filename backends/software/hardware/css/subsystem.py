@@ -52,7 +52,8 @@ class ChannelSubsystemHardware(Functions):
 
     `on_io_interrupt` is called when a status becomes pending on an enabled subchannel, `on_crw` when a channel report
     is queued, `schedule(delay_seconds, function)` to have work done later on the machine's clock, whose time in seconds
-    `now` tells (for measurement).  `enabled` are the facilities that the program has enabled already.
+    `now` tells (for measurement).  `enabled` are the facilities that the program has enabled already; `default_image`
+    is the css id of what the program sees as image 0.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class ChannelSubsystemHardware(Functions):
         model: CssModel = MAINFRAME,
         now: Callable[[], float] = lambda: 0.0,
         enabled: Collection[Facility] = _SETS_ENABLED,
+        default_image: int = 0,
     ) -> None:
         super().__init__(storage, model, Reports(on_crw), enabled, on_io_interrupt, schedule, now)
+        self.default_image = default_image
         self._resetting: tuple[int, int] | None = None
         self.calls = HardwareCalls(self)
 
@@ -77,12 +80,13 @@ class ChannelSubsystemHardware(Functions):
 
         Where there is no subchannel, but one with a higher number in the same set, it is (0, a SCHIB without a device).
         """
-        if not self.visible(schid):
+        real = self.designated(schid)
+        if real is None:
             return 3, None
-        subchannel = self._look(schid)
+        subchannel = self._look(real)
         if subchannel is not None:
             return 0, subchannel.schib()
-        return (0, _NOBODY) if self._is_hole(schid) else (3, None)
+        return (0, _NOBODY) if self._is_hole(real) else (3, None)
 
     def msch(self, schid: SubchannelId, schib: Schib) -> int:
         """MODIFY SUBCHANNEL.  Raise `OperandException`."""
@@ -121,7 +125,7 @@ class ChannelSubsystemHardware(Functions):
         subchannel.accept_start(orb)
         self._monitor.accepted(subchannel)
         if self._at_start:
-            self._accepted(schid)
+            self._accepted(subchannel.schid)
         device = subchannel.device
         self._later(subchannel, self._start, device.latency if device is not None else 0.0)
         return 0
@@ -141,7 +145,7 @@ class ChannelSubsystemHardware(Functions):
         if subchannel.stctl == _INTERMEDIATE_PENDING and subchannel.actl & _SUBCHANNEL_ACTIVE:
             # The intermediate status is not pending any more: it will be part of the one of the halt function.
             subchannel.stctl &= ~_PENDING
-            self._interruptions.withdraw(schid)
+            self._interruptions.withdraw(subchannel.schid)
         self._later(subchannel, self._halt)
         return 0
 
@@ -153,7 +157,7 @@ class ChannelSubsystemHardware(Functions):
         subchannel.turn += 1
         subchannel.program = None
         subchannel.fctl, subchannel.actl, subchannel.stctl = _CLEAR, int(Actl.CLEAR_PENDING), 0
-        self._interruptions.withdraw(schid)
+        self._interruptions.withdraw(subchannel.schid)
         self._later(subchannel, self._clear)
         return 0
 
@@ -198,14 +202,17 @@ class ChannelSubsystemHardware(Functions):
             return 3, Irb()
         cc = 0 if subchannel.pending else 1
         irb = subchannel.test()
-        self._interruptions.withdraw(schid)
+        self._interruptions.withdraw(subchannel.schid)
         if subchannel.attention:
             self._sometime(subchannel, self._present)
         return cc, irb
 
     def tpi(self, iscs: int = ALL_SUBCLASSES) -> IoInterruption | None:
         """TEST PENDING INTERRUPTION: lower subclass numbers first, then in the order of arrival."""
-        return self._interruptions.take(iscs)
+        request = self._interruptions.take(iscs)
+        if request is None or not self.default_image:
+            return request
+        return replace(request, schid=self.shown(request.schid) or request.schid)
 
     def stcrw(self) -> Crw | None:
         """STORE CHANNEL REPORT WORD."""
@@ -215,14 +222,15 @@ class ChannelSubsystemHardware(Functions):
 
     def rchp(self, cssid: int, chpid: int) -> int:
         """RESET CHANNEL PATH: functions that use the path end with interface-control check, a CRW says it is done."""
-        if cssid and not self.visible(SubchannelId(cssid, 0, 0)):
+        image = self.image(cssid)
+        if image is None:
             raise OperandException("reset channel path", f"{cssid:x}.{chpid:02x}", cause="no such image is enabled")
-        path = self.path(cssid, chpid)
+        path = self.path(image, chpid)
         if path is None or not path.online:
             return 3
         if self._resetting is not None:
             return 2
-        self._resetting = cssid, chpid
+        self._resetting = image, chpid
         self._schedule(0.0, self._reset_path)
         return 0
 
@@ -236,7 +244,7 @@ class ChannelSubsystemHardware(Functions):
         for subchannel, mask in self._users(path):
             self._path_lost(subchannel, mask)
         erc = ErrorRecovery.INITIALIZED if path.online and path.works else ErrorRecovery.PERMANENT_ERROR
-        self._reports.path(cssid, chpid, erc, solicited=True)
+        self._report_path(path, erc, solicited=True)
 
     def schm(self, monitor: ChannelMonitor) -> None:
         """SET CHANNEL MONITOR.  Raise `OperandException`."""
