@@ -31,7 +31,7 @@ DASD, DASD_FILE = 0x0A00, "lab001.ckd"
 SERIAL, MODEL = "LAB001", "3390-1"
 FILES = {ROOT: "root.fba", TREE: "src.fba", RESULTS: "results.fba"}
 # What a project's folder holds beside the project: nothing that a guest reads.
-_LEFT_OUT = (".git", ".venv", "build", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis")
+_LEFT_OUT = (".git", ".venv", "build", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis")
 _SPARE = 16 << 20
 _AT_ONCE = 1 << 16
 
