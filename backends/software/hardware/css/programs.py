@@ -120,7 +120,7 @@ class Programs(ABC):
             subchannel.wait_to_start()
             self._sometime(subchannel, self._present)
         else:
-            subchannel.cpa, subchannel.count = status.cpa, status.count
+            subchannel.cpa = status.cpa  # there is no residual count while a program runs
             if outcome is Outcome.SLICE_OVER:
                 self._later(subchannel, self._run, _SLICE_SECONDS)
             else:

@@ -158,9 +158,10 @@ class Subchannel(SubchannelStatus):
         self.pno = False
         self.dstat = self.cstat = 0
         self._forget_program()
+        self.count = 0
         if self.model.clear_keeps_start_fields:
             return
-        self.cpa = self.count = self.cc = 0
+        self.cpa = self.cc = 0
         self.orb = None
 
     def test(self) -> Irb:
