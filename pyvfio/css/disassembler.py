@@ -14,6 +14,8 @@ Source: z/Architecture Principles of Operation, "Channel-Command Word".
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pyvfio.css.ccw import CCW_SIZE, Ccw, CcwFlag
 from pyvfio.css.checker import Limits, Reached, walk
 from pyvfio.css.commands import Direction, Language
@@ -63,7 +65,12 @@ def listing(
         return [*lines, f"!! {orb.problem or 'a transport-mode ORB has no CCWs'}"]
     reached: dict[int, Reached] = {}
     for one in walk(orb, storage, limits):
-        reached.setdefault(one.address, one)
+        first = reached.setdefault(one.address, one)
+        # a CCW can be good when it is reached one way, and wrong another
+        known = {wrong.rule for wrong in first.violations}
+        more = tuple(wrong for wrong in one.violations if wrong.rule not in known)
+        if first is not one and more:
+            reached[one.address] = replace(first, violations=first.violations + more)
         if len(reached) > most:
             break
     targets = {one.ccw.cda for one in reached.values() if one.ccw is not None and one.ccw.is_tic}

@@ -89,7 +89,7 @@ def test_other_checks_have_none(program: str) -> None:
 def test_a_chaining_check_ends_the_program() -> None:
     bench = Bench(Unit(Ending(ENDED, cstat=Cstat.CHAINING_CHECK)))
     irb = bench.start(WRITE_ON + SENSE_ID)
-    assert (irb.scsw.cstat, irb.scsw.cpa) == (Cstat.CHAINING_CHECK, PROGRAM + 8)
+    assert (irb.scsw.cstat, irb.scsw.cpa, irb.scsw.count) == (Cstat.CHAINING_CHECK, PROGRAM + 8, 0)
     assert not irb.scsw.eswf
 
 

@@ -41,6 +41,7 @@ _PCI: Final = int(CcwFlag.PCI)
 _SUSPEND: Final = int(CcwFlag.SUSPEND)
 _NOP: Final = int(Command.NOP)
 _READ_BACKWARD: Final = 0x0C
+_CHAINING_CHECK: Final = int(Cstat.CHAINING_CHECK)
 _INCORRECT_LENGTH: Final = int(Cstat.INCORRECT_LENGTH)
 _CHANNEL_END: Final = int(Dstat.CHANNEL_END)
 _DEVICE_END: Final = int(Dstat.DEVICE_END)
@@ -208,7 +209,7 @@ class ChannelProgram:
             self._initial = False
             status.accepted = True
         if cstat:
-            status.count = 0
+            status.count = data.left if cstat == _CHAINING_CHECK else 0
         else:
             if not dstat:
                 return self._wait()
