@@ -22,7 +22,7 @@ def test_a_compressed_image_is_refused_with_the_way_out(hercules: Run, tmp_path:
         CkdImage(tmp_path / "c.cckd")
 
 
-@pytest.mark.parametrize("options", [(), ("-linux",)])
+@pytest.mark.parametrize("options", [(), ("-linux",), ("-a",), ("-lfs",), ("-a", "-lfs", "-linux")])
 def test_an_image_of_dasdinit_opens(hercules: Run, tmp_path: Path, options: tuple[str, ...]) -> None:
     path = tmp_path / "a.ckd"
     hercules("dasdinit", *options, path, "3390", "LNX001", 5)
@@ -32,7 +32,7 @@ def test_an_image_of_dasdinit_opens(hercules: Run, tmp_path: Path, options: tupl
     assert ImageVolume(path).volser == "LNX001"
     label = image.read(0, 0).records
     assert [record.key for record in label[1:4]] == [text.encode("cp037") for text in ("IPL1", "IPL2", "VOL1")]
-    assert len(image.read(3, 7).records) == (13 if options else 1)
+    assert len(image.read(3, 7).records) == (13 if "-linux" in options else 1)
 
 
 def test_an_image_in_two_files_opens_as_one(hercules: Run, tmp_path: Path) -> None:
@@ -123,6 +123,23 @@ def test_the_header_and_size_are_those_of_dasdinit(hercules: Run, tmp_path: Path
     ours = create_image(tmp_path / "ours.ckd", model, 3)
     with ours.path.open("rb") as one, (tmp_path / "theirs.ckd").open("rb") as other:
         assert one.read() == other.read()
+
+
+def test_alternate_cylinders_are_behind_the_others(hercules: Run, tmp_path: Path) -> None:
+    image = create_image(tmp_path / "alt.ckd", "3390-1", 1114, _dataset("PYVFIO.TEST.DATA"))
+    volume = ImageVolume(image.path)
+    assert (volume.cylinders, volume.alternates) == (1113, 1), "as Hercules' own device has it"
+    assert "VOLSER=MADE01" in hercules("dasdls", image.path)
+
+
+def test_a_compressed_tape_is_refused_with_the_way_out(hercules: Run, tmp_path: Path) -> None:
+    hercules("hetinit", tmp_path / "labels.het", "TAPE01", "OWNER")
+    with pytest.raises(BadImage, match=r"(?s)compressed.*hetupd -d"):
+        AwsTape(tmp_path / "labels.het")
+    hercules("hetupd", "-d", tmp_path / "labels.het", tmp_path / "labels.aws")
+    label = AwsTape(tmp_path / "labels.aws").read()
+    assert label is not None
+    assert label.decode("cp037").startswith("VOL1TAPE01")
 
 
 def test_tapes_both_ways(hercules: Run, tmp_path: Path) -> None:

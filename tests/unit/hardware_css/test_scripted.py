@@ -10,14 +10,35 @@ from css_rig import DATA, SCHID, Bench
 from pyvfio.css import Cstat, Dstat, SenseId
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.devices import scripted
-from pyvfio_backends.software.hardware.devices.scripted import Answer, Scripted, busy, make_scripted, unit_checked
+from pyvfio_backends.software.hardware.devices.scripted import (
+    Answer,
+    Scripted,
+    busy,
+    control_unit_busy,
+    make_scripted,
+    retried,
+    split,
+    unit_checked,
+    working,
+)
 
 ENDED = Dstat.CHANNEL_END | Dstat.DEVICE_END
 
 
 @pytest.mark.parametrize(
     "script",
-    [{"00": "data 00"}, {"100": "data 00"}, {"xy": ""}, {"02": "data xy"}, {"02": "bring 00"}, {"02": "take many"}],
+    [
+        {"00": "data 00"},
+        {"100": "data 00"},
+        {"xy": ""},
+        {"02": "data xy"},
+        {"02": "bring 00"},
+        {"02": "take many"},
+        {"02": "after -1"},
+        {"02": "after nan"},
+        {"02": "later"},
+        {"02": "channel zz"},
+    ],
 )
 def test_scripts_that_cannot_be_read(script: dict[str, str]) -> None:
     with pytest.raises(Misuse, match="answer to command"):
@@ -105,3 +126,75 @@ def test_the_words_of_a_machine_file() -> None:
 
 def test_the_example() -> None:
     assert doctest.testmod(scripted).failed == 0
+
+
+def begun(bench: Bench, program: str) -> None:
+    bench.put(0x11000, program)
+    assert bench.ssch() == 0
+    bench.clock.settle()
+
+
+READ = f"02200004{DATA:08x}"
+
+
+@pytest.mark.parametrize("answer", [busy(after=0.5), control_unit_busy(after=0.5), retried(after=0.5)])
+def test_a_device_that_is_not_ready_yet(answer: Answer) -> None:
+    unit = Scripted()
+    unit.on(0x02, Answer(data=b"late"))
+    unit.queue(answer)
+    bench = Bench(unit)
+    begun(bench, READ)
+    assert bench.css.tsch(SCHID)[0] == 1, "no status yet"
+    bench.clock.advance(0.4)
+    assert bench.css.tsch(SCHID)[0] == 1
+    bench.clock.advance(0.2)
+    assert bench.irb().scsw.ok
+    assert bytes.fromhex(bench.data(4)) == b"late"
+    assert [done.code for done in unit.log] == [2, 2]
+
+
+def test_a_command_that_is_given_again_at_once() -> None:
+    unit = Scripted()
+    unit.on(0x02, Answer(data=b"done"))
+    unit.queue(retried(), retried())
+    bench = Bench(unit)
+    assert bench.start(READ).scsw.ok
+    assert len(unit.log) == 3
+    assert bench.start(READ).scsw.ok
+
+
+def test_a_command_that_takes_its_time() -> None:
+    unit = Scripted()
+    unit.on(0x02, working(2.0, b"slow"))
+    bench = Bench(unit)
+    begun(bench, READ)
+    bench.clock.advance(1.9)
+    assert bench.css.tsch(SCHID)[0] == 1
+    bench.clock.advance(0.2)
+    assert bench.irb().scsw.dstat == ENDED
+
+
+def test_channel_end_before_device_end() -> None:
+    unit = Scripted()
+    unit.on(0x07, split(1.0))
+    bench = Bench(unit)
+    begun(bench, "0720000100020000")
+    assert bench.irb().scsw.dstat == Dstat.CHANNEL_END
+    bench.clock.advance(1.1)
+    assert bench.irb().scsw.dstat == Dstat.DEVICE_END
+
+
+def test_busy_without_a_word_of_when() -> None:
+    unit = Scripted()
+    unit.queue(control_unit_busy())
+    assert Bench(unit).start(READ).scsw.dstat == Dstat.BUSY | Dstat.STATUS_MODIFIER
+
+
+def test_a_script_with_times() -> None:
+    unit = make_scripted({"07": "status 08, later 04, after 0.5", "02": "channel 08"})
+    bench = Bench(unit)
+    assert bench.start(READ).scsw.cstat == Cstat.CHANNEL_DATA_CHECK
+    begun(bench, "0720000100020000")
+    assert bench.irb().scsw.dstat == Dstat.CHANNEL_END
+    bench.clock.advance(0.6)
+    assert bench.irb().scsw.dstat == Dstat.DEVICE_END

@@ -9,14 +9,31 @@ answer's `then` can do that, at once or on the machine's clock.
 >>> unit = Scripted()
 >>> unit.on(0x02, Answer(data=b"hello"))
 >>> unit.on(0x01, Answer(takes=4, dstat=Dstat.CHANNEL_END | Dstat.DEVICE_END | Dstat.UNIT_EXCEPTION))
->>> unit.queue(busy(), unit_checked(0x40))
+>>> unit.queue(busy(), busy(after=0.5), unit_checked(0x40), retried(), split(after=0.01), working(after=2.0))
+
+=========================  ==========================================================================================
+answer                     what the channel makes of it
+=========================  ==========================================================================================
+`busy()`                   device status busy, at once; with `after` it waits for device end and tries again
+`control_unit_busy()`      busy and status modifier; with `after` it waits for control-unit end
+`working(after)`           nothing yet; channel end and device end come after so many seconds
+`split(after)`             channel end; device end comes later, and until then the device is busy
+`retried(after)`           the channel gives the command again: at once, or after device end
+`unit_checked(bytes)`      unit check with these sense bytes
+`Answer(cstat=...)`        a check of the channel, as a faulty path has it
+`Answer(dstat=..., ...)`   any other status: 80 attention, 10 busy, 01 unit exception, 40 status modifier
+=========================  ==========================================================================================
+
+A path that fails is not the control unit's matter: ``css.break_path(cssid, chpid)``.
 
 In a machine file (``unit = "scripted"``) the option `script` is a table from command codes to answers: ``"02" =
-"data 68656c6c6f"``, ``"01" = "take 4, status 0d"``, ``"07" = "sense 8000"``.
+"data 68656c6c6f"``, ``"01" = "take 4, status 0d"``, ``"07" = "sense 8000"``, ``"0b" = "status 08, later 04, after
+0.5"``.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,19 +45,33 @@ from pyvfio.css.senseid import SenseId
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.css.controlunit import SENSE_SIZE, Channel, ControlUnit, Ending
 
-__all__ = ["Answer", "Performed", "Scripted", "busy", "make_scripted", "unit_checked"]
+__all__ = [
+    "Answer",
+    "Performed",
+    "Scripted",
+    "busy",
+    "control_unit_busy",
+    "make_scripted",
+    "retried",
+    "split",
+    "unit_checked",
+    "working",
+]
 
 _ENDED: Final = Dstat.CHANNEL_END | Dstat.DEVICE_END
 _ALL: Final = -1
 _NO_CSTAT: Final = Cstat(0)
+_NO_DSTAT: Final = Dstat(0)
+_RETRY: Final = Dstat.CHANNEL_END | Dstat.UNIT_CHECK | Dstat.STATUS_MODIFIER
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a command does: takes at most `takes` bytes (-1: all there are), brings `data`, ends with `dstat`.
 
-    `sense` is kept for a unit check in `dstat`; `cstat` is for what only a channel would report.  `then` is called
-    after the command, with the bytes that it took.
+    `sense` is kept for a unit check in `dstat`; `cstat` is for what only a channel would report, `failing_address` for
+    where in storage.  The status `later` follows `after` seconds, with `later_sense`.  `then` is called after the
+    command, with the bytes that it took.
     """
 
     data: bytes = b""
@@ -48,6 +79,10 @@ class Answer:
     dstat: Dstat = _ENDED
     sense: bytes = b""
     cstat: Cstat = _NO_CSTAT
+    later: Dstat = _NO_DSTAT
+    after: float = 0.0
+    later_sense: bytes = b""
+    failing_address: int | None = None
     then: Callable[[bytes], None] | None = None
 
 
@@ -60,9 +95,34 @@ class Performed:
     dstat: Dstat
 
 
-def busy() -> Answer:
-    """The device is busy: the command is not done."""
-    return Answer(dstat=Dstat.BUSY)
+def busy(after: float | None = None) -> Answer:
+    """The device is busy: the command is not done; `after` seconds it says by device end that it no longer is."""
+    if after is None:
+        return Answer(dstat=Dstat.BUSY)
+    return Answer(dstat=Dstat.BUSY, later=Dstat.DEVICE_END, after=after)
+
+
+def control_unit_busy(after: float | None = None) -> Answer:
+    """The control unit is busy; `after` seconds it says by control-unit end that it no longer is."""
+    dstat = Dstat.BUSY | Dstat.STATUS_MODIFIER
+    return Answer(dstat=dstat) if after is None else Answer(dstat=dstat, later=Dstat.CONTROL_UNIT_END, after=after)
+
+
+def working(after: float, data: bytes = b"", takes: int = 0) -> Answer:
+    """The command ends only `after` seconds."""
+    return Answer(data=data, takes=takes, dstat=_NO_DSTAT, later=_ENDED, after=after)
+
+
+def split(after: float, data: bytes = b"", takes: int = 0) -> Answer:
+    """Channel end at once, device end `after` seconds."""
+    return Answer(data=data, takes=takes, dstat=Dstat.CHANNEL_END, later=Dstat.DEVICE_END, after=after)
+
+
+def retried(after: float | None = None) -> Answer:
+    """The channel has to give the command again: at once, or `after` seconds, when the device is ready for it."""
+    if after is None:
+        return Answer(dstat=_RETRY | Dstat.DEVICE_END)
+    return Answer(dstat=_RETRY, later=Dstat.DEVICE_END, after=after)
 
 
 def unit_checked(*sense: int) -> Answer:
@@ -120,7 +180,15 @@ class Scripted(ControlUnit):
         self.log.append(Performed(code, took, answer.dstat))
         if answer.then is not None:
             answer.then(took)
-        return Ending(answer.dstat, answer.sense, answer.cstat)
+        return Ending(
+            answer.dstat,
+            answer.sense,
+            answer.cstat,
+            answer.later,
+            answer.after,
+            answer.later_sense,
+            answer.failing_address,
+        )
 
     def program_starts(self) -> None:
         """See `ControlUnit.program_starts`."""
@@ -143,13 +211,19 @@ def _answer(text: str) -> Answer:
             parts["data"] = bytes.fromhex(value)
         elif word == "take":
             parts["takes"] = _ALL if value == "all" else int(value)
-        elif word == "status":
-            parts["dstat"] = Dstat(int(value, 16))
+        elif word in ("status", "later"):
+            parts["dstat" if word == "status" else "later"] = Dstat(int(value, 16))
+        elif word == "channel":
+            parts["cstat"] = Cstat(int(value, 16))
+        elif word == "after":
+            parts["after"] = float(value)
+            if not 0 <= parts["after"] < math.inf:
+                raise ValueError(f"{value} seconds cannot be waited")
         elif word == "sense":
             parts["sense"] = bytes.fromhex(value)[:SENSE_SIZE]
             parts.setdefault("dstat", _ENDED | Dstat.UNIT_CHECK)
         elif word:
-            raise ValueError(f"{word!r} is none of data, take, status, sense")
+            raise ValueError(f"{word!r} is none of data, take, status, channel, sense, later, after")
     return Answer(**parts)
 
 
