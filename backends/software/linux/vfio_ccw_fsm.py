@@ -196,6 +196,7 @@ class CcwMachine:
             return
         self.state = State.NOT_OPERATIONAL
         clock, sch = self.device.kernel.clock, self.sch
+        sch.leaving = True
         clock.schedule(0.0, self.program.free)
         clock.schedule(0.0, lambda: sch.css.unregister(sch))
 
