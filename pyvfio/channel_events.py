@@ -81,7 +81,7 @@ class Intake:
     def add(self, irq: Irq) -> None:
         """Enable an interrupt, unless it is ours already.  Raise as `Irq.enable`."""
         with self.lock:
-            self._check()
+            self.check()
             if irq not in self._irqs:
                 irq.enable()
                 irq.on_disable.append(self.ring)
@@ -114,14 +114,15 @@ class Intake:
 
     # waiting
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise `Misuse` when it was closed, or an interrupt was disabled."""
         if self._closed or any(not irq.enabled for irq in self._irqs):
             raise Misuse("wait for interrupt", self.name, cause="it was closed or disabled meanwhile")
 
     def is_so(self, wait: Wait) -> bool:
         """Take in what came, and say whether what is waited for is so.  Raise `Misuse` after `close`."""
         with self.lock:
-            self._check()
+            self.check()
             if self._take():
                 self.ring()
             return bool(wait.done())
@@ -203,7 +204,7 @@ class Intake:
     def _came(self) -> None:
         """A descriptor can be read: take it in here, on the event loop."""
         with suppress(Misuse), self.lock:
-            self._check()
+            self.check()
             self._take()
         self.ring()
 

@@ -265,6 +265,7 @@ class ChannelFunctions:
     def _request(self, request: bytes, program: _Awaited, orb: Orb) -> None:
         self._tell("Q3", "START SUBCHANNEL is requested", orb=orb)
         with self._intake.lock:
+            self._intake.check()
             self._take_in()  # what came before this start is not its end
             self._program = program
             self._tell("Q4", "the ORB is written to the I/O region")
@@ -344,6 +345,7 @@ class ChannelFunctions:
         what = _WORDS[number]
         awaited = _Awaited(_FUNCTION[number])
         with self._intake.lock:
+            self._intake.check()
             self._take_in()
             if any(other.fctl == awaited.fctl for other in self._stopping):
                 cause = "another thread or task does that just now"

@@ -81,10 +81,13 @@ class Irb:
 
     @property
     def sense(self) -> bytes:
-        """The concurrent-sense bytes of the ECW; empty when the IRB carries none."""
+        """The concurrent-sense bytes of the ECW; empty when the IRB carries none.
+
+        A count of zero, which no channel gives, stands for all 32 bytes: QEMU (before 8.0) has the count elsewhere.
+        """
         if not self.scsw.ectl or not self.erw & _ERW_CONS:
             return b""
-        return self.ecw[: min(self.erw >> 16 & 0x3F, ECW_SIZE)]
+        return self.ecw[: min(self.erw >> 16 & 0x3F, ECW_SIZE) or ECW_SIZE]
 
     def __str__(self) -> str:
         sense = self.sense

@@ -11,6 +11,7 @@ import pyvfio
 from pyvfio.abi.vfio import PciIrq
 from pyvfio.backend import Backend
 from pyvfio.ccw import CcwDevice
+from pyvfio.css import Subchannel
 from pyvfio.errors import KernelRefused, Misuse, PyvfioError
 from pyvfio.host import Host
 from pyvfio.testing.devices import BoundFunction, BoundMdev, BoundSubchannel
@@ -161,6 +162,17 @@ def test_a_mediated_device_lets_go(host: Host, made: BoundMdev, way: str) -> Non
     Elsewhere(made.remove).ends()
     assert not made.sysfs.exists(made.path)
     device.close()
+
+
+def test_a_subchannel_is_told(host: Host, made: BoundMdev, way: str) -> None:
+    with Subchannel.open(host, host.mdev(made.uuid), way=way) as opened:
+        assert not opened.is_wanted
+        elsewhere = Elsewhere(made.remove)
+        assert opened.wanted(LONG) >= 1
+        assert opened.sense_id().cu_type  # it works until it is closed
+        assert elsewhere.waits()
+    elsewhere.ends()
+    assert not made.sysfs.exists(made.path)
 
 
 def test_a_subchannel_lets_go(host: Host, subchannel: BoundSubchannel, made: BoundMdev) -> None:

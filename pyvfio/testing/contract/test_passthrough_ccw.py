@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,9 +12,15 @@ import pytest
 import pyvfio
 from pyvfio.address import SubchannelId
 from pyvfio.css import Ccw, CcwFlag, Cstat, Dstat, Fctl, Irb, Orb, SenseId, Stctl
+from pyvfio.css.chsc import ChscCode, ChscRequest, ChscResponse
+from pyvfio.css.chsc_machine import StoreCharacteristics
+from pyvfio.css.chsc_paths import PathDescription, StorePaths
+from pyvfio.css.measurement import ChannelMonitor, MeasurementBlock
 from pyvfio.errors import Misuse
 from pyvfio.host import Host
 from pyvfio.passthrough import GuestChannelSubsystem, GuestMemory, PassthroughWarning
+from pyvfio.process import AnonymousMemory
+from pyvfio.testing.attributes import Attributes
 from pyvfio.testing.channel import Channel, nop, sense_id
 from pyvfio.testing.devices import BoundFunction, BoundMdev, BoundSubchannel
 
@@ -194,3 +201,81 @@ def test_unplug(guest: Guest) -> None:
     crw = guest.css.stcrw()
     assert crw is not None
     assert crw.subchannel() == guest.schid
+
+
+# -- the channel subsystem as a whole ---------------------------------------------------------------------------------
+
+
+def test_calls_are_answered(guest: Guest) -> None:
+    code, block = guest.css.chsc(StoreCharacteristics().request().to_bytes())
+    assert code == 0
+    assert ChscResponse.from_bytes(block).ok
+    code, block = guest.css.chsc(ChscRequest(0x9999).to_bytes())
+    assert ChscResponse.from_bytes(block).code == ChscCode.NOT_PROVIDED
+
+
+def test_the_paths_have_the_types_of_the_host(sysfs: Attributes, guest: Guest) -> None:
+    schib = guest.css.stsch(guest.schid)[1]
+    assert schib is not None
+    pmcw = schib.pmcw
+    chpids = {chpid for at, chpid in enumerate(pmcw.chpid) if pmcw.pim & 0x80 >> at}
+    block = guest.css.chsc(StorePaths(0, 0xFF).request().to_bytes())[1]
+    found = PathDescription.list_from(ChscResponse.from_bytes(block).data, 0)
+    assert {path.chpid for path in found} == chpids
+    for path in found:
+        assert path.type == int(sysfs.read(f"/sys/devices/css0/chp0.{path.chpid:02x}/type"), 16)
+
+
+def test_a_path_is_reset(guest: Guest) -> None:
+    schib = guest.css.stsch(guest.schid)[1]
+    assert schib is not None
+    chpid = schib.pmcw.chpid[0]
+    assert guest.css.rchp(0, chpid) == 0
+    crw = guest.css.stcrw()
+    assert crw is not None
+    assert (crw.rsid, crw.slct) == (chpid, True)
+    assert guest.css.rchp(0, chpid ^ 0xFF) == 3
+    assert guest.run(sense_id(DATA)).scsw.ok
+
+
+def test_starts_are_counted(guest: Guest) -> None:
+    guest.css.schm(ChannelMonitor(update=True, origin=0x8000))
+    schib = guest.css.stsch(guest.schid)[1]
+    assert schib is not None
+    assert guest.css.msch(guest.schid, replace(schib, pmcw=replace(schib.pmcw, mme=2, mbi=1))) == 0
+    assert guest.run(sense_id(DATA)).scsw.ok
+    assert MeasurementBlock.from_bytes(guest.memory.read(0x8020, 32)) == MeasurementBlock(ssch_rsch_count=1)
+
+
+# -- memory that comes and goes ---------------------------------------------------------------------------------------
+
+
+def test_memory_comes_and_goes(guest: Guest) -> None:
+    assert guest.run(sense_id(0x100000)).scsw.cstat == Cstat.PROGRAM_CHECK
+    area = guest.memory.add(0x100000, SIZE)
+    guest.css.memory_added()
+    assert guest.run(sense_id(area.start)).scsw.ok
+    assert guest.memory.read(area.start, 1) == b"\xff"
+    guest.css.memory_removed(area)
+    guest.memory.remove(area.start)
+    assert guest.run(sense_id(area.start)).scsw.cstat == Cstat.PROGRAM_CHECK
+    assert guest.run(sense_id(DATA)).scsw.ok
+
+
+def test_memory_of_the_caller(guest: Guest, page: int) -> None:
+    with AnonymousMemory(page) as memory:
+        area = guest.memory.adopt(0x100000, memory.view, memory.address)
+        guest.css.memory_added()
+        assert guest.run(sense_id(area.start)).scsw.ok
+        assert bytes(memory.view[:1]) == b"\xff"
+        guest.css.memory_removed(area)
+        guest.memory.remove(area.start)
+
+
+def test_in_an_event_loop(guest: Guest) -> None:
+    async def work() -> None:
+        assert guest.start(sense_id(DATA)) == 0
+        assert await guest.css.wait_async(10)
+        assert guest.status().scsw.ok
+
+    asyncio.run(work())
