@@ -57,6 +57,9 @@ def locate_extended(
         (((0xF3, "70000000"),), "8000000000000004"),
         (((0xF3, "1000"),), "8000000000000003"),
         (((0x27, "1b00"), (0x03, "")), "8000000000000002"),
+        (((0x27, "1d80" + "00" * 64),), "8000000000000004"),
+        (((0x27, "1d00" + "00" * 63),), "8000000000000003"),
+        (((0x07, SEEK_0_1), (0x39, "00000001"), (0x15, ckd((0, 1), 0, b"", bytes(8)))), "8000000000000002"),
         (((0x27, "1b01"),), "8000000000000004"),
         (((0x27, "b0ff0000"),), "8000000000000004"),
         (((0x27, "18" + "00" * 3 + "0a07" + "52" + "00" * 5),), "8000000000000004"),  # volume storage query
@@ -206,3 +209,14 @@ def test_what_the_storage_control_says() -> None:
     assert bytes.fromhex(nodes)[4:30].decode("cp037").strip() == "003990   IBM75000000000001"
     irb, (identity,) = programs.run((0xE4, 20))
     assert identity[16:] == "40fa010041270004423e0060"
+
+
+def test_a_track_has_no_room_for_more_than_its_bytes() -> None:
+    programs = Programs(disk())
+    r0 = ckd((0, 1), 0, b"", bytes(50000))
+    search = (0x1F, "c0"), (0x07, SEEK_0_1), (0x39, "00000001")
+    assert programs.run(*search, (0x15, r0))[0].scsw.ok
+    long = ckd((0, 1), 1, b"", bytes(7000))
+    assert programs.refused((0x1F, "c0"), (0x07, SEEK_0_1), (0x31, "0000000100"), (0x1D, long))[:4] == "0040"
+    fits = ckd((0, 1), 1, b"", bytes(6000))
+    assert programs.run((0x1F, "c0"), (0x07, SEEK_0_1), (0x31, "0000000100"), (0x1D, fits))[0].scsw.ok

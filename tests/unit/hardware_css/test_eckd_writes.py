@@ -209,7 +209,7 @@ def test_prefix_is_extent_and_location_in_one() -> None:
     prefix = (0xE7, (bytes([1, 0x80]).ljust(12, b"\0") + whole + place).hex())
     assert programs.run(prefix, (0x05, "11" * 4096))[0].scsw.ok
     assert programs.device.volume.read(1, 1).records[2].data == b"\x11" * 4096
-    only_extent = (0xE7, (bytes([0, 0x80]).ljust(12, b"\0") + whole).hex())
+    only_extent = (0xE7, (bytes([0, 0x80]).ljust(12, b"\0") + whole + bytes(20)).hex())
     irb, (data,) = programs.run(only_extent, (0x4B, locate(0x06, 1, (1, 1), 2)[1] + "00000000"), (0x06, 4))
     assert (irb.scsw.ok, data) == (True, "11111111")
 
@@ -221,7 +221,7 @@ def test_what_linux_asks_when_it_sets_a_volume_online() -> None:
     assert int(features[16:18], 16) & 1, "PREFIX"
     irb, (units,) = programs.run((0x27, "18" + "00" * 5 + "0e" + "00" * 5), (0x3E, 512))
     assert units[:4] == "0100"
-    assert programs.run((0x27, "1dc0" + "00" * 6))[0].scsw.ok
+    assert programs.run((0x27, "1d00000000004088" + "00" * 58))[0].scsw.ok, "set subsystem characteristics: PAV"
     irb, (status,) = programs.run((0x54, 40))
     assert (irb.scsw.ok, len(status)) == (True, 80)
 

@@ -186,7 +186,8 @@ class Orient:
         if form not in _PREFIX_FORMATS or (validity & _VERIFY_BASE and base != self._unit_address):
             raise invalid_parameter()
         extent = parameters(channel, PREFIX_EXTENT_SIZE)
-        location = parameters(channel, EXTENDED_SIZE) if form else b""
+        # Linux gives room for a location also where there is none.
+        location = parameters(channel, EXTENDED_SIZE) if form else take(channel, EXTENDED_SIZE)
         if validity & _EXTENT_VALID:
             self._take_extent(extent)
         if form:

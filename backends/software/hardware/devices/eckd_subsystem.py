@@ -76,7 +76,6 @@ _ORDER_SIZES: Final = {
     _SET_CHARACTERISTICS: 66,
     _SET_INTERFACE: 4,
 }
-_SHORT_CHARACTERISTICS: Final = 8  # Linux gives 66, of which these say something
 _PATHS, _STATISTICS, _MESSAGE, _UNIT_ADDRESSES, _FEATURES = 0x00, 0x01, 0x03, 0x0E, 0x41
 #: Feature codes of a control unit that knows PREFIX: byte and bits.
 _PREFIX_FEATURES: Final = {8: 0x01, 9: 0x20, 12: 0x40}
@@ -233,7 +232,10 @@ class Subsystem:
             if order[1] & 0xFE:
                 raise invalid_parameter()
             chain.prepared = self._nodes[: 32 if order[1] else self._control.node]
-        elif order[0] != _SET_CHARACTERISTICS and not (order[0] in _ABOUT_CACHE and self._control.cached):
+        elif order[0] == _SET_CHARACTERISTICS:
+            if order[1]:
+                raise invalid_parameter()
+        elif not (order[0] in _ABOUT_CACHE and self._control.cached):
             raise invalid_parameter()
         return DONE
 
@@ -272,8 +274,7 @@ def _take_order(channel: Channel) -> bytes:
     head = parameters(channel, 2)
     size = _ORDER_SIZES.get(head[0], 2)
     rest = take(channel, size - 2) if size > 2 else b""
-    least = _SHORT_CHARACTERISTICS if head[0] == _SET_CHARACTERISTICS else size
-    if len(head + rest) < least:
+    if len(head + rest) < size:
         raise too_few_parameters()
     return head + rest
 

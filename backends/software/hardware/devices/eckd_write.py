@@ -32,7 +32,7 @@ from dataclasses import replace
 from typing import Final
 
 from pyvfio_backends.software.hardware.css.controlunit import DONE, Channel, Ending
-from pyvfio_backends.software.hardware.devices.ckd_track import COUNT_SIZE, EMPTY_R0, END_OF_TRACK, Record
+from pyvfio_backends.software.hardware.devices.ckd_track import COUNT_SIZE, EMPTY_R0, END_OF_TRACK, Record, Track
 from pyvfio_backends.software.hardware.devices.eckd_chain import END_OF_FILE, LOCATES, MULTITRACK, Chain, take
 from pyvfio_backends.software.hardware.devices.eckd_domain import (
     Fault,
@@ -235,9 +235,10 @@ class Write:
         return Record(cylinder, head, number, rest[:key_length], rest[key_length:])
 
     def _fits(self, records: tuple[Record, ...]) -> None:
-        """Raise `Fault` when a track is too short for the records."""
+        """Raise `Fault` when a track is too short for the records, or the bytes that an image has for it."""
         device = self._chain.volume.device
-        if sum(device.cells_of(len(one.key), len(one.data)) for one in records[1:]) > device.cells:
+        cells = sum(device.cells_of(len(one.key), len(one.data)) for one in records[1:])
+        if cells > device.cells or Track(0, 0, records).size > device.track_size:
             raise invalid_track_format()
 
     def _put(self, before: tuple[Record, ...], record: Record) -> None:
