@@ -361,7 +361,7 @@ def questions() -> Iterator[Question]:
             yield ask("give back", what)
 
 
-class _KernelSeam(Seam):
+class KernelSeam(Seam):
     """The calls on a real kernel, where time is real."""
 
     def __init__(self) -> None:
@@ -381,7 +381,7 @@ class _KernelSeam(Seam):
         return super().new_events()
 
 
-class _KernelDevice(ChannelDevice):
+class KernelDevice(ChannelDevice):
     patience = 0.3
 
     def _status(self, answer: dict[str, Any]) -> None:
@@ -398,10 +398,10 @@ class _KernelDevice(ChannelDevice):
 
 
 class _Recording(CcwVirtioReplay):
-    device_class = _KernelDevice
+    device_class = KernelDevice
 
     def make_seam(self) -> Seam:
-        return _KernelSeam()
+        return KernelSeam()
 
     def _hooks(self, kind: str, section: str) -> None:
         print(f"{time.monotonic():.1f}", kind, section, flush=True)
