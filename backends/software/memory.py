@@ -32,28 +32,33 @@ class HostMemory:
     def __init__(self, page_size: int) -> None:
         self.page_size = page_size
         self._starts: list[int] = []
+        self._low = _FIRST  # there is nothing free below
         self._blocks: dict[int, bytearray] = {}
         self._callers: list[ProcessMemory] = []
         self._caller_index: dict[int, int] = {}
 
     def allocate(self, size: int) -> int:
         """A zeroed block of kernel memory below 2 GiB, page-aligned.  Raise MemoryError when there is no room."""
-        room = -(-max(size, 1) // self.page_size) * self.page_size
-        at = _FIRST
-        for start in self._starts:
-            if start - at >= room:
-                break
-            at = start + -(-len(self._blocks[start]) // self.page_size) * self.page_size
+        page, starts = self.page_size, self._starts
+        room = -(-max(size, 1) // page) * page
+        at = self._low
+        place = bisect.bisect_left(starts, at)
+        while place < len(starts) and starts[place] - at < room:
+            at = starts[place] + -(-max(len(self._blocks[starts[place]]), 1) // page) * page
+            place += 1
         if at + room > _LIMIT:
             raise MemoryError("no storage below 2 GiB")
-        bisect.insort(self._starts, at)
+        if at == self._low:
+            self._low = at + room
+        starts.insert(place, at)
         self._blocks[at] = bytearray(size)
         return at
 
     def free(self, address: int) -> None:
         """Give a block back."""
         if self._blocks.pop(address, None) is not None:
-            self._starts.remove(address)
+            del self._starts[bisect.bisect_left(self._starts, address)]
+            self._low = min(self._low, address)
 
     def pinned_address(self, caller: ProcessMemory, virtual: int) -> int:
         """The absolute address of a byte in a caller's memory."""
