@@ -17,6 +17,8 @@ from pyvfio.errors import Misuse
 
 __all__ = ["BlockWork", "Piece"]
 
+_R0_SIZE = 16
+_RECORD_AT = 4
 _LEAST_TRACKS = 2
 """From so many whole tracks on they are read as tracks."""
 
@@ -88,7 +90,7 @@ class BlockWork(DiskState):
         if piece.tracks:
             first, count = piece.first // layout.per_track, piece.count // layout.per_track
             words = f"read tracks {first} to {first + count - 1}"
-            length = layout.per_track * (COUNT_SIZE + layout.block_size)
+            length = _R0_SIZE + layout.per_track * (COUNT_SIZE + layout.block_size)
             came = yield Request(programs.read_tracks(self.disk, first, count, length), words)
             data: list[bytes] = []
             if all(self._plain(layout, first + number, part, data) for number, part in enumerate(came.parts)):
@@ -105,9 +107,10 @@ class BlockWork(DiskState):
     def _plain(self, layout: DiskLayout, track: int, raw: bytes, data: list[bytes]) -> bool:
         """Put the blocks in a track's bytes behind `data`; False when its records are not those of the layout."""
         shape = _shape(layout.per_track, layout.block_size)
-        if len(raw) != shape.size:
+        begin_at = 0 if raw[_RECORD_AT : _RECORD_AT + 1] != b"\0" else _R0_SIZE  # some tracks come with R0
+        if len(raw) < begin_at + shape.size:
             return False
-        parts = shape.unpack(raw)
+        parts = shape.unpack_from(raw, begin_at)
         cylinder, head = self.disk.place(track)
         begin = (cylinder & 0xFFFF).to_bytes(2, "big") + (cylinder >> 16 << 4 | head).to_bytes(2, "big")
         if parts[::2] != tuple(begin + end for end in _ends(layout.per_track, layout.block_size)):

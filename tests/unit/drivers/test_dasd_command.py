@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +92,21 @@ def test_it_takes_and_gives_back(lab: Path, capfd: pytest.CaptureFixture[str]) -
     assert facts["label"]["volser"] == "LAB001"
     assert facts["messages"][1].endswith("New DASD 3390/02 (CU 3990/02) with 1113 cylinders, 15 heads, 224 sectors")
     assert "dasd-eckd has it" in told(capfd, "info", LAB, status=6)
+
+
+def test_a_command_that_is_ended_gives_the_disk_back(lab: Path) -> None:
+    """SIGTERM (``timeout``, systemd) while a program runs: what was read is there, the disk is the kernel's again."""
+    command = [sys.executable, "-c", "from pyvfio_tools.cli import main; main()"]
+    output = lab / "all.bin"
+    reading = subprocess.Popen([*command, "dasd", "read", LAB, "--take", "-o", str(output)], stderr=subprocess.PIPE)
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not (output.exists() and output.stat().st_size):
+        time.sleep(0.05)
+    reading.send_signal(signal.SIGTERM)
+    assert b"interrupted" in reading.communicate(timeout=60)[1]
+    assert reading.returncode == 130
+    status = subprocess.run([*command, "ccw", "status"], capture_output=True, text=True, check=False)
+    assert "no channel device is taken" in status.stdout
 
 
 def test_what_it_prints(lab: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -12,11 +12,13 @@ from dasd_machine import NUMBER, channel, disk, machine
 
 import pyvfio
 from pyvfio import CcwDevice
+from pyvfio.channel_program import ProgramResult
 from pyvfio.drivers import AsyncDasd, CkdFile, Dasd, FormatMode, GuestChannel, LabelKind, TrackImage, TrackRecord
 from pyvfio.drivers.copy_state import CopyState
 from pyvfio.drivers.failures import VerifyFailed
 from pyvfio.drivers.ibm_partitions import Partition, scan, scan_blocks
 from pyvfio.drivers.layout import DiskLayout, LayoutKind
+from pyvfio.drivers.operations import Request
 from pyvfio.drivers.track_work import TrackWork
 from pyvfio.drivers.vtoc import DataSet, FreeTracks
 from pyvfio.errors import Misuse
@@ -302,3 +304,24 @@ def test_a_guest_drives_the_same_disk(asynchronous: bool) -> None:
             assert found.characteristics.cylinders == 8
         with pytest.raises(Misuse, match="below 2 GiB"):
             GuestChannel(css, schid, memory, 0x7FFF_F000).prepare(1 << 20)
+
+
+# speed
+
+
+def test_whole_tracks_are_read_in_few_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_image(tmp_path / "raw.ckd", "3390-1", 10)
+    with disk(image=str(tmp_path / "raw.ckd")) as found:
+        found.format()
+        data = bytes(number % 251 for number in range(SIZE * 12)) * 40
+        found.write_blocks(24, data)
+        started: list[str] = []
+        perform = Dasd._perform
+
+        def counted(self: Dasd, request: Request) -> ProgramResult:
+            started.append(request.words)
+            return perform(self, request)
+
+        monkeypatch.setattr(Dasd, "_perform", counted)
+        assert found.read_blocks(24, 480) == data
+        assert started == ["read tracks 2 to 33", "read tracks 34 to 41"]
