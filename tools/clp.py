@@ -29,6 +29,12 @@ def clp() -> None:
 
     It tells what the machine says, also of functions that Linux has not configured; `pyvfio list` and `show` tell what
     Linux made of it.
+
+    \b
+    Examples:
+      pyvfio clp list --machine z15-lpar
+      pyvfio clp function 0060:00:00.0 --machine z15-lpar
+      pyvfio clp group ff --machine z15-lpar
     """
 
 

@@ -13,6 +13,7 @@ function       uid   fid    what
 0011:00:00.0   17    16     virtio-net          profile zpci
 0020:00:00.0   32    4096   virtio-blk          profile zpci
 0030:00:00.0   48    33     virtio-rng, modern  profile zpci
+0040:00:00.0   64    34     the same, with DMA by the function's own addresses
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ ZPCI = (
     *("-device", "virtio-blk-pci,id=pblk0,drive=nb1"),
     *("-device", "zpci,uid=48,fid=33,target=prng0,id=zp2"),
     *("-device", "virtio-rng-pci,id=prng0,disable-legacy=on"),
+    *("-device", "zpci,uid=64,fid=34,target=prng1,id=zp3"),
+    *("-device", "virtio-rng-pci,id=prng1,disable-legacy=on,iommu_platform=on"),
 )
 #: What golden/s390x/ccw-virtio.json was recorded with: the subchannels from 0.0.0004 on, and four in other sets.
 VIRTIO = (

@@ -6,7 +6,9 @@ features and queue sizes as the lab's functions answer.
 
 from __future__ import annotations
 
+import random
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyvfio.errors import Misuse
@@ -34,6 +36,8 @@ class VirtioKind:
     fields: tuple[tuple[str, int | bytes], ...]
     vectors: int
     rom_size: int = 0
+    supply: Callable[[int], bytes] | None = None
+    """What an entropy source answers a request for so many bytes; None: the kind's queues are not modelled."""
 
     def config(self, order: str) -> bytes:
         """The device's own configuration in byte order `order`, ``<`` or ``>``."""
@@ -64,4 +68,4 @@ def virtio_blk(size: int = 1 << 20) -> VirtioKind:
 
 def virtio_rng() -> VirtioKind:
     """An entropy source."""
-    return VirtioKind(4, 0x1005, 0x00FF00, _RING_FEATURES, (8,), (), 2)
+    return VirtioKind(4, 0x1005, 0x00FF00, _RING_FEATURES, (8,), (), 2, supply=random.randbytes)

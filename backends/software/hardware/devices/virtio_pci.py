@@ -7,22 +7,29 @@ BAR 0 is the legacy register block (I/O, which zPCI cannot reach), BAR 1 the MSI
     2000   configuration of the device kind; big-endian, as the guest, until the driver accepts VERSION_1
     3000   notification, 4 bytes from queue to queue
 
-There are registers but no queues: notifying an enabled queue is `NotModelled`.  As QEMU does, disabling and enabling
-the function leaves these registers alone; writing 0 to the device status resets what belongs to the driver.
+An entropy source that reaches memory by the function's addresses (VIRTIO_F_ACCESS_PLATFORM) serves its queue.  For all
+others notifying an enabled queue is `NotModelled`.  As QEMU does, disabling and enabling the function leaves these
+registers alone; writing 0 to the device status resets what belongs to the driver.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import virtio_pci as abi
 from pyvfio.errors import NotModelled
 from pyvfio_backends.software.hardware.devices.virtio_kinds import VirtioKind
+from pyvfio_backends.software.hardware.devices.virtqueue import QueueError, SplitQueue
+from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.zpci.bar import Bar
 from pyvfio_backends.software.hardware.zpci.msix import MsixTable
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
 
 __all__ = ["COMMON", "DEVICE", "ISR", "NOTIFY", "VirtioPci"]
 
@@ -40,6 +47,11 @@ _MODERN_SUBSYSTEM = 0x1100
 _VERSION_1 = 1  # of features 32 to 63
 _FEATURES_HIGH = 0x100 | _VERSION_1  # and RING_RESET
 _SR_IOV = 0x20
+_ACCESS_PLATFORM = 0x02
+_EVENT_INDEX = 1 << 29
+_FEATURES_OK, _DRIVER_OK, _NEEDS_RESET = 0x08, 0x04, 0x40
+_QUEUE_INTERRUPT = 1
+_CONFIG_INTERRUPT = 2
 _MSIX_CAPABILITY, _WINDOW_CAPABILITY = 0x98, 0x84
 _WINDOW_DATA = _WINDOW_CAPABILITY + abi.VIRTIO_PCI_NOTIFY_CAP_MULT
 _DWORD = 0xFFFFFFFF
@@ -59,12 +71,14 @@ class VirtioPci:
     """The device behind a function: `config` space, `bars` and `msix` are built for it; it is the registers of BAR 4.
 
     `legacy` devices are transitional (BAR 0 in I/O space, ids 0x1000 and up), others are version 1 only; `sriov` ones
-    offer VIRTIO_F_SR_IOV.
+    offer VIRTIO_F_SR_IOV, and `platform` ones insist on VIRTIO_F_ACCESS_PLATFORM: they use the function's DMA.
     """
 
-    def __init__(self, kind: VirtioKind, *, legacy: bool = True, sriov: bool = False) -> None:
+    def __init__(self, kind: VirtioKind, *, legacy: bool = True, sriov: bool = False, platform: bool = False) -> None:
         self.kind = kind
-        self.features_high = _FEATURES_HIGH | (_SR_IOV if sriov else 0)
+        self.features_high = _FEATURES_HIGH | (_SR_IOV if sriov else 0) | (_ACCESS_PLATFORM if platform else 0)
+        self._function: ZpciFunction | None = None
+        self._served: dict[int, SplitQueue] = {}
         self.legacy = legacy
         self.config = ConfigSpace(self._identity(), interrupt_pin=1)
         self._add_window()
@@ -88,6 +102,10 @@ class VirtioPci:
         self.driver_features = [0, 0]
         self.config_vector = _NO_VECTOR
         self.status = self.interrupt = 0
+
+    def attach(self, function: ZpciFunction) -> None:
+        """Belong to a function, whose DMA and interrupts are used."""
+        self._function = function
 
     def _identity(self) -> Identity:
         kind = self.kind
@@ -177,9 +195,39 @@ class VirtioPci:
                 within, length, value = within + 4, length - 4, value >> 32
             self._common_write(within, value)
         elif part == NOTIFY:
-            queue = within // _NOTIFY_STEP
-            if queue < len(self.queues) and self.queues[queue].enabled:
-                raise NotModelled("virtqueues of virtio PCI functions")
+            number = within // _NOTIFY_STEP
+            if number < len(self.queues) and self.queues[number].enabled:
+                self._notified(number)
+
+    def _notified(self, number: int) -> None:
+        """The driver says that a queue has something new."""
+        function, supply = self._function, self.kind.supply
+        if function is None or supply is None or not self.features_high & _ACCESS_PLATFORM:
+            raise NotModelled("virtqueues of virtio PCI functions")
+        if not self.status & _DRIVER_OK or self.status & _NEEDS_RESET:
+            return
+        queue = self.queues[number]
+        event_index = bool(self.driver_features[0] & _EVENT_INDEX)
+        try:
+            if number not in self._served:
+                self._served[number] = SplitQueue(function, queue.size, queue.descriptors, queue.driver, queue.device)
+            wanted = self._served[number].serve(
+                lambda chain: chain.fill(function, supply(chain.room)), event_index=event_index
+            )
+        except (QueueError, DmaFault):
+            # What the driver did wrong, or where it let nobody reach: the device is broken until it is reset.
+            self.status |= _NEEDS_RESET
+            self._interrupt(_CONFIG_INTERRUPT, self.config_vector)
+            return
+        if wanted:
+            self._interrupt(_QUEUE_INTERRUPT, queue.vector)
+
+    def _interrupt(self, reason: int, vector: int) -> None:
+        if self.msix.enabled:
+            if vector != _NO_VECTOR and self._function is not None:
+                self._function.signal(vector)
+        else:
+            self.interrupt |= reason
 
     def _common_read(self, offset: int, length: int) -> int:
         # A read answers with the register that begins at its offset, as wide as the read; 0 where none begins.
@@ -237,6 +285,8 @@ class VirtioPci:
             self.config_vector = self._vector(value)
         elif offset == abi.VIRTIO_PCI_COMMON_STATUS:
             self.status = value & 0xFF
+            if self.features_high & _ACCESS_PLATFORM and not self.driver_features[1] & _ACCESS_PLATFORM:
+                self.status &= ~_FEATURES_OK  # a driver that does not know it would give wrong addresses
             if not self.status:
                 self.driver_reset()
         elif offset == abi.VIRTIO_PCI_COMMON_Q_SELECT:
@@ -254,6 +304,7 @@ class VirtioPci:
         elif offset == abi.VIRTIO_PCI_COMMON_Q_RESET:
             if value == 1:
                 queue.enabled = 0
+                self._served.pop(self.queue_select, None)
         else:
             for name, low in (
                 ("descriptors", abi.VIRTIO_PCI_COMMON_Q_DESCLO),
@@ -271,6 +322,7 @@ class VirtioPci:
     def driver_reset(self) -> None:
         """Device status 0: the queues and the vectors are as at first."""
         self.queues = [_Queue(size) for size in self.kind.queues]
+        self._served.clear()
         self.config_vector = _NO_VECTOR
         self.status = self.interrupt = 0
         self._use_byte_order(">")

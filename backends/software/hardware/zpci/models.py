@@ -136,7 +136,7 @@ def build_function(spec: FunctionDescription, number: int, schedule: Schedule | 
 
     Options of all models: `pfip` and `util_str` (hexadecimal), `start_dma`, `end_dma`; `total_vfs` makes a physical
     function, whose virtual ones have the identifiers from `vf_fid` and `vf_uid` on (default: those after its own); of
-    virtio: `legacy`, and `mac` or `size`; of the bell: `delay` (seconds of machine time from the doorbell to its
+    virtio: `legacy`, `platform` (VIRTIO_F_ACCESS_PLATFORM), and `mac` or `size`; of the bell: `delay` (seconds of machine time from the doorbell to its
     work).  Raise `Misuse` for a model or an option that does not exist, and for a value that makes no sense.
     """
     model = MODELS.get(spec.model)
@@ -176,8 +176,9 @@ def _virtio(kind: Callable[..., VirtioKind], own: Mapping[str, type], *, legacy:
             kind(**{option: options[option] for option in own if option in options}),
             legacy=options.get("legacy", legacy),
             sriov=bool(options.get("total_vfs")),
+            platform=options.get("platform", False),
         )
-        return ZpciFunction(
+        function = ZpciFunction(
             _facts(spec, device.bars),
             GroupFacts(spec.pfgid),
             device.config,
@@ -186,8 +187,10 @@ def _virtio(kind: Callable[..., VirtioKind], own: Mapping[str, type], *, legacy:
             rom_size=device.kind.rom_size,
             number=number,
         )
+        device.attach(function)
+        return function
 
-    return Model(name, make, {**own, "legacy": bool})
+    return Model(name, make, {**own, "legacy": bool, "platform": bool})
 
 
 def _facts(spec: FunctionDescription, bars: Sequence[Bar]) -> FunctionFacts:
