@@ -220,3 +220,23 @@ def test_a_track_has_no_room_for_more_than_its_bytes() -> None:
     assert programs.refused((0x1F, "c0"), (0x07, SEEK_0_1), (0x31, "0000000100"), (0x1D, long))[:4] == "0040"
     fits = ckd((0, 1), 1, b"", bytes(6000))
     assert programs.run((0x1F, "c0"), (0x07, SEEK_0_1), (0x31, "0000000100"), (0x1D, fits))[0].scsw.ok
+
+
+def test_read_multiple_goes_on_to_the_next_track() -> None:
+    programs = Programs(disk())
+    irb, (first, second) = programs.run((0x07, "00000000000d"), (0x5E, 8), (0x5E, 8))
+    assert irb.scsw.ok
+    assert (first, second) == ("0000000d01001000", "0000000e01001000")
+    irb, (_, count) = programs.run((0x07, "00000000000d"), (0x5E, 8), (0x12, 8))
+    assert count == "0000000e01001000"
+    assert programs.refused((0x07, "00000000000e"), (0x5E, 8), (0x5E, 8))[:4] == "0020"
+
+
+def test_a_count_that_is_cut_is_filled_with_zeros() -> None:
+    programs = Programs(disk())
+    assert programs.run((0x07, SEEK_0_1), (0x31, "0000000100"), (0x1D, "000000010500"))[0].scsw.ok
+    assert programs.run((0x07, SEEK_0_1), (0x12, 8))[1] == ["0000000105000000"]
+
+
+def test_sense_id_of_a_few_bytes() -> None:
+    assert Programs(disk()).run((0xE4, 2))[1] == ["ff39"]

@@ -38,7 +38,7 @@ from typing import Final
 from pyvfio.css.ccw import Command
 from pyvfio.css.scsw import Dstat
 from pyvfio.errors import Misuse, NotModelled
-from pyvfio_backends.software.hardware.css.controlunit import Channel, ControlUnit, Ending, unit_check
+from pyvfio_backends.software.hardware.css.controlunit import DONE, Channel, ControlUnit, Ending, unit_check
 from pyvfio_backends.software.hardware.devices.ckd_models import model_cylinders, model_of
 from pyvfio_backends.software.hardware.devices.ckd_track import BadTrack
 from pyvfio_backends.software.hardware.devices.eckd_chain import Chain
@@ -169,6 +169,11 @@ class Dasd3390(ControlUnit):
             wrong |= code in _COMMON and not (code == Command.NOP and chain.previous == _READ_IPL)
         if wrong:
             raise invalid_sequence()
+
+    def read_sense_id(self, channel: Channel) -> Ending:
+        """See `ControlUnit.read_sense_id`; the first byte is FF however few bytes the program takes."""
+        channel.write_to_memory(self.sense_id_data)
+        return DONE
 
     def command(self, code: int, channel: Channel) -> Ending:
         """Do a command."""

@@ -41,7 +41,19 @@ class Limits(Protocol):
 class Position:
     """The position of one device.  All methods raise BadTrack and OSError as the volume does."""
 
-    __slots__ = ("_track", "_version", "at_home", "cylinder", "head", "index", "limits", "marked", "place", "volume")
+    __slots__ = (
+        "_track",
+        "_version",
+        "at_end",
+        "at_home",
+        "cylinder",
+        "head",
+        "index",
+        "limits",
+        "marked",
+        "place",
+        "volume",
+    )
 
     def __init__(self, volume: Volume, limits: Limits) -> None:
         self.volume = volume
@@ -51,6 +63,7 @@ class Position:
         self.place = Place.BEFORE
         self.marked = False  # the index point was passed
         self.at_home = False  # the home address was read last
+        self.at_end = False  # the end of the track was read last: the next count is on the next track
         self._track: Track | None = None
         self._version = volume.version
 
@@ -89,7 +102,7 @@ class Position:
         """Go to the index point of this track."""
         self.index = 0
         self.place = Place.BEFORE
-        self.at_home = False
+        self.at_home = self.at_end = False
 
     @property
     def next_index(self) -> int:
@@ -126,6 +139,8 @@ class Position:
         `marks` says that going on to another head counts as passing the index, `tireless` that passing it twice is
         no end.  Raise `Fault`.
         """
+        if self.at_end:
+            self.next_track(crosses=crosses)
         index = self.next_index
         while True:
             records = self.records
@@ -179,10 +194,11 @@ class Position:
         return False
 
     def rest_of_track(self) -> tuple[Record, ...]:
-        """The records from the next count to the end of the track; the position is then behind them."""
+        """The records from the next count to the end of the track; the position is then at its end."""
         records, start = self.records, self.next_index
         self.index = len(records)
         self.place = Place.BEFORE
+        self.at_end = True
         return records[start:]
 
     def __str__(self) -> str:

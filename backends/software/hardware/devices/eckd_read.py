@@ -10,7 +10,7 @@ code  command                    length  note
 16    READ R0                    any     count, key and data
 1A    READ HOME ADDRESS          5       flag, cylinder, head
 1E    READ COUNT, KEY, DATA      any
-5E    READ MULTIPLE CKD          any     the rest of the track; not in a domain
+5E    READ MULTIPLE CKD          any     the rest of the track, after another one the next track; not in a domain
 A6    READ TRACK DATA            any     the data of the rest of the track; else as 86
 DE    READ TRACK                 any     the rest of the track and an end mark; needs a domain
 ====  =========================  ======  ====================================================
@@ -107,6 +107,8 @@ class Read:
         self._chain.after_seek()
         self._chain.outside_domain()
         position = self._chain.position
+        if position.at_end:
+            position.next_track(crosses=False)
         records = position.rest_of_track()
         channel.write_to_memory(b"".join(record.to_bytes() for record in records if record.number))
         return DONE

@@ -17,7 +17,7 @@ from pyvfio.drivers.volume_table import VolumeTable
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.devices.ckd_image import BadImage, CkdImage
 from pyvfio_backends.software.hardware.devices.ckd_models import DEVICES, Device, model_of
-from pyvfio_backends.software.hardware.devices.ckd_track import EMPTY_R0, BadTrack, Record, Track, empty_track
+from pyvfio_backends.software.hardware.devices.ckd_track import EMPTY_R0, BadTrack, Record, Track
 
 __all__ = [
     "BLOCKS",
@@ -167,8 +167,6 @@ class EmptyVolume:
             return written
         if not cylinder and not head:
             return self._label
-        if cylinder >= self.cylinders:
-            return empty_track(cylinder, head)
         records = [Record(cylinder, head, 0, b"", EMPTY_R0)]
         records += [Record(cylinder, head, number, b"", _ZEROS) for number in range(1, BLOCKS + 1)]
         return Track(cylinder, head, tuple(records))

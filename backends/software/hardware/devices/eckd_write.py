@@ -223,10 +223,8 @@ class Write:
         return DONE
 
     def _record(self, channel: Channel) -> Record:
-        """The record that the program gives: count, key, data.  Raise `Fault` when there is no whole count."""
-        count = take(channel, COUNT_SIZE)
-        if len(count) < COUNT_SIZE:
-            raise too_few_parameters()
+        """The record that the program gives: count, key, data, all filled up with zeros.  Raise `Fault`."""
+        count = take(channel, COUNT_SIZE).ljust(COUNT_SIZE, b"\0")
         cylinder, head, number, key_length, data_length = _COUNT.unpack(count)
         if data_length > self._chain.volume.device.largest_record:
             raise invalid_track_format()
