@@ -19,10 +19,7 @@ _CHAINED = "Hercules: data of sense-type commands cannot be chained (command rej
 _ALTERNATE = "the recording's volume has records on its alternate cylinder (dasdinit formats it too)"
 _LIMIT = "Hercules looks at the image's track length, not at how much a 3390's track holds"
 _REFUSED = "Hercules counts the data of a refused order as not taken"
-_FF = "Hercules brings FF first, also when the count is too short for the type (SA22-7204: 00)"
 _EXCLUDED = {
-    "SENSE ID, count 1, SLI": _FF,
-    "SENSE ID, count 3, SLI": _FF,
     "PERFORM SUBSYSTEM FUNCTION 18 05": _REFUSED,
     "PERFORM SUBSYSTEM FUNCTION short": _REFUSED,
     "RDC in pieces": _CHAINED,

@@ -130,6 +130,7 @@ class ControlUnit:
     """
 
     latency: float = 0.0
+    virtual: bool = False  # whether the channel subsystem is a hypervisor's; it says so itself
     concurrent_sense: ClassVar[bool] = True
     #: What sense looks like when nothing is wrong; sense bytes are laid over it.
     idle_sense: ClassVar[bytes] = bytes(SENSE_SIZE)
@@ -167,11 +168,11 @@ class ControlUnit:
     def read_sense_id(self, channel: Channel) -> Ending:
         """SENSE ID: bring the identification and the command-information words.
 
-        A program that says it wants less than the control unit's type (a short count with SLI) gets 00 for the FF at
-        the head (SA22-7204, "Sense ID").
+        Behind a virtual channel subsystem, a program that says it wants less than the control unit's type (a short
+        count with SLI) gets 00 for the FF at the head.  A 3390 brings FF always.
         """
         data = self.sense_id_data
-        short = channel.left < _SENSE_ID_TYPE_END and not channel.exact_length
+        short = self.virtual and channel.left < _SENSE_ID_TYPE_END and not channel.exact_length
         channel.write_to_memory(b"\0" + data[1:] if short else data)
         return DONE
 

@@ -62,6 +62,7 @@ class Subchannel(SubchannelStatus):
         if self._device is None and self.config.build is not None:
             self._device = device = self.config.build()
             device.sense_id_data = device.sense_id_data.ljust(self.model.sense_id_size, b"\0")
+            device.virtual = self.model.sense_id_size > 0
         return self._device
 
     @property
