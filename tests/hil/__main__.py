@@ -83,7 +83,8 @@ def main(words: list[str]) -> int:
 def _run(arguments: argparse.Namespace, progress: Progress) -> int:
     if arguments.arch not in ARCHITECTURES:
         raise StepFailed(
-            f"not modelled: a guest of architecture {arguments.arch}; ARCH can be: {', '.join(ARCHITECTURES)}"
+            f"not modelled: a guest of architecture {arguments.arch}; "
+            f"ARCH can be: {', '.join(ARCHITECTURES)} (guests: {', '.join(RUNNERS)})"
         )
     cache = Cache(default_root())
     needed = packages.needed(packages.os_release())

@@ -47,10 +47,10 @@ CNSLPORT  {port}
 """
 
 
-def configuration(folder: Path, port: int, more: tuple[str, ...] = ()) -> str:
-    """Give Hercules' configuration; `more` are further lines of devices."""
-    lines = [f"{volumes.DASD:04X} 3390 {folder / volumes.DASD_FILE} nosyncio"]
-    lines += [f"{number:04X} 9336 {folder / name}" for number, name in volumes.FILES.items()]
+def configuration(port: int, more: tuple[str, ...] = ()) -> str:
+    """Give Hercules' configuration, for the folder of the volumes; `more` are further lines of devices."""
+    lines = [f"{volumes.DASD:04X} 3390 {volumes.DASD_FILE} nosyncio"]
+    lines += [f"{number:04X} 9336 {name}" for number, name in volumes.FILES.items()]
     return _MACHINE.format(port=port) + "\n".join((*lines, *more)) + "\n"
 
 
@@ -73,7 +73,7 @@ def lay_out(folder: Path, machine: Machine, port: int) -> None:
     (folder / "parm").write_bytes(command_line().encode() + b"\0")
     places = {"bzImage": _KERNEL, "initrd": _INITRD, "where": _INITRD_WHERE, "parm": _COMMAND_LINE}
     (folder / "guest.ins").write_text("".join(f"{name} {place:#010x}\n" for name, place in places.items()))
-    (folder / "guest.cnf").write_text(configuration(folder, port, machine.more))
+    (folder / "guest.cnf").write_text(configuration(port, machine.more))
     (folder / "guest.rc").write_text("ipl guest.ins\n")
 
 
@@ -89,8 +89,12 @@ def run(
     """Run `script` in the guest and give its exit status; as `guest.run`, but `out` is filled at the end."""
     out.mkdir(parents=True, exist_ok=True)
     clear(out)
-    with tempfile.TemporaryDirectory(prefix="hil") as short, open(out / "hercules.log", "w", encoding="utf-8") as log:
-        folder = Path(short)
+    # the 3390 takes almost a gigabyte: not in a /tmp that may be memory
+    with (
+        tempfile.TemporaryDirectory(prefix="volumes", dir=out) as name,
+        open(out / "hercules.log", "w", encoding="utf-8") as log,
+    ):
+        folder = Path(name)
         volumes.make(folder, machine.disk, src.resolve(), f"cd /tmp\n{script}\n", out / "volumes.log")
         results = volumes.Results(folder)
         lay_out(folder, machine, _free_port())
@@ -117,7 +121,7 @@ def run(
             shown = last_lines(out, "Hercules")
         finally:
             _end(hercules)
-            shutil.move(folder / volumes.DASD_FILE, out / volumes.DASD_FILE)
+            (folder / volumes.DASD_FILE).replace(out / volumes.DASD_FILE)
         if results.status is not None:
             results.take(out)
             (out / "job.status").write_text(f"{results.status}\n")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import guest, hercules, rootfs, table, wheel
+from . import guest, hercules, rootfs, table, volumes, wheel
 from .differences import HERCULES, Difference, left_out
 from .progress import Progress, StepFailed
 
@@ -190,6 +190,8 @@ def _sides(
     at_least = arguments.at_least if arguments.at_least is not None else 1 if arguments.words else which.at_least
     sides = table.read(software / "junit.xml"), table.read(kernel / "junit.xml")
     report = table.compare(*sides, at_least, which.name, which.known)
+    if not report.problems:
+        (kernel / volumes.DASD_FILE).unlink(missing_ok=True)  # large, and of use only to find out what is wrong
     if whole:
         report.add_big_endian(table.read(big_endian / "junit.xml"))
     return report

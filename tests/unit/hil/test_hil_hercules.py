@@ -102,9 +102,9 @@ def test_an_archive_is_in_its_format() -> None:
 
 
 def test_the_volumes_of_the_configuration() -> None:
-    text = hercules.configuration(Path("/f"), 4711, ("0B00 3480 /t",))
-    assert "0A00 3390 /f/lab001.ckd nosyncio\n" in text
-    assert text.index("0A01 9336 /f/root.fba") < text.index("0A02 9336") < text.index("0A03 9336 /f/results.fba")
+    text = hercules.configuration(4711, ("0B00 3480 /t",))
+    assert "0A00 3390 lab001.ckd nosyncio\n" in text
+    assert text.index("0A01 9336 root.fba") < text.index("0A02 9336") < text.index("0A03 9336 results.fba")
     assert text.endswith("0B00 3480 /t\n")
     assert "CNSLPORT  4711" in text
     assert "HIL_VOLUMES=0.0.0a01,0.0.0a02,0.0.0a03" in hercules.command_line()
