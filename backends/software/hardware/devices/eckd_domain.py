@@ -37,6 +37,7 @@ __all__ = [
     "invalid_sequence",
     "invalid_track_format",
     "no_record_found",
+    "not_authorized",
     "too_few_parameters",
 ]
 
