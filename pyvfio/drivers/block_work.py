@@ -90,6 +90,11 @@ class BlockWork(DiskState):
         if piece.tracks:
             first, count = piece.first // layout.per_track, piece.count // layout.per_track
             words = f"read tracks {first} to {first + count - 1}"
+            if self.features.read_track_data:
+                whole = layout.per_track * layout.block_size
+                came = yield Request(programs.read_track_data(self.disk, first, count, whole), words, check=False)
+                if came.scsw.ok:
+                    return came.data
             length = _R0_SIZE + layout.per_track * (COUNT_SIZE + layout.block_size)
             came = yield Request(programs.read_tracks(self.disk, first, count, length), words)
             data: list[bytes] = []
@@ -125,7 +130,7 @@ class BlockWork(DiskState):
         size, view = self.formatted().block_size, memoryview(data)
         if len(view) % size:
             raise Misuse("write blocks", self.name, cause=f"{len(view)} bytes are not whole blocks of {size}")
-        for piece in self.pieces(first, len(view) // size, by_tracks=False):
+        for piece in self.pieces(first, len(view) // size, by_tracks=self.features.write_track_data):
             at = (piece.first - first) * size
             part = view[at : at + piece.count * size]
             yield from self.write_piece(piece, part)
@@ -136,6 +141,12 @@ class BlockWork(DiskState):
     def write_piece(self, piece: Piece, data: bytes | memoryview) -> Work[None]:
         """Write a piece; of a block of the first tracks as much as its record has."""
         layout = self.formatted()
+        if piece.tracks:
+            first, whole = piece.first // layout.per_track, layout.per_track * layout.block_size
+            tracks = [bytes(data[at : at + whole]) for at in range(0, len(data), whole)]
+            words = f"write tracks {first} to {first + len(tracks) - 1}"
+            yield Request(programs.write_track_data(self.disk, first, tracks, layout.block_size), words)
+            return
         size, blocks = layout.block_size, [layout.locate(piece.first + number) for number in range(piece.count)]
         contents = [bytes(data[at * size : at * size + block.length]) for at, block in enumerate(blocks)]
         words = f"write blocks {piece.first} to {piece.first + piece.count - 1}"

@@ -4,6 +4,7 @@
 
     DEFINE EXTENT   mask | attributes | block size (2) | 0 (3) | ext | first track | last track      16 bytes
     LOCATE RECORD   op | aux | 0 | count | seek track | search track, record | sector | length (2)   16 bytes
+    ... EXTENDED    the same, then 0 | extended operation | 0 (2)                                    20 bytes
 
 A track address is 4 bytes: the low 16 bits of the cylinder, its next 12, and 4 of the head.  All are big-endian.
 Sources: "3990/9390 Storage Control Reference" GA32-0274; ``drivers/s390/block/dasd_eckd.h``, ``dasd_eckd.c``
@@ -16,7 +17,17 @@ import struct
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["EckdCommand", "LocateOperation", "Mask", "Place", "define_extent", "locate_record", "track_address"]
+__all__ = [
+    "EckdCommand",
+    "ExtendedOperation",
+    "LocateOperation",
+    "Mask",
+    "Place",
+    "define_extent",
+    "locate_extended",
+    "locate_record",
+    "track_address",
+]
 
 Place = tuple[int, int]
 """Cylinder and head."""
@@ -40,6 +51,7 @@ class EckdCommand(IntEnum):
     SENSE_PATH_GROUP_ID = 0x34
     READ_SUBSYSTEM_DATA = 0x3E
     LOCATE_RECORD = 0x47
+    LOCATE_RECORD_EXTENDED = 0x4B
     DEFINE_EXTENT = 0x63
     READ_DEVICE_CHARACTERISTICS = 0x64
     WRITE_DATA_MT = 0x85
@@ -48,6 +60,8 @@ class EckdCommand(IntEnum):
     READ_KEY_AND_DATA_MT = 0x8E
     RELEASE = 0x94
     WRITE_COUNT_KEY_DATA_MT = 0x9D
+    WRITE_TRACK_DATA = 0xA5
+    READ_TRACK_DATA = 0xA6
     SET_PATH_GROUP_ID = 0xAF
     RESERVE = 0xB4
     READ_TRACK = 0xDE
@@ -70,6 +84,14 @@ class LocateOperation(IntEnum):
     READ_DATA = 0x06
     WRITE_TRACK = 0x0B
     READ_TRACKS = 0x0C
+    EXTENDED = 0x3F
+
+
+class ExtendedOperation(IntEnum):
+    """What follows a LOCATE RECORD EXTENDED whose operation is `LocateOperation.EXTENDED`."""
+
+    NONE = 0x00
+    WRITE_TRACK_DATA = 0x23
 
 
 def track_address(place: Place) -> bytes:
@@ -89,3 +111,10 @@ def locate_record(operation: LocateOperation, place: Place, record: int, count: 
     address = track_address(place)
     given = _LENGTH_GIVEN if length else 0
     return _LOCATION.pack(operation, given, count, address, address, record, _ANY_SECTOR, length)
+
+
+def locate_extended(
+    operation: LocateOperation, extended: ExtendedOperation, place: Place, count: int, length: int
+) -> bytes:
+    """The parameters of LOCATE RECORD EXTENDED for `count` tracks from record 1 on; `length` is of bytes, not 0."""
+    return locate_record(operation, place, 1, count, length) + bytes([0, extended, 0, 0])

@@ -14,7 +14,15 @@ from typing import Final
 from pyvfio.channel_program import ChannelCommand, Control, Read, Write
 from pyvfio.css.ccw import NO_FLAGS, CcwFlag
 from pyvfio.drivers.characteristics import CHARACTERISTICS_SIZE, CONFIGURATION_SIZE, Characteristics
-from pyvfio.drivers.eckd import EckdCommand, LocateOperation, Mask, define_extent, locate_record
+from pyvfio.drivers.eckd import (
+    EckdCommand,
+    ExtendedOperation,
+    LocateOperation,
+    Mask,
+    define_extent,
+    locate_extended,
+    locate_record,
+)
 from pyvfio.drivers.features import FEATURES_SIZE
 from pyvfio.drivers.layout import Block, DiskLayout
 from pyvfio.drivers.path_group import GROUP_SIZE
@@ -34,6 +42,7 @@ __all__ = [
     "format_tracks",
     "read_blocks",
     "read_label",
+    "read_track_data",
     "read_tracks",
     "release",
     "reserve",
@@ -41,6 +50,7 @@ __all__ = [
     "set_path_group",
     "steal",
     "write_blocks",
+    "write_track_data",
     "write_tracks",
 ]
 
@@ -164,6 +174,25 @@ def read_tracks(disk: Characteristics, first: int, count: int, length: int = LAR
     where = _locate(disk, LocateOperation.READ_TRACKS, first, 0, count)
     read = Read(EckdCommand.READ_TRACK, length, CcwFlag.SLI)
     return [_extent(disk, Mask.READ, first, first + count - 1), where, *[read] * count]
+
+
+def read_track_data(disk: Characteristics, first: int, count: int, length: int) -> list[ChannelCommand]:
+    """READ TRACK DATA for each of `count` tracks, which hold `length` bytes of data each."""
+    where = locate_extended(LocateOperation.READ_TRACKS, ExtendedOperation.NONE, disk.place(first), count, length)
+    locate = Control(EckdCommand.LOCATE_RECORD_EXTENDED, where)
+    read = Read(EckdCommand.READ_TRACK_DATA, length)
+    return [_extent(disk, Mask.READ, first, first + count - 1), locate, *[read] * count]
+
+
+def write_track_data(
+    disk: Characteristics, first: int, contents: Sequence[bytes], block_size: int
+) -> list[ChannelCommand]:
+    """WRITE TRACK DATA for consecutive tracks: each of `contents` is all data of one, in records of `block_size`."""
+    place, count = disk.place(first), len(contents)
+    where = locate_extended(LocateOperation.EXTENDED, ExtendedOperation.WRITE_TRACK_DATA, place, count, block_size)
+    locate = Control(EckdCommand.LOCATE_RECORD_EXTENDED, where)
+    writes = [Write(EckdCommand.WRITE_TRACK_DATA, data) for data in contents]
+    return [_extent(disk, Mask.UPDATE, first, first + count - 1), locate, *writes]
 
 
 def write_tracks(disk: Characteristics, track: int, images: Sequence[TrackImage]) -> list[ChannelCommand]:

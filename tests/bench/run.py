@@ -17,7 +17,7 @@ from dataclasses import asdict
 from math import isnan
 from pathlib import Path
 
-from dasd import dasd_read
+from dasd import dasd_read, dasd_write
 from inside import run_inside
 from measure import Line, best
 from sense_id import sense_id
@@ -205,6 +205,7 @@ def main() -> None:
         boot,
         sense_id,
         dasd_read,
+        dasd_write,
         many_subchannels,
         list_command,
     )
