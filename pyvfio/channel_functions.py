@@ -131,6 +131,7 @@ class ChannelFunctions:
             if isinstance(error, NotAvailable):
                 error.obj, error.path = self.name, self.path
                 raise
+            self._intake.check()  # it may have been closed on another thread
             refused = start_refused(error, operation, self.name, self.path)
             if error.errno == errno.ENODEV:
                 refused = self._gone(operation, errno.ENODEV)

@@ -34,6 +34,7 @@ _ENDED: Final = Stctl.PRIMARY | Stctl.SECONDARY | Stctl.PENDING
 _INTERMEDIATE: Final = Stctl.INTERMEDIATE | Stctl.PENDING
 _NO_LIMIT_MODE: Final = 3
 _USUAL: Final = Dstat.CHANNEL_END | Dstat.DEVICE_END
+_RUNNING: Final = Actl.SUBCHANNEL_ACTIVE | Actl.DEVICE_ACTIVE
 _NO_DSTAT: Final = Dstat(0)
 _NO_CSTAT: Final = Cstat(0)
 
@@ -84,6 +85,9 @@ class GuestSubchannel:
             self.pmcw, pim=new.pim, pam=new.pam, pom=new.pom, pnom=new.pnom, lpum=new.lpum, chpid=new.chpid,
             qf=new.qf, tf=new.tf, st=new.st,
         )  # fmt: skip
+        scsw, running = self.scsw, host.scsw.actl & _RUNNING
+        if scsw.actl == Actl.START_PENDING and not self.pending and running and host.scsw.fctl == Fctl.START:
+            self._set(replace(scsw, actl=running))
 
     def modify(self, schib: Schib) -> None:
         """Take over what MSCH may change.  Raise `OperandException` on bits that must be zero."""
