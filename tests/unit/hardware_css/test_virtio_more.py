@@ -12,6 +12,7 @@ from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.devices.virtio_ccw import VirtioCcw
 from pyvfio_backends.software.hardware.devices.virtio_input import virtio_keyboard
 from pyvfio_backends.software.hardware.devices.virtio_models import (
+    virtio_balloon,
     virtio_console,
     virtio_crypto,
     virtio_gpu,
@@ -59,6 +60,14 @@ def test_a_driver_of_version_1_does_not_write_the_hardware_address() -> None:
     assert device.data(6) == "525400000001"
 
 
+def test_a_balloon_keeps_its_size() -> None:
+    device = Virtio(virtio_balloon())
+    assert device.do("21", "55" * 4 + "01000000") == DONE
+    assert device.do("33") == DONE
+    assert device.do("22", "00" * 16) == DONE
+    assert device.data(16) == "00" * 4 + "01000000" + "00" * 8
+
+
 def test_scsi_takes_new_sizes_of_sense_and_command_only() -> None:
     device = Virtio(virtio_scsi())
     assert device.do("21", "ff" * 36) == DONE
@@ -68,7 +77,9 @@ def test_scsi_takes_new_sizes_of_sense_and_command_only() -> None:
 
 
 def test_a_console_has_so_many_ports() -> None:
-    assert virtio_console(4).config.hex() == "000000000000000400000000"
+    console = virtio_console(4)
+    assert console.config.hex() == "000000000000000400000000"
+    assert [queue.size for queue in console.queues] == [128, 128, 32, 32, *[128] * 6]
     with pytest.raises(Misuse):
         virtio_console(32)
 

@@ -32,6 +32,22 @@ _WRITE_CACHE: Final = 11  # the number of that field in the configuration
 _MOST_QUEUES: Final = 63
 
 
+class _Balloon(VirtioCcw):
+    """A memory balloon; what the driver says of its size is little-endian always, and outlives resets."""
+
+    def __init__(self) -> None:
+        config: ConfigSpace = (("I", 0), ("4s", bytes(4)), ("I", 0), ("I", 0))
+        super().__init__(5, 1 << 1 | 1 << 4, config, (128, 128, 128), writable=(1,))
+
+    def _configured(self) -> None:
+        self._initial = self._values
+
+
+def virtio_balloon() -> VirtioCcw:
+    """A virtio memory balloon, which nobody inflates."""
+    return _Balloon()
+
+
 def virtio_blk(size: int = 1 << 20, block_size: int = 512, queues: int = 1) -> VirtioCcw:
     """A virtio disk of `size` bytes.  Raise `Misuse` unless these are whole sectors of 512 bytes."""
     if not 1 <= queues <= _MOST_QUEUES:
@@ -53,17 +69,13 @@ def virtio_console(ports: int = 31) -> VirtioCcw:
     if not 1 <= ports <= 31:
         raise Misuse("build virtio console", cause=f"it has 1 to 31 ports, not {ports}")
     config: ConfigSpace = (("H", 0), ("H", 0), ("I", ports), ("I", 0))
-    return VirtioCcw(3, 1 << 1 | 1 << 2, config, (128,) * (2 * (ports + 1)))
+    queues = (128, 128, 32, 32) + (128, 128) * (ports - 1)  # the second pair is for control
+    return VirtioCcw(3, 1 << 1 | 1 << 2, config, queues)
 
 
 def virtio_rng() -> VirtioCcw:
     """A virtio entropy source."""
     return VirtioCcw(4, 0, (), (8,))
-
-
-def virtio_balloon() -> VirtioCcw:
-    """A virtio memory balloon, which nobody inflates."""
-    return VirtioCcw(5, 1 << 1 | 1 << 4, (("I", 0), ("I", 0), ("I", 0), ("I", 0)), (128, 128, 128))
 
 
 def virtio_scsi() -> VirtioCcw:
