@@ -502,7 +502,8 @@ class Css:
         sch.st = SubchannelType(pmcw.st)
         if sch.update_schib() == 0:
             self.update_paths(sch)
-            self.bus.add(sch)
+            if sch.name not in self.root.children:  # one of that name may still wait for its users to go
+                self.bus.add(sch)
         return True
 
     def unregister(self, sch: SubchannelDevice) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from ccw_fixture import CCW, CSS, CcwHost
+from ccw_fixture import CCW, CSS, CcwHost, Channel
 
 from pyvfio.address import SubchannelId
 from pyvfio_backends.software.hardware.css import SubchannelConfig
@@ -121,3 +121,23 @@ def test_another_device_while_a_mediated_one_is_there(host: CcwHost) -> None:
     assert gone[-2:] == [f"unbind {SUBCHANNEL}", f"remove {SUBCHANNEL}"]
     assert not host.exists(NAME)
     assert plug(host, 0x2006)[:2] == [f"add {SUBCHANNEL}", f"bind {SUBCHANNEL}"]
+
+
+def test_a_subchannel_that_comes_again_while_the_old_device_is_open() -> None:
+    """Its name is taken as long as the program has it (``device_add``: EEXIST); a rescan finds it then."""
+    with CcwHost() as host:
+        plug(host, 0x2007)
+        host.take(NAME)
+        host.create(NAME)
+        channel = Channel(host.host)
+        host.heard()
+        assert [line.rsplit("/", 1)[-1] for line in unplug(host)] == ["vfio0"]
+        assert channel.request.read() >= 1
+        assert plug(host, 0x2008) == []
+        channel.close_device()
+        channel.close()
+        host.settle()
+        assert host.heard()[-2:] == [f"unbind {SUBCHANNEL}", f"remove {SUBCHANNEL}"]
+        assert not host.exists(NAME)
+        host.write("rescan", "1")
+        assert host.read(f"{NAME}/dev_busid") == "0.0.2008\n"
