@@ -35,12 +35,16 @@ class Unit(ControlUnit):
         super().__init__(Echo().sense_id)
         self.answers = list(answers)
         self.written: list[bytes] = []
+        self.halts = 0
 
     def command(self, code: int, channel: Channel) -> Ending:
         answer = self.answers.pop(0) if self.answers else DONE
         if code == 0x01 and not answer.dstat & Dstat.BUSY:
             self.written.append(channel.read_from_memory(channel.left))
         return answer
+
+    def halted(self) -> None:
+        self.halts += 1
 
 
 def begun(bench: Bench, program: str, orb: str = "0000000000c2ff0000011000") -> Bench:
@@ -97,7 +101,8 @@ def test_a_chaining_check_ends_the_program() -> None:
 
 
 def test_a_unit_that_never_answers_can_be_halted() -> None:
-    bench = begun(Bench(Unit(WORKING)), WRITE)
+    unit = Unit(WORKING)
+    bench = begun(Bench(unit), WRITE)
     bench.clock.advance(100.0)
     assert bench.interrupts == []
     assert bench.schib().scsw.actl == Actl.SUBCHANNEL_ACTIVE | Actl.DEVICE_ACTIVE
@@ -106,7 +111,11 @@ def test_a_unit_that_never_answers_can_be_halted() -> None:
     assert bench.css.hsch(SCHID) == 0
     bench.clock.settle()
     assert bits(bench.irb()) == (7, ENDED, 0)
+    assert unit.halts == 1
     assert bench.start(SENSE_ID).scsw.ok
+    assert bench.css.hsch(SCHID) == 0
+    bench.clock.settle()
+    assert unit.halts == 1, "there was nothing to halt"
 
 
 def test_a_unit_that_never_answers_can_be_cleared() -> None:

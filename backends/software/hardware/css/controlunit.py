@@ -186,6 +186,9 @@ class ControlUnit:
     def subchannel_disabled(self) -> None:
         """Called when MSCH turns the subchannel off."""
 
+    def halted(self) -> None:
+        """Called by the halt function when a command is under way: the device stops it."""
+
     def cleared(self) -> None:
         """Called by the clear function."""
 
