@@ -96,6 +96,33 @@ def test_nobody_answers_on_any_path() -> None:
     assert bench.start(SENSE_ID).scsw.ok
 
 
+def test_a_halt_signal_that_reaches_nobody() -> None:
+    bench = make()
+    bench.css.remove_device(SCHID)
+    assert bench.css.hsch(SCHID) == 0
+    bench.clock.settle()
+    scsw = bench.irb().scsw
+    assert (scsw.fctl, scsw.cc, scsw.pno) == (Fctl.HALT, 3, True)
+    assert bench.schib().pmcw.pnom == 0xC0
+    bench.css.restore_device(SCHID)
+    bench.css.break_path(0, 0x40)
+    assert bench.css.hsch(SCHID) == 0
+    bench.clock.settle()
+    assert bench.irb().scsw.cc == 0  # over the other path
+
+
+def test_a_clear_signal_that_reaches_nobody() -> None:
+    bench = make()
+    bench.css.break_path(0, 0x40)
+    bench.css.break_path(0, 0x41)
+    assert bench.css.csch(SCHID) == 0
+    bench.clock.settle()
+    scsw = bench.irb().scsw
+    assert (scsw.fctl, scsw.cc, scsw.pno) == (Fctl.CLEAR, 0, True)
+    assert bench.schib().pmcw.pnom == 0xC0
+    assert not bench.schib().scsw.pno
+
+
 # -- lost under a program --------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,8 @@ The path of a start function is one that the program allows (ORB), that is avail
 taken in turn.  Paths on which it does not answer are noted in the SCHIB (path-not-operational mask) and are not
 operational any more until one of them is used again; when there is no other, the start ends with deferred condition
 code 3.  A function keeps its path until it is over; when the path goes away meanwhile, an active program ends with
-interface-control check.
+interface-control check.  Halt and clear signals go over any path; where none is left, the halt function has deferred
+condition code 3, and both note it.
 
 Source: z/Architecture Principles of Operation, "Basic I/O Functions": "Channel-Path Management", "Path Selection".
 """
@@ -18,7 +19,7 @@ from typing import Final
 from pyvfio.address import SubchannelId
 from pyvfio.css.chsc_machine import Facility
 from pyvfio.css.instructions import Storage
-from pyvfio.css.scsw import Actl, Cstat, Stctl
+from pyvfio.css.scsw import Actl, Cstat, Fctl, Stctl
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.css.measurement import Monitor
 from pyvfio_backends.software.hardware.css.model import CssModel
@@ -29,6 +30,7 @@ from pyvfio_backends.software.hardware.css.subchannel import Subchannel
 
 __all__ = ["Functions"]
 
+_START: Final = int(Fctl.START)
 _ACTIVE: Final = int(Actl.SUBCHANNEL_ACTIVE | Actl.DEVICE_ACTIVE)
 _INTERFACE_CONTROL_CHECK: Final = int(Cstat.INTERFACE_CONTROL_CHECK)
 
@@ -131,15 +133,27 @@ class Functions(Programs, ChannelPaths):
 
     def _halt(self, subchannel: Subchannel) -> None:
         self._monitor.forget(subchannel)
+        needless = subchannel.fctl & _START  # either the program is on its path, or there is nothing to halt
+        unreached = 0 if needless else self._unreached(subchannel)
+        device = subchannel.device if subchannel.program is not None or subchannel.owed else None
+        if device is not None:
+            device.halted()
         subchannel.end_halt()
+        subchannel.cc = 0
+        if unreached:
+            subchannel.dstat = 0
+            subchannel.path_not_operational(unreached)
         self._interrupt(subchannel)
 
     def _clear(self, subchannel: Subchannel) -> None:
         self._monitor.forget(subchannel)
+        unreached = self._unreached(subchannel)
         device = subchannel.device
-        if device is not None:
+        if device is not None and not unreached:
             device.cleared()
         subchannel.end_clear()
+        if unreached:
+            self._note_dead(subchannel, unreached)
         self._interrupt(subchannel)
 
     # -- paths ---------------------------------------------------------------------------------------------------
@@ -159,6 +173,20 @@ class Functions(Programs, ChannelPaths):
             subchannel.pno = bool(dead)
             subchannel.pmcw = replace(pmcw, pnom=pmcw.pnom | dead, pom=pmcw.pom & ~dead | path)
         return path
+
+    def _unreached(self, subchannel: Subchannel) -> int:
+        """The mask of all paths when none of them can carry a halt or clear signal, else 0."""
+        if not self._silent and not self._unusual:
+            return 0
+        installed = subchannel.pmcw.pim
+        reached = any(self._answers(subchannel, mask) for mask in _in_turn(installed, subchannel.last_path))
+        return 0 if reached else installed
+
+    @staticmethod
+    def _note_dead(subchannel: Subchannel, dead: int) -> None:
+        pmcw = subchannel.pmcw
+        subchannel.pno = True
+        subchannel.pmcw = replace(pmcw, pnom=pmcw.pnom | dead, pom=pmcw.pom & ~dead)
 
     def _answers(self, subchannel: Subchannel, mask: int) -> bool:
         if self._silent and subchannel.schid in self._silent:

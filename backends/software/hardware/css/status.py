@@ -126,7 +126,7 @@ class SubchannelStatus(ABC):
         if orb is None:
             return Scsw(
                 fctl=FCTL[self.fctl], actl=ACTL[self.actl], stctl=STCTL[self.stctl], cpa=self.cpa, cc=self.cc,
-                dstat=DSTAT[self.dstat], cstat=CSTAT[self.cstat], count=self.count, ectl=bool(self.erw),
+                dstat=DSTAT[self.dstat], cstat=CSTAT[self.cstat], count=self.count, ectl=bool(self.erw), pno=self.pno,
             )  # fmt: skip
         reports = self.model.reports_controls
         return Scsw(
