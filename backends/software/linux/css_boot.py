@@ -6,6 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvfio.address import DeviceNumber, SubchannelId
@@ -68,7 +69,7 @@ class _Run:
         prefix = f"0.{self.first.ssid:x}."
         return (f"{prefix}{number:04x}" for number in range(first, first + self.spec.count))
 
-    def config(self, schid: SubchannelId) -> SubchannelConfig:
+    def config(self, hardware: ChannelSubsystemHardware, schid: SubchannelId) -> SubchannelConfig:
         """The hardware's description of one of them."""
         spec = self.spec
         return SubchannelConfig(
@@ -79,12 +80,14 @@ class _Run:
             pam=spec.pam,
             pom=spec.pom,
             qdio=self.unit.qdio,
-            build=self.build,
+            build=partial(self.build, hardware, schid),
         )
 
-    def build(self) -> ControlUnit:
+    def build(self, hardware: ChannelSubsystemHardware, schid: SubchannelId) -> ControlUnit:
         """Build the control unit of one of them."""
-        return self.unit.make(self.spec.options)
+        unit = self.unit.make(self.spec.options)
+        unit.present = lambda dstat: hardware.present_status(schid, int(dstat))
+        return unit
 
 
 class _Subchannels:
@@ -278,7 +281,7 @@ def boot(machine: Machine) -> None:
             )
         )
     for run in runs:
-        hardware.add_range(run.first, run.spec.count, run.config)
+        hardware.add_range(run.first, run.spec.count, partial(run.config, hardware))
     others = [config for other in machine.spec.others for config in _configs(other)]
     for config in others:
         hardware.add_subchannel(config)

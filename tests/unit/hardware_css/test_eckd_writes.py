@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from css_rig import DATA
+from css_rig import DATA, SCHID
 from eckd_rig import ENDED, SEEK_0_1, Programs, ckd, disk, extent, locate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,6 +121,17 @@ def test_two_systems_reserve_one_disk() -> None:
     assert one.refused((0x03, ""), (0xB4, 32))[14:] == "02"
     assert one.refused((0x1F, "00"), (0x94, 32))[14:] == "02"
     assert str(shared) == "reserved"
+
+
+def test_a_device_that_becomes_free_says_so() -> None:
+    programs = Programs(disk())
+    device, bench = programs.device, programs.bench
+    device.present = lambda dstat: bench.css.present_status(SCHID, int(dstat))
+    device.release_elsewhere()
+    device.reserve_elsewhere()
+    device.release_elsewhere()
+    bench.clock.settle()
+    assert bench.irb().scsw.dstat == Dstat.DEVICE_END
 
 
 def test_write_data_after_a_search() -> None:

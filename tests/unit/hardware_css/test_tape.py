@@ -202,7 +202,7 @@ def test_unloading_and_loading(path: Path) -> None:
     assert drive.do(0x02).sense[3] == 0x43
     assert drive.do(0x03).sense[3] == 0x43
     unit = drive.unit
-    unit.on_device_end = lambda: drive.bench.css.present_status(SCHID, int(Dstat.DEVICE_END))
+    unit.present = lambda dstat: drive.bench.css.present_status(SCHID, int(dstat))
     unit.load(AwsTape(path))
     drive.bench.clock.settle()
     assert drive.bench.irb().scsw.dstat == Dstat.DEVICE_END

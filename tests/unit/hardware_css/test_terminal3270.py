@@ -10,12 +10,14 @@ from css_rig import DATA, SCHID, Bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyvfio.css import Dstat, Irb
+from pyvfio.css import Dstat, Irb, Schib
 from pyvfio.errors import Misuse
+from pyvfio_backends.software.description import ChannelPathSpec, MachineSpec, SubchannelSpec
 from pyvfio_backends.software.hardware.devices import terminal3270
 from pyvfio_backends.software.hardware.devices.screen3270 import AIDS
 from pyvfio_backends.software.hardware.devices.stream3270 import decode_address, encode_address
 from pyvfio_backends.software.hardware.devices.terminal3270 import Terminal3270
+from pyvfio_backends.software.machine import Machine
 
 ENDED = Dstat.CHANNEL_END | Dstat.DEVICE_END
 CHECKED = ENDED | Dstat.UNIT_CHECK
@@ -37,7 +39,7 @@ class Station:
     def __init__(self, model: int = 2) -> None:
         self.terminal = Terminal3270(model=model)
         self.bench = Bench(self.terminal)
-        self.terminal.on_attention = lambda: self.bench.css.present_status(SCHID, int(Dstat.ATTENTION))
+        self.terminal.present = lambda dstat: self.bench.css.present_status(SCHID, int(dstat))
 
     def do(self, code: int, data: str = "", count: int | None = None) -> Irb:
         text = data.replace(" ", "")
@@ -242,6 +244,21 @@ def test_addresses_in_12_and_14_bits() -> None:
 
 def test_the_example() -> None:
     assert doctest.testmod(terminal3270).failed == 0
+
+
+def test_a_machine_is_told_of_keys() -> None:
+    rows = [SubchannelSpec("0.0.0005", "0.0.000a", "3270", chpids=(1,), options={"model": 3})]
+    machine = Machine(MachineSpec("keys", paths=[ChannelPathSpec(1, 0x1A)], subchannels=rows))
+    terminal = machine.css.config(SCHID).device
+    assert isinstance(terminal, Terminal3270)
+    with machine.lock:
+        raw = bytearray(machine.css.stsch(SCHID)[1].to_bytes())  # type: ignore[union-attr]
+        raw[5] |= 0x80
+        assert machine.css.msch(SCHID, Schib.from_bytes(raw)) == 0
+        terminal.press("PF7")
+    machine.clock.settle()
+    cc, irb = machine.css.tsch(SCHID)
+    assert (cc, irb.scsw.dstat) == (1, Dstat.ATTENTION), "its kernel has taken the status already"
 
 
 @given(st.lists(st.tuples(st.sampled_from([0x01, 0x05, 0x0D, 0x11, 0x0F, 0x06, 0x02, 0x0E]), st.binary(max_size=60))))

@@ -6,6 +6,7 @@ A control unit gets one command after the other, each with the `Channel` that mo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
@@ -130,6 +131,8 @@ class ControlUnit:
     """
 
     latency: float = 0.0
+    #: Presents a status of the device's own accord (attention, device end); set by the machine that has the device.
+    present: Callable[[Dstat], None] | None = None
     virtual: bool = False  # whether the channel subsystem is a hypervisor's; it says so itself
     concurrent_sense: ClassVar[bool] = True
     #: What sense looks like when nothing is wrong; sense bytes are laid over it.

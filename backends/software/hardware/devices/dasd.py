@@ -133,8 +133,9 @@ class Dasd3390(ControlUnit):
         self.reservation.take(_ELSEWHERE)
 
     def release_elsewhere(self) -> None:
-        """Let that other system release it; whoever drives the machine presents device end (04) for it."""
-        self.reservation.free(_ELSEWHERE)
+        """Let that other system release it; the device then presents device end."""
+        if self.reservation.free(_ELSEWHERE) and self.present is not None:
+            self.present(Dstat.DEVICE_END)
 
     def program_starts(self) -> None:
         """Forget the extent, the domain and the file mask: they hold for one chain."""

@@ -22,12 +22,14 @@ class Reservation:
         """Reserve the device for `system`, whoever had it."""
         self.owner = system
 
-    def free(self, system: object) -> None:
-        """Release it, if `system` has it."""
-        if self.owner is system:
-            self.owner = None
-            if self.on_free is not None:
-                self.on_free()
+    def free(self, system: object) -> bool:
+        """Release it, if `system` has it; say whether it had."""
+        if self.owner is not system:
+            return False
+        self.owner = None
+        if self.on_free is not None:
+            self.on_free()
+        return True
 
     def __str__(self) -> str:
         return "free" if self.owner is None else "reserved"

@@ -55,8 +55,7 @@ DRIVES: Final = {"3480": SenseId(0x3480, 0x31, 0x3480, 0x31), "3490": SenseId(0x
 class Tape3490(ControlUnit):
     """A drive with `tape` loaded, or none; `model` is one of `DRIVES`, `serial` 16 bits of its serial number.
 
-    `on_device_end` is called when a tape was put in: whoever drives the machine sets it to present device end (04).
-    Raise `Misuse`.
+    It presents device end (04) when a tape was put in.  Raise `Misuse`.
     """
 
     def __init__(self, tape: AwsTape | None = None, *, model: str = "3490", serial: int = 0) -> None:
@@ -65,7 +64,6 @@ class Tape3490(ControlUnit):
         super().__init__(DRIVES[model])
         self.tape = tape
         self.serial = serial
-        self.on_device_end: Callable[[], None] | None = None
         self._previous = 0
         self._fenced = False
         self._commands = TapeCommands(self.sense_id, lambda: self.full_sense(b""))
@@ -100,11 +98,11 @@ class Tape3490(ControlUnit):
         return self._commands.display_text
 
     def load(self, tape: AwsTape) -> None:
-        """Put a tape in; a device end is then owed."""
+        """Put a tape in."""
         self.tape = tape
         self._fenced = False
-        if self.on_device_end is not None:
-            self.on_device_end()
+        if self.present is not None:
+            self.present(Dstat.DEVICE_END)
 
     def unload(self) -> None:
         """Take the tape out by hand."""

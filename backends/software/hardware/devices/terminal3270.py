@@ -49,7 +49,6 @@ and Programmer's Guide" GA23-0061; ``drivers/s390/char/raw3270.c``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from pyvfio.css.scsw import Dstat
@@ -86,8 +85,7 @@ class Terminal3270(ControlUnit):
     """A display station of `model` (2 to 5).
 
     While `connected` is false every command but NOP, SENSE and SENSE ID needs intervention.  `screen` is what a person
-    sees and types on.  `on_attention` is called when the station wants to be read: whoever drives the machine sets it
-    to present attention (80), ``lambda: css.present_status(schid, 0x80)``.  Raise `Misuse`.
+    sees and types on.  It presents attention (80) when it wants to be read.  Raise `Misuse`.
     """
 
     def __init__(self, connected: bool = True, model: int = 2) -> None:
@@ -98,7 +96,6 @@ class Terminal3270(ControlUnit):
         self.connected = connected
         self.screen = Screen(*_DEFAULT_SIZE)
         self.stream = DataStream(self.screen, _DEFAULT_SIZE, MODELS[model])
-        self.on_attention: Callable[[], None] | None = None
         self._raw: bytes | None = None
 
     def press(self, key: str) -> None:
@@ -112,8 +109,8 @@ class Terminal3270(ControlUnit):
         self._attract()
 
     def _attract(self) -> None:
-        if self.on_attention is not None:
-            self.on_attention()
+        if self.present is not None:
+            self.present(Dstat.ATTENTION)
 
     def command(self, code: int, channel: Channel) -> Ending:
         """Do a 3270 command."""
