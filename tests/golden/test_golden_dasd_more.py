@@ -16,7 +16,6 @@ AT_LEAST = 800
 _PROGRAM_OR_PROTECTION_CHECK = 0x30
 _PROGRAM_AT, _PROGRAM_END = 0x11000, 0x12000
 _CHAINED = "Hercules: data of sense-type commands cannot be chained (command reject)"
-_ALTERNATE = "the recording's volume has records on its alternate cylinder (dasdinit formats it too)"
 _LIMIT = "Hercules looks at the image's track length, not at how much a 3390's track holds"
 _REFUSED = "Hercules counts the data of a refused order as not taken"
 _EXCLUDED = {
@@ -26,11 +25,8 @@ _EXCLUDED = {
     "RDC in pieces, too long": _CHAINED,
     "RDC in pieces, too short": _CHAINED,
     "RDC in pieces, too short, SLI": _CHAINED,
-    "SEEK 07 cylinder 1113, READ COUNT": _ALTERNATE,
-    "SEEK 0b cylinder 1113, READ COUNT": _ALTERNATE,
     "SET SECTOR 224, READ COUNT": "Hercules takes any sector number; a 3390 has 224 of them",
     "SPACE COUNT, READ DATA": "Hercules does not know SPACE COUNT",
-    "READ 5e twice": "Hercules goes on to the next track, which this command does not do without its multitrack bit",
     "READ SECTOR after READ": "Hercules always says sector 0",
     "DX (3, 0) to (3, 15)": "Hercules does not check the head of an extent's end",
     "DX, LR 06, WRITE DATA": "Hercules looks at the length of the data before it looks at the operation",
@@ -38,7 +34,6 @@ _EXCLUDED = {
     "format a record of 56665 that is given 100 bytes": _LIMIT,
     "format more than a track holds": _LIMIT,
     "the whole track 1000.9 (2)": _LIMIT,
-    "WRITE CKD of 7 bytes": "Hercules formats a record with a count area of 7 bytes",
 }
 _LINES = load_lines()
 
