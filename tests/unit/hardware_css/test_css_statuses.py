@@ -310,6 +310,44 @@ def test_a_start_that_waits_for_a_busy_device_can_be_cancelled() -> None:
     assert not bench.irb().scsw.is_solicited
 
 
+class Restless(ControlUnit):
+    """Says at once that it will answer at once, for ever."""
+
+    def __init__(self, answer: Ending) -> None:
+        super().__init__(Echo().sense_id)
+        self.answer = answer
+        self.asked = 0
+
+    def command(self, code: int, channel: Channel) -> Ending:
+        self.asked += 1
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("first", "answer"),
+    [
+        ("0348000100000000", DONE),  # NOP with the PCI flag
+        ("0740000000000000", Ending(CE, later=DE)),
+        ("0740000000000000", Ending(Dstat(0), later=ENDED)),
+        ("0740000000000000", Ending(CE | UC | SM, later=DE)),
+        ("0740000000000000", Ending(Dstat.BUSY, later=DE)),
+    ],
+)
+def test_a_program_without_end_gives_the_machine_its_turns(first: str, answer: Ending) -> None:
+    unit = Restless(answer)
+    bench = Bench(unit)
+    if first.startswith("03"):
+        bench.css._on_io_interrupt = lambda schid: (bench.css.tpi(), bench.css.tsch(schid))  # type: ignore[func-returns-value,assignment]
+    begun(bench, first + f"08000000{PROGRAM:08x}", SUSPENDING)
+    asked = unit.asked
+    assert asked < 5_000
+    bench.clock.advance(0.001)
+    assert asked <= unit.asked < 10_000
+    assert bench.css.csch(SCHID) == 0
+    bench.clock.advance(1.0)
+    assert bench.css.tsch(SCHID)[1].scsw.fctl in (Fctl.CLEAR, Fctl(0))
+
+
 def test_busy_in_a_chain_ends_it() -> None:
     irb = Bench(Unit(DONE, Ending(Dstat.BUSY))).start(WRITE_ON + WRITE)
     assert bits(irb) == (0x17, Dstat.BUSY, 0)

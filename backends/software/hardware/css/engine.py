@@ -89,7 +89,7 @@ class ChannelProgram:
 
     `limit` is the subchannel's address-limit check, if there is one.  `owed` is the last answer of the control unit
     that promises another status (`Ending.later`); who drives the program brings that with `answered`, which is allowed
-    while the program is `waiting`.
+    while the program is `waiting`.  `left` commands may run before others get their turn; who gives turns sets it.
     """
 
     __slots__ = (
@@ -103,6 +103,7 @@ class ChannelProgram:
         "_interruptions",
         "_quiet",
         "_said",
+        "left",
         "owed",
         "status",
         "waiting",
@@ -129,20 +130,22 @@ class ChannelProgram:
         self._here = orb.cpa  # the CCW of the current command
         self._held: Fields | None = None  # the CCW that has taken control, while its PCI flag is reported
         self.waiting = False
+        self.left = 0
         self.owed: Ending | None = None
         self._said = 0  # what the device has said of the current command's end so far
         self.status = ProgramStatus(orb.cpa)
         device.program_starts()
 
-    def run(self, most: int) -> Outcome:
-        """Go on for at most `most` commands.  Storage and control units are used only inside this call."""
+    def run(self) -> Outcome:
+        """Go on for at most `left` commands.  Storage and control units are used only inside this call."""
         status = self.status
         data = self._data
         ccws = self._ccws
         try:
-            for _ in range(most):
+            while self.left > 0:
                 if self.waiting:
                     return Outcome.WAITING
+                self.left -= 1
                 cmd, flags, count, cda = fields = self._held or ccws.command()
                 here = ccws.last
                 status.cpa = here + CCW_SIZE

@@ -82,6 +82,7 @@ class Programs(ABC):
         mode = subchannel.pmcw.lm if orb.alcc else 0
         limit = AddressLimit(mode, self.address_limit) if mode else None
         program = ChannelProgram(self._storage, device, orb, model=self.model, limit=limit)
+        program.left = _SLICE
         subchannel.activate(program, path)
         self._run(subchannel)
 
@@ -91,7 +92,7 @@ class Programs(ABC):
         if program is not None:
             self._monitor.began(subchannel)
             turn = subchannel.turn
-            outcome = program.run(_SLICE)
+            outcome = program.run()
             if turn == subchannel.turn:
                 self._conclude(subchannel, program, outcome)
 
@@ -99,7 +100,8 @@ class Programs(ABC):
         """Do what belongs to the outcome of a program's slice."""
         status = program.status
         if program.owed is not None:
-            self._expect(subchannel, program)
+            # A device that is busy again and again gives the machine its turns, too.
+            self._expect(subchannel, program, _SLICE_SECONDS if outcome is Outcome.BUSY else 0.0)
         if outcome is Outcome.ENDED:
             self._monitor.stopped(subchannel, over=True)
             subchannel.program_status(status)
@@ -122,12 +124,16 @@ class Programs(ABC):
         else:
             subchannel.cpa = status.cpa  # there is no residual count while a program runs
             if outcome is Outcome.SLICE_OVER:
+                program.left = _SLICE
                 self._later(subchannel, self._run, _SLICE_SECONDS)
             else:
                 self._sometime(subchannel, self._present)
 
-    def _expect(self, subchannel: Subchannel, program: ChannelProgram) -> None:
-        """Have the status come that a control unit has announced, unless halt or clear reach it first."""
+    def _expect(self, subchannel: Subchannel, program: ChannelProgram, least: float) -> None:
+        """Have the status come that a control unit has announced, unless halt or clear reach it first.
+
+        It comes after `least` seconds at least.
+        """
         ending, program.owed = program.owed, None
         mark = subchannel.resets
 
@@ -136,7 +142,7 @@ class Programs(ABC):
                 of.attention.insert(0, (int(ending.later), ending.later_sense))
                 self._present(of)
 
-        self._sometime(subchannel, come, ending.after if ending is not None else 0.0)
+        self._sometime(subchannel, come, max(least, ending.after if ending is not None else 0.0))
 
     def _present(self, subchannel: Subchannel) -> None:
         """Take the next status that a device presents by itself, if it can be taken now."""
