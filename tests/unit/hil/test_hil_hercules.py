@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hil import hercules, initrd, volumes
+from tests.hil import hercules, initrd, suite, volumes
 from tests.hil.differences import HERCULES, Difference, Kind, find, left_out
 from tests.hil.guest import GuestDied, Machine
 from tests.hil.progress import StepFailed
@@ -231,3 +231,13 @@ def test_each_known_difference_is_of_a_test_that_is_there() -> None:
         module, _, function = name.partition("::")
         assert f"def {function.partition('[')[0].partition('*')[0]}" in (contract / f"{module}.py").read_text()
     assert find("test_a::test_none", HERCULES) is None
+
+
+def test_each_pattern_of_modules_finds_some() -> None:
+    contract = Path(__file__).parents[3] / "pyvfio/testing/contract"
+    for pattern in suite.GUESTS["hercules"].modules:
+        assert list(contract.glob(f"{pattern}.py")), pattern
+    for word in suite.GUESTS["hercules"].options:
+        if word.startswith("--deselect="):
+            module, _, function = word.partition("=")[2].rpartition("/")[2].partition("::")
+            assert f"def {function}(" in (contract / module).read_text()
