@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 from pyvfio.css.irb import Irb
 from pyvfio.css.senseid import SenseId
 from pyvfio_backends.software.linux import ccw_measurement
-from pyvfio_backends.software.linux.ccw_fsm import CcwFsm, CcwState, Notice, Todo
+from pyvfio_backends.software.linux.ccw_fsm import CcwFsm
+from pyvfio_backends.software.linux.ccw_state import CcwState, Notice, Todo
 from pyvfio_backends.software.linux.css import BoundDevices, Css
 from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
 from pyvfio_backends.software.linux.kstrtox import kstrtoul

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from enum import Enum, IntEnum, auto
 from typing import TYPE_CHECKING, Final
 
 from pyvfio.css.ccw import Ccw, CcwFlag, Command
@@ -35,12 +34,13 @@ from pyvfio.css.senseid import SenseId
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.linux.ccw_paths import PathVerification, disband, steal_lock
 from pyvfio_backends.software.linux.ccw_request import CcwRequest
+from pyvfio_backends.software.linux.ccw_state import REQUESTING, CcwState, Notice, Todo
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.ccw import CcwDevice
     from pyvfio_backends.software.linux.subchannel import SubchannelDevice
 
-__all__ = ["CcwFsm", "CcwState", "Notice", "Todo"]
+__all__ = ["CcwFsm"]
 
 _SENSE_ID_TIMEOUT: Final = 10.0
 _SENSE_ID_RETRIES: Final = 256
@@ -49,60 +49,6 @@ _SENSE_ID_LEAST: Final = 4
 _KILL_TIMEOUT: Final = 3.0
 _CANCEL_TRIES: Final = 255
 _PATHS: Final = 8
-
-
-class CcwState(Enum):
-    """States of a ccw device (``enum dev_state``)."""
-
-    NOT_OPERATIONAL = auto()
-    SENSE_ID = auto()
-    OFFLINE = auto()
-    VERIFY = auto()
-    ONLINE = auto()
-    DISBAND = auto()
-    BOXED = auto()
-    TIMEOUT_KILL = auto()
-    QUIESCE = auto()
-    DISCONNECTED = auto()
-    DISCONNECTED_SENSE_ID = auto()
-    STEAL_LOCK = auto()
-
-    @property
-    def final(self) -> bool:
-        """Whether it lasts (``dev_fsm_final_state``)."""
-        return self in _FINAL
-
-
-_FINAL: Final = frozenset({CcwState.NOT_OPERATIONAL, CcwState.OFFLINE, CcwState.ONLINE, CcwState.BOXED})
-_REQUESTING: Final = frozenset(
-    {
-        CcwState.SENSE_ID,
-        CcwState.VERIFY,
-        CcwState.DISBAND,
-        CcwState.DISCONNECTED_SENSE_ID,
-        CcwState.STEAL_LOCK,
-    }
-)
-
-
-class Notice(Enum):
-    """What a driver is told of its online device (``CIO_GONE`` ...)."""
-
-    GONE = auto()
-    NO_PATH = auto()
-    OPERATIONAL = auto()
-    BOXED = auto()
-
-
-class Todo(IntEnum):
-    """Work that waits; a higher one replaces a lower one (``enum cdev_todo``)."""
-
-    NOTHING = 0
-    ENABLE_CMF = 1
-    REBIND = 2
-    REGISTER = 3
-    UNREGISTER = 4
-    UNREGISTER_EVALUATE = 5
 
 
 class CcwFsm:
@@ -178,7 +124,7 @@ class CcwFsm:
     def not_operational(self) -> None:
         """The subchannel or the device does not answer any more."""
         state = self.device.state
-        if state in _REQUESTING:
+        if state in REQUESTING:
             if self.request is not None:
                 self.request.not_operational()
         elif state is CcwState.QUIESCE:
@@ -189,7 +135,7 @@ class CcwFsm:
     def interrupt(self, irb: Irb) -> None:
         """The subchannel presented a status."""
         state, sch = self.device.state, self.subchannel
-        if state in _REQUESTING:
+        if state in REQUESTING:
             if self.request is not None:
                 self.request.interrupt(irb)
         elif state in (CcwState.NOT_OPERATIONAL, CcwState.OFFLINE):
@@ -210,7 +156,7 @@ class CcwFsm:
         """The time that was set is over."""
         self._armed = False
         state, sch = self.device.state, self.subchannel
-        if state in _REQUESTING:
+        if state in REQUESTING:
             if self.request is not None:
                 self.request.expired()
         elif state is CcwState.ONLINE:

@@ -15,7 +15,7 @@ from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, fail
 
 if TYPE_CHECKING:
-    from pyvfio_backends.software.linux.css import Css
+    from pyvfio_backends.software.linux.css_paths import KnownPaths
 
 __all__ = ["ChannelPathDevice"]
 
@@ -36,7 +36,7 @@ _STANDBY, _CONFIGURED, _RESERVED, _NOT_RECOGNIZED = range(4)
 class ChannelPathDevice(Device):
     """``chp0.XX``: `chpid`, what the machine tells of it, and whether it is logically `online`."""
 
-    def __init__(self, css: Css, chpid: int, facts: PathFacts) -> None:
+    def __init__(self, css: KnownPaths, chpid: int, facts: PathFacts) -> None:
         super().__init__(css.kernel, f"chp0.{chpid:02x}", css.root)
         self.css = css
         self.chpid = chpid
