@@ -167,8 +167,12 @@ def _show(
     click.echo(f"  {which}: {wanted.per_track} blocks of {wanted.block_size} bytes on a track, layout {wanted.kind}")
     if tracks is None and mode != FormatMode.EXPAND:
         click.echo(f"  label: {f'volume {new}' if new else 'none'}{', one partition' if partition else ''}")
-    if mode != FormatMode.EXPAND:
-        click.echo("  what is on these tracks is lost" if tracks is not None else "  what is on the disk is lost")
+    if tracks is not None:
+        click.echo("  what is on these tracks is lost")
+    elif mode == FormatMode.FULL:
+        click.echo("  what is on the disk is lost")
+    elif mode == FormatMode.QUICK:
+        click.echo("  its partitions are lost; what the other tracks hold stays there")
 
 
 def _check(disk: Dasd, wanted: DiskLayout, first: int, count: int, as_json: bool) -> None:

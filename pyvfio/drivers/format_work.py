@@ -140,7 +140,12 @@ class FormatWork(OnlineWork, VolumeWork):
         total = self.disk.tracks
         if mode is FormatMode.FULL:
             return 0, total
-        if self.layout is None or (self.layout.block_size, self.layout.kind) != (layout.block_size, layout.kind):
+        resumed = mode is FormatMode.QUICK and self.layout is None  # the sample shows whether the rest is formatted
+        same = self.layout is not None and (self.layout.block_size, self.layout.kind) == (
+            layout.block_size,
+            layout.kind,
+        )
+        if not same and not resumed:
             there = "is not formatted" if self.layout is None else f"is {self.layout}"
             cause = f"mode {mode} needs a disk that is formatted in this layout already; this one {there}"
             raise Misuse(_OPERATION, self.name, cause=cause, next_step="format it with mode full")

@@ -119,6 +119,28 @@ def test_formatting_goes_on_behind_what_is_formatted(tmp_path: Path) -> None:
         assert list(found.check()) == []
 
 
+def test_formatting_that_was_interrupted_goes_on(tmp_path: Path) -> None:
+    create_image(tmp_path / "raw.ckd", "3390-1", 5)
+
+    def stop(step: int) -> None:
+        steps.append(step)
+        if sum(steps) >= 40:
+            raise KeyboardInterrupt
+
+    steps: list[int] = []
+    with disk(image=str(tmp_path / "raw.ckd")) as found:
+        with pytest.raises(KeyboardInterrupt):
+            found.format_volume("X", progress=stop)
+        found.online()
+        assert (found.layout, found.label) == (None, None)
+        with pytest.raises(Misuse, match="is not formatted in this layout"):
+            found.format_volume("X", mode="quick")
+        found.format(2 + sum(steps))
+        found.format_volume("X", mode="quick")
+        assert list(found.check()) == []
+        assert found.label is not None
+
+
 def test_checking_says_what_is_wrong() -> None:
     with disk() as found:
         records = found.read_track(7).records
