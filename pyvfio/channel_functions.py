@@ -183,8 +183,10 @@ class ChannelFunctions:
                 awaited.error = self._gone(_RUN, error.errno)
             return
         scsw = irb.scsw
-        if not scsw.stctl and not scsw.cc:
-            return  # a signal that came late: the IRB was taken with the one before
+        if not scsw.stctl and not scsw.cc:  # a signal that came late: the IRB was taken with the one before
+            for awaited in self._stopping:
+                awaited.lost = True
+            return
         self._tell("Q6", "the event came; the IRB is read from the I/O region", irb=irb)
         if not scsw.is_solicited:
             self._attentions.append(irb)
@@ -246,11 +248,15 @@ class ChannelFunctions:
         try:
             if self._left_running:
                 yield from self._stop()
-            self._request(request, program, orb)
+            while not self._request(request, program, orb):
+                yield Wait(lambda: not self._stopping, deadline)
             if not program.ended:
                 yield from self._until_over(program, deadline)
             irb = self._status(program)
         except Timeout as error:
+            if self._program is not program:
+                cause = "a halt or clear of another thread or task was under way all the time"
+                raise DeviceBusy(_RUN, self.name, path=self.path, cause=cause, next_step="start it again") from error
             did = yield from self._stop()
             if did != _ITSELF:
                 raise self._too_late(timeout, did) from error
@@ -263,10 +269,16 @@ class ChannelFunctions:
             self._program = None
         return self._ended(irb, check, orb)
 
-    def _request(self, request: bytes, program: _Awaited, orb: Orb) -> None:
-        self._tell("Q3", "START SUBCHANNEL is requested", orb=orb)
+    def _request(self, request: bytes, program: _Awaited, orb: Orb) -> bool:
+        """Write the request; false, and nothing is done, while a halt or clear is under way.
+
+        The request is written over the IRB, so the end of that function would be lost.
+        """
         with self._intake.lock:
             self._intake.check()
+            if self._stopping:
+                return False
+            self._tell("Q3", "START SUBCHANNEL is requested", orb=orb)
             self._take_in()  # what came before this start is not its end
             self._program = program
             self._tell("Q4", "the ORB is written to the I/O region")
@@ -279,6 +291,7 @@ class ChannelFunctions:
             self._tell("Q5", "the condition code is 0: started", condition_code=0)
             if self._take_in():
                 self._intake.ring()
+        return True
 
     def _until_over(self, program: _Awaited, deadline: float) -> Steps[None]:
         """Await the end of a program."""
@@ -370,6 +383,7 @@ class ChannelFunctions:
             raise
         finally:
             self._stopping.remove(awaited)
+            self._intake.ring()
 
     def _stop(self) -> Steps[str]:
         """Halt, then clear, then reset; what was done, in words."""

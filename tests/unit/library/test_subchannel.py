@@ -30,6 +30,7 @@ from pyvfio.channel_errors import (
     StatusLost,
     UnitCheck,
 )
+from pyvfio.channel_functions import _Awaited
 from pyvfio.channel_regions import ChannelRegions
 from pyvfio.css import CcwFlag, Command, Crw, Cstat, Dstat, Fctl, Irb, Orb, Program, Scsw, Stctl, Subchannel
 from pyvfio.css.scsw import Actl
@@ -234,6 +235,24 @@ def test_timeout_of_a_turn(echo: Subchannel) -> None:
     with pytest.raises(DeviceBusy, match="another program"):
         echo.run([NOP], timeout=0.05)
     thread.join(5)
+    assert works(echo)
+
+
+def test_a_start_waits_for_the_end_of_a_halt(echo: Subchannel) -> None:
+    """The request is written over the IRB, so a start at this moment would take the end of the halt away."""
+    halting = _Awaited(Fctl.HALT)
+    echo._stopping.append(halting)
+    with pytest.raises(DeviceBusy, match="halt or clear of another"):
+        echo.run([NOP], timeout=0.05)
+    ended = threading.Timer(0.1, lambda: (echo._stopping.remove(halting), echo._intake.ring()))
+    ended.start()
+    assert works(echo)
+    ended.join()
+
+
+def test_the_end_of_a_halt_that_was_written_over(echo: Subchannel, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends(monkeypatch, Irb())
+    assert echo.halt(timeout=5).scsw.fctl == Fctl.HALT
     assert works(echo)
 
 
