@@ -32,7 +32,11 @@ MANY = MachineSpec(
         ),
         SubchannelSpec("0.0.0010", "0.0.0200", "echo", (0x41,)),
     ],
-    others=[OtherSubchannelSpec("0.0.0020", "chsc"), OtherSubchannelSpec("0.0.0030", "adm", 2)],
+    others=[
+        OtherSubchannelSpec("0.0.0020", "chsc"),
+        OtherSubchannelSpec("0.0.0028", "message"),
+        OtherSubchannelSpec("0.0.0030", "adm", 2),
+    ],
 )
 
 
@@ -217,6 +221,13 @@ def test_other_types(host: CcwHost, name: str, kind: int, driver: str) -> None:
     assert host.driver(name) == driver
     assert host.write("rescan", "1") == 1
     assert host.exists(name)
+
+
+def test_a_message_subchannel_has_no_driver(host: CcwHost) -> None:
+    assert host.names("0.0.0028") == ["driver_override", "modalias", "subsystem", "type", "uevent"]
+    assert (host.read("0.0.0028/type"), host.read("0.0.0028/uevent")) == ("2\n", "ST=2\nMODALIAS=css:t2\n")
+    host.write(f"{CSS}/drivers_probe", "0.0.0028")
+    assert host.driver("0.0.0028") is None
 
 
 def test_an_adm_subchannel_that_goes(host: CcwHost) -> None:

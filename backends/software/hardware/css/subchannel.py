@@ -45,6 +45,7 @@ class Subchannel(SubchannelStatus):
         self.pmcw = Pmcw(
             qf=config.qdio,
             dnv=config.type == SubchannelType.IO,
+            w=config.type == SubchannelType.MESSAGE,
             devno=config.devno if config.type == SubchannelType.IO else 0,
             lpm=config.pim,
             pim=config.pim,
