@@ -80,3 +80,74 @@ def test_features_stay(sysfs: Sysfs) -> None:
     assert sysfs.read_text(f"{DASD}/readonly") == "1"
     assert write(sysfs, "failfast", "0") == 0
     assert sysfs.read_text(f"{DASD}/failfast") == "0"
+
+
+# numbers and words
+
+ONLINE_ONLY = {
+    "expires": "30",
+    "retries": "256",
+    "timeout": "0",
+    "aq_timeouts": "32768",
+    "path_threshold": "256",
+    "path_interval": "300",
+    "copy_role": "none",
+    "capacity/logical_capacity": "0",
+    "extent_pool/pool_id": "0",
+    "paths_info/0.42/fc_security": "Unsupported",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "code"),
+    [
+        ("expires", "0", errno.EINVAL),
+        ("expires", "40000001", errno.EINVAL),
+        ("expires", "0x10", errno.EINVAL),
+        ("retries", "32769", errno.EINVAL),
+        ("aq_timeouts", "0", errno.EINVAL),
+        ("path_interval", "0", errno.EINVAL),
+        ("path_threshold", "99999999999999999999", errno.EINVAL),
+        ("aq_mask", "256", errno.EINVAL),
+        ("aq_requeue", "maybe", errno.EINVAL),
+        ("path_autodisable", "2", errno.EINVAL),
+        ("reservation_policy", "often", errno.EINVAL),
+        ("last_known_reservation_state", "none", errno.EINVAL),
+        ("copy_pair", "clear", errno.EINVAL),
+        ("copy_pair", "0.0.0001,0.0.0002", errno.EINVAL),
+    ],
+)
+def test_what_is_not_taken(sysfs: Sysfs, name: str, text: str, code: int) -> None:
+    assert write(sysfs, name, text) == code
+
+
+def test_what_only_an_online_device_has(sysfs: Sysfs) -> None:
+    assert {name: sysfs.read_text(f"{DASD}/{name}") for name in ONLINE_ONLY} == ONLINE_ONLY
+    assert write(sysfs, "expires", "60\n") == 0
+    assert write(sysfs, "retries", "0") == 0
+    assert sysfs.read_text(f"{DASD}/retries") == "256"
+    assert sysfs.read_text(f"{DASD}/expires") == "60"
+    assert write(sysfs, "ping", "1") == 0
+    assert write(sysfs, "last_known_reservation_state", "reset") == 0
+    assert write(sysfs, "online", "0") == 0
+    assert {name: sysfs.attribute(f"{DASD}/{name}") for name in ONLINE_ONLY} == dict.fromkeys(ONLINE_ONLY)
+    assert [write(sysfs, name, "60") for name in ("expires", "ping", "path_reset")] == [errno.ENODEV] * 3
+    assert write(sysfs, "online", "1") == 0
+    assert sysfs.read_text(f"{DASD}/expires") == "30"
+
+
+def test_what_is_kept(sysfs: Sysfs) -> None:
+    shown = {"aq_mask": "0", "aq_requeue": "0", "path_autodisable": "1", "reservation_policy": "ignore"}
+    assert {name: sysfs.read_text(f"{DASD}/{name}") for name in shown} == shown
+    for name, text in (
+        ("aq_mask", "0x7"),
+        ("aq_requeue", "y"),
+        ("path_autodisable", "0"),
+        ("reservation_policy", "fail"),
+    ):
+        assert write(sysfs, name, text) == 0
+    assert write(sysfs, "online", "0") == 0
+    kept = {"aq_mask": "7", "aq_requeue": "1", "path_autodisable": "0", "reservation_policy": "fail"}
+    assert {name: sysfs.read_text(f"{DASD}/{name}") for name in kept} == kept
+    assert sysfs.attribute(f"{DASD}/host_access_count") is None
+    assert sysfs.attribute(f"{DASD}/copy_pair") is None

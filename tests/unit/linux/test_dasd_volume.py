@@ -13,7 +13,7 @@ from pyvfio_backends.software import MachineSpec, SoftwareBackend
 from pyvfio_backends.software.description import ChannelPathSpec, SubchannelSpec
 from pyvfio_backends.software.hardware.devices.ckd_image import CkdImage, create_image
 from pyvfio_backends.software.hardware.devices.ckd_track import Record, Track
-from pyvfio_backends.software.hardware.devices.eckd_volume import EmptyVolume
+from pyvfio_backends.software.hardware.devices.eckd_volume import EmptyVolume, partitioned_track
 
 BLOCK = 4096
 EMPTY = EmptyVolume("BLK001", 3)
@@ -95,3 +95,35 @@ def test_a_volume_in_memory_that_can_be_written() -> None:
 def test_the_size_of_a_volume_that_is_not_written(options: dict[str, object], cylinders: int) -> None:
     with machine(**options) as host:
         assert (attribute(host, "size"), attribute(host, "ro")) == (str(cylinders * 15 * 12 * 8), "1")
+
+
+def test_its_partitions(tmp_path: Path) -> None:
+    """As ``block/partitions/ibm.c`` finds them; what is written to one is on the volume."""
+    tracks = [EMPTY.read(cylinder, head) for cylinder in range(3) for head in range(15)]
+    tracks[1] = partitioned_track("BLK001", 3)
+    create_image(tmp_path / "p.ckd", "3390-1", 3, tracks)
+    with machine(image=str(tmp_path / "p.ckd")) as host:
+        assert attribute(host, "dasda1/start") == str(2 * 12 * 8)
+        assert attribute(host, "dasda1/size") == str(43 * 12 * 8)
+        assert attribute(host, "dasda1/partition") == "1"
+        fd = host.open("/dev/dasda1", os.O_RDWR)
+        host.pwrite(fd, b"first", 0)
+        host.close(fd)
+        fd = host.open("/dev/dasda", os.O_RDONLY)
+        assert host.pread(fd, 5, 24 * BLOCK) == b"first"
+        host.close(fd)
+
+
+def test_blocks_of_another_size(tmp_path: Path) -> None:
+    """The Linux disk layout with 2 KiB: 21 blocks on a track, one partition behind the label."""
+    tracks = []
+    for number in range(45):
+        cylinder, head = divmod(number, 15)
+        records = [Record(cylinder, head, 0, b"", bytes(8))]
+        records += [Record(cylinder, head, record, b"", bytes(2048)) for record in range(1, 22)]
+        tracks.append(Track(cylinder, head, tuple(records)))
+    create_image(tmp_path / "l.ckd", "3390-1", 3, tracks)
+    with machine(image=str(tmp_path / "l.ckd")) as host:
+        assert attribute(host, "queue/logical_block_size") == "2048"
+        assert attribute(host, "size") == str(45 * 21 * 4)
+        assert (attribute(host, "dasda1/start"), attribute(host, "dasda1/size")) == ("12", str((45 * 21 - 3) * 4))
