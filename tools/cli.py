@@ -67,7 +67,7 @@ SHORT = {
     "chchp": "vary and configure channel paths, as with s390-tools",
     "clp": "what the machine's logical processor tells of PCI functions (IBM Z)",
     "completion": "print a completion script for bash, zsh or fish",
-    "dasd": "look at, read, write and copy a DASD that was taken from the kernel",
+    "dasd": "look at, read, write, copy and format a DASD that was taken from the kernel",
     "define": "make drivers and mediated devices persistent, in the files of driverctl and mdevctl",
     "defined": "what is persistent beside what is active",
     "demo": "the main job on the software machine, step by step",
