@@ -10,13 +10,7 @@ from pyvfio_backends.software.hardware.css import VIRTUAL, Channel, ControlUnit,
 from pyvfio_backends.software.hardware.css.controlunit import DONE, RETRY, WORKING
 from pyvfio_backends.software.hardware.devices.echo import Echo
 
-CE, DE, UC, SM, UE = (
-    Dstat.CHANNEL_END,
-    Dstat.DEVICE_END,
-    Dstat.UNIT_CHECK,
-    Dstat.STATUS_MODIFIER,
-    Dstat.UNIT_EXCEPTION,
-)
+CE, DE, UC, SM = Dstat.CHANNEL_END, Dstat.DEVICE_END, Dstat.UNIT_CHECK, Dstat.STATUS_MODIFIER
 ENDED = CE | DE
 WRITE = f"01200004{DATA:08x}"
 WRITE_ON = f"01600004{DATA:08x}"
