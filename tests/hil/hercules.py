@@ -31,7 +31,7 @@ from .progress import StepFailed
 _KERNEL, _INITRD, _INITRD_WHERE, _COMMAND_LINE = 0x0, 0x2000000, 0x10408, 0x10480
 _LONGEST_LINE = 895
 _PATIENCE = 5.0
-# A program check that Linux expects (a probe for a facility) is a line here, not a sign of death.
+# By itself Hercules gives its processor and devices a low priority, and a busy host would then starve them.
 _MACHINE = """\
 CPUSERIAL 002623
 CPUMODEL  2097
@@ -42,6 +42,8 @@ ARCHMODE  ESAME
 OSTAILOR  LINUX
 PANRATE   SLOW
 TIMERINT  1000
+CPUPRIO   0
+DEVPRIO   0
 CNSLPORT  {port}
 0009 3215-C /
 """
