@@ -40,11 +40,20 @@ class Space(Protocol):
     """The address space for DMA that a program has registered."""
 
     @property
-    def iota(self) -> Iota: ...
+    def iota(self) -> Iota:
+        """The anchor of its tables."""
+        ...
+
     @property
-    def pba(self) -> int: ...
+    def pba(self) -> int:
+        """The first DMA address."""
+        ...
+
     @property
-    def pal(self) -> int: ...
+    def pal(self) -> int:
+        """The last DMA address."""
+        ...
+
     def refresh(self, start: int, length: int) -> None:
         """Take in what the tables say now.  Raise `TranslationFault` or `InsufficientMappings`."""
         ...
@@ -61,9 +70,15 @@ class InstructedFunction(Protocol):
     on_reset: Callable[[], None] | None
 
     @property
-    def fid(self) -> int: ...
+    def fid(self) -> int:
+        """The function identifier (32 bits)."""
+        ...
+
     @property
-    def fh(self) -> int: ...
+    def fh(self) -> int:
+        """The handle now (32 bits)."""
+        ...
+
     def entry(self) -> HandleEntry:
         """What LIST PCI tells of it."""
         ...
@@ -113,7 +128,10 @@ class FunctionSet(Protocol):
     """The functions of a machine or a guest."""
 
     @property
-    def uid_checking(self) -> bool: ...
+    def uid_checking(self) -> bool:
+        """Whether identifiers of the user are unique."""
+        ...
+
     def all_functions(self) -> Iterable[InstructedFunction]:
         """All of them, also the reserved ones."""
         ...

@@ -18,7 +18,7 @@ _NOT_CONFIGURED: Final = (FunctionState.RESERVED, FunctionState.STANDBY)
 class LogicalProcessor:
     """The logical processor for the functions of a machine or a guest (implements `service.ClpFunctions`)."""
 
-    max_functions = 4096
+    max_functions = 1 << 12
     """How many functions it says there can be."""
 
     def __init__(self, functions: FunctionSet) -> None:

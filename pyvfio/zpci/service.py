@@ -38,9 +38,15 @@ class ClpFunctions(Protocol):
     """The functions that CLP tells of."""
 
     @property
-    def uid_checking(self) -> bool: ...
+    def uid_checking(self) -> bool:
+        """Whether identifiers of the user are unique."""
+        ...
+
     @property
-    def max_functions(self) -> int: ...
+    def max_functions(self) -> int:
+        """How many functions there can be."""
+        ...
+
     def entries(self) -> list[HandleEntry]:
         """All functions that are not reserved, in the order of their handles' indexes."""
         ...
