@@ -195,7 +195,7 @@ class Disk:
         ended = self.run(define_extent(0xC0, place, place), locate_record(FORMAT_WRITE, place, 0, len(records)), *steps)
         assert ended.ok, ended.irb
 
-    def data(self, place: Place, record: int, count: int = 4096) -> bytes:
+    def data(self, place: Place, record: int, count: int = 4 * 1024) -> bytes:
         """The data of a record, of at most `count` bytes."""
         ended = self.run(
             define_extent(0x40, place, place), locate_record(READ_DATA, place, record), read(6, count, SLI)
