@@ -9,7 +9,7 @@ unit                type (CU, device)        options
 ``echo``            its own                  ``size``: the most bytes that it keeps
 ``fcp``             1731/03, 1732/03         (QDIO)
 ``osa``             1731/01, 1732/01         (QDIO)
-``3270``            3270/00                  ``model``: 2 to 5, its largest screen
+``3270``            3270/00                  ``model``: 2 to 5, its largest screen; ``answers`` queries
 ``scripted``        its own                  ``script``: what it answers, see `scripted`; ``latency`` in seconds
 ``tape-3480``       3480/31, 3480/31         as tape-3490
 ``tape-3490``       3490/10, 3490/40         ``image``: an AWSTAPE file; ``readonly``, ``capacity`` in bytes; ``serial``
@@ -110,7 +110,7 @@ UNITS: dict[str, Unit] = _units(
         lambda options: make_scripted(options.get("script", {}), options.get("latency", 0.0)),
         {"script": dict, "latency": float},
     ),
-    Unit("3270", lambda options: Terminal3270(**options), {"model": int}),
+    Unit("3270", lambda options: Terminal3270(**options), {"model": int, "answers": bool}),
     Unit(
         "virtio-blk",
         lambda options: virtio_blk(

@@ -228,6 +228,12 @@ def test_queries_and_fields() -> None:
     assert station.terminal.screen.text == ""
 
 
+def test_an_emulation_that_answers_no_queries() -> None:
+    terminal = Terminal3270(answers=False)
+    assert not terminal.stream.write_structured(bytes.fromhex("000501ff02"))
+    assert terminal.stream.read_modified().hex() == "604040"
+
+
 def test_bytes_as_they_are() -> None:
     station = Station()
     station.terminal.key_in(bytes.fromhex("7d4040c8c9"))

@@ -78,11 +78,15 @@ def decode_address(raw: bytes) -> int:
 class DataStream:
     """Writes to `screen` and makes what it sends; `default` and `alternate` are its sizes (rows, columns).
 
-    `alarms` counts the alarms, `reply` is the answer to a query that waits to be read.
+    With `answers` off it leaves queries without an answer, as a plain terminal emulation does.  `alarms` counts the
+    alarms, `reply` is the answer to a query that waits to be read.
     """
 
-    def __init__(self, screen: Screen, default: tuple[int, int], alternate: tuple[int, int]) -> None:
+    def __init__(
+        self, screen: Screen, default: tuple[int, int], alternate: tuple[int, int], *, answers: bool = True
+    ) -> None:
         self.screen = screen
+        self._answers = answers
         self.alarms = 0
         self.reply = b""
         self._sizes = (default, alternate)
@@ -174,6 +178,8 @@ class DataStream:
         else:
             raise BadStream
         fields = [struct.pack(">HBB", len(replies[code]) + 4, _REPLY, code) + replies[code] for code in wanted]
+        if not self._answers:
+            return
         self.reply = bytes([_STRUCTURED_FIELD]) + b"".join(fields or [struct.pack(">HBB", 4, _REPLY, _NULL_REPLY)])
 
     def _replies(self) -> dict[int, bytes]:

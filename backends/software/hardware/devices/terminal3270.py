@@ -85,17 +85,18 @@ class Terminal3270(ControlUnit):
     """A display station of `model` (2 to 5).
 
     While `connected` is false every command but NOP, SENSE and SENSE ID needs intervention.  `screen` is what a person
-    sees and types on.  It presents attention (80) when it wants to be read.  Raise `Misuse`.
+    sees and types on.  It presents attention (80) when it wants to be read; with `answers` off not for an answer
+    to a query, which it then does not give.  Raise `Misuse`.
     """
 
-    def __init__(self, connected: bool = True, model: int = 2) -> None:
+    def __init__(self, connected: bool = True, model: int = 2, *, answers: bool = True) -> None:
         if model not in MODELS:
             models = ", ".join(map(str, MODELS))
             raise Misuse("build control unit", "3270", cause=f"no model {model}; there is {models}")
         super().__init__(SenseId(0x3270))
         self.connected = connected
         self.screen = Screen(*_DEFAULT_SIZE)
-        self.stream = DataStream(self.screen, _DEFAULT_SIZE, MODELS[model])
+        self.stream = DataStream(self.screen, _DEFAULT_SIZE, MODELS[model], answers=answers)
         self._raw: bytes | None = None
 
     def press(self, key: str) -> None:
