@@ -32,7 +32,7 @@ from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 from pyvfio.css.scsw import Actl, Cstat, Fctl, Scsw, Stctl
 from pyvfio.css.trace import Step, StepDetails, StepListener
-from pyvfio.errors import BadAddress, DeviceBusy, NotAvailable, PyvfioError, Timeout
+from pyvfio.errors import BadAddress, DeviceBusy, Misuse, NotAvailable, PyvfioError, Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +128,7 @@ class ChannelFunctions:
         try:
             yield
         except PyvfioError as error:
-            if isinstance(error, NotAvailable):
+            if isinstance(error, NotAvailable | Misuse):
                 error.obj, error.path = self.name, self.path
                 raise
             self._intake.check()  # it may have been closed on another thread

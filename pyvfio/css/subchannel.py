@@ -339,11 +339,12 @@ class Subchannel(ChannelFunctions):
                 found.append(crw)
             return bool(found)
 
-        irq = self._regions.crw_irq()
-        if irq is None:
-            self.crw()  # says what is missing
-            raise NotAvailable("wait for channel reports", self.name, cause="this kernel has no interrupt for them")
-        self._intake.add(irq)
+        with self._explained("wait for a channel report"):
+            irq = self._regions.crw_irq()
+            if irq is None:
+                self.crw()  # says what is missing
+                raise NotAvailable("wait for a channel report", self.name, cause="this kernel has no interrupt for it")
+            self._intake.add(irq)
         yield from self._await(done, timeout, "wait for a channel report")
         return found[0]
 
