@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import guest, hercules, rootfs, table, volumes, wheel
-from .differences import HERCULES, Difference, left_out
+from .differences import HERCULES, Difference, find, left_out
 from .progress import Progress, StepFailed
 
 AT_LEAST = 150
@@ -40,7 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class Watch:
     """Turn pytest's verbose output into progress: failures as lines, the rest as one moving line."""
 
-    def __init__(self, progress: Progress, update: Callable[[str, float | None], None], verbose: bool) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        update: Callable[[str, float | None], None],
+        verbose: bool,
+        known: dict[str, Difference] | None = None,
+    ) -> None:
+        self._known = known or {}
         self._progress = progress
         self._update = update
         self._verbose = verbose
@@ -73,7 +80,9 @@ class Watch:
                 self._share = int(done) / int(total)
                 self._text = f"{done}/{total} {name.rpartition('/')[2]}"
             if result in ("FAILED", "ERROR"):
-                self._progress.say(f"        {result} {name.rpartition('/')[2]}")
+                short = name.rpartition("/")[2]
+                expected = find(short.replace(".py::", "::", 1), self._known)
+                self._progress.say(f"        {result} {short}" + (f" (known: {expected.reason})" if expected else ""))
         if self._verbose:
             self._progress.say(f"    | {line}")
 
@@ -183,7 +192,7 @@ def _sides(
     with progress.stage(f"tests on the software machine {which.machine}"):
         _software(tree, _emptied(software), [*words, f"--pyvfio-machine={which.machine}"], progress)
     with progress.stage(f"tests on the kernel{shown}") as update:
-        watch = Watch(progress, update, arguments.verbose)
+        watch = Watch(progress, update, arguments.verbose, which.known)
         _guest(which, machine, tree, _emptied(kernel), "kernel", [*which.more, *words], watch, arguments.timeout)
     whole = which.big_endian and not arguments.words
     if whole:
