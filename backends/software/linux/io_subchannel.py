@@ -11,7 +11,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pyvfio.css.ccw import CCW_SIZE, NO_FLAGS, Ccw
+from pyvfio.css.ccw import CCW_SIZE, NO_FLAGS, Ccw, CcwFlag, Command
 from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 from pyvfio.css.schib import SubchannelType
@@ -31,6 +31,9 @@ __all__ = [
     "run_reading",
     "run_writing",
 ]
+
+
+_SENSE_ID_SIZE = 64  # what the kernel gives SENSE ID room for (struct senseid)
 
 
 class _Action(Enum):
@@ -94,6 +97,7 @@ class IoSubchannelDriver(CssDriver):
                     ccw.fsm.not_operational()
                     ccw.unregister()
                     device.disable()
+                _sense_as_at_boot(device)
 
     # events
 
@@ -295,6 +299,13 @@ def run_program(sch: SubchannelDevice, ccw: Ccw) -> bool:
         )
     finally:
         memory.free(address)
+
+
+def _sense_as_at_boot(sch: SubchannelDevice) -> None:
+    """Let a subchannel that nothing was started on run the SENSE ID of the boot, of which the status word tells."""
+    if sch.boot is not None and not sch.update_schib() and not any(sch.schib.scsw.to_bytes()) and not sch.enable():
+        run_reading(sch, Ccw(Command.SENSE_ID, CcwFlag.SLI, _SENSE_ID_SIZE, 0))
+        sch.disable()
 
 
 def run_writing(sch: SubchannelDevice, cmd: int, data: bytes) -> bool:

@@ -207,6 +207,8 @@ class CcwMachine:
         if self.state in _CLOSED:
             self.sch.disable()
             return
+        if self._io_work is not None and self._irb.scsw.is_solicited and not irb.scsw.is_solicited:
+            self._io_todo()  # a device's own status comes later than the work queue takes to show a program's end
         self._irb = irb
         self._interrupts += 1
         self._step("K5", "the interrupt handler takes the result", irb=irb)

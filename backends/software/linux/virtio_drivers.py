@@ -27,12 +27,13 @@ _P9_FEATURES = {0}
 _BALLOON_FEATURES = {0, 1, 2, 3, 5}
 _DISK_MAJOR = 254
 _SECTOR = 512
+_DISK_SIZE = 1 << 20
 
 
 class _BlockDriver(VirtioDriver):
     # What is on a disk belongs to the device: it is the same when the disk comes back under another name.
     def populate(self, device: VirtioDevice, *, quiet: bool) -> None:
-        said = device.options.get("size", 0)
+        said = device.options.get("size", _DISK_SIZE)
         size = said if isinstance(said, int) else 0
         serial = device.options.get("serial", "")
         block_size = device.options.get("block_size", _SECTOR)
