@@ -87,6 +87,10 @@ def boot_interfaces(spec: MachineSpec) -> list[str]:
     count = sum(
         (function.model, function.driver, function.state) == ("virtio-net", "virtio-pci", "configured")
         for function in spec.functions
+    ) + sum(
+        row.count
+        for row in spec.subchannels
+        if (row.unit, row.driver, row.online) == ("virtio-net", "virtio_ccw", True)
     )
     return ["lo", *(f"eth{number}" for number in range(count))]
 
