@@ -371,14 +371,14 @@ class Subchannel(ChannelFunctions):
             return False
 
     def _requested(self, timeout: float | None) -> Steps[int]:
-        irq = self.device.request
-        if irq is None:
-            cause = "this kernel has no interrupt for requests"
-            raise NotAvailable(
-                "wait for a request", self.name, cause=cause, next_step="it needs Linux 5.11 or a later kernel"
-            )
-        self._intake.add(irq)
-        yield from self._await(lambda: self.requests, timeout, "wait for a request of the host")
+        operation = "wait for a request of the host"
+        with self._explained(operation):
+            irq = self.device.request
+            if irq is None:
+                cause, then = "this kernel has no interrupt for it", "it needs Linux 5.11 or a later kernel"
+                raise NotAvailable(operation, self.name, cause=cause, next_step=then)
+            self._intake.add(irq)
+        yield from self._await(lambda: self.requests, timeout, operation)
         return self.requests
 
     # state and memory
