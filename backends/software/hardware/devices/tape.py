@@ -47,6 +47,8 @@ __all__ = ["DRIVES", "Tape3490", "make_tape"]
 _UNIT_EXCEPTION: Final = Ending(Dstat.CHANNEL_END | Dstat.DEVICE_END | Dstat.UNIT_EXCEPTION)
 _BLOCK_ID_BITS: Final = 0x3FFFFF
 _BLOCK_FORMAT: Final = 0xC00000
+_SENSE_ID_SIZE: Final = 7  # there are no command-information words
+_SEGMENT: Final = 1 << 24  # where on the tape a block lies: all in the first segment
 _REWIND, _UNLOAD, _ERASE_GAP, _READ_BACKWARD = 0x07, 0x0F, 0x17, 0x0C
 DRIVES: Final = {"3480": SenseId(0x3480, 0x31, 0x3480, 0x31), "3490": SenseId(0x3490, 0x10, 0x3490, 0x40)}
 """What the drives say in SENSE ID."""
@@ -62,6 +64,7 @@ class Tape3490(ControlUnit):
         if model not in DRIVES:
             raise Misuse("build control unit", "tape", cause=f"no model {model!r}; there is {', '.join(DRIVES)}")
         super().__init__(DRIVES[model])
+        self.sense_id_data = self.sense_id_data[:_SENSE_ID_SIZE]
         self.tape = tape
         self.serial = serial
         self._previous = 0
@@ -229,7 +232,7 @@ class Tape3490(ControlUnit):
         raise TapeFault(Trouble.UNLOADED)
 
     def _read_block_id(self, tape: AwsTape, channel: Channel) -> Ending:
-        channel.write_to_memory((tape.position & _BLOCK_ID_BITS).to_bytes(4, "big") * 2)
+        channel.write_to_memory((_SEGMENT | tape.position & _BLOCK_ID_BITS).to_bytes(4, "big") * 2)
         return DONE
 
     def _locate(self, tape: AwsTape, channel: Channel) -> Ending:
