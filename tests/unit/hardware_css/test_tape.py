@@ -145,7 +145,7 @@ def test_reading_over_a_mark(path: Path) -> None:
     assert drive.do(0x27).scsw.dstat == ENDED | Dstat.UNIT_EXCEPTION
     assert drive.do(0x3F).scsw.ok
     irb = drive.bench.start(f"22000008{DATA:08x}")
-    assert drive.bench.data(8) == "00000003" * 2
+    assert drive.bench.data(8) == "01000003" * 2
     assert drive.do(0x4F, bytes.fromhex("01000001")).scsw.ok
     assert drive.read()[1] == b"second block"
     assert drive.do(0x4F, b"\0").sense[3] == 0x27
