@@ -31,7 +31,8 @@ from .progress import StepFailed
 _KERNEL, _INITRD, _INITRD_WHERE, _COMMAND_LINE = 0x0, 0x2000000, 0x10408, 0x10480
 _LONGEST_LINE = 895
 _PATIENCE = 5.0
-# By itself Hercules gives its processor and devices a low priority, and a busy host would then starve them.
+# By itself Hercules gives its processor a low priority, and a busy host would then starve it.  Devices come first: one
+# that was interrupted behind the end of a program, and before it is idle for Hercules, loses a HALT SUBCHANNEL.
 _MACHINE = """\
 CPUSERIAL 002623
 CPUMODEL  2097
@@ -43,7 +44,7 @@ OSTAILOR  LINUX
 PANRATE   SLOW
 TIMERINT  1000
 CPUPRIO   0
-DEVPRIO   0
+DEVPRIO   -10
 CNSLPORT  {port}
 0009 3215-C /
 """
@@ -72,8 +73,8 @@ def lay_out(folder: Path, machine: Machine, port: int) -> None:
     shutil.copyfile(machine.kernel, folder / "bzImage")  # Hercules loads nothing from outside of its folder
     shutil.copyfile(machine.initrd, folder / "initrd")
     (folder / "where").write_bytes(_INITRD.to_bytes(8, "big") + size.to_bytes(8, "big"))
-    (folder / "parm").write_bytes(command_line().encode() + b"\0")
-    places = {"bzImage": _KERNEL, "initrd": _INITRD, "where": _INITRD_WHERE, "parm": _COMMAND_LINE}
+    (folder / "line").write_bytes(command_line().encode() + b"\0")
+    places = {"bzImage": _KERNEL, "initrd": _INITRD, "where": _INITRD_WHERE, "line": _COMMAND_LINE}
     (folder / "guest.ins").write_text("".join(f"{name} {place:#010x}\n" for name, place in places.items()))
     (folder / "guest.cnf").write_text(configuration(port, machine.more))
     (folder / "guest.rc").write_text("ipl guest.ins\n")
