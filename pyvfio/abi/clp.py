@@ -8,8 +8,8 @@
          +-+-+------+--------+-----------------+-----------------+--------------------+
 
 C (0x80 of the first byte) makes an immediate command of it: `cmd` 0 asks whether the processor `lps` is there (an int
-is stored at `data_p`), 1 for all of them (a mask of 64 bits).  Else `data_p` is a page with a request block and room for
-its response (`pyvfio.zpci.clp`).  R must be zero.
+is stored at `data_p`), 1 for all of them (a mask of 64 bits).  Else `data_p` is a page with a request block and room
+for its response (`pyvfio.zpci.clp`).  R must be zero.
 """
 
 from __future__ import annotations

@@ -101,7 +101,10 @@ def test_the_fixtures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("machine", "functions"),
-    [("z15-lpar", "0011:00:00.0 0020:00:00.0 0060:00:00.0"), ("lab-s390x", "0011:00:00.0 0020:00:00.0 0030:00:00.0 0040:00:00.0")],
+    [
+        ("z15-lpar", "0011:00:00.0 0020:00:00.0 0060:00:00.0"),
+        ("lab-s390x", "0011:00:00.0 0020:00:00.0 0030:00:00.0 0040:00:00.0"),
+    ],
 )
 def test_the_machine_is_chosen_by_option(tmp_path: Path, machine: str, functions: str) -> None:
     done = run(tmp_path, USER, "--pyvfio-machine", machine, "-k", "chosen")

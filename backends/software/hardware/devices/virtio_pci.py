@@ -7,8 +7,8 @@ BAR 0 is the legacy register block (I/O, which zPCI cannot reach), BAR 1 the MSI
     2000   configuration of the device kind; big-endian, as the guest, until the driver accepts VERSION_1
     3000   notification, 4 bytes from queue to queue
 
-An entropy source that reaches memory by the function's addresses (VIRTIO_F_ACCESS_PLATFORM) serves its queue.  For all
-others notifying an enabled queue is `NotModelled`.  As QEMU does, disabling and enabling the function leaves these
+An entropy source that reaches memory by the function's addresses (VIRTIO_F_ACCESS_PLATFORM) serves its queue.  For
+all others notifying an enabled queue is `NotModelled`.  As QEMU does, disabling and enabling the function leaves these
 registers alone; writing 0 to the device status resets what belongs to the driver.
 """
 
