@@ -31,8 +31,8 @@ from .progress import StepFailed
 _KERNEL, _INITRD, _INITRD_WHERE, _COMMAND_LINE = 0x0, 0x2000000, 0x10408, 0x10480
 _LONGEST_LINE = 895
 _PATIENCE = 5.0
-# By itself Hercules gives its processor a low priority, and a busy host would then starve it.  Devices come first: one
-# that was interrupted behind the end of a program, and before it is idle for Hercules, loses a HALT SUBCHANNEL.
+# By itself Hercules gives its processor a lower priority than other programs and its devices have, and a busy host, or a
+# program that does not end, would then starve it.
 _MACHINE = """\
 CPUSERIAL 002623
 CPUMODEL  2097
@@ -44,7 +44,7 @@ OSTAILOR  LINUX
 PANRATE   SLOW
 TIMERINT  1000
 CPUPRIO   0
-DEVPRIO   -10
+DEVPRIO   0
 CNSLPORT  {port}
 0009 3215-C /
 """
