@@ -31,7 +31,7 @@ from .progress import StepFailed
 _KERNEL, _INITRD, _INITRD_WHERE, _COMMAND_LINE = 0x0, 0x2000000, 0x10408, 0x10480
 _LONGEST_LINE = 895
 _PATIENCE = 5.0
-# By itself Hercules gives its processor a lower priority than other programs and its devices have, and a busy host, or a
+# By itself Hercules gives its processor a lower priority than its devices and other programs have: a busy host, or a
 # program that does not end, would then starve it.
 _MACHINE = """\
 CPUSERIAL 002623
