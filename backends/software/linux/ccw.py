@@ -39,9 +39,22 @@ class CcwDevice(Device):
     """``0.S.DDDD`` below its subchannel; `identity` is what SENSE ID brought, `options` what its drivers show of it.
 
     `parent` changes when the device loses its subchannel and is kept.  `measurement` is there while it is measured.
+    `unshown` puts into sysfs what the driver shows of a device that the boot set online, as soon as somebody asks.
     """
 
-    __slots__ = ("_extra", "_fsm", "ccw_bus", "devno", "identity", "measurement", "online", "options", "ssid", "state")
+    __slots__ = (
+        "_extra",
+        "_fsm",
+        "ccw_bus",
+        "devno",
+        "identity",
+        "measurement",
+        "online",
+        "options",
+        "ssid",
+        "state",
+        "unshown",
+    )
 
     def __init__(self, bus: CcwBus, sch: SubchannelDevice, identity: SenseId = _NOT_KNOWN) -> None:
         ssid, devno = sch.schid.ssid, sch.devno
@@ -56,6 +69,15 @@ class CcwDevice(Device):
         self._fsm: CcwFsm | None = None
         self._extra: dict[str, Node] | None = None
         self.options: Mapping[str, object] = _NO_OPTIONS
+        self.unshown: Callable[[CcwDevice], None] | None = None
+
+    @property
+    def children(self) -> dict[str, Device]:
+        """See `Device.children`."""
+        unshown, self.unshown = self.unshown, None
+        if unshown is not None:
+            unshown(self)
+        return super().children
 
     @property
     def fsm(self) -> CcwFsm:
@@ -82,6 +104,7 @@ class CcwDevice(Device):
     @property
     def extra(self) -> dict[str, Node]:
         """The attributes that its driver added; they may be changed."""
+        _ = self.children  # they come with what is below
         if self._extra is None:
             self._extra = {}
         return self._extra
@@ -255,7 +278,7 @@ class CcwDevice(Device):
             **{name: self._file(name) for name in _FILES},
             **({"cmf": self.measurement.directory()} if self.measurement is not None else {}),
             **(self.driver.files(self) if isinstance(self.driver, CcwDriver) else {}),
-            **(self._extra or {}),
+            **self.extra,
         }
 
     def attribute(self, name: str) -> Node | None:
@@ -264,9 +287,8 @@ class CcwDevice(Device):
             return self._file(name)
         if name == "cmf":
             return None if self.measurement is None else self.measurement.directory()
-        if self._extra is not None and name in self._extra:
-            return self._extra[name]
-        return self.driver.files(self).get(name) if isinstance(self.driver, CcwDriver) else None
+        found = self.driver.files(self).get(name) if isinstance(self.driver, CcwDriver) else None
+        return self.extra.get(name) if found is None else found
 
     def _file(self, name: str) -> Attribute:
         show, store = _FILES[name]
@@ -397,7 +419,7 @@ class CcwDriver(Driver):
         device.online = online
         device.state = CcwState.ONLINE if online else CcwState.OFFLINE
         if online:
-            self.show(device, quiet=True)
+            device.unshown = partial(self.show, quiet=True)
 
     def files(self, device: CcwDevice) -> dict[str, Node]:
         """The attributes that every device of this driver has."""
@@ -415,6 +437,10 @@ class CcwDriver(Driver):
 
     def set_offline(self, device: CcwDevice) -> None:
         """Stop using it.  Raise OSError to refuse."""
+        self._hide(device)
+
+    def _hide(self, device: CcwDevice) -> None:
+        _ = device.children  # what nobody asked for yet has its number, which goes with it
         self.hide(device)
 
     def notify(self, device: CcwDevice, notice: Notice) -> bool:
@@ -431,7 +457,7 @@ class CcwDriver(Driver):
         """See `Driver.remove`."""
         if isinstance(device, CcwDevice):
             if device.online:
-                self.hide(device)
+                self._hide(device)
             device.let_go()
 
 

@@ -35,7 +35,7 @@ from pyvfio_backends.software.linux.driver_core import Bus, Device
 from pyvfio_backends.software.linux.io_subchannel import ChscSubchannelDriver, EadmSubchannelDriver, IoSubchannelDriver
 from pyvfio_backends.software.linux.mdev import mdev_bus
 from pyvfio_backends.software.linux.module import Module
-from pyvfio_backends.software.linux.subchannel import BootState, CssDriver, SubchannelDevice
+from pyvfio_backends.software.linux.subchannel import IO_ISC, BootState, CssDriver, SubchannelDevice, intparm_of
 from pyvfio_backends.software.units import UNITS, Unit
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class _Run:
             pom=spec.pom,
             qdio=self.unit.qdio,
             build=partial(self.build, hardware, schid),
+            enabled=(IO_ISC, intparm_of(schid)) if spec.online else None,
         )
 
     def build(self, hardware: ChannelSubsystemHardware, schid: SubchannelId) -> ControlUnit:
@@ -163,7 +164,7 @@ class _Subchannels:
         sch.opm, sch.lpm = state.opm, state.lpm
         sch.unbuilt = self._make_device
         if run.spec.online:
-            self.build_device(sch)
+            sch.was_enabled()
         return sch
 
     def _boot_state(self, sch: SubchannelDevice, run: _Run) -> BootState:
@@ -191,9 +192,6 @@ class _Subchannels:
         driver = css.ccw.drivers.get(spec.driver)
         if isinstance(driver, CcwDriver):
             driver.boot(device, online=spec.online)
-        if spec.online:
-            sch.enable()
-            sch.vpm = sch.lpm
 
     def describe(self, schid: SubchannelId) -> Mapping[str, object]:
         """What a driver shows of the device behind a subchannel."""
@@ -311,7 +309,9 @@ def boot(machine: Machine) -> None:
     for run in subchannels.runs:
         if (run.unit.virtual or run.spec.online) and run.spec.count <= _BUILT_AT_BOOT:
             for name in run.names(run.first.number):
-                subchannels.make(name)
+                sch = subchannels.make(name)
+                if sch is not None and run.spec.online and sch.cdev is not None:
+                    _ = sch.cdev.children  # what its driver shows of it is numbered in this order
     for config in others:
         _add_other(css, config)
     css_events.plan(machine)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.ccw import CcwDevice
     from pyvfio_backends.software.linux.css import Css
 
-__all__ = ["IO_ISC", "BootState", "CssDriver", "PathEvent", "SubchannelDevice"]
+__all__ = ["IO_ISC", "BootState", "CssDriver", "PathEvent", "SubchannelDevice", "intparm_of"]
 
 IO_ISC = 3
 """The interruption subclass of I/O subchannels, and of vfio_ccw (``arch/s390/include/asm/isc.h``)."""
@@ -41,6 +41,11 @@ _INTPARM_BASE = 1 << 24
 
 _NO_CONFIG = Pmcw()
 _FIRST_CONFIG = Pmcw(csense=True)
+
+
+def intparm_of(schid: SubchannelId) -> int:
+    """What Linux puts into the interruption parameter of a subchannel: a number of its own for each (an address)."""
+    return _INTPARM_BASE + (schid.ssid << 16 | schid.number) * (1 << _INTPARM_SHIFT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ class SubchannelDevice(Device):
 
     @property
     def pmcw(self) -> Pmcw:
-        """What was stored last of the paths: right in everything but `Pmcw.devno`, for which there is `devno`."""
+        """What was stored last of the paths: right in all but the device number (see `devno`) and the parameter."""
         if self._schib is None and self.boot is not None:
             return self.boot.pmcw
         return self.schib.pmcw
@@ -151,7 +156,7 @@ class SubchannelDevice(Device):
     @property
     def intparm(self) -> int:
         """What Linux puts into the interruption parameter: a number of its own for each subchannel (an address)."""
-        return _INTPARM_BASE + (self.schid.ssid << 16 | self.schid.number) * (1 << _INTPARM_SHIFT)
+        return intparm_of(self.schid)
 
     def update_schib(self) -> int:
         """Store the SCHIB: 0, ENODEV (no such subchannel) or EACCES (no valid device)."""
@@ -209,6 +214,11 @@ class SubchannelDevice(Device):
     def init_config(self) -> None:
         """The configuration with which a driver of I/O subchannels begins (``io_subchannel_init_config``)."""
         self.config = _FIRST_CONFIG
+
+    def was_enabled(self) -> None:
+        """The boot has enabled the subchannel, and found its paths to work."""
+        self.config = replace(_FIRST_CONFIG, ena=True, isc=IO_ISC, intparm=self.intparm)
+        self.vpm = self.lpm
 
     def init_paths(self) -> None:
         """Work out which paths may be used from the channel paths' state (``chp_get_sch_opm``)."""

@@ -6,6 +6,8 @@ import errno
 import resource
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import pytest
 from ccw_fixture import CCW, CSS, CcwHost, refused
@@ -13,7 +15,7 @@ from ccw_fixture import CCW, CSS, CcwHost, refused
 from pyvfio.address import SubchannelId
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.description import ChannelPathSpec, MachineSpec, SubchannelSpec
-from pyvfio_backends.software.hardware.css import SubchannelConfig
+from pyvfio_backends.software.hardware.css import ControlUnit, SubchannelConfig
 from pyvfio_backends.software.hardware.devices.echo import Echo
 from pyvfio_backends.software.machine import Machine
 
@@ -291,6 +293,20 @@ def test_the_lab_names_what_the_real_one_has(host: CcwHost) -> None:
     assert host.read("chp0.02/type") == "1b\n"
 
 
+@contextmanager
+def control_units() -> Iterator[list[ControlUnit]]:
+    """Listens to control units that are built."""
+    built: list[ControlUnit] = []
+    inner = ControlUnit.__init__
+
+    def listening(self: ControlUnit, *args: object, **names: object) -> None:
+        built.append(self)
+        inner(self, *args, **names)  # type: ignore[arg-type]
+
+    with patch.object(ControlUnit, "__init__", listening):
+        yield built
+
+
 def test_many_subchannels_cost_nothing_until_they_are_looked_at() -> None:
     row = SubchannelSpec("0.0.0000", "0.0.0000", "dasd-3390", driver="dasd-eckd", online=True, count=1 << 16)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -303,3 +319,40 @@ def test_many_subchannels_cost_nothing_until_they_are_looked_at() -> None:
         assert host.exists(f"{CCW}/drivers/dasd-eckd/0.0.1234")
     assert time.monotonic() - begin < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
+
+
+def test_looking_at_disks_that_are_online_builds_no_control_unit() -> None:
+    """What `lscss` and `ls -l` read of a volume is not on it; its disk comes when somebody looks below the device."""
+    row = SubchannelSpec("0.0.0000", "0.0.0000", "dasd-3390", driver="dasd-eckd", online=True, count=100)
+    with CcwHost(MachineSpec("large", paths=[ChannelPathSpec(0)], subchannels=[row])) as host, control_units() as built:
+        for number in range(100):
+            name = f"0.0.{number:04x}"
+            assert (host.driver(name), host.driver(f"{name}/{name}")) == ("io_subchannel", "dasd-eckd")
+            shown = [host.read(f"{name}/{file}") for file in ("chpids", "pimpampom", "vpm")]
+            assert shown == ["00 00 00 00 00 00 00 00 \n", "80 80 ff\n", "80\n"]
+            assert host.read(f"{name}/{name}/online") == "1\n"
+        hardware = host.machine.css
+        assert (built, hardware.built, host.names("/sys/block")) == ([], 0, [])
+        pmcw = hardware.stsch(SubchannelId(0, 0, 7))[1].pmcw
+        assert (pmcw.ena, pmcw.isc, pmcw.csense, pmcw.mp) == (True, 3, True, False)
+        assert host.names("0.0.0007/0.0.0007/block") == ["dasda"]
+        assert host.read("/sys/block/dasda/size") == f"{30051 * 15 * 12 * 8}\n"
+        assert (len(built), hardware.built) == (1, 1)
+
+
+def test_a_disk_that_nobody_has_looked_at_goes_offline_and_online() -> None:
+    rows = [
+        SubchannelSpec("0.0.0000", "0.0.0000", "dasd-3390", driver="dasd-eckd", online=True, count=100),
+        SubchannelSpec("0.1.0000", "0.1.0000", "3270", driver="3270", online=True, count=100),
+    ]
+    with CcwHost(MachineSpec("large", paths=[ChannelPathSpec(0)], subchannels=rows)) as host:
+        for device, below in (("0.0.0003/0.0.0003", "block"), ("0.1.0003/0.1.0003", "tty")):
+            host.write(f"{device}/online", "0")
+            assert (host.read(f"{device}/online"), host.exists(f"{device}/{below}")) == ("0\n", False)
+            schid = SubchannelId.parse(device[:8])
+            assert not host.machine.css.stsch(schid)[1].pmcw.ena
+            host.write(f"{device}/online", "1")
+            assert host.read(f"{device}/online") == "1\n"
+        assert host.names("/sys/block") == host.names("0.0.0003/0.0.0003/block") == ["dasda"]
+        assert host.names("/sys/class/tty") == ["3270!tty1", "console"]
+        assert host.read("0.1.0005/0.1.0005/model") == "2\n"

@@ -72,7 +72,8 @@ class SubchannelConfig:
     """One subchannel: path masks have path 0 leftmost, `chpids` are 8 numbers, `devno` counts for type I/O only.
 
     `build` makes the device when it is first used, in place of `device`.  `unit_address` and `links` (8 full link
-    addresses, 0: none) are where the device is on its paths.
+    addresses, 0: none) are where the device is on its paths.  `enabled` is the interruption subclass and parameter
+    (32 bits) with which the program has enabled the subchannel already, with concurrent sense; None: it has not.
 
     Raise `Misuse` when a number does not fit or there are not 8 CHPIDs.
     """
@@ -89,6 +90,7 @@ class SubchannelConfig:
     build: Callable[[], ControlUnit] | None = None
     unit_address: int = 0
     links: tuple[int, ...] = (0, 0, 0, 0, 0, 0, 0, 0)
+    enabled: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if len(self.chpids) != 8 or not all(0 <= chpid < 256 for chpid in self.chpids):

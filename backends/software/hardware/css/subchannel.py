@@ -42,7 +42,13 @@ class Subchannel(SubchannelStatus):
         self.config = config
         self._device: ControlUnit | None = config.device
         self.schid: SubchannelId = config.schid
+        enabled = config.enabled is not None
+        isc, intparm = config.enabled or (0, 0)
         self.pmcw = Pmcw(
+            intparm=intparm,
+            isc=isc,
+            ena=enabled,
+            csense=enabled,
             qf=config.qdio,
             dnv=config.type == SubchannelType.IO,
             w=config.type == SubchannelType.MESSAGE,
