@@ -16,7 +16,7 @@ class Kind(Enum):
 
     DIFFERS = "fails"
     HANGS = "is not run"
-    VARIES = "fails now and then"
+    VARIES = "fails behind some other tests"
 
 
 class Difference(NamedTuple):
@@ -27,7 +27,7 @@ class Difference(NamedTuple):
 
 
 _HALT = "a halted program stays active, and its subchannel busy, until CLEAR SUBCHANNEL"
-_IDLE = "HALT SUBCHANNEL gives no interrupt when it meets the end of a program"
+_IDLE = "once a suspended program was cleared, HALT SUBCHANNEL gives no interrupt any more"
 _MEASURED = "measurement blocks have the basic format: Linux shows no busy and no response times"
 _TIC = "a TIC at the start of a program is followed"
 _PATHS = "channel paths cannot be asked for (CHSC): Linux has no objects of them"
