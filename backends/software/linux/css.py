@@ -35,6 +35,7 @@ _FIRST_PATH = 0x80
 _REPROBE = 1.0
 _FROM_PATH = 4
 _CHPID = 0xFF
+_UNDERSTOOD = 2  # words of a chained report
 _POOLS = "poolinfo - 0.1\nairq_iv_cache       1   16  256  1\n"
 
 
@@ -178,7 +179,6 @@ class Css(KnownPaths):
         """What a driver shows of the device behind a subchannel, beyond what SENSE ID says (a disk's size)."""
         self.ignored = IgnoredDevices()
         self.path_group_id = _path_group_id(kernel)
-        self._chained: Crw | None = None
         self._wanted: set[SubchannelId] = set()
         self._search = False
         self._scheduled = False
@@ -221,32 +221,36 @@ class Css(KnownPaths):
         self.kernel.clock.schedule(0.0, self._take_reports)
 
     def _take_reports(self) -> None:
+        """Take what is reported; of words that are chained, the first two are understood (``crw_collect_info``)."""
+        words: list[Crw] = []
         while (crw := self.hardware.stcrw()) is not None:
-            first, self._chained = self._chained, None
-            if first is not None:
-                self._report(first, crw)
-            elif crw.chn:
-                self._chained = crw
-            else:
-                self._report(crw, None)
+            if crw.oflw and len(words) < _UNDERSTOOD:
+                self.schedule_all()
+                words = []
+                continue
+            words.append(crw)
+            if len(words) == _UNDERSTOOD or (len(words) == 1 and not crw.chn):
+                self._report(words[0], words[1] if len(words) > 1 else None)
+            if not crw.chn:
+                words = []
 
     def _report(self, crw: Crw, second: Crw | None) -> None:
-        if crw.oflw:
-            self.schedule_all()
-        elif crw.rsc == ReportingSource.SUBCHANNEL:
+        source = (second or crw).rsc
+        if source == ReportingSource.SUBCHANNEL:
             ssid = second.rsid >> 4 & 3 if second is not None else 0
             schid = SubchannelId(0, ssid, crw.rsid)
             sch = self.find(schid)
             if sch is not None and crw.erc == ErrorRecovery.PARAMETERS_MODIFIED:
                 self.update_paths(sch)
             self.evaluate(schid)
-        elif crw.rsc == ReportingSource.CHANNEL_PATH and not crw.slct:
+        elif source == ReportingSource.CHANNEL_PATH and not crw.slct:
+            chpid = crw.rsid & _CHPID
             if crw.erc in (ErrorRecovery.PARAMETERS_INITIALIZED, ErrorRecovery.INITIALIZED):
-                self.register_path(crw.rsid)
-                self.path_came(crw.rsid)
+                self.register_path(chpid)
+                self.path_came(chpid)
             elif crw.erc in (ErrorRecovery.PERMANENT_ERROR, ErrorRecovery.PERMANENT_ERROR_INITIALIZED):
-                self.path_went(crw.rsid)
-        elif crw.rsc == ReportingSource.CHANNEL_SUBSYSTEM:
+                self.path_went(chpid)
+        elif source == ReportingSource.CHANNEL_SUBSYSTEM:
             self.take_events()
 
     # finding subchannels

@@ -192,6 +192,49 @@ def test_an_overflow_has_everything_looked_at(host: CcwHost) -> None:
     assert host.exists("0.1.0000/0.1.0300")
 
 
+def test_an_overflow_in_the_second_word_has_everything_looked_at(host: CcwHost) -> None:
+    """The report that was lost is the one that only the last word tells of."""
+    config = SubchannelConfig(SubchannelId(0, 1, 0), 0x300, device=Echo())
+    with host.machine.lock:
+        host.machine.css.add_subchannel(config)
+        host.machine.css.inject_report(Crw(rsc=3, erc=4, chn=True), Crw(rsc=3, erc=4, oflw=True))
+    host.settle()
+    assert host.exists("0.1.0000/0.1.0300")
+
+
+def test_a_chain_of_reports_that_breaks_off_takes_none_that_follows(host: CcwHost) -> None:
+    config = SubchannelConfig(SubchannelId(0, 0, 0x50), 0x300, device=Echo())
+    with host.machine.lock:
+        host.machine.css.inject_report(Crw(rsc=3, erc=4, rsid=0x99, chn=True))
+    host.settle()
+    with host.machine.lock:
+        host.machine.css.add_subchannel(config, report=True)
+    host.settle()
+    assert host.exists("0.0.0050/0.0.0300")
+
+
+def test_more_than_two_chained_words_are_passed_over(host: CcwHost) -> None:
+    configs = [SubchannelConfig(SubchannelId(0, 0, 0x50 + at), 0x300 + at, device=Echo()) for at in range(2)]
+    with host.machine.lock:
+        for config in configs:
+            host.machine.css.add_subchannel(config)
+        word = Crw(rsc=3, erc=4, chn=True)
+        host.machine.css.inject_report(word, word, Crw(rsc=3, erc=4, rsid=0x50))
+        host.machine.css.inject_report(Crw(rsc=3, erc=4, rsid=0x51))
+    host.settle()
+    assert not host.exists("0.0.0050/0.0.0300")
+    assert host.exists("0.0.0051/0.0.0301")
+
+
+def test_a_report_of_a_path_with_more_than_its_number(host: CcwHost) -> None:
+    """The kernel keeps the lowest eight bits."""
+    with host.machine.lock:
+        host.machine.css.add_path(ChannelPath(0x51))
+        host.machine.css.inject_report(Crw(rsc=4, erc=2, rsid=0x3151))
+    host.settle()
+    assert host.exists("chp0.51")
+
+
 def test_a_solicited_report_of_a_path_is_nothing_new(host: CcwHost) -> None:
     with host.machine.lock:
         host.machine.css.inject_report(Crw(rsc=4, erc=6, rsid=0x40, slct=True))
