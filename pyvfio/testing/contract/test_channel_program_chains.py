@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyvfio.css import Actl, Ccw, CcwFlag, Cstat, Dstat, Stctl
+from pyvfio.css import Ccw, CcwFlag, Cstat, Dstat
 from pyvfio.testing.disk import (
     CD,
     FILL,
@@ -190,18 +190,6 @@ def test_suspension_that_was_not_allowed(disk: Disk) -> None:
     assert ended.status[1] == Cstat.PROGRAM_CHECK
     assert ended.steps == 2
     assert ended.areas[2] == FILLED * 64
-
-
-def test_suspension(disk: Disk) -> None:
-    channel = disk.channel
-    disk.lay((read(NOP, 1, SLI), Step(NOP, b"", 1, SLI | CcwFlag.SUSPEND), read(CHARACTERISTICS, 64)))
-    channel.write(channel.orb(spnd=True))
-    scsw = channel.irb().scsw
-    assert Stctl.INTERMEDIATE in scsw.stctl
-    assert Actl.SUSPENDED in scsw.actl
-    assert channel.command(2) > 0  # CLEAR SUBCHANNEL
-    assert not channel.irb().scsw.actl
-    assert disk.run(read(SENSE_ID, 12)).ok
 
 
 # long programs

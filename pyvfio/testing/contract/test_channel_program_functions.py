@@ -168,16 +168,6 @@ def test_one_clear_after_the_other(disk: Disk, times: int) -> None:
     assert disk.run(read(SENSE_ID, 12)).ok
 
 
-def test_clear_of_a_suspended_program(disk: Disk) -> None:
-    channel = disk.channel
-    disk.lay((read(NOP, 1, SLI | CcwFlag.SUSPEND), read(SENSE_ID, 12)))
-    channel.write(channel.orb(spnd=True))
-    assert Actl.SUSPENDED in channel.irb().scsw.actl
-    assert channel.command(CLEAR) > 0
-    assert channel.irb().scsw.fctl == Fctl.CLEAR
-    assert disk.run(read(SENSE_ID, 12)).ok
-
-
 def test_the_subchannel_knows_its_device(disk: Disk) -> None:
     pmcw = disk.channel.schib().pmcw
     assert (pmcw.pim, pmcw.pam, pmcw.dnv) == (0x80, 0x80, True)
