@@ -17,6 +17,7 @@ from pyvfio_backends.software.hardware.devices.ckd_image import BadImage, create
 from pyvfio_backends.software.hardware.devices.ckd_track import Record, Track, empty_track
 from pyvfio_backends.software.hardware.devices.dasd import Dasd3390, make_dasd
 from pyvfio_backends.software.hardware.devices.eckd_volume import EmptyVolume, ImageVolume, label_track
+from pyvfio_backends.software.hardware.devices.path_group import PathGroup
 from pyvfio_backends.software.hardware.devices.reservation import Reservation
 
 WHOLE = (0, 0), (19, 14)
@@ -100,6 +101,34 @@ def test_a_device_that_another_system_reserved() -> None:
     assert programs.run((0x07, SEEK_0_1))[0].scsw.ok
     assert programs.run((0x94, 32))[0].scsw.ok
     assert not programs.device.subsystem.reserved
+
+
+def test_sense_path_group_id_tells_of_a_reservation() -> None:
+    programs = Programs(disk())
+    state = lambda: programs.run((0x34, 12))[1][0][:2]  # noqa: E731
+    assert state() == "00"
+    programs.device.reserve_elsewhere()
+    assert state() == "20"
+    assert programs.run((0xAF, "8000112233445566778899aa"))[0].scsw.ok
+    assert state() == "e8", "grouped, reserved elsewhere, multipath"
+    assert programs.run((0x14, 32))[0].scsw.ok
+    assert state() == "f8", "reserved by this system"
+    assert programs.run((0x94, 32))[0].scsw.ok
+    assert state() == "c8"
+
+
+def test_each_path_has_a_state_of_its_own() -> None:
+    group, name = PathGroup(), bytes(range(1, 12))
+    assert group.set(b"\x80" + name, 0x80)
+    assert group.set(b"\x80" + name, 0x40)
+    assert not group.set(b"\x80" + bytes(10) + b"\1", 0x40), "in another group"
+    assert group.set(b"\x40" + name, 0x40)
+    assert [group.state(path) for path in (0x80, 0x40, 0x20)] == [b"\xc8" + name, b"\x80" + bytes(11), bytes(12)]
+    assert group.set(b"\x20" + bytes(11), 0x20)
+    assert group.state(0x40) == b"\x80" + bytes(11), "no member of a group that is disbanded"
+    assert group.set(b"\x80" + name, 0x40)
+    assert group.set(b"\x20" + name, 0x80)
+    assert group.state(0x80) == group.state(0x40) == bytes(12)
 
 
 def test_two_systems_reserve_one_disk() -> None:

@@ -14,6 +14,7 @@ from pyvfio.css.crw import Crw
 from pyvfio.css.sei import Configure, EventContent, Sei
 from pyvfio_backends.software.description import ChannelPathSpec, MachineSpec, OtherSubchannelSpec, SubchannelSpec
 from pyvfio_backends.software.hardware.css import ChannelPath, SubchannelConfig
+from pyvfio_backends.software.hardware.devices.dasd import Dasd3390
 from pyvfio_backends.software.hardware.devices.echo import Echo
 from pyvfio_backends.software.usage import HostSpec
 
@@ -312,3 +313,36 @@ def test_purging_devices_that_nobody_has_looked_at() -> None:
         assert len(host.names("/sys/bus/ccw/devices")) == len(host.names("/sys/bus/css/devices")) == 84
         host.write("/proc/cio_ignore", "free all")
         assert len(host.names("/sys/bus/ccw/devices")) == 100
+
+
+def test_linux_sets_the_path_group_once_and_only_where_it_is_not_set(host: CcwHost) -> None:
+    host.write(f"{DASD}/online", "0")
+    unit = host.machine.css.config(SubchannelId(0, 0, 0)).device
+    assert isinstance(unit, Dasd3390)
+    orders: list[str] = []
+    inner = unit.subsystem._group.set
+
+    def listening(raw: bytes, path: int) -> bool:
+        orders.append(f"{raw[0]:02x} on {path:02x}")
+        return inner(raw, path)
+
+    unit.subsystem._group.set = listening  # type: ignore[method-assign]
+    host.write(f"{DASD}/online", "1")
+    assert orders == ["80 on 80", "80 on 40"]
+    host.write("chp0.41/status", "0")
+    assert orders[2:] == ["c0 on 40"]
+    host.write("chp0.41/status", "1")
+    assert orders[3:] == ["80 on 40"]
+    assert host.read("0.0.0000/vpm") == "c0\n"
+
+
+def test_a_disk_that_another_system_reserved_is_boxed_until_it_is_taken(host: CcwHost) -> None:
+    host.write(f"{DASD}/online", "0")
+    unit = host.machine.css.config(SubchannelId(0, 0, 0)).device
+    assert isinstance(unit, Dasd3390)
+    unit.reserve_elsewhere()
+    with refused(errno.ENODEV):
+        host.write(f"{DASD}/online", "1")
+    assert host.read(f"{DASD}/availability") == "boxed\n"
+    host.write(f"{DASD}/online", "force")
+    assert (host.read(f"{DASD}/online"), host.read(f"{DASD}/availability")) == ("1\n", "good\n")

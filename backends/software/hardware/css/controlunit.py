@@ -85,6 +85,11 @@ class Channel(Protocol):
     """The channel, as a control unit sees it during one command."""
 
     @property
+    def path(self) -> int:
+        """The one-bit mask of the channel path, path 0 leftmost; 0 where there is none."""
+        ...
+
+    @property
     def chained(self) -> bool:
         """Whether another command will follow in this program (command chaining is indicated)."""
         ...

@@ -46,6 +46,7 @@ class DataPath:
         "left",
         "moved",
         "overrun",
+        "path",
         "stopped",
     )
 
@@ -54,6 +55,7 @@ class DataPath:
         self._next_ccw = next_ccw
         self._backward = False
         self._bytes = self._ccws = 0
+        self.path = 0
         self.flags = 0
         self.left = 0
         self.moved = False  # whether the command moved data at all; else it was an immediate one

@@ -87,9 +87,10 @@ class ProgramStatus:
 class ChannelProgram:
     """One program on its way through the channel; `status` is valid whenever `run` has returned.
 
-    `limit` is the subchannel's address-limit check, if there is one.  `owed` is the last answer of the control unit
-    that promises another status (`Ending.later`); who drives the program brings that with `answered`, which is allowed
-    while the program is `waiting`.  `left` commands may run before others get their turn; who gives turns sets it.
+    `path` is the mask of the channel path, `limit` the subchannel's address-limit check, if there is one.  `owed` is
+    the last answer of the control unit that promises another status (`Ending.later`); who drives the program brings
+    that with `answered`, which is allowed while the program is `waiting`.  `left` commands may run before others get
+    their turn; who gives turns sets it.
     """
 
     __slots__ = (
@@ -115,6 +116,7 @@ class ChannelProgram:
         device: ControlUnit,
         orb: Orb,
         *,
+        path: int = 0,
         model: CssModel = MAINFRAME,
         limit: AddressLimit | None = None,
     ) -> None:
@@ -122,6 +124,7 @@ class ChannelProgram:
         self._device = device
         self._ccws = CcwFetch(checked, orb, mida=model.mida)
         self._data = DataPath(Area(checked, orb), self._next_data_ccw)
+        self._data.path = path
         self._first = True
         self._interruptions = model.pci_interruptions
         self._initial = model.initial_status_interruptions and orb.isic

@@ -81,7 +81,7 @@ class Programs(ABC):
             return  # the device is not done with the command before: `_present` goes on when it is
         mode = subchannel.pmcw.lm if orb.alcc else 0
         limit = AddressLimit(mode, self.address_limit) if mode else None
-        program = ChannelProgram(self._storage, device, orb, model=self.model, limit=limit)
+        program = ChannelProgram(self._storage, device, orb, path=path, model=self.model, limit=limit)
         program.left = _SLICE
         subchannel.activate(program, path)
         self._run(subchannel)

@@ -5,7 +5,7 @@ code  command                       length  note
 ====  ============================  ======  ====================================================
 14    UNCONDITIONAL RESERVE         32      the first in a chain; brings sense bytes, as 94 and B4
 27    PERFORM SUBSYSTEM FUNCTION    2-66    see below
-34    SENSE PATH GROUP ID           12      state, and the identifier that was set
+34    SENSE PATH GROUP ID           12      state of the path, reservation, the identifier that was set
 3E    READ SUBSYSTEM DATA           any     what 27 has prepared in this chain
 44    RESET ALLEGIANCE              32      not on a 3990-2
 54    SENSE SUBSYSTEM STATUS        40, 44  the first in a chain, or after 64 or FA
@@ -29,7 +29,7 @@ pairs) are an invalid parameter, as on a storage control that does not have them
 
 A device that another system has reserved answers busy to everything but 14 and what tells its identity.
 Sources: "3990/9390 Storage Control Reference" GA32-0274; ``drivers/s390/block/dasd_eckd.c``, ``dasd_alias.c``,
-``drivers/s390/cio/device_pgid.c``; answers of Hercules (which never says that a path is grouped).
+``drivers/s390/cio/device_pgid.c``; answers of Hercules (which never says that a path is grouped, or a device reserved).
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Subsystem:
         self.handlers: dict[int, Callable[[int, Channel], Ending]] = {
             _UNCONDITIONAL_RESERVE: self._reserve,
             PERFORM_SUBSYSTEM_FUNCTION: self._perform_function,
-            0x34: lambda code, channel: _bring(channel, self._group.state()),
+            0x34: self._sense_path_group,
             READ_SUBSYSTEM_DATA: self._read_subsystem_data,
             0x54: self._sense_status,
             _SUSPEND_RECONNECTION: self._suspend_reconnection,
@@ -168,9 +168,13 @@ class Subsystem:
 
     def _set_path_group(self, code: int, channel: Channel) -> Ending:
         raw = parameters(channel, PathGroup.SIZE)
-        if not self._group.set(raw):
+        if not self._group.set(raw, channel.path):
             raise invalid_parameter()
         return DONE
+
+    def _sense_path_group(self, code: int, channel: Channel) -> Ending:
+        elsewhere = self._reservation.owner not in (None, self)
+        return _bring(channel, self._group.state(channel.path, reserved=self.reserved, elsewhere=elsewhere))
 
     # -- status --------------------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ class TapeCommands:
         self.assigned_elsewhere = False
         self._handlers: dict[int, Callable[[Channel], Ending]] = {
             0x24: lambda channel: _bring(channel, log_sense(sense())),
-            _SENSE_GROUP: lambda channel: _bring(channel, self._group.state()),
+            _SENSE_GROUP: lambda channel: _bring(channel, self._group.state(channel.path)),
             0x3E: self._read_subsystem_data,
             0x5B: lambda channel: DONE,
             _CHARACTERISTICS: self._read_characteristics,
@@ -129,13 +129,13 @@ class TapeCommands:
 
     def _set_group(self, channel: Channel) -> Ending:
         raw = self._parameters(channel, PathGroup.SIZE)
-        if not self._group.set(bytes([raw[0] & 0x7F]) + raw[1:]):
+        if not self._group.set(bytes([raw[0] & 0x7F]) + raw[1:], channel.path):
             raise TapeFault(Trouble.REJECT)
         return DONE
 
     def _assign(self, channel: Channel) -> Ending:
         group = self._parameters(channel, _ASSIGNMENT_SIZE)
-        if any(group) and group != self._group.state()[1:]:
+        if any(group) and group != self._group.identifier(channel.path):
             raise TapeFault(Trouble.REJECT)
         self.assigned = True
         return DONE
