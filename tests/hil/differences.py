@@ -17,7 +17,7 @@ class Kind(Enum):
 
     DIFFERS = "fails"
     HANGS = "is not run"
-    VARIES = "fails behind some other tests"
+    VARIES = "fails now and then"
 
 
 class Difference(NamedTuple):
@@ -37,11 +37,7 @@ _HEAD = "the extent's heads are not looked at"
 HERCULES: dict[str, Difference] = {
     "test_channel_program_chains::test_a_tic_at_the_start": Difference(Kind.DIFFERS, _TIC),
     "test_channel_program_functions::test_halt_of_a_program_that_runs": Difference(Kind.DIFFERS, _HALT),
-    "test_channel_program_functions::test_halt_of_nothing": Difference(Kind.VARIES, _IDLE),
-    "test_library_ccw::test_halt_and_clear*": Difference(Kind.VARIES, _IDLE),
-    "test_library_subchannel::test_halt_while_programs_run*": Difference(Kind.VARIES, _IDLE),
-    "test_library_subchannel::test_in_asyncio*": Difference(Kind.VARIES, _IDLE),
-    "test_passthrough_ccw::test_halt_and_clear*": Difference(Kind.VARIES, _IDLE),
+    "test_library_subchannel::test_halt_while_programs_run*": Difference(Kind.VARIES, _HALT),
     "test_passthrough_ccw::test_the_paths_have_the_types_of_the_host*": Difference(Kind.DIFFERS, _PATHS),
     "test_css_sysfs::test_every_installed_path_is_an_object": Difference(Kind.DIFFERS, _PATHS),
     "test_ccw_measurement::test_on": Difference(Kind.DIFFERS, _MEASURED),
