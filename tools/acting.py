@@ -33,6 +33,9 @@ PLANNING = "pyvfio.planning"
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MACHINE = "pyvfio_backends.software."
+_PAUSE, _TRIES = 0.01, 100
+"""Seconds until a signal that came inside a call of a software machine is looked at again, and how often."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -44,6 +47,15 @@ def journal_directory() -> str:
     return directory
 
 
+def _inside_machine(frame: FrameType | None) -> bool:
+    """Whether this process is in a call of a software machine: a signal must not tear it, nor does it a kernel's."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(_MACHINE):
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextlib.contextmanager
 def terminated(rolling_back: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, so that a rollback follows; it is not interrupted itself.
@@ -51,12 +63,20 @@ def terminated(rolling_back: Callable[[], bool] = lambda: False) -> Iterator[Non
     A rollback waits for the kernel no longer than its deadlines, and half of it would be worse than either end.
     """
     stopped = False
+    waiting: list[threading.Timer] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped
-        if not stopped and not rolling_back():
-            stopped = True
-            raise KeyboardInterrupt
+        if stopped or rolling_back():
+            return
+        if _inside_machine(frame) and len(waiting) < _TRIES:
+            again = threading.Timer(_PAUSE, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            waiting.append(again)
+            return
+        stopped = True
+        raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -65,6 +85,9 @@ def terminated(rolling_back: Callable[[], bool] = lambda: False) -> Iterator[Non
     try:
         yield
     finally:
+        for again in waiting:
+            again.cancel()
+            again.join()
         for number, handler in before.items():
             signal.signal(number, handler)
 
