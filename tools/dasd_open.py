@@ -103,7 +103,9 @@ def chosen_range(text: str, what: str, most: int) -> tuple[int, int]:
         raise Misuse(f"read range of {what}", repr(text), cause="it is written FIRST, FIRST- or FIRST-LAST")
     first = int(match[1])
     last = first if "-" not in text else int(match[2]) if match[2] else most - 1
-    if not first <= last < most:
+    if last < first < most:
+        raise Misuse(f"read range of {what}", repr(text), cause="it ends before it begins")
+    if max(first, last) >= most:
         raise Misuse(f"read range of {what}", repr(text), cause=f"the disk has {what} 0 to {most - 1}")
     return first, last - first + 1
 
