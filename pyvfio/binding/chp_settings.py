@@ -52,7 +52,7 @@ def plan_channel_paths(host: Host, ids: Sequence[ChannelPathId], wanted: PathSet
     """Plan to vary and configure channel paths; what is so already is left out, with a note.
 
     A path is configured before it is varied online, and varied offline before it is given back.  A device that would
-    lose its last path is named in a note when it is offline; when it is online, what uses it speaks against the plan.
+    lose its last path is named in a note; when it is online, what uses it speaks against the plan.
     Raise `NoSuchDevice`, and `NotAvailable` when the machine cannot configure paths.
     """
     steps: list[Step] = []
@@ -80,6 +80,7 @@ def plan_channel_paths(host: Host, ids: Sequence[ChannelPathId], wanted: PathSet
         if subchannel.online:
             device = ChannelDevice(host.sysfs, DeviceNumber.parse(subchannel.device))
             findings += (one for one in in_use(device) if one.probe != "signature" and not merely_online(one))
+            notes.append(f"Device {subchannel.device} is online and loses its last path: its I/O waits for one")
         else:
             notes.append(f"Device {subchannel.device} loses its last path and goes away until it has one again")
     return Plan(title, tuple(map(str, ids)), tuple(steps), tuple(notes), tuple(findings), sysfs=host.sysfs)

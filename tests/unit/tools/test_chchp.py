@@ -102,7 +102,8 @@ def test_the_last_path_of_a_disk_in_use(pyvfio: Command, host: Host) -> None:
     assert any("mounted on /data" in line for line in lines)
     assert _status(host, "41") == "online"
     pyvfio("chchp", "-c", "0", "0.41", status=5)
-    pyvfio("chchp", "-v", "0", "0.41", "--force=mounted")
+    lines = pyvfio("chchp", "-v", "0", "0.41", "--force=mounted")
+    assert any("is online and loses its last path" in line for line in lines)
     assert _status(host, "41") == "offline"
 
 
