@@ -14,6 +14,7 @@ from typing import Any
 
 from pyvfio import plugins
 from pyvfio.address import DeviceNumber, SubchannelId
+from pyvfio.css import IMAGES, VIRTUAL_IMAGES
 from pyvfio.errors import BadAddress, BadMachine, Misuse
 from pyvfio_backends.software.css_events import check_css_events
 from pyvfio_backends.software.description import (
@@ -62,6 +63,7 @@ _ROWS: dict[str, tuple[str, type]] = {
     "process": ("processes", ProcessSpec),
     "swap": ("swaps", SwapSpec),
 }
+_IMAGES = (*range(IMAGES), *VIRTUAL_IMAGES)
 _SINGLE: dict[str, type] = {"host": HostSpec, "net": NetSpec, "session": SessionSpec}
 
 
@@ -212,9 +214,10 @@ class _Reader:
         for n, row in enumerate(spec.subchannels):
             where = ("css", "subchannel")
             try:
-                identities: tuple[object, ...] = (SubchannelId.parse(row.schid), DeviceNumber.parse(row.device))
+                identities = SubchannelId.parse(row.schid), DeviceNumber.parse(row.device)
             except BadAddress as error:
                 raise self.error(where, f"{error.text!r}: {error.cause}", n) from error
+            self.place(*identities, where, n)
             for key, identity in zip(("schid", "device"), identities, strict=True):
                 if (key, identity) in taken:
                     raise self.error((*where, key), f"{identity} is there twice", n)
@@ -274,6 +277,15 @@ class _Reader:
             raise self.error((*where, "options"), f"{error.obj}: {error.cause}", index, error.next_step) from error
         except Misuse as error:
             raise self.error((*where, "options"), error.cause, index, error.next_step) from error
+
+    def place(self, schid: SubchannelId, device: DeviceNumber, where: tuple[str, ...], index: int) -> None:
+        """Check the image of a subchannel, and that its device is named in the same image and set."""
+        if schid.cssid not in _IMAGES:
+            listed = ", ".join(f"{image:x}" for image in _IMAGES)
+            raise self.error((*where, "schid"), f"there is no image {schid.cssid:x}; there is {listed}", index)
+        if (device.cssid, device.ssid) != (schid.cssid, schid.ssid):
+            cause = f"{device} is not in the image and set of its subchannel {schid}"
+            raise self.error((*where, "device"), cause, index)
 
     def image(self, row: SubchannelSpec, taken: set[object], where: tuple[str, ...], index: int) -> None:
         """Find an image beside the machine file.  It is for one device: two would not see what the other writes."""

@@ -300,7 +300,8 @@ def boot(machine: Machine) -> None:
         mdev_bus(kernel)
     if "vfio_ccw" in machine.spec.modules:
         vfio_ccw.load(kernel)
-    subchannels = _Subchannels(css, runs, _ignored_at_boot(css, machine.spec.host.cmdline))
+    seen = [run for run in runs if not run.first.cssid]  # Linux enables the subchannel sets, but no other images
+    subchannels = _Subchannels(css, seen, _ignored_at_boot(css, machine.spec.host.cmdline))
     css.unbuilt_on_path = subchannels.on_path
     _register_paths(css, subchannels)
     css.describe = subchannels.describe
@@ -313,7 +314,8 @@ def boot(machine: Machine) -> None:
                 if sch is not None and run.spec.online and sch.cdev is not None:
                     _ = sch.cdev.children  # what its driver shows of it is numbered in this order
     for config in others:
-        _add_other(css, config)
+        if not config.schid.cssid:
+            _add_other(css, config)
     css_events.plan(machine)
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pyvfio import Host, open_backend
+from pyvfio.address import SubchannelId
+from pyvfio.css.chsc_machine import Facility
 from pyvfio.errors import BadMachine
 from pyvfio_backends.software.hardware.devices.ckd_image import create_image
 from pyvfio_backends.software.loader import find_machine, load_machine, machine_files
@@ -68,6 +71,18 @@ MISTAKES = {
     "no report": (HEAD + '[[css.event]]\naction = "report"\n', "css.event.words", 3, "one or more"),
     "event": (HEAD + '[[css.event]]\naction = "event"\nsei = "00"\n', "css.event.sei", 5, "event information"),
     "not TOML": (HEAD + "x = \n", "machine", 3, "not TOML"),
+    "image": (
+        HEAD + PATH + '[[css.subchannel]]\nschid = "5.1.0001"\ndevice = "5.1.1000"\nunit = "echo"\nchpids = [1]\n',
+        "css.subchannel.schid",
+        6,
+        "no image 5",
+    ),
+    "device of another set": (
+        HEAD + PATH + '[[css.subchannel]]\nschid = "0.1.0001"\ndevice = "0.2.1000"\nunit = "echo"\nchpids = [1]\n',
+        "css.subchannel.device",
+        7,
+        "not in the image and set",
+    ),
 }
 
 
@@ -206,6 +221,21 @@ def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(BadMachine) as caught:
         find_machine("z15-lpr")
     assert "z15-lpar" in caught.value.next_step
+
+
+def test_linux_sees_the_sets_of_its_own_image_and_no_other_image(tmp_path: Path) -> None:
+    places = ("0.3.0000", "1.1.0001", "3.3.ffff", "0.1.0005")
+    rows = [f'[[css.subchannel]]\nschid = "{at}"\ndevice = "{at}"\nunit = "echo"\nchpids = [1]\n' for at in places]
+    others = '[[css.other]]\nschid = "2.0.0009"\ntype = "chsc"\n'
+    path = tmp_path / "images.toml"
+    path.write_text(HEAD + PATH + "".join(rows) + others)
+    with open_backend("software", machine=str(path)) as backend:
+        host = Host(backend)
+        assert [device.name for device in host.ccw_devices()] == ["0.1.0005", "0.3.0000"]
+        assert host.sysfs.names("/sys/bus/css/devices") == ["0.1.0005", "0.3.0000"]
+        css = backend.machine.css
+        css.enable(Facility.IMAGES)
+        assert css.stsch(SubchannelId(3, 3, 0xFFFF))[1].pmcw.devno == 0xFFFF
 
 
 @pytest.mark.parametrize("name", ["z15-lpar", "lab-s390x", "s390x-server"])
