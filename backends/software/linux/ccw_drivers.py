@@ -22,7 +22,8 @@ from functools import partial
 
 from pyvfio.css.ccw import NO_FLAGS, Ccw
 from pyvfio_backends.software.linux.block import Disk, Medium, add_disk, remove_disk
-from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver
+from pyvfio_backends.software.linux.ccw import CcwDevice, CcwDriver
+from pyvfio_backends.software.linux.ccw_bus import CcwBus
 from pyvfio_backends.software.linux.consoles import add_terminal, remove_terminal
 from pyvfio_backends.software.linux.dasd_sysfs import DasdFeatures
 from pyvfio_backends.software.linux.dasd_volume import VolumeBlocks, find_partitions, volume_of

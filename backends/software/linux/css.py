@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pyvfio.address import SubchannelId
@@ -16,18 +16,18 @@ from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
 from pyvfio.css.schib import SubchannelType
 from pyvfio.css.trace import Step, StepListener
 from pyvfio_backends.software.linux.cio_ignore import CioIgnoreFile, CioSettleFile, IgnoredDevices
+from pyvfio_backends.software.linux.css_bus import CssBus
 from pyvfio_backends.software.linux.css_paths import KnownPaths
-from pyvfio_backends.software.linux.driver_core import Bus, Device, DeviceDirectory, Driver
+from pyvfio_backends.software.linux.css_root import CssRoot
+from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.kernel import Kernel
-from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
-from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, fail
 
 if TYPE_CHECKING:
-    from pyvfio_backends.software.linux.ccw import CcwBus
+    from pyvfio_backends.software.linux.ccw_bus import CcwBus
     from pyvfio_backends.software.machine import Machine
 
-__all__ = ["BoundDevices", "Css", "CssBus", "boot", "css_of"]
+__all__ = ["Css", "boot", "css_of"]
 
 _SETS = 4
 _NUMBERS = 1 << 16
@@ -36,124 +36,6 @@ _REPROBE = 1.0
 _FROM_PATH = 4
 _CHPID = 0xFF
 _UNDERSTOOD = 2  # words of a chained report
-_POOLS = "poolinfo - 0.1\nairq_iv_cache       1   16  256  1\n"
-
-
-class CssBus(Bus):
-    """``/sys/bus/css``: a driver takes the subchannel types it names, and with an override only the one named."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        super().__init__(kernel, "css")
-
-    def match(self, device: Device, driver: Driver) -> bool:
-        """See `Bus.match`."""
-        if device.override is not None and device.override != driver.name:
-            return False
-        return isinstance(device, SubchannelDevice) and isinstance(driver, CssDriver) and device.st in driver.types
-
-    def uevent_vars(self, device: Device) -> list[tuple[str, str]]:
-        """See `Bus.uevent_vars`."""
-        if not isinstance(device, SubchannelDevice):
-            return []
-        return [("ST", f"{device.st:01X}"), ("MODALIAS", f"css:t{device.st:01X}")]
-
-    def bound_to(self, driver: Driver) -> Mapping[str, Device]:
-        """See `Bus.bound_to`."""
-        return BoundDevices(self, driver)
-
-    def remove(self, device: Device) -> None:
-        """See `Bus.remove`; the driver goes first, and takes its children along."""
-        self.devices.pop(device.name, None)
-        if device.driver is not None:
-            self.detach(device)
-        super().remove(device)
-
-
-class BoundDevices(Mapping[str, Device]):
-    """The devices of a driver by name; those that are only named so far count, and are built when asked for."""
-
-    def __init__(self, bus: Bus, driver: Driver) -> None:
-        self._bus = bus
-        self._driver = driver
-
-    def __getitem__(self, name: str) -> Device:
-        device = self._bus.find(name)
-        if device is None or device.driver is not self._driver:
-            raise KeyError(name)
-        return device
-
-    def __iter__(self) -> Iterator[str]:
-        yield from list(self._driver.devices)
-        for source in self._bus.sources:
-            bound = getattr(source, "bound_names", None)
-            if bound is not None:
-                yield from bound(self._driver.name)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-class _Root(Device):
-    """``/sys/devices/css0``."""
-
-    def __init__(self, css: Css) -> None:
-        super().__init__(css.kernel, "css0", None)
-        self.css = css
-
-    def node(self) -> Directory:
-        return _RootDirectory(self)
-
-    def attributes(self) -> dict[str, Node]:
-        files: dict[str, Node] = {
-            "pools": Attribute(lambda: _POOLS),
-            "real_cssid": Attribute(self._real_cssid),
-            "rescan": Attribute(store=self._rescan),
-        }
-        if self.css.calls.measures_paths:
-            files["cm_enable"] = Attribute(lambda: f"{int(self.css.measuring)}\n", self._store_cm_enable)
-        return files
-
-    def _real_cssid(self) -> str:
-        image = self.css.calls.image
-        if image is None:
-            raise fail(errno.EINVAL)
-        return f"{image:x}\n"
-
-    def _store_cm_enable(self, data: bytes) -> None:
-        value = kstrtoul(data, 16)
-        if value > 1:
-            raise fail(errno.EINVAL)
-        code = self.css.measure_paths(bool(value))
-        if code:
-            raise fail(code)
-
-    def _rescan(self, data: bytes) -> None:
-        self.css.schedule_all()
-
-
-class _RootDirectory(DeviceDirectory):
-    """A directory that builds a subchannel's device when it is looked up."""
-
-    __slots__ = ()
-
-    def lookup(self, name: str) -> Node | None:
-        root = self.device
-        if isinstance(root, _Root):
-            device = root.css.bus.find(name)
-            if device is not None:
-                return device.node()
-        return super().lookup(name)
-
-    def names(self) -> Iterable[str]:
-        root = self.device
-        named = root.css.bus.names() if isinstance(root, _Root) else []
-        return dict.fromkeys([*super().names(), *named])
-
-    def subdirectories(self) -> int:
-        # Every subchannel is one, also those that are only named so far; none is built for this.
-        root = self.device
-        named = set(root.css.bus.names()) if isinstance(root, _Root) else set()
-        return len(named | {child.name for child in root.child_devices()})
 
 
 def _path_group_id(kernel: Kernel) -> bytes:
@@ -171,7 +53,7 @@ class Css(KnownPaths):
         self.kernel = kernel
         self.ccw: CcwBus
         self.bus = CssBus(kernel)
-        self.root = _Root(self)
+        self.root = CssRoot(self)
         self.defunct = Device(kernel, "defunct", self.root)
         self.root.children["defunct"] = self.defunct
         self.listeners: list[StepListener] = []
@@ -180,6 +62,7 @@ class Css(KnownPaths):
         self.ignored = IgnoredDevices()
         self.path_group_id = _path_group_id(kernel)
         self._wanted: set[SubchannelId] = set()
+        self._after_removal: set[SubchannelId] = set()
         self._search = False
         self._scheduled = False
         self._reprobing = False
@@ -331,7 +214,10 @@ class Css(KnownPaths):
 
     def _known(self, sch: SubchannelDevice) -> None:
         if isinstance(sch.driver, CssDriver) and sch.driver.sch_event(sch) == errno.EAGAIN:
-            self.schedule_evaluation(sch)
+            if sch.leaving:  # asking again and again would keep its removal from the processor
+                self._after_removal.add(sch.schid)
+            else:
+                self.schedule_evaluation(sch)
 
     def _new(self, schid: SubchannelId) -> bool:
         """Register a subchannel if the hardware has it; whether it is worth looking at higher numbers."""
@@ -354,7 +240,18 @@ class Css(KnownPaths):
         """Remove a subchannel's device on the slow path; whoever caused it need not wait for the device's users."""
         if not sch.dead and self.bus.devices.get(sch.name) is sch:
             sch.leaving = True
-            self.kernel.clock.run_apart(lambda: self.bus.remove(sch), f"cio {sch.name}")
+            self.kernel.clock.run_apart(lambda: self._remove(sch), f"cio {sch.name}")
+        else:
+            self._look_again(sch.schid)
+
+    def _remove(self, sch: SubchannelDevice) -> None:
+        self.bus.remove(sch)
+        self._look_again(sch.schid)
+
+    def _look_again(self, schid: SubchannelId) -> None:
+        if schid in self._after_removal:
+            self._after_removal.discard(schid)
+            self.schedule_evaluation(schid)
 
     # what people say in /proc
 

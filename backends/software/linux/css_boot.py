@@ -26,7 +26,8 @@ from pyvfio_backends.software.hardware.css import (
     SubchannelConfig,
 )
 from pyvfio_backends.software.linux import vfio_ccw
-from pyvfio_backends.software.linux.ccw import CcwBus, CcwDevice, CcwDriver
+from pyvfio_backends.software.linux.ccw import CcwDevice, CcwDriver
+from pyvfio_backends.software.linux.ccw_bus import CcwBus
 from pyvfio_backends.software.linux.ccw_drivers import ALWAYS, DRIVERS
 from pyvfio_backends.software.linux.chsc_device import add_chsc_device
 from pyvfio_backends.software.linux.cio_ignore import IgnoredDevices

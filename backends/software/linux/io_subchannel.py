@@ -21,7 +21,7 @@ from pyvfio_backends.software.linux.subchannel import CssDriver, PathEvent, Subc
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
 if TYPE_CHECKING:
-    from pyvfio_backends.software.linux.css import CssBus
+    from pyvfio_backends.software.linux.css_bus import CssBus
 
 __all__ = [
     "ChscSubchannelDriver",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from pyvfio.abi import vfio as abi
 from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
 from pyvfio.css.irb import Irb
-from pyvfio_backends.software.linux.css import Css, CssBus
+from pyvfio_backends.software.linux.css import Css
+from pyvfio_backends.software.linux.css_bus import CssBus
 from pyvfio_backends.software.linux.driver_core import Device
 from pyvfio_backends.software.linux.mdev import (
     MdevBus,
