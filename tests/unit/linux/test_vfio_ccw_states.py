@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 from ccw_fixture import PROGRAM, START, CcwHost, Channel, refused
 
 from pyvfio.abi import vfio_ccw as abi
+from pyvfio.address import SubchannelId
 from pyvfio.css import Ccw, Irb, Orb, Scsw
 from pyvfio.css.crw import Crw
 from pyvfio.css.scsw import Actl, Dstat, Fctl, Stctl
+from pyvfio.testing.expect import settles
 from pyvfio_backends.software.linux.css import Css
 from pyvfio_backends.software.linux.vfio_ccw import VfioCcwDriver
 from pyvfio_backends.software.linux.vfio_ccw_fsm import CcwMachine, State
@@ -220,3 +224,29 @@ def test_a_start_over_paths_that_are_varied_off(host: CcwHost, channel: Channel)
     assert host.machine.kernel.buses["css"].devices[NAME].lpm == 0x80  # type: ignore[attr-defined]
     channel.start(Ccw(3, count=1))
     assert channel.io.read() == 1
+
+
+def test_looking_at_a_subchannel_does_not_keep_its_removal_waiting() -> None:
+    """A report comes while another thread removes it: that thread gets its turn, and the number is looked at again."""
+    with CcwHost(paced=True) as host:
+        channel = host.open_channel()
+        css = host.machine.kernel.subsystems["css"]
+        assert isinstance(css, Css)
+        with host.machine.lock:
+            sch = css.find(SubchannelId.parse(NAME))
+            assert sch is not None
+            sch.leaving = True
+            css.evaluate(sch.schid)
+        time.sleep(0.05)  # the machine's thread has looked by now, and must not go on for ever
+        done = threading.Event()
+
+        def remove() -> None:
+            with host.machine.lock:
+                css.unregister(sch)
+            done.set()
+
+        threading.Thread(target=remove, daemon=True).start()
+        assert done.wait(10)
+        channel.close_device()
+        assert settles(lambda: host.driver(NAME) == "io_subchannel")
+        channel.close()
