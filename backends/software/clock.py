@@ -16,12 +16,14 @@ from collections.abc import Callable
 __all__ = ["Clock"]
 
 Work = Callable[[], None]
+_LAST_WORK = 5.0  # seconds that a worker may take to end with its machine
 
 
 class Clock:
     """Deferred work under the machine's lock `lock`.  `pace` is None (virtual time) or a factor on real delays."""
 
     def __init__(self, lock: threading.RLock, *, paced: bool = False) -> None:
+        self._lock = lock
         self.condition = threading.Condition(lock)
         self.paced = paced
         self._now = 0.0
@@ -31,6 +33,7 @@ class Clock:
         self._closed = False
         self._running = False
         self._blocked: dict[int, Callable[[], bool]] = {}
+        self._apart: set[threading.Thread] = set()
         self._background: set[int] = set()
 
     @property
@@ -43,15 +46,16 @@ class Clock:
 
         `background` work, such as a reminder that repeats itself, is nothing that `run_until` would wait for.
         """
-        serial = next(self._serial)
-        heapq.heappush(self._queue, (self.now + delay, serial, work))
-        if background:
-            self._background.add(serial)
-        if self.paced:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._pace, name="pyvfio-machine", daemon=True)
-                self._thread.start()
-            self.condition.notify_all()
+        with self._lock:  # a program that has the machine may hold nothing when it presses a terminal's key
+            serial = next(self._serial)
+            heapq.heappush(self._queue, (self.now + delay, serial, work))
+            if background:
+                self._background.add(serial)
+            if self.paced:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._pace, name="pyvfio-machine", daemon=True)
+                    self._thread.start()
+                self.condition.notify_all()
 
     def settle(self) -> None:
         """Do all work that is due now, in order (virtual time; a paced machine does it on its thread)."""
@@ -144,9 +148,11 @@ class Clock:
                     work()
                 finally:
                     done.set()
+                    self._apart.discard(threading.current_thread())
                     self.condition.notify_all()
 
         thread = threading.Thread(target=body, name=name, daemon=True)
+        self._apart.add(thread)
         thread.start()
         while not done.is_set() and thread.ident not in self._blocked:
             self.condition.wait()
@@ -156,14 +162,17 @@ class Clock:
         self.condition.notify_all()
 
     def close(self) -> None:
-        """Drop the queue and end the thread."""
+        """Drop the queue and end the threads."""
         with self.condition:
             self._closed = True
             self._queue.clear()
             self._background.clear()
             self.condition.notify_all()
+            apart = self._apart - {threading.current_thread()}
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+        for thread in apart:
+            thread.join(_LAST_WORK)
 
     def _pace(self) -> None:
         with self.condition:

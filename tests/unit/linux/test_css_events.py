@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from ccw_fixture import CcwHost
 
-from pyvfio.css import Orb
+from pyvfio import Host, Write, ccw_take, open_backend
+from pyvfio.address import SubchannelId
+from pyvfio.css import Dstat, Orb, Subchannel
 from pyvfio_backends.software.loader import load_machine
 
 HEAD = """
@@ -102,3 +104,20 @@ def test_with_a_start(tmp_path: Path) -> None:
             assert css.ssch(schid, Orb(cpa=address)) == 0
             clock.settle()
         assert codes == [0, 3, 3, 0]
+
+
+@pytest.mark.parametrize("paced", [False, True])
+def test_a_key_that_a_program_presses_gets_to_the_host(paced: bool, tmp_path: Path) -> None:
+    path = tmp_path / "machine.toml"
+    path.write_text(
+        '[machine]\nname = "m"\n[[css.path]]\nchpid = 1\n[[css.subchannel]]\n'
+        'schid = "0.0.0001"\ndevice = "0.0.0300"\nunit = "3270"\nchpids = [1]\n'
+    )
+    with open_backend("software", machine=str(path), paced=paced) as backend:
+        host, machine = Host(backend), backend.machine
+        ccw_take(host, "0.0.0300")
+        with Subchannel.open(host, "0.0.0300") as subchannel:
+            subchannel.run([Write(0x05, bytes.fromhex("c3114040"))])  # ERASE/WRITE restores the keyboard
+            machine.css.config(SubchannelId(0, 0, 1)).device.press("PF3")
+            machine.clock.settle()
+            assert subchannel.attention(timeout=10).scsw.dstat == Dstat.ATTENTION
