@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from pyvfio.css.irb import Irb
 from pyvfio.css.senseid import SenseId
-from pyvfio_backends.software.linux import ccw_measurement
 from pyvfio_backends.software.linux.ccw_fsm import CcwFsm
 from pyvfio_backends.software.linux.ccw_state import CcwState, Notice, Todo
+from pyvfio_backends.software.linux.ccw_sysfs import FILES
 from pyvfio_backends.software.linux.driver_core import Device, Driver
-from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.subchannel import SubchannelDevice
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CcwDevice", "CcwDriver", "CcwState", "Notice"]
 
-_FORCE = b"force\n"
 _NO_OPTIONS: Mapping[str, object] = {}
 _NOT_KNOWN: Final = SenseId(0, 0, 0, 0)
 
@@ -271,7 +269,7 @@ class CcwDevice(Device):
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
         return {
-            **{name: self._file(name) for name in _FILES},
+            **{name: self._file(name) for name in FILES},
             **({"cmf": self.measurement.directory()} if self.measurement is not None else {}),
             **(self.driver.files(self) if isinstance(self.driver, CcwDriver) else {}),
             **self.extra,
@@ -279,7 +277,7 @@ class CcwDevice(Device):
 
     def attribute(self, name: str) -> Node | None:
         """See `Device.attribute`."""
-        if name in _FILES:
+        if name in FILES:
             return self._file(name)
         if name == "cmf":
             return None if self.measurement is None else self.measurement.directory()
@@ -287,106 +285,8 @@ class CcwDevice(Device):
         return self.extra.get(name) if found is None else found
 
     def _file(self, name: str) -> Attribute:
-        show, store = _FILES[name]
+        show, store = FILES[name]
         return Attribute(partial(show, self), None if store is None else partial(store, self))
-
-    def _cutype(self) -> str:
-        return f"{self.identity.cu_type:04x}/{self.identity.cu_model:02x}\n"
-
-    def _devtype(self) -> str:
-        ident = self.identity
-        return f"{ident.dev_type:04x}/{ident.dev_model:02x}\n" if ident.dev_type else "n/a\n"
-
-    def _modalias(self) -> str:
-        return f"{self.modalias}\n"
-
-    def _show_cmb_enable(self) -> str:
-        return f"{int(self.measurement is not None)}\n"
-
-    def _show_online(self) -> str:
-        return f"{int(self.online)}\n"
-
-    def _availability(self) -> str:
-        sch = self.subchannel
-        if sch is None:
-            return "no device\n"
-        if self.state is CcwState.BOXED:
-            return "boxed\n"
-        if self.state in _LOST:
-            return "no device\n" if sch.lpm else "no path\n"
-        return "good\n"
-
-    def _store_cmb_enable(self, data: bytes) -> None:
-        value = kstrtoul(data, 16)
-        if value > 1:
-            raise fail(errno.EINVAL)
-        self.ccw_bus.await_lock(self)
-        if value:
-            ccw_measurement.enable(self)
-        else:
-            ccw_measurement.disable(self)
-
-    def _store_online(self, data: bytes) -> None:
-        if (not self.state.final and self.state is not CcwState.DISCONNECTED) or self.busy:
-            raise fail(errno.EAGAIN)
-        # strncmp with the written length: each beginning of "force\n" means force.
-        force = _FORCE.startswith(data)
-        value = 1 if force else kstrtoul(data, 16)
-        if value > 1:
-            raise fail(errno.EINVAL)
-        self.ccw_bus.await_lock(self)
-        if value:
-            self._online_by_user(force)
-        else:
-            self._offline_by_user()
-
-    def _offline_by_user(self) -> None:
-        if self.state is CcwState.DISCONNECTED:
-            self.fsm.schedule(Todo.UNREGISTER_EVALUATE)
-            return
-        driver = self.ccw_driver
-        if driver is None or not driver.switchable:
-            raise fail(errno.EINVAL)
-        self.set_offline()
-
-    def _online_by_user(self, force: bool) -> None:
-        """See ``online_store_handle_online``: force takes a boxed device from whoever has reserved it."""
-        try:
-            self._recognise_and_set_online()
-        except OSError:
-            if not force:
-                raise
-        if force and self.state is CcwState.BOXED:
-            code = self.fsm.steal_lock()
-            if code:
-                raise fail(code)
-            if not self.identity.cu_type:
-                self.state = CcwState.NOT_OPERATIONAL
-            self._recognise_and_set_online()
-
-    def _recognise_and_set_online(self) -> None:
-        if self.state is CcwState.BOXED:
-            self.fsm.recognise()
-            self.fsm.wait(lambda: self.fsm.recognised)
-            if not self.is_offline:
-                raise fail(errno.EAGAIN)
-        driver = self.ccw_driver
-        if driver is None or not driver.switchable:
-            raise fail(errno.EINVAL)
-        self.set_online()
-
-
-_LOST: Final = frozenset({CcwState.DISCONNECTED, CcwState.DISCONNECTED_SENSE_ID, CcwState.NOT_OPERATIONAL})
-
-_FILES: Final[Mapping[str, tuple[Callable[[CcwDevice], str], Callable[[CcwDevice, bytes], None] | None]]] = {
-    "availability": (CcwDevice._availability, None),
-    "cmb_enable": (CcwDevice._show_cmb_enable, CcwDevice._store_cmb_enable),
-    "cutype": (CcwDevice._cutype, None),
-    "devtype": (CcwDevice._devtype, None),
-    "modalias": (CcwDevice._modalias, None),
-    "online": (CcwDevice._show_online, CcwDevice._store_online),
-}
-"""What every ccw device shows, and how it is written."""
 
 
 class CcwDriver(Driver):
