@@ -120,3 +120,19 @@ def test_background_work_is_not_waited_for() -> None:
     assert not clock.run_until(lambda: False)
     clock.advance(25)
     assert reminders == [0, 10, 20]
+
+
+def test_workers_end_with_the_machine() -> None:
+    lock = threading.RLock()
+    clock = Clock(lock)
+    before = threading.active_count()
+
+    def work() -> None:
+        clock.wait(lambda: False)
+        time.sleep(0.05)
+
+    with lock:
+        clock.run_apart(work, "worker")
+    assert threading.active_count() == before + 1
+    clock.close()
+    assert threading.active_count() == before
