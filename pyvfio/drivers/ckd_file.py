@@ -14,7 +14,9 @@ address is flag, cylinder and head (5 bytes).  Source: Hercules, "Compressed Das
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
@@ -29,6 +31,16 @@ _HOME = struct.Struct(">BHH")
 _TYPES: Final = {0x3380: (0x80, 47616), 0x3390: (0x90, 56832)}
 _OPEN, _WRITE = "open disk image", "write disk image"
 _HEADS: Final = 15
+
+
+@contextlib.contextmanager
+def _gone_unless_whole(path: Path) -> Iterator[None]:
+    """Remove a file that was not finished."""
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 class CkdFile:
@@ -77,13 +89,14 @@ class CkdFile:
     def create(cls, path: str | Path, device_type: int, cylinders: int) -> Self:
         """Make an image whose tracks are empty, and open it for writing; a file in the way is not touched.
 
+        What ends this early leaves no file, so that the name can be used again.
         Raise `Misuse` for another type of disk, else the class for the errno.
         """
         if device_type not in _TYPES:
             raise Misuse("create disk image", str(path), cause=f"a {device_type:04x} is no 3390 or 3380")
         code, size = _TYPES[device_type]
         try:
-            with Path(path).open("xb") as file:
+            with Path(path).open("xb") as file, _gone_unless_whole(Path(path)):
                 file.write(_HEADER.pack(_MAGIC, _HEADS, size, code, 0, 0))
                 for number in range(cylinders * _HEADS):
                     file.seek(_HEADER.size + number * size)

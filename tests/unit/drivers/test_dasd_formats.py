@@ -233,3 +233,21 @@ def test_an_image_file_both_ways(tmp_path: Path) -> None:
     other = CkdImage(tmp_path / "new.ckd")
     other.check()
     assert [(one.number, one.key, one.data) for one in other.read(1, 2).records[1:]] == [(1, b"key", b"data")]
+
+
+def test_an_image_whose_making_was_interrupted_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "disk.ckd"
+
+    def interrupted(image: TrackImage) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pyvfio.drivers.ckd_file._raw", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            CkdFile.create(path, 0x3390, 1)
+    assert not path.exists()
+    with CkdFile.create(path, 0x3390, 1) as image:
+        assert image.tracks == 15
+    with pytest.raises(PyvfioError):
+        CkdFile.create(path, 0x3390, 1)
+    assert path.exists()
