@@ -68,6 +68,8 @@ class GuestFunction:
         self._lost = lost
         self._space: ShadowMappings | None = None
         self._config_size = device.config.size
+        self._ids = device.config.device_id, device.config.vendor_id
+        self._bars = device.config.read(regs.PCI_BASE_ADDRESS_0, regs.PCI_STD_NUM_BARS * 4)
         self._sizes = [device.bar(number).size for number in range(regs.PCI_STD_NUM_BARS)]
         place = MsixPlace.of(device.config)
         self._irq = device.irq(PciIrq.MSIX) if place is not None else None
@@ -92,12 +94,13 @@ class GuestFunction:
 
     def entry(self) -> HandleEntry:
         """What LIST PCI tells of it."""
-        config = self.device.config
         configured = self.state not in (FunctionState.RESERVED, FunctionState.STANDBY)
-        return HandleEntry(config.device_id, config.vendor_id, int(configured), self._fid, self.fh)
+        return HandleEntry(*self._ids, int(configured), self._fid, self.fh)
 
     def query(self) -> FunctionResponse:
-        """What QUERY PCI FUNCTION tells of it."""
+        """What QUERY PCI FUNCTION tells of it; of a device that does not answer any more, what was known last."""
+        with contextlib.suppress(Refused):
+            self._bars = self._read_config(regs.PCI_BASE_ADDRESS_0, regs.PCI_STD_NUM_BARS * 4)
         facts = self.device.zpci
         base = facts.base if facts is not None else None
         if base is not None:
@@ -114,7 +117,7 @@ class GuestFunction:
             fid=self._fid,
             bar_sizes=bytes(size.bit_length() - 1 if size else 0 for size in self._sizes),
             pchid=base.pchid if base else 0,
-            bars=self._read_config(regs.PCI_BASE_ADDRESS_0, regs.PCI_STD_NUM_BARS * 4),
+            bars=self._bars,
             pfip=path.ljust(_PATH, b"\0")[:_PATH],
             fmb_length=base.fmb_length if base else 0,
             pft=base.pft if base else 0,

@@ -12,8 +12,9 @@ from pyvfio.errors import Misuse, NoSuchDevice
 from pyvfio.pci import bell
 from pyvfio.zpci import clp
 from pyvfio.zpci.event import AvailabilityCode, AvailabilityEvent, ErrorCode
-from pyvfio.zpci.instructions import Answer, Request, Status
-from pyvfio.zpci.table import page_entry
+from pyvfio.zpci.fib import Fib
+from pyvfio.zpci.instructions import Answer, FunctionOperation, Request, Status
+from pyvfio.zpci.table import Iota, page_entry
 from pyvfio_backends.software.description import FunctionSpec
 from pyvfio_backends.software.hardware.zpci.models import build_function
 
@@ -111,6 +112,19 @@ def test_a_device_that_does_not_answer_is_a_permanent_error(on: GuestRig) -> Non
     assert [event.pec for event in on.errors] == [ErrorCode.PERMANENT_ERROR]
     assert on.cpu.rpcit(on.fh, BASE, 4096) == Answer(3)
     assert on.cpu.pcistg(0, Request(on.fh, 0, 4), 0) == Answer(1, Status.BLOCKED)
+
+
+def test_a_device_that_does_not_answer_is_listed_still(on: GuestRig) -> None:
+    """The instructions go on: nothing but an operand exception comes out of them."""
+    before = on.list().entries[0]
+    query = clp.QueryRequest(handle=on.fh).to_bytes()
+    known = on.cpu.clp(query, 4096)
+    on.host.backend.machine.zpci.unplug(0x20, surprise=True)  # type: ignore[attr-defined]
+    on.function().device.close()  # type: ignore[attr-defined]
+    assert on.list().entries[0] == before
+    assert on.cpu.clp(query, 4096) == known
+    fib = Fib(pba=BASE, pal=BASE + 0xFFFFF, iota=Iota(TABLES).to_word())
+    assert on.cpu.mpcifc(on.fh, 0, FunctionOperation.REGISTER_TRANSLATION, fib).cc in (1, 3)
 
 
 def test_asking_the_guest_for_a_function() -> None:
