@@ -42,6 +42,8 @@ __all__ = [
 DRIVER = "vfio_ccw"
 OWN_DRIVER = "io_subchannel"
 TYPE = "vfio_ccw-io"
+_QDIO = "1731/"
+"""Control units whose devices have queues (``drivers/s390/net/qeth_core_main.c``, ``drivers/s390/scsi/zfcp_ccw.c``)."""
 _OPEN = ("vfio", "open")
 """The probes that see whether a mediated device is used."""
 
@@ -147,7 +149,16 @@ def _plan(title: str, device: ChannelDevice, subchannel: Subchannel, steps: Sequ
     findings = tuple(finding for finding in plan.findings if not merely_online(finding))
     own = [("driver", device.driver or "none"), ("online", "yes" if _is_online(device) else "no")]
     facts = tuple((f"{device.name}: {what}", value) for what, value in own if device.exists)
-    return replace(plan, objects=(device.name, *plan.objects), findings=findings, facts=(*facts, *plan.facts))
+    objects, notes = (device.name, *plan.objects), (*_notes(device), *plan.notes)
+    return replace(plan, objects=objects, findings=findings, facts=(*facts, *plan.facts), notes=notes)
+
+
+def _notes(device: ChannelDevice) -> tuple[str, ...]:
+    """What is known before it is tried: vfio_ccw refuses subchannels with queues (QDIO: OSA, HiperSockets, FCP)."""
+    kind = device.attribute("cutype") if device.exists else None
+    if kind is None or not kind.startswith(_QDIO):
+        return ()
+    return (f"{device.name} works with queues (QDIO, control unit {kind}); vfio_ccw does not take such a device",)
 
 
 def merely_online(finding: Finding) -> bool:

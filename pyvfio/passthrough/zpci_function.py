@@ -308,7 +308,12 @@ class GuestFunction:
         """Follow the guest's tables.  What they map already is mapped now.  Raise `InsufficientMappings`."""
         if self._space is not None:
             self._space.close()
-        space = self._space = ShadowMappings(self.device.space, self._storage, iota, pba, pal)
+            self._space = None
+        with self._answering():
+            self._space = ShadowMappings(self.device.space, self._storage, iota, pba, pal)
+        space = self._space
+        if space is None:
+            raise InsufficientMappings
         try:
             space.refresh(pba, pal + 1 - pba)
         except TranslationFault as fault:

@@ -171,3 +171,11 @@ def test_names_that_are_taken_or_impossible(on: GuestRig, uid: int, fid: int) ->
     device = on.function().device  # type: ignore[attr-defined]
     with pytest.raises(Misuse, match="taken or impossible"):
         on.guest.attach(device, uid=uid, fid=fid)
+
+
+def test_no_address_space_on_a_device_that_was_closed(on: GuestRig) -> None:
+    on.function().device.close()  # type: ignore[attr-defined]
+    on.tables()
+    fib = Fib(pba=BASE, pal=BASE + 0xFFFF, iota=Iota(TABLES).to_word())
+    answer = on.cpu.mpcifc(on.fh, 0, FunctionOperation.REGISTER_TRANSLATION, fib)
+    assert answer == Answer(1, Status.INSUFFICIENT_RESOURCES)
