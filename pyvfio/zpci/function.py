@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from pyvfio.css.instructions import Storage
-from pyvfio.zpci.clp import FunctionResponse, GroupResponse, HandleEntry
-from pyvfio.zpci.event import ErrorCode
-from pyvfio.zpci.table import Iota
+if TYPE_CHECKING:  # every machine with PCI loads this module, most never see such a block
+    from pyvfio.css.instructions import Storage
+    from pyvfio.zpci.clp import FunctionResponse, GroupResponse, HandleEntry
+    from pyvfio.zpci.event import ErrorCode
+    from pyvfio.zpci.table import Iota
 
 __all__ = ["FunctionSet", "FunctionState", "InstructedFunction", "InsufficientMappings", "OnFault", "Space"]
 
 #: Called for a DMA access that was refused: code, DMA address, whether it was a store.
-OnFault: TypeAlias = Callable[[ErrorCode, int, bool], None]
+OnFault: TypeAlias = "Callable[[ErrorCode, int, bool], None]"
 
 
 class FunctionState(Enum):

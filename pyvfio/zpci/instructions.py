@@ -23,11 +23,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pyvfio.css.instructions import OperandException
 from pyvfio.zpci.block import BigBlock, at
-from pyvfio.zpci.fib import Fib
+
+if TYPE_CHECKING:
+    from pyvfio.zpci.fib import Fib
 
 __all__ = [
     "CONFIG_SPACE",

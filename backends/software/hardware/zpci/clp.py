@@ -6,9 +6,6 @@ Sources: ``arch/s390/include/asm/pci_clp.h`` (what a query returns), ``arch/s390
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
-
-from pyvfio.zpci.clp import FunctionResponse, GroupResponse
 
 __all__ = [
     "PFIP_SEGMENTS",
@@ -16,13 +13,10 @@ __all__ = [
     "FunctionEntry",
     "FunctionFacts",
     "GroupFacts",
-    "query_function",
-    "query_group",
 ]
 
 UTILITY_STRING_SIZE = 64
 PFIP_SEGMENTS = 4
-_REGION_THIRD_ONLY: Final = 0x40
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,41 +74,3 @@ class GroupFacts:
     max_interrupts: int = 128
     max_store: int = 128
     version: int = 0
-
-
-def query_function(facts: FunctionFacts, bars: tuple[int, ...]) -> FunctionResponse:
-    """The answer of QUERY PCI FUNCTION; `bars` are the six registers now."""
-    return FunctionResponse(
-        vfn=facts.vfn,
-        rid_available=int(facts.rid is not None),
-        physical=int(facts.is_physfn),
-        utility_available=int(bool(facts.util_str)),
-        pfgid=facts.pfgid,
-        fid=facts.fid,
-        bar_sizes=bytes(facts.bar_sizes),
-        pchid=facts.pchid,
-        bars=b"".join(value.to_bytes(4, "little") for value in bars),
-        pfip=facts.pfip,
-        port=facts.port,
-        fmb_length=facts.fmb_length,
-        pft=facts.pft,
-        sdma=facts.start_dma,
-        edma=facts.end_dma,
-        rid=facts.rid or 0,
-        uid=facts.uid,
-        utility=facts.util_str.ljust(UTILITY_STRING_SIZE, b"\0"),
-    )
-
-
-def query_group(group: GroupFacts) -> GroupResponse:
-    """The answer of QUERY PCI FUNCTION GROUP."""
-    return GroupResponse(
-        noi=group.max_interrupts,
-        version=group.version,
-        refresh=int(group.refresh),
-        maxstbl=group.max_store,
-        mui=group.frame_update,
-        dtsm=_REGION_THIRD_ONLY,
-        dasm=group.dma_mask,
-        msia=group.msi_address,
-    )

@@ -16,20 +16,23 @@ space, the registers behind the BARs, DMA and interrupts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
-from pyvfio.css.instructions import Storage
-from pyvfio.zpci.clp import FunctionResponse, GroupResponse, HandleEntry
 from pyvfio.zpci.function import FunctionState, OnFault
-from pyvfio.zpci.table import Iota
 from pyvfio_backends.software.hardware.dma import DmaFault, DmaSpace
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace
 from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
-from pyvfio_backends.software.hardware.zpci.clp import FunctionFacts, GroupFacts, query_function, query_group
+from pyvfio_backends.software.hardware.zpci.clp import FunctionFacts, GroupFacts
 from pyvfio_backends.software.hardware.zpci.instructions import CONFIG_SPACE, OperandException, Refused, Status
 from pyvfio_backends.software.hardware.zpci.msix import MsixTable, Send
 from pyvfio_backends.software.hardware.zpci.sriov import Sriov
-from pyvfio_backends.software.hardware.zpci.translation import NoSpace, TranslatedSpace
+
+if TYPE_CHECKING:  # what most machines never use is imported when it is
+    from pyvfio.css.instructions import Storage
+    from pyvfio.zpci.clp import FunctionResponse, GroupResponse, HandleEntry
+    from pyvfio.zpci.table import Iota
+    from pyvfio_backends.software.hardware.zpci.translation import TranslatedSpace
 
 __all__ = ["FH_ENABLED", "FunctionState", "ZpciFunction"]
 
@@ -107,18 +110,24 @@ class ZpciFunction:
 
     def entry(self) -> HandleEntry:
         """What LIST PCI tells of it."""
+        from pyvfio.zpci.clp import HandleEntry
+
         data = self.config.data
         vendor, device = (int.from_bytes(data[place : place + 2], "little") for place in (0, 2))
         return HandleEntry(device, vendor, int(self.configured), self.fid, self.fh)
 
     def query(self) -> FunctionResponse:
         """What QUERY PCI FUNCTION tells of it."""
+        from pyvfio_backends.software.hardware.zpci.answers import query_function
+
         first = regs.PCI_BASE_ADDRESS_0
         bars = tuple(self.config.read(first + 4 * bar, 4) for bar in range(regs.PCI_STD_NUM_BARS))
         return query_function(self.facts, bars)
 
     def query_group(self) -> GroupResponse:
         """What QUERY PCI FUNCTION GROUP tells of its group."""
+        from pyvfio_backends.software.hardware.zpci.answers import query_group
+
         return query_group(self.group)
 
     def enable(self) -> int:
@@ -159,11 +168,15 @@ class ZpciFunction:
 
     def make_space(self, storage: Storage, iota: Iota, pba: int, pal: int, on_fault: OnFault) -> TranslatedSpace:
         """Let the function do DMA by the tables of a program (register I/O-address translation)."""
+        from pyvfio_backends.software.hardware.zpci.translation import TranslatedSpace
+
         space = self.dma = TranslatedSpace(storage, iota, pba, pal, on_fault)
         return space
 
     def without_space(self, on_fault: OnFault) -> None:
         """Make an error event of each access, unless Linux has given the function an address space."""
+        from pyvfio_backends.software.hardware.zpci.translation import NoSpace, TranslatedSpace
+
         if self.dma is None or isinstance(self.dma, TranslatedSpace):
             self.dma = NoSpace(on_fault)
 
