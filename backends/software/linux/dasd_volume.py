@@ -12,7 +12,6 @@ import errno
 from dataclasses import replace
 
 from pyvfio.drivers.characteristics import COMPATIBLE_CYLINDERS, Characteristics
-from pyvfio.drivers.ibm_partitions import scan, scan_blocks
 from pyvfio.drivers.layout import BLOCK_SIZES, DiskLayout
 from pyvfio.drivers.track import Count
 from pyvfio_backends.software.hardware.devices.ckd_track import BadTrack, Track
@@ -146,6 +145,8 @@ def find_partitions(image: Image) -> list[Part]:
             return image.read(number * layout.block_size, layout.block_size)
         except OSError:
             return None
+
+    from pyvfio.drivers.ibm_partitions import scan, scan_blocks  # only when somebody looks for partitions
 
     found = scan_blocks(scan(layout, *image.geometry), read)
     if found.failed:
