@@ -19,7 +19,7 @@ from pyvfio_backends.software.linux.block_files import (
     QUEUE,
     constants,
 )
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, Symlink
 from pyvfio_backends.software.medium.image import Image, Window

@@ -15,7 +15,8 @@ from pyvfio.css.senseid import SenseId
 from pyvfio_backends.software.linux.ccw_fsm import CcwFsm
 from pyvfio_backends.software.linux.ccw_state import CcwState, Notice, Todo
 from pyvfio_backends.software.linux.ccw_sysfs import FILES
-from pyvfio_backends.software.linux.driver_core import Device, Driver
+from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.driver_core import Driver
 from pyvfio_backends.software.linux.subchannel import SubchannelDevice
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 

@@ -11,7 +11,8 @@ from typing import Final
 from pyvfio_backends.software.linux.ccw import CcwDevice, CcwDriver, CcwState
 from pyvfio_backends.software.linux.css import Css
 from pyvfio_backends.software.linux.css_bus import BoundDevices
-from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
+from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.driver_core import Bus, Driver
 
 __all__ = ["CcwBus"]
 

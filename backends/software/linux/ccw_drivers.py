@@ -27,7 +27,7 @@ from pyvfio_backends.software.linux.ccw_bus import CcwBus
 from pyvfio_backends.software.linux.consoles import add_terminal, remove_terminal
 from pyvfio_backends.software.linux.dasd_sysfs import DasdFeatures
 from pyvfio_backends.software.linux.dasd_volume import VolumeBlocks, find_partitions, volume_of
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.io_subchannel import run_program, run_writing
 from pyvfio_backends.software.linux.subchannel import SubchannelDevice
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from pyvfio_backends.software.linux.css_chsc import PathFacts
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, fail
 
 if TYPE_CHECKING:

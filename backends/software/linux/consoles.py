@@ -10,7 +10,7 @@ import errno
 from collections.abc import Sequence
 
 from pyvfio.errors import NotModelled
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.host_state import ConsoleEntry
 from pyvfio_backends.software.linux.kernel import Kernel

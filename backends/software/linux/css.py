@@ -19,7 +19,7 @@ from pyvfio_backends.software.linux.cio_ignore import CioIgnoreFile, CioSettleFi
 from pyvfio_backends.software.linux.css_bus import CssBus
 from pyvfio_backends.software.linux.css_paths import KnownPaths
 from pyvfio_backends.software.linux.css_root import CssRoot
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
 

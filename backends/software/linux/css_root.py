@@ -6,7 +6,8 @@ import errno
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pyvfio_backends.software.linux.driver_core import Device, DeviceDirectory
+from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.device_sysfs import DeviceDirectory
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, fail
 

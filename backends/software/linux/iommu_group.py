@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterable
 
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, Symlink, fail
 
 __all__ = ["IommuGroup", "IommuGroups"]

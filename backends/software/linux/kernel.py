@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pyvfio.network import Network
 from pyvfio_backends.software.clock import Clock
 from pyvfio_backends.software.linux.descriptors import DescriptorTable
-from pyvfio_backends.software.linux.driver_core import Bus, Device, DeviceClass
+from pyvfio_backends.software.linux.device import Device, DeviceClass
+from pyvfio_backends.software.linux.driver_core import Bus
 from pyvfio_backends.software.linux.host_state import (
     ConsoleEntry,
     HugePages,

@@ -15,7 +15,8 @@ import errno
 import re
 from collections.abc import Iterable
 
-from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
+from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.driver_core import Bus, Driver
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.module import Module

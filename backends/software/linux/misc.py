@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.vfs import CharacterDevice, Opener
 

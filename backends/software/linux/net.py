@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from pyvfio.errors import NotModelled
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.net_stack import stack
 from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from pyvfio.errors import Misuse, NotModelled
 from pyvfio_backends.software.hardware.zpci.facility import EventCode, ZpciEvent, ZpciFacility
-from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
+from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.driver_core import Bus, Driver
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.ida import Ida
 from pyvfio_backends.software.linux.kernel import Kernel

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pyvfio.abi import pci_regs as regs
 from pyvfio.address import PciAddress
 from pyvfio_backends.software.hardware.zpci import CONFIG_SPACE, OperandException, Refused, ZpciFunction
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_iov import PciSriov
 from pyvfio_backends.software.linux.pci_msi import PciMsi
 from pyvfio_backends.software.linux.vfs import Node, fail

@@ -19,7 +19,8 @@ from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 from pyvfio.css.schib import Pmcw, Schib, SubchannelType
 from pyvfio.css.scsw import Actl
-from pyvfio_backends.software.linux.driver_core import Device, Driver, override_attribute
+from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.driver_core import Driver, override_attribute
 from pyvfio_backends.software.linux.vfs import Attribute, Node
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
 from pyvfio.css.irb import Irb
 from pyvfio_backends.software.linux.css import Css
 from pyvfio_backends.software.linux.css_bus import CssBus
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.mdev import (
     MdevBus,
     MdevDevice,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pyvfio.abi import vfio as abi
 from pyvfio.abi.layout import offset_of
 from pyvfio_backends.software.hardware.dma import DmaSpace
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.majors import vfio_majors

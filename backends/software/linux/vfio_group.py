@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pyvfio.abi import vfio as abi
 from pyvfio.abi.layout import native_struct
 from pyvfio_backends.software.hardware.dma import DmaSpace
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.iommu_group import IommuGroup
 from pyvfio_backends.software.linux.majors import vfio_majors

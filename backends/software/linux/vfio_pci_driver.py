@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from pyvfio.errors import NotModelled
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.kstrtox import kstrtobool
 from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.pci_device import PciDevice

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.block import Disk, Medium, add_disk, media, remove_disk
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.majors import release_major, take_major
 from pyvfio_backends.software.linux.net import Interface, add_interface, remove_interface

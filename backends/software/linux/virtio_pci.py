@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import virtio_pci as abi
 from pyvfio_backends.software.hardware.devices.virtio_pci import COMMON, DEVICE
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId
 from pyvfio_backends.software.linux.vfs import fail

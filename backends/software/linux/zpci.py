@@ -20,7 +20,7 @@ from pyvfio_backends.software.hardware.zpci import Refused, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.clp import PFIP_SEGMENTS, UTILITY_STRING_SIZE
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 from pyvfio_backends.software.hardware.zpci.function import FH_ENABLED
-from pyvfio_backends.software.linux.driver_core import Device
+from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_root import PciRoot
 from pyvfio_backends.software.linux.pci_slot import PciSlot

@@ -12,7 +12,8 @@ from vfio_fixture import ECHO, FIRST, PAGE, RESERVED, FakeDevice, Lab, errno_of
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_type1 as t1
 from pyvfio.process import AnonymousMemory
-from pyvfio_backends.software.linux.driver_core import Device, Driver
+from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.driver_core import Driver
 
 
 def feature(number: int, data: bytes = b"") -> bytearray:

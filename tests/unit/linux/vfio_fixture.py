@@ -16,7 +16,8 @@ from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.description import MachineSpec
 from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.linux import vfio_core
-from pyvfio_backends.software.linux.driver_core import Bus, Device, Driver
+from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.driver_core import Bus, Driver
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.machine import Machine
 
