@@ -18,7 +18,7 @@ __all__ = ["DeviceDirectory", "DeviceLink", "LinkDirectory"]
 _FIXED = ("uevent", "subsystem", "device", "driver", "iommu_group", "dev")
 
 
-def relative(target: str, start: str) -> str:
+def _relative(target: str, start: str) -> str:
     """The path from the directory `start` to `target`, both absolute and without links.
 
     A kernfs link goes up to the parent of its target at least, even if the target is above it.
@@ -43,7 +43,7 @@ class DeviceLink(Symlink):
 
     @property
     def target(self) -> str:  # type: ignore[override]
-        return relative(self.device.devpath, self.start)
+        return _relative(self.device.devpath, self.start)
 
     def leap(self) -> tuple[str, Node]:
         """See `Symlink.leap`."""
@@ -59,7 +59,7 @@ class DeviceDirectory(Directory):
         self.device = device
 
     def _link(self, target: str) -> Symlink:
-        return Symlink(relative(target, self.device.devpath))
+        return Symlink(_relative(target, self.device.devpath))
 
     def _fixed_names(self) -> list[str]:
         return [name for name in (*_FIXED, *self.device.links()) if self._fixed(name) is not None]
