@@ -22,13 +22,12 @@ from pyvfio.passthrough.shadow import ShadowMappings
 from pyvfio.vfio.device import Device
 from pyvfio.zpci.clp import FunctionResponse, GroupResponse, HandleEntry
 from pyvfio.zpci.function import FunctionState, InsufficientMappings, OnFault
-from pyvfio.zpci.handle import FunctionHandle, Sharing
+from pyvfio.zpci.handle import FH_ENABLED, FunctionHandle, Sharing
 from pyvfio.zpci.instructions import CONFIG_SPACE, OperandException, Refused, Status
 from pyvfio.zpci.table import Iota, TranslationFault
 
 __all__ = ["GuestFunction"]
 
-_ENABLED: Final = 0x80000000
 _CONFIG_LENGTHS: Final = (1, 2, 4)
 _BAR_LENGTHS: Final = (1, 2, 4, 8)
 _UNUSABLE: Final = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED)
@@ -85,7 +84,7 @@ class GuestFunction:
     @property
     def fh(self) -> int:
         """The handle now."""
-        return self._handle if self.state in _UNUSABLE else self._handle | _ENABLED
+        return self._handle if self.state in _UNUSABLE else self._handle | FH_ENABLED
 
     @property
     def space(self) -> ShadowMappings | None:

@@ -19,10 +19,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from pyvfio.zpci.block import BigBlock, at
 
-__all__ = ["FunctionHandle", "Sharing"]
+__all__ = ["FH_ENABLED", "FH_INDEX", "FunctionHandle", "Sharing"]
+
+FH_ENABLED: Final = 1 << 31
+"""The bit of a handle, as a number of 32 bits, that says whether the function is enabled."""
+FH_INDEX: Final = 0xFFFF
+"""The bits that number the functions of an emulated machine."""
 
 
 class Sharing(IntEnum):

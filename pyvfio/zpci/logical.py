@@ -7,11 +7,10 @@ from typing import Final
 from pyvfio.zpci import service
 from pyvfio.zpci.clp import ClpCode, FunctionResponse, GroupResponse, HandleEntry, SetOperation
 from pyvfio.zpci.function import FunctionSet, FunctionState, InstructedFunction
+from pyvfio.zpci.handle import FH_ENABLED, FH_INDEX
 
 __all__ = ["LogicalProcessor"]
 
-_INDEX: Final = 0xFFFF
-_ENABLED: Final = 0x80000000
 _NOT_CONFIGURED: Final = (FunctionState.RESERVED, FunctionState.STANDBY)
 
 
@@ -36,7 +35,7 @@ class LogicalProcessor:
     def by_index(self, fh: int) -> InstructedFunction | None:
         """The function whose handle has the index of `fh`, whatever its state."""
         for function in self._functions.all_functions():
-            if (function.fh ^ fh) & _INDEX == 0:
+            if (function.fh ^ fh) & FH_INDEX == 0:
                 return function
         return None
 
@@ -48,7 +47,7 @@ class LogicalProcessor:
     def entries(self) -> list[HandleEntry]:
         """All functions that are not reserved, in the order of their handles' indexes."""
         known = [one for one in self._functions.all_functions() if one.state is not FunctionState.RESERVED]
-        return [function.entry() for function in sorted(known, key=lambda function: function.fh & _INDEX)]
+        return [function.entry() for function in sorted(known, key=lambda function: function.fh & FH_INDEX)]
 
     def query(self, fh: int) -> FunctionResponse | None:
         """What a handle names."""
@@ -72,9 +71,9 @@ class LogicalProcessor:
         if operation == SetOperation.ENABLE:
             if spaces != 1:
                 return (ClpCode.INSUFFICIENT_RESOURCES if spaces else ClpCode.INVALID_DMA_SPACES), 0
-            if fh & _ENABLED:
+            if fh & FH_ENABLED:
                 return ClpCode.HANDLE_NOT_FOR_OPERATION, 0
             return ClpCode.OK, function.enable()
-        if operation == SetOperation.DISABLE and fh & _ENABLED:
+        if operation == SetOperation.DISABLE and fh & FH_ENABLED:
             return ClpCode.OK, function.disable()
         return ClpCode.HANDLE_NOT_FOR_OPERATION, 0

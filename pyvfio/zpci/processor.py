@@ -16,6 +16,7 @@ from pyvfio.zpci.controls import FunctionControls
 from pyvfio.zpci.event import ErrorCode, ErrorEvent
 from pyvfio.zpci.fib import Fib
 from pyvfio.zpci.function import FunctionSet, FunctionState, InstructedFunction
+from pyvfio.zpci.handle import FH_ENABLED, FH_INDEX
 from pyvfio.zpci.instructions import Answer, FunctionOperation, OperandException, Refused, Request, Status
 from pyvfio.zpci.interruptions import AdapterInterruptions
 from pyvfio.zpci.logical import LogicalProcessor
@@ -23,8 +24,6 @@ from pyvfio.zpci.measurement import Counts, Measurement, Schedule
 
 __all__ = ["Processor"]
 
-_ENABLED: Final = 0x80000000
-_INDEX: Final = 0xFFFF
 _INVALID_HANDLE: Final = Answer(3)
 _BARS: Final = 6
 _DOUBLEWORD: Final = 8
@@ -84,7 +83,7 @@ class Processor:
 
     def controls(self, function: InstructedFunction) -> FunctionControls:
         """What is registered for a function."""
-        index = function.fh & _INDEX
+        index = function.fh & FH_INDEX
         known = self._controls.get(index)
         if known is None or known.function is not function:
             known = FunctionControls(
@@ -103,7 +102,7 @@ class Processor:
 
     def forget(self, function: InstructedFunction) -> None:
         """A function has left: end its measurement and forget its controls."""
-        known = self._controls.pop(function.fh & _INDEX, None)
+        known = self._controls.pop(function.fh & FH_INDEX, None)
         if known is not None:
             known.forget()
 
@@ -121,7 +120,7 @@ class Processor:
     # loads and stores
 
     def _admit(self, request: Request) -> FunctionControls | Answer:
-        found = self._find(request.fh) if request.fh & _ENABLED else None
+        found = self._find(request.fh) if request.fh & FH_ENABLED else None
         if found is None:
             return _INVALID_HANDLE
         if found.function.state in (FunctionState.ERROR, FunctionState.PERMANENT_ERROR):
@@ -220,7 +219,7 @@ class Processor:
         if function.state is FunctionState.PERMANENT_ERROR:
             return Answer(1, Status.FUNCTION_IN_ERROR), Fib()
         if function.state is FunctionState.DISABLED:
-            return (_INVALID_HANDLE if fh & _ENABLED else Answer()), Fib()
+            return (_INVALID_HANDLE if fh & FH_ENABLED else Answer()), Fib()
         return Answer(), self.controls(function).stored()
 
     @_locked

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyvfio.errors import Misuse, NotModelled
-from pyvfio_backends.software.hardware.zpci.facility import EventCode, ZpciEvent, ZpciFacility
+from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
+from pyvfio_backends.software.hardware.zpci.facility import ZpciEvent, ZpciFacility
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.driver_core import Bus, Driver
 from pyvfio_backends.software.linux.file import File
@@ -176,31 +177,31 @@ class PciBus(Bus):
 
     def event(self, event: ZpciEvent) -> None:
         """A function comes, goes or fails (``pci_event.c``); what blocks goes on without the caller."""
-        if event.code in (EventCode.DECONFIGURE_REQUESTED, EventCode.DECONFIGURED):
+        if event.code in (AvailabilityCode.DECONFIGURE_REQUESTED, AvailabilityCode.DECONFIGURED):
             self.kernel.clock.run_apart(lambda: self._event(event), f"zpci-{event.code:04x}")
         else:
             self._event(event)
 
     def _event(self, event: ZpciEvent) -> None:
         zdev = self.zdevs.get(event.fid)
-        if event.code in (EventCode.CONFIGURED, EventCode.STANDBY):
+        if event.code in (AvailabilityCode.CONFIGURED, AvailabilityCode.STANDBY):
             if zdev is None:
-                state = ZpciState.CONFIGURED if event.code is EventCode.CONFIGURED else ZpciState.STANDBY
+                state = ZpciState.CONFIGURED if event.code is AvailabilityCode.CONFIGURED else ZpciState.STANDBY
                 zdev = ZpciDev(self, self.facility, self.facility.function(event.fid), state)
                 zdev.add(quiet=False)
             zdev.scan()
         elif zdev is None:
             return
-        elif event.code is EventCode.DECONFIGURE_REQUESTED:
+        elif event.code is AvailabilityCode.DECONFIGURE_REQUESTED:
             zdev.power_off()
-        elif event.code is EventCode.ERROR:
+        elif event.code is ErrorCode.SERVICE_ACTION:
             if zdev.pdev is not None:
                 # No driver here can recover a function (zpci_event_io_failure).
                 zdev.pdev.disconnected = True
                 if isinstance(zdev.pdev.driver, PciDriver):
                     zdev.pdev.driver.error_detected(zdev.pdev)
         else:
-            if event.code is EventCode.DECONFIGURED and zdev.pdev is not None:
+            if event.code is AvailabilityCode.DECONFIGURED and zdev.pdev is not None:
                 zdev.pdev.disconnected = True
                 zdev.remove_device(zdev.pdev)
             zdev.state = ZpciState.RESERVED
@@ -234,12 +235,12 @@ def boot(machine: Machine) -> None:
     bus.register(_PortDriver(bus, "pcieport", module="pcieportdrv"))
     holder = VirtioPciDriver(bus)
     bus.register(holder)
-    for entry in facility.entries():
-        state = ZpciState.CONFIGURED if entry.configured else ZpciState.STANDBY
-        zdev = ZpciDev(bus, facility, facility.function(entry.fid), state)
+    for function in facility.listed():
+        state = ZpciState.CONFIGURED if function.configured else ZpciState.STANDBY
+        zdev = ZpciDev(bus, facility, function, state)
         zdev.add(quiet=True)
         zdev.scan(quiet=True)
-    drivers = {function.fid: function.driver for function in spec.functions}
+    drivers = {each.fid: each.driver for each in spec.functions}
     unknown = sorted(set(drivers.values()) - {"", *bus.drivers, "vfio-pci"})
     if unknown:
         raise Misuse("boot machine", spec.name, cause=f"there is no PCI driver {unknown[0]!r}")

@@ -15,11 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvfio.address import PciAddress
+from pyvfio.zpci.handle import FH_ENABLED
 from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.hardware.zpci import Refused, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.clp import PFIP_SEGMENTS, UTILITY_STRING_SIZE
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
-from pyvfio_backends.software.hardware.zpci.function import FH_ENABLED
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_root import PciRoot

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pyvfio.errors import Misuse, NoSuchDevice
+from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
 from pyvfio_backends.software.description import FunctionSpec
 from pyvfio_backends.software.hardware.zpci import FunctionState, Refused
-from pyvfio_backends.software.hardware.zpci.facility import EventCode, ZpciFacility
+from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 
 
 def spec(fid: int, state: str = "configured") -> FunctionSpec:
@@ -17,7 +18,7 @@ def spec(fid: int, state: str = "configured") -> FunctionSpec:
 class Rig:
     def __init__(self) -> None:
         self.facility = ZpciFacility([spec(1), spec(2, "standby"), spec(3, "reserved")])
-        self.codes: list[EventCode] = []
+        self.codes: list[int] = []
         self.facility.on_event = lambda event: self.codes.append(event.code)
 
 
@@ -43,10 +44,10 @@ def test_unknown_functions_and_wrong_states_are_refused(rig: Rig) -> None:
 
 
 def test_the_list_has_all_but_reserved_functions(rig: Rig) -> None:
-    entries = rig.facility.entries()
+    entries = [function.entry() for function in rig.facility.listed()]
     assert [(e.fid, e.fh, e.configured, e.device) for e in entries] == [
-        (1, 0x20000, True, 0x1044),
-        (2, 0x20001, False, 0x1044),
+        (1, 0x20000, 1, 0x1044),
+        (2, 0x20001, 0, 0x1044),
     ]
 
 
@@ -60,29 +61,29 @@ def test_a_function_goes_between_standby_and_configured(rig: Rig) -> None:
 def test_plugging_tells_whether_it_is_configured(rig: Rig) -> None:
     function = rig.facility.plug(spec(8))
     rig.facility.plug(spec(9, "standby"))
-    assert rig.codes == [EventCode.CONFIGURED, EventCode.STANDBY]
+    assert rig.codes == [AvailabilityCode.CONFIGURED, AvailabilityCode.STANDBY]
     assert function.fh == 0x20003  # never a number that was used before
 
 
 def test_unplugging_asks_first_and_leaves_when_the_function_is_deconfigured(rig: Rig) -> None:
     rig.facility.unplug(1)
-    assert rig.codes == [EventCode.DECONFIGURE_REQUESTED]
+    assert rig.codes == [AvailabilityCode.DECONFIGURE_REQUESTED]
     assert 1 in rig.facility.functions
     rig.facility.deconfigure(1)
-    assert rig.codes[1:] == [EventCode.RESERVED]
+    assert rig.codes[1:] == [AvailabilityCode.RESERVED]
     assert 1 not in rig.facility.functions
 
 
 def test_a_function_in_standby_leaves_at_once(rig: Rig) -> None:
     rig.facility.unplug(2)
-    assert rig.codes == [EventCode.RESERVED]
+    assert rig.codes == [AvailabilityCode.RESERVED]
 
 
 def test_a_surprise_is_one(rig: Rig) -> None:
     function = rig.facility.function(1)
     function.enable()
     rig.facility.unplug(1, surprise=True)
-    assert rig.codes == [EventCode.DECONFIGURED]
+    assert rig.codes == [AvailabilityCode.DECONFIGURED]
     with pytest.raises(Refused):
         function.load(15, 0, 4)
 
@@ -90,5 +91,5 @@ def test_a_surprise_is_one(rig: Rig) -> None:
 def test_an_error_is_told(rig: Rig) -> None:
     rig.facility.function(1).enable()
     rig.facility.fail(1)
-    assert rig.codes == [EventCode.ERROR]
+    assert rig.codes == [ErrorCode.SERVICE_ACTION]
     assert rig.facility.function(1).state is FunctionState.ERROR

@@ -10,24 +10,12 @@ from dataclasses import dataclass
 __all__ = [
     "PFIP_SEGMENTS",
     "UTILITY_STRING_SIZE",
-    "FunctionEntry",
     "FunctionFacts",
     "GroupFacts",
 ]
 
 UTILITY_STRING_SIZE = 64
 PFIP_SEGMENTS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionEntry:
-    """An entry of LIST PCI: `fid`, the handle `fh`, whether it is configured, and its ids."""
-
-    fid: int
-    fh: int
-    configured: bool
-    vendor: int
-    device: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,4 @@
-"""The zPCI facility of a machine: its functions, what CLP and SCLP do with them, and the events of plugging.
-
-Numbers of events are those of ``arch/s390/pci/pci_event.c``.
-"""
+"""The zPCI facility of a machine: its functions, what CLP and SCLP do with them, and the events of plugging."""
 
 from __future__ import annotations
 
@@ -9,33 +6,21 @@ import contextlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import IntEnum
 
 from pyvfio.errors import Misuse, NoSuchDevice
-from pyvfio_backends.software.hardware.zpci.clp import FunctionEntry
+from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
 from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.instructions import Refused, Status
 from pyvfio_backends.software.hardware.zpci.models import FunctionDescription, Schedule, build_function, virtual
 
-__all__ = ["EventCode", "ZpciEvent", "ZpciFacility"]
-
-
-class EventCode(IntEnum):
-    """Availability and error events."""
-
-    CONFIGURED = 0x0301
-    STANDBY = 0x0302
-    DECONFIGURE_REQUESTED = 0x0303
-    DECONFIGURED = 0x0304
-    RESERVED = 0x0308
-    ERROR = 0x003A
+__all__ = ["ZpciEvent", "ZpciFacility"]
 
 
 @dataclass(frozen=True, slots=True)
 class ZpciEvent:
     """An event about function `fid`, with its handle then."""
 
-    code: EventCode
+    code: AvailabilityCode | ErrorCode
     fid: int
     fh: int
 
@@ -88,20 +73,20 @@ class ZpciFacility:
         for place, function in enumerate(functions):
             if place < count and function.state is FunctionState.RESERVED:
                 function.state = FunctionState.DISABLED
-                self._later(EventCode.CONFIGURED, function)
+                self._later(AvailabilityCode.CONFIGURED, function)
             elif place >= count and function.state is not FunctionState.RESERVED:
                 function.reset()
                 function.state = FunctionState.RESERVED
-                self._later(EventCode.DECONFIGURED, function)
+                self._later(AvailabilityCode.DECONFIGURED, function)
 
-    def _later(self, code: EventCode, function: ZpciFunction) -> None:
+    def _later(self, code: AvailabilityCode | ErrorCode, function: ZpciFunction) -> None:
         """Report when the store that caused it is over."""
         if self._schedule is None:
             self._event(code, function)
         else:
             self._schedule(0.0, lambda: self._event(code, function))
 
-    def _event(self, code: EventCode, function: ZpciFunction) -> None:
+    def _event(self, code: AvailabilityCode | ErrorCode, function: ZpciFunction) -> None:
         if self.on_event is not None:
             self.on_event(ZpciEvent(code, function.fid, function.fh))
 
@@ -118,19 +103,9 @@ class ZpciFacility:
 
     # CLP and SCLP, for the operating system
 
-    def entries(self) -> list[FunctionEntry]:
-        """CLP LIST PCI: all functions that are not reserved."""
-        return [
-            FunctionEntry(
-                function.fid,
-                function.fh,
-                function.configured,
-                int.from_bytes(function.config.data[0:2], "little"),
-                int.from_bytes(function.config.data[2:4], "little"),
-            )
-            for function in self.functions.values()
-            if function.state is not FunctionState.RESERVED
-        ]
+    def listed(self) -> list[ZpciFunction]:
+        """The functions of CLP LIST PCI, in its order: all that are not reserved (`ZpciFunction.entry` for each)."""
+        return [function for function in self.functions.values() if function.state is not FunctionState.RESERVED]
 
     def configure(self, fid: int) -> None:
         """SCLP CONFIGURE: standby to configured.  Raise `Refused`."""
@@ -161,9 +136,9 @@ class ZpciFacility:
         with self._lock:
             function = self._add(spec)
             if function.configured:
-                self._event(EventCode.CONFIGURED, function)
+                self._event(AvailabilityCode.CONFIGURED, function)
             elif function.state is FunctionState.STANDBY:
-                self._event(EventCode.STANDBY, function)
+                self._event(AvailabilityCode.STANDBY, function)
             return function
 
     def unplug(self, fid: int, *, surprise: bool = False) -> None:
@@ -179,11 +154,11 @@ class ZpciFacility:
                 function.reset()
                 function.state = FunctionState.RESERVED
                 del self.functions[fid]
-                self._event(EventCode.DECONFIGURED, function)
+                self._event(AvailabilityCode.DECONFIGURED, function)
                 return
             self._leaving.add(fid)
             if function.configured:
-                self._event(EventCode.DECONFIGURE_REQUESTED, function)
+                self._event(AvailabilityCode.DECONFIGURE_REQUESTED, function)
             else:
                 self._leave(function)
 
@@ -200,7 +175,7 @@ class ZpciFacility:
         self._leaving.discard(function.fid)
         function.state = FunctionState.RESERVED
         self.functions.pop(function.fid, None)
-        self._event(EventCode.RESERVED, function)
+        self._event(AvailabilityCode.RESERVED, function)
 
     def fail(self, fid: int) -> None:
         """Put an enabled function into the error state.  Raise `NoSuchDevice`, `Misuse` when it is not enabled."""
@@ -209,4 +184,4 @@ class ZpciFacility:
             if function.state is not FunctionState.ENABLED:
                 raise Misuse("fail PCI function", f"fid {fid:#x}", cause=f"it is {function.state.value}, not enabled")
             function.state = FunctionState.ERROR
-            self._event(EventCode.ERROR, function)
+            self._event(ErrorCode.SERVICE_ACTION, function)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.zpci.function import FunctionState, OnFault
+from pyvfio.zpci.handle import FH_ENABLED, FH_INDEX
 from pyvfio_backends.software.hardware.dma import DmaFault, DmaSpace
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace
 from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
@@ -34,9 +35,8 @@ if TYPE_CHECKING:  # what most machines never use is imported when it is
     from pyvfio.zpci.table import Iota
     from pyvfio_backends.software.hardware.zpci.translation import TranslatedSpace
 
-__all__ = ["FH_ENABLED", "FunctionState", "ZpciFunction"]
+__all__ = ["FunctionState", "ZpciFunction"]
 
-FH_ENABLED = 0x80000000
 _FH_EMULATED = 0x00020000
 _CONFIG_LENGTHS = (1, 2, 4)
 _BAR_LENGTHS = (1, 2, 4, 8)
@@ -98,7 +98,7 @@ class ZpciFunction:
     @property
     def fh(self) -> int:
         """The function handle now (32 bits)."""
-        handle = _FH_EMULATED | self.number & 0xFFFF
+        handle = _FH_EMULATED | self.number & FH_INDEX
         return handle if self.state in _UNUSABLE else handle | FH_ENABLED
 
     @property
