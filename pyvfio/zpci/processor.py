@@ -12,12 +12,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from pyvfio.css.instructions import Storage
+from pyvfio.zpci import access
 from pyvfio.zpci.controls import FunctionControls
 from pyvfio.zpci.event import ErrorCode, ErrorEvent
 from pyvfio.zpci.fib import Fib
 from pyvfio.zpci.function import FunctionSet, FunctionState, InstructedFunction
 from pyvfio.zpci.handle import FH_ENABLED, FH_INDEX
-from pyvfio.zpci.instructions import Answer, FunctionOperation, OperandException, Refused, Request, Status
+from pyvfio.zpci.instructions import Answer, FunctionOperation, OperandException, Request, Status
 from pyvfio.zpci.interruptions import AdapterInterruptions
 from pyvfio.zpci.logical import LogicalProcessor
 from pyvfio.zpci.measurement import Counts, Measurement, Schedule
@@ -25,9 +26,6 @@ from pyvfio.zpci.measurement import Counts, Measurement, Schedule
 __all__ = ["Processor"]
 
 _INVALID_HANDLE: Final = Answer(3)
-_BARS: Final = 6
-_DOUBLEWORD: Final = 8
-_BOUNDARY: Final = 1 << 12
 _GONE: Final = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED, FunctionState.PERMANENT_ERROR)
 
 
@@ -133,12 +131,9 @@ class Processor:
         found = self._admit(request)
         if isinstance(found, Answer):
             return found
-        try:
-            value = found.function.load(request.space, offset, request.length)
-        except Refused as refused:
-            return Answer(refused.cc, refused.status)
-        found.counts.loads += 1
-        return Answer(data=int.from_bytes(value.to_bytes(request.length, "little"), "big"))
+        answer = access.load(found.function, request, offset)
+        found.counts.loads += answer.cc == 0
+        return answer
 
     @_locked
     def pcistg(self, data: int, request: Request, offset: int) -> Answer:
@@ -146,14 +141,9 @@ class Processor:
         found = self._admit(request)
         if isinstance(found, Answer):
             return found
-        length = request.length
-        kept = data & (1 << 8 * length) - 1
-        try:
-            found.function.store(request.space, offset, length, int.from_bytes(kept.to_bytes(length, "big"), "little"))
-        except Refused as refused:
-            return Answer(refused.cc, refused.status)
-        found.counts.stores += 1
-        return Answer()
+        answer = access.store(found.function, data, request, offset)
+        found.counts.stores += answer.cc == 0
+        return answer
 
     @_locked
     def pcistb(self, data: bytes, request: Request, offset: int) -> Answer:
@@ -161,24 +151,10 @@ class Processor:
         found = self._admit(request)
         if isinstance(found, Answer):
             return found
-        function, length = found.function, len(data)
-        if request.space >= _BARS or not function.has_bar(request.space):
-            return Answer(1, Status.INVALID_ADDRESS_SPACE)
-        most = function.query_group().maxstbl
-        if offset % _DOUBLEWORD or length <= _DOUBLEWORD or length % _DOUBLEWORD or length > most:
-            raise OperandException(
-                "PCI store block", f"handle {request.fh:08x}", cause=f"{length} bytes at {offset:#x}, at most {most}"
-            )
-        if offset % _BOUNDARY + length > _BOUNDARY:
-            raise OperandException("PCI store block", f"handle {request.fh:08x}", cause="it crosses a 4 KiB boundary")
-        try:
-            for place in range(0, length, _DOUBLEWORD):
-                value = int.from_bytes(data[place : place + _DOUBLEWORD], "little")
-                function.store(request.space, offset + place, _DOUBLEWORD, value)
-        except Refused as refused:
-            return Answer(refused.cc, refused.status)
-        found.counts.store_blocks += 1
-        return Answer()
+        most = found.function.query_group().maxstbl
+        answer = access.store_block(found.function, most, data, request, offset)
+        found.counts.store_blocks += answer.cc == 0
+        return answer
 
     # controls
 
