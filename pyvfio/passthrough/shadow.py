@@ -26,7 +26,8 @@ from pyvfio.iommu.address_space import AddressSpace
 from pyvfio.passthrough.memory import GuestStorage
 from pyvfio.zpci.event import ErrorCode
 from pyvfio.zpci.function import InsufficientMappings
-from pyvfio.zpci.table import FRAME, Iota, Run, TranslationFault, runs
+from pyvfio.zpci.run import Run, runs
+from pyvfio.zpci.table import FRAME, Iota, TranslationFault
 
 __all__ = ["ShadowMappings"]
 

@@ -33,9 +33,6 @@ event a fault makes).
 
 from __future__ import annotations
 
-import sys
-from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol
@@ -48,11 +45,9 @@ __all__ = [
     "Designation",
     "Iota",
     "Leaf",
-    "Run",
     "TranslationFault",
     "page_entry",
     "region_entry",
-    "runs",
     "segment_entry",
     "walk",
 ]
@@ -61,22 +56,21 @@ __all__ = [
 FRAME: Final = 1 << 12
 LARGE_FRAME: Final = 1 << 20
 
-_ENTRY: Final = 8
+ENTRY: Final = 8
 _ENABLED: Final = 0x800
-_PROTECTED: Final = 0x200
+PROTECTED: Final = 0x200
 _INVALID: Final = 0x20
-_PAGE_INVALID: Final = 0x400
+PAGE_INVALID: Final = 0x400
 _LARGE: Final = 0x400
 _OFFSET: Final = 0xC0
 _LENGTH: Final = 0x3
 _TYPE: Final = 0xC
 _TABLE_ORIGIN: Final = ~0x3FFF & (1 << 64) - 1
 _PAGE_TABLE_ORIGIN: Final = ~0x7FF & (1 << 64) - 1
-_FRAME_ORIGIN: Final = ~(FRAME - 1) & (1 << 64) - 1
+FRAME_ORIGIN: Final = ~(FRAME - 1) & (1 << 64) - 1
 _LARGE_ORIGIN: Final = ~(LARGE_FRAME - 1) & (1 << 64) - 1
 _INDEX: Final = 0x7FF
 _PAGE_INDEX: Final = 0xFF
-_PAGE_LEVEL: Final = -1
 
 
 class Designation(IntEnum):
@@ -94,8 +88,17 @@ class Designation(IntEnum):
         return 1 << min(64, 31 + 11 * self.value)
 
 
-class _Memory(Protocol):
-    def read(self, address: int, count: int) -> bytes: ...
+class TableMemory(Protocol):
+    """Where tables lie."""
+
+    def read(self, address: int, count: int) -> bytes:
+        """Return `count` bytes.  Raise `StorageError`."""
+        ...
+
+
+def level_shift(level: int) -> int:
+    """The bits of a DMA address that an entry of such a table (a designation type) leaves to the tables below."""
+    return 20 + 11 * level
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class Iota:
     def from_word(cls, word: int) -> Iota:
         """Read an anchor of 64 bits."""
         return cls(
-            word & (_TABLE_ORIGIN if word & _ENABLED else _FRAME_ORIGIN),
+            word & (_TABLE_ORIGIN if word & _ENABLED else FRAME_ORIGIN),
             word >> 2 & 7,
             bool(word & _ENABLED),
             word >> 5 & 0xF,
@@ -170,155 +173,77 @@ class Leaf:
     protected: bool = False
 
 
-def _entry(memory: _Memory, place: int, iova: int) -> int:
+def fetch(memory: TableMemory, place: int, iova: int) -> int:
+    """The entry at `place`.  Raise `TranslationFault` when nothing is there, or zeros."""
     try:
-        return int.from_bytes(memory.read(place, _ENTRY), "big")
+        entry = int.from_bytes(memory.read(place, ENTRY), "big")
     except StorageError:
-        raise TranslationFault(ErrorCode.INVALID_TABLE_ENTRY, iova) from None
+        entry = 0
+    if not entry:
+        raise TranslationFault(ErrorCode.INVALID_TABLE_ENTRY, iova)
+    return entry
 
 
-def walk(memory: _Memory, iota: Iota, iova: int) -> Leaf:
+def descend(entry: int, level: int, iova: int) -> tuple[int | None, bool]:
+    """Where an entry of a region or segment table (of the designation type `level`) leads.
+
+    The origin of the next table and False, or of a large frame and True; None for an invalid entry.  Raise
+    `TranslationFault` at `iova` when the entry is none of such a table.
+    """
+    if entry & _INVALID:
+        return None, False
+    if level and (entry & _OFFSET or entry & _LENGTH != _LENGTH):
+        raise TranslationFault(ErrorCode.INVALID_TABLE_LENGTH, iova)
+    if entry & _TYPE != level << 2:
+        raise TranslationFault(ErrorCode.TABLE_TYPE, iova)
+    if level:
+        return entry & _TABLE_ORIGIN, False
+    if entry & _LARGE:
+        return entry & _LARGE_ORIGIN, True
+    return entry & _PAGE_TABLE_ORIGIN, False
+
+
+def walk(memory: TableMemory, iota: Iota, iova: int) -> Leaf:
     """Translate the page of `iova`.
 
-    Raise `TranslationFault` for an address that the table's type cannot reach, an entry outside the memory, one of the
-    wrong type, or one with an offset or a short length of the next table.
+    Raise `TranslationFault` for an address that the table's type cannot reach, an entry outside the memory or of zeros,
+    one of the wrong type, or one with an offset or a short length of the next table.
     """
     if iota.direct:
-        return Leaf(iova & _FRAME_ORIGIN, FRAME, iova & _FRAME_ORIGIN)
-    found = _page_table(memory, iota, iova)
-    if isinstance(found, Leaf):
-        return found
-    origin, protected = found
-    entry = _entry(memory, origin + (iova >> 12 & _PAGE_INDEX) * _ENTRY, iova)
-    page = iova & _FRAME_ORIGIN
-    if entry & _PAGE_INVALID:
-        return Leaf(page, FRAME, None)
-    return Leaf(page, FRAME, entry & _FRAME_ORIGIN, protected or bool(entry & _PROTECTED))
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """`length` bytes of DMA addresses from `iova` on, which are the absolute addresses from `address` on."""
-
-    iova: int
-    address: int
-    length: int
-    protected: bool
-
-
-def runs(memory: _Memory, iota: Iota, start: int, end: int) -> Iterator[Run]:
-    """What is mapped of the DMA addresses from `start` to `end` (not included; both whole pages), in ascending order.
-
-    Neighbours that are neighbours in storage too are one run.  Raise `TranslationFault`, after the runs before it.
-    Page tables are read whole, so this is far faster than a `walk` for each page.
-    """
-    now: Run | None = None
-    pieces = _pieces(memory, iota, start, end)
-    while True:
-        try:
-            piece = next(pieces, None)
-        except TranslationFault:
-            if now is not None:
-                yield now
-            raise
-        if now is not None and piece is not None and _continues(now, piece):
-            now = Run(now.iova, now.address, now.length + piece.length, now.protected)
-            continue
-        if now is not None:
-            yield now
-        if piece is None:
-            return
-        now = piece
-
-
-def _continues(run: Run, piece: Run) -> bool:
-    end = run.iova + run.length, run.address + run.length
-    return (piece.iova, piece.address) == end and piece.protected == run.protected
-
-
-def _pieces(memory: _Memory, iota: Iota, start: int, end: int) -> Iterator[Run]:
-    if iota.direct:
-        yield Run(start, start, end - start, False)
-        return
-    at = start
-    while at < end:
-        found = _page_table(memory, iota, at)
-        if isinstance(found, Leaf):
-            stop = min(end, found.iova + found.size)
-            if found.address is not None:
-                yield Run(at, found.address + at - found.iova, stop - at, found.protected)
-            at = stop
-            continue
-        origin, protected = found
-        stop = min(end, (at | LARGE_FRAME - 1) + 1)
-        first = at >> 12 & _PAGE_INDEX
-        count = (stop - at) // FRAME
-        try:
-            entries = array("Q", memory.read(origin + first * _ENTRY, count * _ENTRY))
-        except StorageError:
-            raise TranslationFault(ErrorCode.INVALID_TABLE_ENTRY, at) from None
-        if sys.byteorder == "little":
-            entries.byteswap()
-        yield from _page_runs(entries, at, protected)
-        at = stop
-
-
-def _page_runs(entries: array[int], iova: int, table_protected: bool) -> Iterator[Run]:
-    """The runs of a piece of a page table; the loop of every refresh, so it keeps numbers and no objects."""
-    first = address = length = 0
-    kind = next_entry = -1
-    for entry in entries:
-        # The address and what may be done with it; neighbours differ by a frame and nothing else.
-        found = entry & (_FRAME_ORIGIN | _PAGE_INVALID | _PROTECTED)
-        if found == next_entry:
-            length += FRAME
-        else:
-            if length and not kind & _PAGE_INVALID:
-                yield Run(first, address, length, table_protected or bool(kind & _PROTECTED))
-            first, address, length, kind = iova, entry & _FRAME_ORIGIN, FRAME, found
-        next_entry = found + FRAME
-        iova += FRAME
-    if length and not kind & _PAGE_INVALID:
-        yield Run(first, address, length, table_protected or bool(kind & _PROTECTED))
-
-
-def _page_table(memory: _Memory, iota: Iota, iova: int) -> tuple[int, bool] | Leaf:
-    """The origin of the page table of an address and whether it is protected; or the leaf before there is one."""
+        return Leaf(iova & FRAME_ORIGIN, FRAME, iova & FRAME_ORIGIN)
     if iova >= Designation(iota.designation).reach:
         raise TranslationFault(ErrorCode.OUT_OF_RANGE, iova)
     origin, protected = iota.origin, False
-    for level in range(iota.designation, _PAGE_LEVEL, -1):
-        shift = 20 + 11 * level
-        entry = _entry(memory, origin + (iova >> shift & _INDEX) * _ENTRY, iova)
+    for level in range(iota.designation, -1, -1):
+        shift = level_shift(level)
+        entry = fetch(memory, origin + (iova >> shift & _INDEX) * ENTRY, iova)
+        below, large = descend(entry, level, iova)
         span = 1 << shift
-        if entry & _INVALID:
-            return Leaf(iova & ~(span - 1), span, None)
-        if entry & _TYPE != level << 2:
-            raise TranslationFault(ErrorCode.TABLE_TYPE, iova)
-        protected = protected or bool(entry & _PROTECTED)
-        if level == Designation.SEGMENT:
-            if entry & _LARGE:
-                return Leaf(iova & ~(span - 1), span, entry & _LARGE_ORIGIN, protected)
-            origin = entry & _PAGE_TABLE_ORIGIN
-        else:
-            if entry & _OFFSET or entry & _LENGTH != _LENGTH:
-                raise TranslationFault(ErrorCode.INVALID_TABLE_LENGTH, iova)
-            origin = entry & _TABLE_ORIGIN
-    return origin, protected
+        if below is None:
+            return Leaf(iova & -span, span, None)
+        protected = protected or bool(entry & PROTECTED)
+        if large:
+            return Leaf(iova & -span, span, below, protected)
+        origin = below
+    entry = fetch(memory, origin + (iova >> 12 & _PAGE_INDEX) * ENTRY, iova)
+    page = iova & FRAME_ORIGIN
+    if entry & PAGE_INVALID:
+        return Leaf(page, FRAME, None)
+    return Leaf(page, FRAME, entry & FRAME_ORIGIN, protected or bool(entry & PROTECTED))
 
 
 def region_entry(origin: int, level: Designation, *, protected: bool = False, valid: bool = True) -> int:
     """An entry of a region table of that level, leading to a whole table at `origin` (on a boundary of 16 KiB)."""
-    flags = level << 2 | _LENGTH | (_PROTECTED if protected else 0) | (0 if valid else _INVALID)
+    flags = level << 2 | _LENGTH | (PROTECTED if protected else 0) | (0 if valid else _INVALID)
     return origin & _TABLE_ORIGIN | flags
 
 
 def segment_entry(origin: int, *, protected: bool = False, valid: bool = True, large: bool = False) -> int:
     """An entry of a segment table: a page table (on a boundary of 2 KiB), or with `large` a frame of 1 MiB."""
     place = origin & _LARGE_ORIGIN | _LARGE if large else origin & _PAGE_TABLE_ORIGIN
-    return place | (_PROTECTED if protected else 0) | (0 if valid else _INVALID)
+    return place | (PROTECTED if protected else 0) | (0 if valid else _INVALID)
 
 
 def page_entry(frame: int, *, protected: bool = False, valid: bool = True) -> int:
-    """An entry of a page table."""
-    return frame & _FRAME_ORIGIN | (_PROTECTED if protected else 0) | (0 if valid else _PAGE_INVALID)
+    """An entry of a page table.  A valid one for frame 0 is zeros, which the machine takes for no entry."""
+    return frame & FRAME_ORIGIN | (PROTECTED if protected else 0) | (0 if valid else PAGE_INVALID)

@@ -269,7 +269,7 @@ def test_a_gibibyte_is_one_call() -> None:
             for table in (0, 0x4000):
                 memory.write(table + place * 8, (0x20).to_bytes(8, "big"))
         memory.write((BASE >> 31) * 8, region_entry(0x4000, Designation.REGION_THIRD).to_bytes(8, "big"))
-        entries = b"".join(page_entry(page * FRAME).to_bytes(8, "big") for page in range(pages))
+        entries = b"".join(page_entry((page + 1) * FRAME).to_bytes(8, "big") for page in range(pages))
         memory.write(0x10000, entries)
         for segment in range(pages // 256):
             memory.write(0x4000 + segment * 8, segment_entry(0x10000 + segment * 0x800).to_bytes(8, "big"))
@@ -278,4 +278,4 @@ def test_a_gibibyte_is_one_call() -> None:
         shadow.refresh(BASE, 1 << 30)
         assert shadow.calls == 1
         # Only what is storage of the guest is mapped; it has a little more than 2 MiB.
-        assert [run.length for run in shadow.mapped()] == [0x10000 + pages * 8]
+        assert [run.length for run in shadow.mapped()] == [0x10000 + pages * 8 - FRAME]

@@ -10,17 +10,16 @@ from hypothesis import strategies as st
 
 from pyvfio.css.instructions import StorageError
 from pyvfio.zpci.event import ErrorCode
+from pyvfio.zpci.run import Run, runs
 from pyvfio.zpci.table import (
     FRAME,
     LARGE_FRAME,
     Designation,
     Iota,
     Leaf,
-    Run,
     TranslationFault,
     page_entry,
     region_entry,
-    runs,
     segment_entry,
     walk,
 )
@@ -66,7 +65,7 @@ class Tables:
         self.words[self.place(iova)] = page_entry(frame, protected=protected)
 
 
-_PAGES = st.dictionaries(st.integers(0, 1 << 18), st.tuples(st.integers(0, 1 << 40), st.booleans()), max_size=12)
+_PAGES = st.dictionaries(st.integers(0, 1 << 18), st.tuples(st.integers(1, 1 << 40), st.booleans()), max_size=12)
 
 
 @settings(max_examples=40, deadline=None)
@@ -171,7 +170,9 @@ def test_a_large_frame() -> None:
         (0x4 | 2, ErrorCode.INVALID_TABLE_LENGTH),
         (0x8 | 3, ErrorCode.TABLE_TYPE),
         (0x3, ErrorCode.TABLE_TYPE),
+        (0x8 | 2, ErrorCode.INVALID_TABLE_LENGTH),
         (0xFFFF_0000_0000_0007, ErrorCode.INVALID_TABLE_ENTRY),
+        (0, ErrorCode.INVALID_TABLE_ENTRY),
     ],
 )
 def test_a_wrong_entry_is_an_error_event(entry: int, code: ErrorCode) -> None:
