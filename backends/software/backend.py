@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import mmap as _mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from pyvfio.backend import Holder
@@ -18,7 +18,9 @@ from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.machine import Machine
 
 if TYPE_CHECKING:
+    from pyvfio.passthrough.interpretation import Areas
     from pyvfio_backends.software.call_log import CallLog
+    from pyvfio_backends.software.interpretation import SoftwareInterpretation
 
 __all__ = ["SoftwareBackend"]
 
@@ -347,6 +349,14 @@ class SoftwareBackend:
         if name == "RLIMIT_MEMLOCK":
             return self.machine.kernel.memlock
         return os.sysconf(name)
+
+    def interpretation(self, areas: Areas, interrupt: Callable[[int], None]) -> SoftwareInterpretation | None:
+        """See `pyvfio.passthrough.interpretation.InterpretingBackend`."""
+        if not self.machine.spec.interpretation:
+            return None
+        from pyvfio_backends.software.interpretation import SoftwareInterpretation
+
+        return SoftwareInterpretation(self.machine, areas, interrupt)
 
     def __enter__(self) -> Self:
         return self

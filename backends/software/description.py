@@ -158,7 +158,8 @@ class MachineSpec:
     """A whole machine.  `architecture` is ``s390x``; `page_size` in bytes; `memlock` in bytes or -1, which binds
     programs unless they have CAP_IPC_LOCK (`ipc_lock`, as root has); `seqnum` the last
     uevent number at boot; `features` the words of that line of ``/proc/cpuinfo`` (empty: there is no such file; without
-    ``edat`` there are no huge pages); `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
+    ``edat`` there are no huge pages); with `interpretation` the machine carries out the PCI
+    instructions of guests itself; `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
     What the host does with its devices is in `disks` and the fields after it (`usage`).
     """
 
@@ -172,6 +173,7 @@ class MachineSpec:
     features: tuple[str, ...] = ()
     iommufd: bool = True
     uid_checking: bool = True
+    interpretation: bool = False
     modules: tuple[str, ...] = ("vfio", "vfio_iommu_type1", "iommufd", "vfio_pci", "mdev", "vfio_ccw")
     paths: list[ChannelPathSpec] = field(default_factory=list)
     subchannels: list[SubchannelSpec] = field(default_factory=list)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import threading
 import time
 from collections.abc import Callable
 from typing import Final, Self
@@ -28,11 +27,15 @@ from typing import Final, Self
 from pyvfio.errors import Misuse, NoSuchDevice, PyvfioError
 from pyvfio.passthrough.events import EventThread, wait_for_any
 from pyvfio.passthrough.memory import GuestStorage
+from pyvfio.passthrough.zpci_facts import SimulatedGroups
 from pyvfio.passthrough.zpci_function import GuestFunction
+from pyvfio.passthrough.zpci_interpreted import InterpretedFunction
+from pyvfio.passthrough.zpci_processor import GuestProcessor
+from pyvfio.refusal import refusal
 from pyvfio.vfio.device import Device
 from pyvfio.zpci.event import AvailabilityCode, AvailabilityEvent, ErrorCode, ErrorEvent
 from pyvfio.zpci.function import FunctionState, InstructedFunction
-from pyvfio.zpci.processor import Processor
+from pyvfio.zpci.handle import FH_INDEX
 
 __all__ = ["GuestPci"]
 
@@ -40,7 +43,7 @@ _MOST: Final = 1 << 16
 _TOD_PER_SECOND: Final = 4_096_000_000
 
 
-class GuestPci(Processor):
+class GuestPci(GuestProcessor):
     """The PCI functions of a guest with the storage `memory` (implements `pyvfio.zpci.ZpciInstructions`).
 
     `on_interruption` is called with the subclass of each adapter interruption, `on_error` and `on_availability` with
@@ -66,6 +69,7 @@ class GuestPci(Processor):
         self._asked: set[int] = set()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = itertools.count()
+        self._groups = SimulatedGroups()
         super().__init__(
             self,
             memory,
@@ -73,7 +77,6 @@ class GuestPci(Processor):
             on_error=on_error,
             schedule=self._schedule_work,
             now=lambda: int(time.time() * _TOD_PER_SECOND),
-            lock=threading.RLock(),
         )
 
     # functions
@@ -82,11 +85,21 @@ class GuestPci(Processor):
         """All functions of the guest."""
         return list(self._functions)
 
-    def attach(self, device: Device, *, uid: int | None = None, fid: int | None = None) -> GuestFunction:
+    def attach(
+        self,
+        device: Device,
+        *,
+        uid: int | None = None,
+        fid: int | None = None,
+        interpret: bool = True,
+        forwarding_assist: bool = True,
+    ) -> GuestFunction:
         """Give the guest an open device, configured; it is told so by an event.
 
-        Without `uid` and `fid` the lowest free ones are taken (the UID is the PCI domain in the guest).  Raise `Misuse`
-        when one is taken or the device is no PCI function.
+        Without `uid` and `fid` the lowest free ones are taken (the UID is the PCI domain in the guest).  With
+        `interpret` the host's machine carries out loads and stores, and forwards interruptions (by itself with
+        `forwarding_assist`, else its kernel does it), if it can: the function's `interpreted` tells, and its `why` when
+        it cannot.  Raise `Misuse` when a name or the handle's index is taken or the device is no PCI function.
         """
         with self.lock:
             uids = {self._uid(function) for function in self._functions}
@@ -99,10 +112,40 @@ class GuestPci(Processor):
                     device.name,
                     cause=f"UID {uid:#x} or FID {fid:#x} is taken or impossible",
                 )
-            function = GuestFunction(device, self._memory, self._index(), uid, fid, self._device_lost)
+            function = self._make(device, uid, fid, interpret, forwarding_assist)
+            function.group = self._groups.number(device.zpci, interpreted=function.interpreted)
             self._functions.append(function)
             self._tell(function, AvailabilityCode.CONFIGURED)
             return function
+
+    def _make(self, device: Device, uid: int, fid: int, interpret: bool, assist: bool) -> GuestFunction:
+        if not interpret:
+            function = GuestFunction(device, self._memory, self._index(), uid, fid, self._device_lost)
+            function.why = "it was not asked for"
+            return function
+        machine = self._machine(device.backend)
+        if machine is None:
+            function = GuestFunction(device, self._memory, self._index(), uid, fid, self._device_lost)
+            function.why = "nothing on this host interprets PCI instructions (on Linux, KVM does for its own guests)"
+            return function
+        if device.kind != "pci":
+            raise Misuse("give a guest a PCI function", device.name, cause=f"it is a {device.kind} device")
+        try:
+            host = machine.add(device.fileno())
+        except OSError as error:
+            raise refusal(device.backend, error, "have PCI instructions interpreted", device.name, path="") from error
+        index = host.fh & FH_INDEX
+        if any(function.fh & FH_INDEX == index for function in self._functions):
+            host.close()
+            raise Misuse(
+                "give a guest a PCI function",
+                device.name,
+                cause=f"index {index:#x} of the host's handle is taken in the guest",
+                next_step="attach it first, or with interpret=False",
+            )
+        return InterpretedFunction(
+            device, self._memory, uid, fid, self._device_lost, host, assist=assist, changed=self._changed
+        )
 
     def add(self, function: InstructedFunction) -> None:
         """Let the guest have an emulated function.  Raise `Misuse` when its identifiers or its index are taken."""

@@ -1,9 +1,7 @@
 """A PCI function that a guest was given: an open VFIO device, as the instructions see a function.
 
-What CLP tells the guest comes from the host's capability chain (base, group, utility string, internal path); a host
-that is no s390x has none, then it comes from the device itself.  UID, FID and handle are the guest's own.
-
-Sources: ``hw/s390x/s390-pci-vfio.c`` of QEMU (which fact is whose), ``include/uapi/linux/vfio_zdev.h``.
+The hypervisor carries out its loads and stores here (`zpci_interpreted`: the host's machine does).  What CLP tells of
+it is in `zpci_facts`.
 """
 
 from __future__ import annotations
@@ -19,7 +17,9 @@ from pyvfio.errors import Misuse, PyvfioError
 from pyvfio.passthrough.memory import GuestStorage
 from pyvfio.passthrough.msix import GuestMsix, MsixPlace, Send
 from pyvfio.passthrough.shadow import ShadowMappings
+from pyvfio.passthrough.zpci_facts import DEFAULT_GROUP, describe_function, describe_group
 from pyvfio.vfio.device import Device
+from pyvfio.vfio.irq import Irq
 from pyvfio.zpci.clp import FunctionResponse, GroupResponse, HandleEntry
 from pyvfio.zpci.function import FunctionState, InsufficientMappings, OnFault
 from pyvfio.zpci.handle import FH_ENABLED, FunctionHandle, Sharing
@@ -31,20 +31,20 @@ __all__ = ["GuestFunction"]
 _CONFIG_LENGTHS: Final = (1, 2, 4)
 _BAR_LENGTHS: Final = (1, 2, 4, 8)
 _UNUSABLE: Final = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED)
-_MSI_ADDRESS: Final = 0xFE00000000000000
-_STORE_BLOCK: Final = 128
-_INTERVAL: Final = 4000
-_REGION_THIRD: Final = 0x40
-_PATH: Final = 4
-_UTILITY: Final = 64
 
 
 class GuestFunction:
     """The function of the open `device`, with the guest's `index`, `uid` and `fid`, for a guest with `storage`.
 
-    `lost` is called once when the host's device stops answering.  Closing it closes the device.  Raise `Misuse` for a
-    device that is no PCI function.
+    `lost` is called once when the host's device stops answering.  `interpreted` says whether the host's machine carries
+    out its loads and stores (and `why` why it does not), `forwarding_assist` whether it sends its interruptions without
+    the host's kernel.  `group` is its group in the guest.  Closing it closes the device.  Raise `Misuse` for a device
+    that is no PCI function.
     """
+
+    interpreted = False
+    forwarding_assist = False
+    why = ""
 
     def __init__(
         self,
@@ -67,12 +67,20 @@ class GuestFunction:
         self._lost = lost
         self._space: ShadowMappings | None = None
         self._config_size = device.config.size
+        self._facts = device.zpci
+        self.group = DEFAULT_GROUP
         self._ids = device.config.device_id, device.config.vendor_id
         self._bars = device.config.read(regs.PCI_BASE_ADDRESS_0, regs.PCI_STD_NUM_BARS * 4)
         self._sizes = [device.bar(number).size for number in range(regs.PCI_STD_NUM_BARS)]
-        place = MsixPlace.of(device.config)
-        self._irq = device.irq(PciIrq.MSIX) if place is not None else None
-        self.msix = GuestMsix(place, self._switch) if place is not None else None
+        self._irq: Irq | None = None
+        self.msix: GuestMsix | None = None
+        self._make_msix()
+
+    def _make_msix(self) -> None:
+        place = MsixPlace.of(self.device.config)
+        if place is not None:
+            self._irq = self.device.irq(PciIrq.MSIX)
+            self.msix = GuestMsix(place, self._switch)
 
     # names and facts
 
@@ -84,7 +92,12 @@ class GuestFunction:
     @property
     def fh(self) -> int:
         """The handle now."""
-        return self._handle if self.state in _UNUSABLE else self._handle | FH_ENABLED
+        return self._handle if self.is_disabled else self._handle | FH_ENABLED
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether the guest has not enabled it."""
+        return self.state in _UNUSABLE
 
     @property
     def space(self) -> ShadowMappings | None:
@@ -100,52 +113,19 @@ class GuestFunction:
         """What QUERY PCI FUNCTION tells of it; of a device that does not answer any more, what was known last."""
         with contextlib.suppress(Refused):
             self._bars = self._read_config(regs.PCI_BASE_ADDRESS_0, regs.PCI_STD_NUM_BARS * 4)
-        facts = self.device.zpci
-        base = facts.base if facts is not None else None
-        if base is not None:
-            start, last = base.start_dma, base.end_dma
-        else:
-            widest = max(self.device.space.ranges(), key=lambda one: one.last - one.start)
-            start, last = widest.start, widest.last
-        utility = facts.util_raw if facts is not None else b""
-        path = (facts.pfip if facts is not None else None) or b""
-        return FunctionResponse(
-            vfn=base.vfn if base else 0,
-            utility_available=int(bool(utility.strip(b"\0"))),
-            pfgid=base.gid if base else 0xFF,
-            fid=self._fid,
-            bar_sizes=bytes(size.bit_length() - 1 if size else 0 for size in self._sizes),
-            pchid=base.pchid if base else 0,
-            bars=self._bars,
-            pfip=path.ljust(_PATH, b"\0")[:_PATH],
-            fmb_length=base.fmb_length if base else 0,
-            pft=base.pft if base else 0,
-            sdma=start,
-            edma=last,
+        return describe_function(
+            self.device,
+            self._facts,
             uid=self.uid,
-            utility=utility.ljust(_UTILITY, b"\0")[:_UTILITY],
+            fid=self._fid,
+            group=self.group,
+            bars=self._bars,
+            sizes=self._sizes,
         )
 
     def query_group(self) -> GroupResponse:
         """What QUERY PCI FUNCTION GROUP tells of its group."""
-        facts = self.device.zpci
-        group = facts.group if facts is not None else None
-        if group is None:
-            vectors = self.msix.place.vectors if self.msix is not None else 0
-            return GroupResponse(
-                noi=vectors, refresh=1, maxstbl=_STORE_BLOCK, mui=_INTERVAL, dtsm=_REGION_THIRD, msia=_MSI_ADDRESS
-            )
-        return GroupResponse(
-            noi=group.noi,
-            version=group.version,
-            # Mappings follow refreshes, so a guest must refresh what becomes valid, too.
-            refresh=1,
-            maxstbl=min(group.maxstbl, _STORE_BLOCK),
-            mui=group.mui,
-            dtsm=_REGION_THIRD,
-            dasm=group.dasm,
-            msia=group.msi_addr,
-        )
+        return describe_group(self._facts, interpreted=self.interpreted)
 
     # CLP SET PCI FUNCTION
 

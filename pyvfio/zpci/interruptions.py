@@ -10,6 +10,7 @@ Sources: ``arch/s390/pci/pci_irq.c`` (who clears, sets and looks in which order)
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -23,10 +24,11 @@ from pyvfio.zpci.vector import set_bit
 __all__ = ["SUBCLASSES", "AdapterInterruptions", "Registration", "StorageBits"]
 
 SUBCLASSES: Final = 8
+_INTERLOCK: Final = threading.Lock()
 
 
 class StorageBits:
-    """Storage as `BitMemory`.  Who uses it holds the machine's lock, so that an update is interlocked."""
+    """Storage as `BitMemory`: an update is interlocked, whoever makes it here."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -37,8 +39,9 @@ class StorageBits:
 
     def update_byte(self, address: int, keep: int, give: int) -> int:
         """See `BitMemory.update_byte`."""
-        old = self._storage.read(address, 1)[0]
-        self._storage.write(address, bytes((old & keep | give,)))
+        with _INTERLOCK:
+            old = self._storage.read(address, 1)[0]
+            self._storage.write(address, bytes((old & keep | give,)))
         return old
 
 

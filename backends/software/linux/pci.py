@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.errors import Misuse, NotModelled
 from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
+from pyvfio.zpci.handle import Sharing
 from pyvfio_backends.software.hardware.zpci.facility import ZpciEvent, ZpciFacility
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.driver_core import Bus, Driver
@@ -198,7 +199,8 @@ class PciBus(Bus):
             if zdev.pdev is not None:
                 # No driver here can recover a function (zpci_event_io_failure).
                 zdev.pdev.disconnected = True
-                if isinstance(zdev.pdev.driver, PciDriver):
+                # Nor is it told of one that a guest uses: some day the guest will be.
+                if isinstance(zdev.pdev.driver, PciDriver) and zdev.kzdev is None:
                     zdev.pdev.driver.error_detected(zdev.pdev)
         else:
             if event.code is AvailabilityCode.DECONFIGURED and zdev.pdev is not None:
@@ -226,7 +228,12 @@ def boot(machine: Machine) -> None:
 
     kernel, spec = machine.kernel, machine.spec
     facility = machine.zpci = ZpciFacility(
-        spec.functions, uid_checking=spec.uid_checking, schedule=machine.clock.schedule, lock=machine.lock
+        spec.functions,
+        uid_checking=spec.uid_checking,
+        # A machine interprets instructions for its own functions, not for those that a hypervisor emulates.
+        sharing=Sharing.NONE if spec.interpretation else Sharing.EMULATED,
+        schedule=machine.clock.schedule,
+        lock=machine.lock,
     )
     bus = PciBus(kernel, facility)
     kernel.add_bus(bus)

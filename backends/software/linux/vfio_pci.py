@@ -87,6 +87,8 @@ class VfioPciDevice(VfioDevice):
     def close_device(self) -> None:
         """See `VfioDevice.close_device` (``vfio_pci_core_disable``)."""
         pdev = self.pdev
+        if pdev.zdev.kzdev is not None:
+            pdev.zdev.kzdev.unregister()
         self.tokens.opened(-1)
         self._leave_low_power()
         pdev.set_master(False)

@@ -27,6 +27,7 @@ from pyvfio_backends.software.linux.pci_slot import PciSlot
 from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, StaticDirectory, Symlink, fail
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.kvm_zpci import KvmZdev
     from pyvfio_backends.software.linux.pci import PciBus
 
 __all__ = ["ZpciDev", "ZpciState"]
@@ -85,6 +86,8 @@ class ZpciDev:
         self.root = PciRoot.of(self, bus)
         self.devfn = 0
         self.slot = PciSlot(self)
+        self.kzdev: KvmZdev | None = None
+        """What KVM keeps of a function that its guest uses by its own instructions."""
 
     def __repr__(self) -> str:
         return f"<ZpciDev {self.fid:08x} {self.state.value}>"

@@ -205,10 +205,14 @@ class GuestRig(Rig):
 
     level = "guest"
 
+    interpret = False
+    assist = True
+
     def __init__(self, functions: int = 2, *, entry_limit: int | None = None) -> None:
         super().__init__()
         spec = MachineSpec(
             "two-bells",
+            interpretation=self.interpret,
             functions=[FunctionSpec(uid=0x10 + n, fid=0x20 + n, model="virtio-bell") for n in range(functions)],
         )
         self.host = Host("software", machine=spec)
@@ -223,6 +227,7 @@ class GuestRig(Rig):
                 open_device(self.host, function, **({} if entry_limit is None else {"way": "group"})),
                 uid=0x60 + n,
                 fid=0x100 + n,
+                forwarding_assist=self.assist,
             )
 
     def signal(self, vector: int) -> None:
@@ -236,3 +241,17 @@ class GuestRig(Rig):
         self.guest.close()
         self.memory.close()
         self.host.close()
+
+
+class InterpretedRig(GuestRig):
+    """The same, with instructions that the host's machine carries out, and interruptions that it forwards."""
+
+    level = "interpreted"
+    interpret = True
+
+
+class HostForwardingRig(InterpretedRig):
+    """The same, where the host's kernel has a part in forwarding."""
+
+    level = "interpreted, forwarded by the host"
+    assist = False

@@ -22,7 +22,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     lines = out.splitlines()
     assert lines[0].split() == ["FID", "HANDLE", "ID", "STATE"]
-    assert any(line.startswith("00000060  80020002 (enabled, emulated, index 2)") for line in lines)
+    assert any(line.startswith("00000060  80000002 (enabled, index 2)") for line in lines)
     assert lines[-1] == "3 of at most 4096 functions; UIDs are unique"
 
 
@@ -32,17 +32,17 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["uid_checking"] is True
 
 
-@pytest.mark.parametrize("name", ["0060:00:00.0", "60", "0x60", "80020002"])
+@pytest.mark.parametrize("name", ["0060:00:00.0", "60", "0x60", "80000002"])
 def test_a_function_by_each_of_its_names(capsys: pytest.CaptureFixture[str], name: str) -> None:
     status, out, _ = run(capsys, "function", name, "--json")
     assert status == 0
     found = json.loads(out)
-    assert (found["fid"], found["uid"], found["fh"], found["bar_sizes"]) == (0x60, 0x60, 0x80020002, "0c0c00000000")
+    assert (found["fid"], found["uid"], found["fh"], found["bar_sizes"]) == (0x60, 0x60, 0x80000002, "0c0c00000000")
 
 
 def test_a_function_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     out = run(capsys, "function", "60")[1]
-    assert "handle            80020002 (enabled, emulated, index 2)" in out
+    assert "handle            80000002 (enabled, index 2)" in out
     assert "BARs              0: 4096 bytes" in out
 
 

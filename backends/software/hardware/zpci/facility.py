@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pyvfio.errors import Misuse, NoSuchDevice
 from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
+from pyvfio.zpci.handle import Sharing
 from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.instructions import Refused, Status
 from pyvfio_backends.software.hardware.zpci.models import FunctionDescription, Schedule, build_function, virtual
@@ -28,7 +29,8 @@ class ZpciEvent:
 class ZpciFacility:
     """The functions, by function identifier.
 
-    The operating system sets `on_event`; it is called for each event and must not keep the caller waiting.
+    `sharing` says in their handles whose they are.  The operating system sets `on_event`; it is called for each event
+    and must not keep the caller waiting.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class ZpciFacility:
         specs: Iterable[FunctionDescription] = (),
         *,
         uid_checking: bool = True,
+        sharing: Sharing = Sharing.EMULATED,
         schedule: Schedule | None = None,
         lock: AbstractContextManager[object] | None = None,
     ) -> None:
         self._lock = lock if lock is not None else contextlib.nullcontext()
         self.uid_checking = uid_checking
+        self._sharing = sharing
         self.functions: dict[int, ZpciFunction] = {}
         self.on_event: Callable[[ZpciEvent], None] | None = None
         self._schedule = schedule
@@ -62,6 +66,7 @@ class ZpciFacility:
         if spec.fid in self.functions:
             raise Misuse("plug PCI function", f"fid {spec.fid:#x}", cause="there is a function with this identifier")
         function = build_function(spec, self._number, self._schedule)
+        function.sharing = self._sharing
         if spec.state != "configured":
             function.state = FunctionState(spec.state)
         self._number += 1

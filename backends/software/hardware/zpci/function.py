@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.zpci.function import FunctionState, OnFault
-from pyvfio.zpci.handle import FH_ENABLED, FH_INDEX
+from pyvfio.zpci.handle import FH_ENABLED, FH_INDEX, FunctionHandle, Sharing
 from pyvfio_backends.software.hardware.dma import DmaFault, DmaSpace
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace
 from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
@@ -37,7 +37,6 @@ if TYPE_CHECKING:  # what most machines never use is imported when it is
 
 __all__ = ["FunctionState", "ZpciFunction"]
 
-_FH_EMULATED = 0x00020000
 _CONFIG_LENGTHS = (1, 2, 4)
 _BAR_LENGTHS = (1, 2, 4, 8)
 _DOUBLEWORD = 8
@@ -50,7 +49,8 @@ class ZpciFunction:
     """A function with its device.
 
     `facts` and `group` are what CLP tells, `config` is the configuration space, `bars` what lies behind the BARs and
-    `msix` the interrupt table, if it has one.  `number` makes the handle unique among all functions ever plugged.
+    `msix` the interrupt table, if it has one.  `number` makes the handle unique among all functions ever plugged;
+    `sharing` is in it, too.
     `sriov` makes the virtual functions of a physical one.
 
     Linux gives `dma`, the address space for DMA, and `msix.send`; the device uses `dma_read`, `dma_write`, `dma_copy`
@@ -77,6 +77,7 @@ class ZpciFunction:
         self.rom_size = rom_size
         self.number = number
         self.sriov = sriov
+        self.sharing = Sharing.EMULATED
         self.state = FunctionState.DISABLED
         self.dma: DmaSpace | None = None
         self.on_reset: Callable[[], None] | None = None
@@ -98,7 +99,7 @@ class ZpciFunction:
     @property
     def fh(self) -> int:
         """The function handle now (32 bits)."""
-        handle = _FH_EMULATED | self.number & FH_INDEX
+        handle = FunctionHandle(sharing=self.sharing, index=self.number & FH_INDEX).to_word()
         return handle if self.state in _UNUSABLE else handle | FH_ENABLED
 
     @property
