@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from pyvfio.zpci.instructions import Answer, OperandException, Refused, Request, Status
+from pyvfio.zpci.instructions import Answer, Refused, Request, SpecificationException, Status
 
 __all__ = ["Accessible", "load", "store", "store_block"]
 
@@ -53,16 +53,16 @@ def store(function: Accessible, data: int, request: Request, offset: int) -> Ans
 
 
 def store_block(function: Accessible, most: int, data: bytes, request: Request, offset: int) -> Answer:
-    """PCI STORE BLOCK of at most `most` bytes.  Raise `OperandException`."""
+    """PCI STORE BLOCK of at most `most` bytes.  Raise `SpecificationException` or `OperandException`."""
     length = len(data)
     if request.space >= _BARS or not function.has_bar(request.space):
         return Answer(1, Status.INVALID_ADDRESS_SPACE)
     if offset % _DOUBLEWORD or length <= _DOUBLEWORD or length % _DOUBLEWORD or length > most:
-        raise OperandException(
+        raise SpecificationException(
             "PCI store block", f"handle {request.fh:08x}", cause=f"{length} bytes at {offset:#x}, at most {most}"
         )
     if offset % _BOUNDARY + length > _BOUNDARY:
-        raise OperandException("PCI store block", f"handle {request.fh:08x}", cause="it crosses a 4 KiB boundary")
+        raise SpecificationException("PCI store block", f"handle {request.fh:08x}", cause="it crosses a 4 KiB boundary")
     try:
         for place in range(0, length, _DOUBLEWORD):
             value = int.from_bytes(data[place : place + _DOUBLEWORD], "little")

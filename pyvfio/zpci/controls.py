@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
 
-from pyvfio.css.instructions import Storage, StorageError
+from pyvfio.css.instructions import Storage
 from pyvfio.zpci.event import ErrorCode
-from pyvfio.zpci.fib import Fib, FunctionControl
+from pyvfio.zpci.fib import DirectedFib, Fib, FunctionControl
 from pyvfio.zpci.function import FunctionState, InstructedFunction, InsufficientMappings, Space
 from pyvfio.zpci.instructions import Answer, OperandException, Status
-from pyvfio.zpci.interruptions import AdapterInterruptions, Registration, StorageBits
+from pyvfio.zpci.interruptions import AdapterInterruptions, InterruptionFault, Registration, StorageBits
 from pyvfio.zpci.measurement import Counts, Measurement
 from pyvfio.zpci.table import FRAME, Iota, TranslationFault
+
+if TYPE_CHECKING:  # few machines have directed interruptions
+    from pyvfio.zpci.directed import DirectedRegistration
 
 __all__ = ["FunctionControls"]
 
 _VECTORS: Final = 0x7FF
 _SEQUENCE: Final = Answer(1, Status.FUNCTION_ALREADY_ENABLED)
+_NO_RESOURCE: Final = Answer(1, Status.RESOURCE_NOT_AVAILABLE)
 _DONE: Final = Answer()
 _ENABLED: Final = FunctionControl.ENABLED
 _STATES: Final = {
@@ -47,7 +51,7 @@ class FunctionControls:
         self.function = function
         self.counts = Counts()
         self.space: Space | None = None
-        self.registration: Registration | None = None
+        self.registration: Registration | DirectedRegistration | None = None
         self.measurement = measure(self.counts, lambda at: report(function, ErrorCode.MEASUREMENT_ADDRESS, at, 0, True))
         self._storage = storage
         self._bits = StorageBits(storage)
@@ -65,35 +69,32 @@ class FunctionControls:
         self.measurement.stop()
         self.counts.loads = self.counts.stores = self.counts.store_blocks = self.counts.refreshes = 0
 
-    def stored(self) -> Fib:
+    def stored(self) -> Fib | DirectedFib:
         """STORE PCI FUNCTION CONTROLS: the FIB of a function that is enabled, in error or blocked."""
         space, interrupts = self.space, self.registration
         state = _STATES.get(self.function.state, FunctionControl(0))
         if space is not None:
             state |= FunctionControl.DMA_REGISTERED
-        fib = Fib(
-            fc=state,
-            pba=space.pba if space else 0,
-            pal=space.pal if space else 0,
-            iota=space.iota.to_word() if space else 0,
-            fmb=self.measurement.address,
-        )
+        pba, pal, iota = (space.pba, space.pal, space.iota.to_word()) if space else (0, 0, 0)
+        fmb = self.measurement.address
         if interrupts is None:
-            return fib
+            return Fib(fc=state, pba=pba, pal=pal, iota=iota, fmb=fmb)
+        if not isinstance(interrupts, Registration):
+            return DirectedFib(1, state, pba, pal, iota, interrupts.noi, interrupts.dibvo, fmb, interrupts.gd)
         return Fib(
-            0,
-            fib.fc,
-            fib.pba,
-            fib.pal,
-            fib.iota,
-            interrupts.isc,
-            interrupts.noi,
-            interrupts.aibvo,
-            int(interrupts.sum),
-            interrupts.aisbo,
-            interrupts.aibv,
-            interrupts.aisb,
-            fib.fmb,
+            fc=state,
+            pba=pba,
+            pal=pal,
+            iota=iota,
+            isc=interrupts.isc,
+            noi=interrupts.noi,
+            aibvo=interrupts.aibvo,
+            sum=int(interrupts.sum),
+            aisbo=interrupts.aisbo,
+            aibv=interrupts.aibv,
+            aisb=interrupts.aisb,
+            fmb=fmb,
+            gd=interrupts.gd,
         )
 
     # interruptions
@@ -103,20 +104,34 @@ class FunctionControls:
         if self.registration is not None:
             return _SEQUENCE
         if not 0 < fib.noi <= self.function.query_group().noi:
-            return Answer(1, Status.INSUFFICIENT_RESOURCES)
+            return _NO_RESOURCE
         self.registration = Registration.from_fib(fib)
         self.function.register_interrupts(self._message)
         return _DONE
 
-    def deregister_interrupts(self) -> Answer:
-        """Messages go nowhere."""
-        if self.registration is None:
+    def register_directed(self, fib: DirectedFib) -> Answer:
+        """Messages go into the vector of the processor that they name."""
+        from pyvfio.zpci.directed import DirectedRegistration
+
+        directed = self._interruptions.directed
+        if self.registration is not None or directed is None or directed.block is None:
+            return _SEQUENCE
+        if not 0 < fib.noi <= self.function.query_group().dnoi:
+            return _NO_RESOURCE
+        self.registration = DirectedRegistration.from_fib(fib)
+        self.function.register_interrupts(self._message)
+        return _DONE
+
+    def deregister_interrupts(self, *, directed: bool = False) -> Answer:
+        """Messages go nowhere.  The form must be that in which they were registered."""
+        if self.registration is None or isinstance(self.registration, Registration) is directed:
             return _SEQUENCE
         self.registration = None
         self.function.register_interrupts(None)
         return _DONE
 
-    def _message(self, address: int, data: int) -> None:
+    def message(self, address: int, data: int) -> Iterator[None]:
+        """What a message of the function does, in steps between which a program may look."""
         registration, vector = self.registration, data & _VECTORS
         if registration is None or self.function.state is not FunctionState.ENABLED:
             return
@@ -124,11 +139,13 @@ class FunctionControls:
             self._report(self.function, ErrorCode.NO_MESSAGE_VECTOR, address, vector, True)
             return
         try:
-            registration.deliver(self._bits, vector)
-        except StorageError:
-            self._report(self.function, ErrorCode.BIT_VECTOR_ACCESS, registration.aibv, vector, True)
-            return
-        self._interruptions.request(registration.isc)
+            yield from self._interruptions.steps(self._bits, registration, vector, address)
+        except InterruptionFault as fault:
+            self._report(self.function, fault.code, fault.address, vector, True)
+
+    def _message(self, address: int, data: int) -> None:
+        for _ in self.message(address, data):
+            pass
 
     # translation
 

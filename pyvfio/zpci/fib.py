@@ -21,7 +21,13 @@
     48   |           zeros           |       gd       |
          +---------------------------+----------------+
 
-(Offsets in hexadecimal.)  In format 1, for directed interruptions, the third part has only `noi` and `dibvo`.
+(Offsets in hexadecimal.)  In format 1, for directed interruptions, the third part is::
+
+         +-----------------+-----------------+
+    28   |       noi       |      zeros      |
+    2c   |      dibvo      |      zeros      |
+    30   |    zeros, 16 bytes                |
+         +-----------------------------------+
 
 Source: ``arch/s390/include/asm/pci_insn.h`` (struct zpci_fib, zpci_fib_fmt0, zpci_fib_fmt1, ``ZPCI_FIB_FC_*``).
 """
@@ -31,9 +37,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntFlag
 
+from pyvfio.css.layout import BytesLike
 from pyvfio.zpci.block import BigBlock, at
 
-__all__ = ["FIB_SIZE", "DirectedFib", "Fib", "FunctionControl"]
+__all__ = ["FIB_SIZE", "DirectedFib", "Fib", "FunctionControl", "read_fib"]
 
 FIB_SIZE = 80
 
@@ -111,3 +118,8 @@ class DirectedFib(BigBlock, size=FIB_SIZE):
 
     def __str__(self) -> str:
         return f"FIB format 1: {self.noi} directed interrupts from bit {self.dibvo}"
+
+
+def read_fib(data: BytesLike) -> Fib | DirectedFib:
+    """A FIB of the format that its first byte says (any but 1 as format 0).  Raise `Misuse` on another length."""
+    return DirectedFib.from_bytes(data) if data and data[0] == 1 else Fib.from_bytes(data)

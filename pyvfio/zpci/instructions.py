@@ -15,8 +15,9 @@ code  meaning
 Byte order: a register that PCI LOAD fills, or PCI STORE takes, has the bytes of the PCI space right-aligned **in the
 order in which they lie there**; configuration space and BARs are little-endian, so a number is to be reversed.
 
-Sources: ``arch/s390/include/asm/pci_insn.h`` (codes, status, operations), ``arch/s390/pci/pci_insn.c`` (registers);
-``hw/s390x/s390-pci-inst.c`` of QEMU (lengths, boundaries, program interruptions).
+Sources: ``arch/s390/include/asm/pci_insn.h`` (codes, status, operations), ``arch/s390/pci/pci_insn.c`` (registers),
+``arch/s390/include/asm/pci.h`` (ZPCI_CREATE_REQ); ``hw/s390x/s390-pci-inst.c`` of QEMU (lengths, boundaries, program
+interruptions).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pyvfio.css.instructions import OperandException
 from pyvfio.zpci.block import BigBlock, at
 
 if TYPE_CHECKING:
-    from pyvfio.zpci.fib import Fib
+    from pyvfio.zpci.fib import DirectedFib, Fib
 
 __all__ = [
     "CONFIG_SPACE",
@@ -38,6 +39,7 @@ __all__ = [
     "OperandException",
     "Refused",
     "Request",
+    "SpecificationException",
     "Status",
     "ZpciInstructions",
 ]
@@ -46,11 +48,23 @@ CONFIG_SPACE = 15
 """The address space of configuration accesses (``ZPCI_PCIAS_CFGSPC``); 0 to 5 are the BARs."""
 
 
+class SpecificationException(OperandException):
+    """An operand is not aligned, or has a length that is none: a program interruption of another code.
+
+    Who asks only whether an instruction was ended by a program interruption catches both as `OperandException`.
+    """
+
+
 class Status(IntEnum):
-    """``ZPCI_PCI_ST_*``: why an instruction was refused."""
+    """``ZPCI_PCI_ST_*``: why an instruction was refused.
+
+    Code 4 of MODIFY PCI FUNCTION CONTROLS says that there is no resource for interruptions
+    (``ZPCI_MOD_ST_RES_NOT_AVAIL`` of QEMU).
+    """
 
     NONE = 0
     FUNCTION_NOT_ENABLED = 4
+    RESOURCE_NOT_AVAILABLE = 4
     FUNCTION_IN_ERROR = 8
     BLOCKED = 12
     INSUFFICIENT_RESOURCES = 16
@@ -96,7 +110,7 @@ class Request(BigBlock, size=8):
 
     fh: int = at(0, 32)
     space: int = at(5, 8)
-    length: int = at(7, 8)
+    length: int = at(6, 16)
 
     def to_word(self) -> int:
         """The register, 64 bits."""
@@ -113,7 +127,10 @@ class Request(BigBlock, size=8):
 
 
 class Answer(NamedTuple):
-    """How an instruction ended: condition code, status (of code 1), and the register that PCI LOAD filled."""
+    """How an instruction ended: condition code, status (of code 1), and the register that PCI LOAD filled.
+
+    STORE PCI FUNCTION CONTROLS leaves in `data` the handle as it is, where the program gave that of a disabled one.
+    """
 
     cc: int = 0
     status: Status = Status.NONE
@@ -135,20 +152,24 @@ class ZpciInstructions(Protocol):
         """PCI STORE BLOCK: `data`, whose length is the request's."""
         ...
 
-    def mpcifc(self, fh: int, space: int, operation: int, fib: Fib) -> Answer:
+    def mpcifc(self, fh: int, space: int, operation: int, fib: Fib | DirectedFib) -> Answer:
         """MODIFY PCI FUNCTION CONTROLS: a `FunctionOperation` for DMA address space `space`."""
         ...
 
-    def stpcifc(self, fh: int, space: int) -> tuple[Answer, Fib]:
-        """STORE PCI FUNCTION CONTROLS."""
+    def stpcifc(self, fh: int, space: int) -> tuple[Answer, Fib | DirectedFib]:
+        """STORE PCI FUNCTION CONTROLS: the FIB is of the format in which interruptions are registered."""
         ...
 
     def rpcit(self, fh: int, start: int, length: int) -> Answer:
         """REFRESH PCI TRANSLATIONS: forget what was kept of `length` bytes of DMA addresses from `start` on."""
         ...
 
-    def sic(self, operation: int, isc: int, block: bytes) -> None:
-        """SET INTERRUPTION CONTROLS: a `SicOperation` for an interruption subclass."""
+    def sic(self, operation: int, isc: int, block: bytes = b"", cpu: int = 0) -> None:
+        """SET INTERRUPTION CONTROLS: a `SicOperation` for an interruption subclass (3 bits).
+
+        `block` is the information block of the operation (`pyvfio.zpci.sic`), `cpu` the address of the processor that
+        executes the instruction: some operations are about that one only.
+        """
         ...
 
     def clp(self, request: bytes, room: int) -> tuple[int, bytes]:

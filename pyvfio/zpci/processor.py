@@ -15,13 +15,14 @@ from pyvfio.css.instructions import Storage
 from pyvfio.zpci import access
 from pyvfio.zpci.controls import FunctionControls
 from pyvfio.zpci.event import ErrorCode, ErrorEvent
-from pyvfio.zpci.fib import Fib
+from pyvfio.zpci.fib import DirectedFib, Fib
 from pyvfio.zpci.function import FunctionSet, FunctionState, InstructedFunction
 from pyvfio.zpci.handle import FH_ENABLED, FH_INDEX
 from pyvfio.zpci.instructions import Answer, FunctionOperation, OperandException, Request, Status
 from pyvfio.zpci.interruptions import AdapterInterruptions
 from pyvfio.zpci.logical import LogicalProcessor
 from pyvfio.zpci.measurement import Counts, Measurement, Schedule
+from pyvfio.zpci.service import condition
 
 __all__ = ["Processor"]
 
@@ -49,6 +50,10 @@ class Processor:
 
     `storage` is where FIBs point to; `on_interruption` gets the subclass of each adapter interruption and `on_error`
     each error event; `now` is the machine's clock as a growing number.  Instructions hold `lock`.
+
+    So many `processors` can have directed interruptions (0: the machine has none; `on_directed` gets processor and
+    subclass), and a machine that `forwards` interruptions to guests calls `on_alert`
+    (`pyvfio.zpci.interruptions.AdapterInterruptions`).
     """
 
     def __init__(
@@ -61,6 +66,10 @@ class Processor:
         schedule: Schedule,
         now: Callable[[], int] = lambda: 0,
         lock: AbstractContextManager[object] | None = None,
+        processors: int = 0,
+        on_directed: Callable[[int, int], None] = lambda cpu, isc: None,
+        forwards: bool = False,
+        on_alert: Callable[[int], None] = lambda gisa: None,
     ) -> None:
         self.lock = nullcontext() if lock is None else lock
         self.functions = functions
@@ -70,7 +79,9 @@ class Processor:
         self._schedule = schedule
         self._now = now
         self._controls: dict[int, FunctionControls] = {}
-        self.interruptions = AdapterInterruptions(on_interruption)
+        self.interruptions = AdapterInterruptions(
+            on_interruption, processors=processors, on_directed=on_directed, forwards=forwards, on_alert=on_alert
+        )
 
     # finding functions
 
@@ -159,13 +170,13 @@ class Processor:
     # controls
 
     @_locked
-    def mpcifc(self, fh: int, space: int, operation: int, fib: Fib) -> Answer:
+    def mpcifc(self, fh: int, space: int, operation: int, fib: Fib | DirectedFib) -> Answer:
         """MODIFY PCI FUNCTION CONTROLS."""
         found = self._find(fh)
         if found is None or found.function.state in _GONE:
             return _INVALID_HANDLE
-        if fib.fmt:
-            raise OperandException("modify PCI function controls", cause=f"FIB format {fib.fmt} is not installed")
+        if isinstance(fib, DirectedFib) or fib.fmt:
+            return self._modify_directed(found, operation, fib)
         translating: dict[int, Callable[[], Answer]] = {
             FunctionOperation.REGISTER_TRANSLATION: lambda: found.register_translation(fib),
             FunctionOperation.DEREGISTER_TRANSLATION: found.deregister_translation,
@@ -184,8 +195,18 @@ class Processor:
             raise OperandException("modify PCI function controls", cause=f"operation {operation} is not installed")
         return others[operation]()
 
+    def _modify_directed(self, found: FunctionControls, operation: int, fib: Fib | DirectedFib) -> Answer:
+        """Format 1 is for registering directed interruptions and for nothing else, where the machine has them."""
+        if self.interruptions.directed is None or not isinstance(fib, DirectedFib) or fib.fmt != 1:
+            raise OperandException("modify PCI function controls", cause=f"FIB format {fib.fmt} is not installed")
+        if operation == FunctionOperation.REGISTER_DIRECTED:
+            return found.register_directed(fib)
+        if operation == FunctionOperation.DEREGISTER_DIRECTED:
+            return found.deregister_interrupts(directed=True)
+        raise OperandException("modify PCI function controls", cause=f"operation {operation} has no FIB of format 1")
+
     @_locked
-    def stpcifc(self, fh: int, space: int) -> tuple[Answer, Fib]:
+    def stpcifc(self, fh: int, space: int) -> tuple[Answer, Fib | DirectedFib]:
         """STORE PCI FUNCTION CONTROLS."""
         if space:
             return Answer(1, Status.DMA_SPACE_NOT_ENABLED), Fib()
@@ -196,7 +217,7 @@ class Processor:
             return Answer(1, Status.FUNCTION_IN_ERROR), Fib()
         if function.state is FunctionState.DISABLED:
             return (_INVALID_HANDLE if fh & FH_ENABLED else Answer()), Fib()
-        return Answer(), self.controls(function).stored()
+        return Answer(data=0 if fh & FH_ENABLED else fh | FH_ENABLED), self.controls(function).stored()
 
     @_locked
     def rpcit(self, fh: int, start: int, length: int) -> Answer:
@@ -209,11 +230,12 @@ class Processor:
         return found.refresh(start, length)
 
     @_locked
-    def sic(self, operation: int, isc: int, block: bytes = b"") -> None:
-        """SET INTERRUPTION CONTROLS: all interruptions of a subclass, or single ones."""
-        self.interruptions.control(operation, isc)
+    def sic(self, operation: int, isc: int, block: bytes = b"", cpu: int = 0) -> None:
+        """SET INTERRUPTION CONTROLS."""
+        self.interruptions.control(operation, isc, block, cpu)
 
     @_locked
     def clp(self, request: bytes, room: int) -> tuple[int, bytes]:
         """CALL LOGICAL PROCESSOR."""
-        return 0, self._logical.call(request, room)
+        answer = self._logical.call(request, room)
+        return condition(request, answer), answer

@@ -25,7 +25,7 @@ from pyvfio.zpci.clp import (
 )
 from pyvfio.zpci.instructions import OperandException
 
-__all__ = ["ClpFunctions", "call"]
+__all__ = ["ClpFunctions", "call", "condition"]
 
 _HEADER: Final = 16
 _LEAST_RESPONSE: Final = 8
@@ -69,8 +69,11 @@ def call(functions: ClpFunctions, request: bytes, room: int) -> bytes:
     if len(request) < _HEADER:
         raise OperandException("call logical processor", cause=f"a request has at least {_HEADER} bytes")
     head = ClpRequest.from_bytes(request[:_HEADER])
-    for what, length, least in (("request", head.length, _HEADER), ("response", room, _LEAST_RESPONSE)):
-        if length < least or length % 8 or length > _MOST - _LEAST_RESPONSE:
+    for what, length, least, most in (
+        ("request", head.length, _HEADER, _MOST - _LEAST_RESPONSE),
+        ("response", room, _LEAST_RESPONSE, _MOST - _HEADER),
+    ):
+        if length < least or length % 8 or length > most:
             raise OperandException("call logical processor", cause=f"the {what} has {length} bytes")
     if head.length != len(request) or len(request) + room > _MOST:
         raise OperandException("call logical processor", cause="the blocks do not fit")
@@ -89,6 +92,14 @@ def call(functions: ClpFunctions, request: bytes, room: int) -> bytes:
         code, fh = functions.set_function(wanted.handle, wanted.operation, wanted.dma_spaces)
         return _fit(SetResponse(fh=fh), room) if code == ClpCode.OK else _refuse(code, room)
     return _refuse(ClpCode.COMMAND, room)
+
+
+def condition(request: bytes, response: bytes) -> int:
+    """The condition code of a call that was answered: 3 where LIST PCI has room for no whole number of entries."""
+    head = ClpRequest.from_bytes(request[:_HEADER])
+    code = int.from_bytes(response[2:4], "big")
+    listed = head.command == ClpCommand.LIST_PCI and head.length == CLP_REQUEST_SIZE
+    return 3 if listed and code == ClpCode.LENGTH else 0
 
 
 def _refuse(code: int, room: int) -> bytes:

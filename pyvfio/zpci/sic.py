@@ -18,7 +18,10 @@ class SicOperation(IntEnum):
     """What SIC does.
 
     ``ALL``: every adapter event of the subclass interrupts.  ``SINGLE``: the next one does, and then none until SIC
-    says so again.  The others serve directed and forwarded interruptions.
+    says so again.  ``DIRECTED_ALL`` and ``DIRECTED_SINGLE`` are the same for the directed interruptions of the
+    processor that executes SIC; ``DIRECT`` (a `DirectedBlock`) makes directed interruptions possible and
+    ``SET_PROCESSOR`` (a `ProcessorBlock`) says where the executing processor's vector is.  ``SET_FORWARDING`` (a
+    `ForwardingBlock`) names the tables by which interruptions are forwarded to guests.
     """
 
     ALL = 0
@@ -32,7 +35,17 @@ class SicOperation(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class DirectedBlock(BigBlock, size=32):
-    """For ``DIRECT``: subclass (3 bits), number of processors, and where their summary bits are."""
+    """For ``DIRECT``: subclass (3 bits), number of processors, and where their summary bits are.
+
+    ::
+
+        byte  0        1        4        6        8                10                 20
+             +--------+-----------------+--------+----------------+------------------+
+             | isc    |      zeros      | cpus   |      disb      |      zeros       |
+             +--------+-----------------+--------+----------------+------------------+
+
+    (Offsets in hexadecimal; `isc` has bits 1 to 3.)
+    """
 
     isc: int = at(0, 3, bit=1)
     processors: int = at(6, 16)
@@ -41,14 +54,25 @@ class DirectedBlock(BigBlock, size=32):
 
 @dataclass(frozen=True, slots=True)
 class ProcessorBlock(BigBlock, size=40):
-    """For ``SET_PROCESSOR``: the vector of a processor's directed interruptions."""
+    """For ``SET_PROCESSOR``: the vector of a processor's directed interruptions, after 8 bytes of zeros."""
 
     dibv: int = at(8, 64)
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardingBlock(BigBlock, size=24):
-    """For ``SET_FORWARDING``: the summary bits `faisb`, the table `gait` of guests' interruptions, format, length."""
+    """For ``SET_FORWARDING``: the summary bits `faisb`, the table `gait` of guests' interruptions, the subclass `afi`
+    of the interruptions that remain the host's (3 bits), and how many entries there are (`faal`).
+
+    ::
+
+        byte  0                8                10     11       12           16
+             +----------------+----------------+------+--------+------------+------+
+             |     faisb      |      gait      |      |  afi   |   zeros    | faal |
+             +----------------+----------------+------+--------+------------+------+
+
+    (Offsets in hexadecimal; `afi` has the last three bits of its byte.)
+    """
 
     faisb: int = at(0, 64)
     gait: int = at(8, 64)

@@ -9,8 +9,8 @@ import pyvfio.zpci
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "zpci.md"
 INSIDE = (
-    *("__init__", "block", "controls", "facts", "function", "interruptions", "logical", "measurement"),
-    *("node", "service"),
+    *("__init__", "access", "block", "controls", "event_code", "facts", "function", "logical"),
+    *("measurement", "node", "service"),
 )
 
 

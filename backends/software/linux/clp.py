@@ -9,6 +9,7 @@ from pyvfio.abi import clp as abi
 from pyvfio.zpci.clp import CLP_REQUEST_SIZE, ClpCommand, ClpRequest
 from pyvfio.zpci.instructions import OperandException
 from pyvfio.zpci.logical import LogicalProcessor
+from pyvfio.zpci.service import condition
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfs import fail
@@ -74,5 +75,7 @@ class ClpFile(File):
             answer = self._processor.call(bytes(page[:length]), room)
         except OperandException:
             raise fail(errno.EOPNOTSUPP) from None  # the instruction fails
+        if condition(bytes(page[:length]), answer):
+            raise fail(errno.EOPNOTSUPP)
         page[length : length + len(answer)] = answer
         return bytes(page)

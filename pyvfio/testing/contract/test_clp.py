@@ -173,7 +173,7 @@ def test_a_list_needs_room(asker: Asker, room: int, code: int) -> None:
     assert asker.code(clp.ListRequest().to_bytes(), room=room) == code
 
 
-@pytest.mark.parametrize("room", [0, 4, 41])
+@pytest.mark.parametrize("room", [0, 4, 41, 56])
 def test_rooms_that_the_instruction_does_not_take(asker: Asker, room: int) -> None:
     assert asker.refused(clp.ListRequest().to_bytes(), room=room) == errno.EOPNOTSUPP
 

@@ -147,6 +147,7 @@ def test_a_page_mapped_elsewhere(guest: Guest, running: EntropySource) -> None:
 
 def test_the_state_is_stored(running: EntropySource) -> None:
     answer, fib = running.cpu.stpcifc(running.fh, 0)
+    assert isinstance(fib, Fib)
     assert answer == Answer()
     assert fib.fc == FunctionControl.ENABLED | FunctionControl.DMA_REGISTERED
     assert (fib.isc, fib.noi, fib.sum, fib.pba) == (3, 1, 1, running.facts.sdma)
