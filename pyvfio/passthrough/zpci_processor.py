@@ -10,7 +10,7 @@ from pyvfio.passthrough.memory import GuestStorage
 from pyvfio.passthrough.zpci_interpreted import InterpretedFunction
 from pyvfio.zpci import access
 from pyvfio.zpci.event import ErrorEvent
-from pyvfio.zpci.fib import Fib
+from pyvfio.zpci.fib import DirectedFib, Fib
 from pyvfio.zpci.function import FunctionSet
 from pyvfio.zpci.instructions import Answer, FunctionOperation, OperandException, Request, Status
 from pyvfio.zpci.measurement import Schedule
@@ -106,13 +106,16 @@ class GuestProcessor(Processor):
         function.counts.store_blocks += answer.cc == 0
         return answer
 
-    def mpcifc(self, fh: int, space: int, operation: int, fib: Fib) -> Answer:
+    def mpcifc(self, fh: int, space: int, operation: int, fib: Fib | DirectedFib) -> Answer:
         """MODIFY PCI FUNCTION CONTROLS."""
         with self.lock:
             function = self._logical.find(fh)
             if not isinstance(function, InterpretedFunction):
                 return super().mpcifc(fh, space, operation, fib)
-            if operation in (FunctionOperation.REGISTER_DIRECTED, FunctionOperation.DEREGISTER_DIRECTED):
+            if isinstance(fib, DirectedFib) or operation in (
+                FunctionOperation.REGISTER_DIRECTED,
+                FunctionOperation.DEREGISTER_DIRECTED,
+            ):
                 raise OperandException("modify PCI function controls", cause="directed interruptions are not forwarded")
             answer = super().mpcifc(fh, space, operation, fib)
             if operation == FunctionOperation.REGISTER_INTERRUPTS and answer.cc == 0:
