@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["fails", "settles"]
+from pyvfio.backend import Backend
+
+__all__ = ["fails", "let_pass", "settles"]
 
 
 def _name(number: int | None) -> str:
@@ -35,3 +37,12 @@ def settles(question: Callable[[], object], timeout: float = 10.0) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def let_pass(backend: Backend, seconds: float) -> None:
+    """Let time pass for what the machine does by itself: the clock of a software machine moves, on a host it sleeps."""
+    clock = getattr(getattr(backend, "machine", None), "clock", None)
+    if clock is None or clock.paced:
+        time.sleep(seconds)
+    else:
+        clock.advance(seconds)

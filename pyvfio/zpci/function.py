@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:  # every machine with PCI loads this module, most never see su
     from pyvfio.zpci.event import ErrorCode
     from pyvfio.zpci.table import Iota
 
-__all__ = ["FunctionSet", "FunctionState", "InstructedFunction", "InsufficientMappings", "OnFault", "Space"]
+__all__ = ["Counts", "FunctionSet", "FunctionState", "InstructedFunction", "InsufficientMappings", "OnFault", "Space"]
 
 #: Called for a DMA access that was refused: code, DMA address, whether it was a store.
 OnFault: TypeAlias = "Callable[[ErrorCode, int, bool], None]"
@@ -31,6 +32,20 @@ class FunctionState(Enum):
     BLOCKED = "blocked"
     ERROR = "error"
     PERMANENT_ERROR = "permanent error"
+
+
+@dataclass(slots=True)
+class Counts:
+    """The instructions that were done for a function, which its measurement block shows."""
+
+    loads: int = 0
+    stores: int = 0
+    store_blocks: int = 0
+    refreshes: int = 0
+
+    def clear(self) -> None:
+        """Begin with nothing."""
+        self.loads = self.stores = self.store_blocks = self.refreshes = 0
 
 
 class InsufficientMappings(Exception):

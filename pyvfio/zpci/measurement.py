@@ -10,27 +10,18 @@ Sources: ``arch/s390/pci/pci_debug.c``, ``arch/s390/pci/pci.c`` (``zpci_fmb_enab
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from pyvfio.css.instructions import Storage, StorageError
 from pyvfio.zpci.fmb import Fmb
+from pyvfio.zpci.function import Counts
 
 __all__ = ["Counts", "Measurement", "Schedule"]
 
 Schedule: TypeAlias = Callable[[float, Callable[[], None]], None]
 
 _TIME = slice(8, 16)
-
-
-@dataclass(slots=True)
-class Counts:
-    """The instructions that were done for a function."""
-
-    loads: int = 0
-    stores: int = 0
-    store_blocks: int = 0
-    refreshes: int = 0
 
 
 class Measurement:
@@ -64,6 +55,12 @@ class Measurement:
         self.stop()
         self.address = address
         self._next()
+
+    def start_now(self, address: int) -> None:
+        """The same, for a program whose first interval is over."""
+        self.stop()
+        self.address = address
+        self._update()
 
     def stop(self) -> None:
         """End the measurement; the block stays as it is."""

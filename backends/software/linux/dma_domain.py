@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from pyvfio.process import Pin, ProcessMemory
@@ -13,7 +14,7 @@ from pyvfio_backends.software.linux.vfs import fail
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
 
-__all__ = ["DmaDomain", "LockedMemory", "Mapping", "Mappings"]
+__all__ = ["DmaDomain", "IommuCounters", "LockedMemory", "Mapping", "Mappings"]
 
 
 class Mapping:
@@ -93,13 +94,56 @@ class Mappings(Protocol):
         """The mapping that has this address."""
 
 
-class DmaDomain:
-    """A `hardware.dma.DmaSpace` over the mappings of `tree`: what an IOMMU's page table is to a device."""
+@dataclass(slots=True)
+class IommuCounters:
+    """What s390's IOMMU counts of a domain (``struct zpci_iommu_ctrs``): pages, and refreshes of translations."""
 
-    __slots__ = ("_tree",)
+    mapped_pages: int = 0
+    unmapped_pages: int = 0
+    global_rpcits: int = 0
+    sync_map_rpcits: int = 0
+    sync_rpcits: int = 0
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """All of them, in the order of the structure."""
+        return (
+            *(self.mapped_pages, self.unmapped_pages),
+            *(self.global_rpcits, self.sync_map_rpcits, self.sync_rpcits),
+        )
+
+    def clear(self) -> None:
+        """Count anew."""
+        self.mapped_pages = self.unmapped_pages = 0
+        self.global_rpcits = self.sync_map_rpcits = self.sync_rpcits = 0
+
+
+class DmaDomain:
+    """A `hardware.dma.DmaSpace` over the mappings of `tree`: what an IOMMU's page table is to a device.
+
+    `refreshes` are called for each refresh of translations, one function each (its PCI function's instruction).
+    """
+
+    __slots__ = ("_tree", "counters", "refreshes")
 
     def __init__(self, tree: Mappings) -> None:
         self._tree = tree
+        self.counters = IommuCounters()
+        self.refreshes: list[Callable[[], None]] = []
+
+    def mapped(self, pages: int) -> None:
+        """Pages were mapped: one refresh for each function, as of memory that is contiguous."""
+        self.counters.mapped_pages += pages
+        self.counters.sync_map_rpcits += len(self.refreshes)
+        for refresh in self.refreshes:
+            refresh()
+
+    def unmapped(self, pages: int) -> None:
+        """Pages were unmapped, with one refresh for each function."""
+        self.counters.unmapped_pages += pages
+        self.counters.sync_rpcits += len(self.refreshes)
+        for refresh in self.refreshes:
+            refresh()
 
     def _pieces(self, iova: int, count: int, write: bool) -> list[tuple[Pin, int, int]]:
         """The pins under a range: (pin, offset in it, bytes).  Raise `DmaFault` unless the whole range is allowed."""

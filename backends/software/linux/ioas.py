@@ -128,6 +128,8 @@ class IoPageTable:
             _fill(areas)
         for area in areas:
             self.areas.add(area)
+            if self.domains:
+                self.space.mapped(area.size // self._page)
         self._taken.add(iova, at - 1)
         return iova
 
@@ -185,6 +187,8 @@ class IoPageTable:
             self.areas.remove(area)
             self._taken.remove(area.iova, area.last)
             unmapped += area.size
+            if self.domains:
+                self.space.unmapped(area.size // self._page)
             if area.last >= last:
                 break
             start = area.last + 1

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from pyvfio.network import Network
 from pyvfio_backends.software.clock import Clock
+from pyvfio_backends.software.linux.debugfs import DebugDirectory
 from pyvfio_backends.software.linux.descriptors import DescriptorTable
 from pyvfio_backends.software.linux.device import Device, DeviceClass
 from pyvfio_backends.software.linux.driver_core import Bus
@@ -76,6 +77,7 @@ class Kernel:
             MountEntry("rootfs", "/", "rootfs", minor=2, options="rw"),
             MountEntry("sysfs", "/sys", "sysfs", minor=20, options="rw,nosuid,nodev,noexec,relatime"),
             MountEntry("proc", "/proc", "proc", minor=21, options="rw,nosuid,nodev,noexec,relatime"),
+            MountEntry("debugfs", "/sys/kernel/debug", "debugfs", minor=7, options="rw,nosuid,nodev,noexec,relatime"),
             MountEntry("devtmpfs", "/dev", "devtmpfs", minor=5, options="rw,nosuid"),
             MountEntry("tmpfs", "/run", "tmpfs", minor=22, options="rw,nosuid,nodev"),
             MountEntry("tmpfs", "/tmp", "tmpfs", minor=23, options="rw,nosuid,nodev"),
@@ -92,6 +94,8 @@ class Kernel:
         """Whether a real process works on this machine."""
         self.subsystems: dict[str, object] = {}
         """What a subsystem keeps for the whole kernel, by its module's name."""
+        self.debug: dict[str, Callable[[], Node]] = {}
+        """What subsystems show in debugfs."""
         self.dev = TemporaryDirectory()
         self.sys = StaticDirectory(
             {
@@ -106,6 +110,7 @@ class Kernel:
                 "devices": _Table(self._devices, self._root),
                 "kernel": StaticDirectory(
                     {
+                        "debug": DebugDirectory(lambda: self.debug, permissions=0o700),
                         "iommu_groups": self.groups,
                         "mm": _Table(self._memory),
                         "uevent_seqnum": Attribute(lambda: f"{self.uevents.seqnum}\n"),

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvfio.errors import Misuse, NotModelled
 from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
 from pyvfio.zpci.handle import Sharing
 from pyvfio_backends.software.hardware.zpci.facility import ZpciEvent, ZpciFacility
+from pyvfio_backends.software.linux.debugfs import DebugDirectory
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.driver_core import Bus, Driver
 from pyvfio_backends.software.linux.file import File
@@ -29,6 +31,7 @@ from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory,
 from pyvfio_backends.software.linux.zpci import ZpciDev, ZpciState
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.zpci_debug import FunctionStatistics
     from pyvfio_backends.software.machine import Machine
 
 __all__ = ["PciBus", "boot"]
@@ -55,6 +58,8 @@ class PciBus(Bus):
         self.zdevs: dict[int, ZpciDev] = {}
         self.slots: dict[str, PciSlot] = {}
         self.domains: set[int] = set()
+        self.statistics: dict[str, FunctionStatistics] = {}
+        """By device, while it is enabled."""
         self.iomap = Ida()
         """The table of BARs: each has an entry, the lowest free one."""
         self._alignment = ""
@@ -234,9 +239,12 @@ def boot(machine: Machine) -> None:
         sharing=Sharing.NONE if spec.interpretation else Sharing.EMULATED,
         schedule=machine.clock.schedule,
         lock=machine.lock,
+        timer=partial(machine.clock.schedule, background=True),
+        now=lambda: machine.clock.now,
     )
     bus = PciBus(kernel, facility)
     kernel.add_bus(bus)
+    kernel.debug["pci"] = lambda: DebugDirectory(lambda: {name: one.directory for name, one in bus.statistics.items()})
     add_misc_device(kernel, "clp", _CLP_MINOR, "clp", 0o600, lambda path, flags: _clp(facility))
     kernel.class_("iommu")  # there even without a function
     bus.register(_PortDriver(bus, "pcieport", module="pcieportdrv"))

@@ -269,6 +269,7 @@ class PciDevice(Device):
         self.enable_count += 1
         if self.enable_count == 1:
             self.power_state = "D0"
+            self.zdev.enabled(self.name)
             self.set_command(0, regs.PCI_COMMAND_MEMORY if any(r.flags for r in self.resources[:ROM]) else 0)
 
     def disable(self) -> None:
@@ -276,6 +277,7 @@ class PciDevice(Device):
         self.enable_count -= 1
         if self.enable_count == 0:
             self.set_master(False)
+            self.zdev.disabled(self.name)
 
     def set_master(self, on: bool) -> None:
         """Let the device be bus master, or not."""

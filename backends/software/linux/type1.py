@@ -221,6 +221,8 @@ class Type1:
             self.dirty.start_mapping(mapping)
         self.available -= 1
         self.tree.add(mapping)
+        if self.domain is not None:
+            self.domain.mapped(mapping.size // self._page)
         return 0
 
     def _map_again(self, mapping: Type1Mapping | None, iova: int, last: int, vaddr: int, argument: Argument) -> int:
@@ -310,6 +312,8 @@ class Type1:
     def _remove_mapping(self, mapping: Type1Mapping) -> None:
         self.pages.unpin_mapping(mapping)
         self.tree.remove(mapping)
+        if self.domain is not None:
+            self.domain.unmapped(mapping.size // self._page)
         if mapping.invalid:
             self.invalid -= 1
         self.available += 1

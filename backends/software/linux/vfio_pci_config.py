@@ -195,6 +195,8 @@ class VirtualConfig:
         first, last = physical.live
         if device.function.usable and not device.disconnected and (position >= last or end <= first):
             virtual = self._virtual[position:end]
+            if virtual.count(0xFF) != count:
+                device.function.counts.loads += (end + 3) // 4 - position // 4  # what `_pieces` would load, at once
             if not any(virtual):
                 return bytes(physical.data[position:end])
             mask = int.from_bytes(virtual, "little")

@@ -21,10 +21,12 @@ from pyvfio_backends.software.hardware.zpci import Refused, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.clp import PFIP_SEGMENTS, UTILITY_STRING_SIZE
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.dma_domain import DmaDomain, IommuCounters
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_root import PciRoot
 from pyvfio_backends.software.linux.pci_slot import PciSlot
 from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, StaticDirectory, Symlink, fail
+from pyvfio_backends.software.linux.zpci_debug import FunctionStatistics
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kvm_zpci import KvmZdev
@@ -82,6 +84,7 @@ class ZpciDev:
         self.pdev: PciDevice | None = None
         self.dma: DmaSpace | None = None
         self.entries: dict[int, int] = {}
+        self.statistics: FunctionStatistics | None = None
         self.iommu = _IommuDevice(self)
         self.root = PciRoot.of(self, bus)
         self.devfn = 0
@@ -178,8 +181,36 @@ class ZpciDev:
 
     def set_dma(self, space: DmaSpace | None) -> None:
         """The address space for the function's DMA (``zpci_register_ioat``)."""
+        if isinstance(self.dma, DmaDomain):
+            self.dma.refreshes.remove(self.function.refresh)
+        if isinstance(space, DmaDomain):
+            space.refreshes.append(self.function.refresh)
         self.dma = space
         self.function.dma = space
+
+    def iommu_counters(self) -> IommuCounters | None:
+        """What is counted of the domain that the function is in (``zpci_get_iommu_ctrs``); None: its DMA is blocked."""
+        if isinstance(self.dma, DmaDomain):
+            return self.dma.counters
+        group = None if self.pdev is None else self.pdev.iommu_group
+        # The host's own drivers do no DMA here, so their domain stays as it was.
+        return IommuCounters() if group is not None and group.owner is None else None
+
+    # measurement (pci_debug.c)
+
+    def enabled(self, name: str) -> None:
+        """The device of this name was enabled: its measurement begins (``pcibios_enable_device``)."""
+        self.statistics = self.bus.statistics[name] = FunctionStatistics(self)
+        with contextlib.suppress(OSError):
+            self.statistics.enable()
+
+    def disabled(self, name: str) -> None:
+        """The device was disabled (``pcibios_disable_device``)."""
+        if self.statistics is not None:
+            with contextlib.suppress(OSError):
+                self.statistics.disable()
+            self.statistics = None
+            self.bus.statistics.pop(name, None)
 
     def reset_slot(self) -> None:
         """Disable and enable the function, keeping its address space.  Raise OSError EIO."""

@@ -41,8 +41,8 @@ def test_mounts(backend: SoftwareBackend, files: HostFiles) -> None:
     assert info[0] == "21 1 0:2 / / rw - rootfs rootfs rw"
     assert info[1] == "22 21 0:20 / /sys rw,nosuid,nodev,noexec,relatime - sysfs sysfs rw"
     assert info[-2:] == [
-        "27 21 253:1 / /boot ro,relatime - ext4 /dev/vda1 ro,errors=remount-ro",
-        r"28 27 253:2 /sub\040dir /boot/a\040b\134# rw,relatime - vfat /dev/vda2 rw",
+        "28 21 253:1 / /boot ro,relatime - ext4 /dev/vda1 ro,errors=remount-ro",
+        r"29 28 253:2 /sub\040dir /boot/a\040b\134# rw,relatime - vfat /dev/vda2 rw",
     ]
     mounts = (files.read("/proc/mounts") or "").splitlines()
     assert mounts[-2:] == [

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pyvfio.errors import Misuse, NoSuchDevice
 from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
@@ -13,6 +14,9 @@ from pyvfio.zpci.handle import Sharing
 from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.instructions import Refused, Status
 from pyvfio_backends.software.hardware.zpci.models import FunctionDescription, Schedule, build_function, virtual
+
+if TYPE_CHECKING:
+    from pyvfio.css.instructions import Storage
 
 __all__ = ["ZpciEvent", "ZpciFacility"]
 
@@ -26,11 +30,19 @@ class ZpciEvent:
     fh: int
 
 
+_TOD_SECOND = 1_000_000 << 12
+_NO_CONTROLS = (
+    *(FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED),
+    FunctionState.PERMANENT_ERROR,
+)
+
+
 class ZpciFacility:
     """The functions, by function identifier.
 
     `sharing` says in their handles whose they are.  The operating system sets `on_event`; it is called for each event
-    and must not keep the caller waiting.
+    and must not keep the caller waiting.  `timer` is what schedules for work that repeats itself, `now` the clock in
+    seconds: both are for measurements.
     """
 
     def __init__(
@@ -41,7 +53,11 @@ class ZpciFacility:
         sharing: Sharing = Sharing.EMULATED,
         schedule: Schedule | None = None,
         lock: AbstractContextManager[object] | None = None,
+        timer: Schedule | None = None,
+        now: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self._timer = timer
+        self._now = now
         self._lock = lock if lock is not None else contextlib.nullcontext()
         self.uid_checking = uid_checking
         self._sharing = sharing
@@ -106,7 +122,45 @@ class ZpciFacility:
         """All of them, also the reserved ones (for `pyvfio.zpci.function.FunctionSet`)."""
         return list(self.functions.values())
 
-    # CLP and SCLP, for the operating system
+    # for the operating system: controls, CLP and SCLP
+
+    def measure(self, fh: int, storage: Storage, address: int) -> None:
+        """Have the measurement block at `address` of `storage` kept, 0: no more, and count anew (MODIFY PCI FUNCTION
+        CONTROLS, set measurement).
+
+        Raise `Refused` for a handle that is no enabled function's.
+        """
+        function = next((one for one in self.functions.values() if one.fh == fh), None)
+        if function is None or function.state in _NO_CONTROLS:
+            raise Refused(3)
+        if function.stop_measuring is not None:
+            function.stop_measuring()
+            function.stop_measuring = None
+        if not address:
+            function.counts.clear()
+        elif self._timer is not None and function.group.frame_update:
+            ended = False
+
+            def stop() -> None:
+                nonlocal ended
+                ended = True
+
+            function.stop_measuring = stop
+            interval = function.group.frame_update / 1000
+            # What writes blocks is loaded when the first one is due: most runs end before.
+            self._timer(interval, lambda: None if ended else self._begin(function, storage, address, interval))
+
+    def _begin(self, function: ZpciFunction, storage: Storage, address: int, interval: float) -> None:
+        from pyvfio.zpci.measurement import Measurement
+
+        if self._timer is not None:
+            measurement = Measurement(storage, function.counts, interval, self._timer, self._tod, lambda failed: None)
+            function.stop_measuring = measurement.stop
+            measurement.start_now(address)
+
+    def _tod(self) -> int:
+        """The machine's time in units of the TOD clock: 4096 of them are a microsecond."""
+        return int(self._now() * _TOD_SECOND)
 
     def listed(self) -> list[ZpciFunction]:
         """The functions of CLP LIST PCI, in its order: all that are not reserved (`ZpciFunction.entry` for each)."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
-from pyvfio.zpci.function import FunctionState, OnFault
+from pyvfio.zpci.function import Counts, FunctionState, OnFault
 from pyvfio.zpci.handle import FH_ENABLED, FH_INDEX, FunctionHandle, Sharing
 from pyvfio_backends.software.hardware.dma import DmaFault, DmaSpace
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace
@@ -81,6 +81,9 @@ class ZpciFunction:
         self.state = FunctionState.DISABLED
         self.dma: DmaSpace | None = None
         self.on_reset: Callable[[], None] | None = None
+        self.counts = Counts()
+        self.stop_measuring: Callable[[], None] | None = None
+        """Ends the measurement of the function, while there is one."""
         config.seal()
 
     def __repr__(self) -> str:
@@ -157,6 +160,9 @@ class ZpciFunction:
             self.on_reset()
         if self.msix is not None:
             self.msix.send = None
+        if self.stop_measuring is not None:
+            self.stop_measuring()
+        self.counts.clear()
         self.config.reset()
         for bar in self.bars.values():
             bar.registers.reset()
@@ -180,6 +186,10 @@ class ZpciFunction:
 
         if self.dma is None or isinstance(self.dma, TranslatedSpace):
             self.dma = NoSpace(on_fault)
+
+    def refresh(self) -> None:
+        """REFRESH PCI TRANSLATIONS: nothing is kept of the address spaces that Linux gives, so it is only counted."""
+        self.counts.refreshes += 1
 
     def has_bar(self, number: int) -> bool:
         """Whether there is a base address register of this number."""
@@ -208,12 +218,15 @@ class ZpciFunction:
         self._admit()
         if space == CONFIG_SPACE:
             self._check_config(offset, length)
-            return self.config.read(offset, length)
-        bar = self._bar(space, offset, length)
-        try:
-            return bar.read(offset, length)
-        except Unmapped:
-            raise OperandException(f"nothing at offset {offset:#x} of BAR {space}") from None
+            value = self.config.read(offset, length)
+        else:
+            bar = self._bar(space, offset, length)
+            try:
+                value = bar.read(offset, length)
+            except Unmapped:
+                raise OperandException(f"nothing at offset {offset:#x} of BAR {space}") from None
+        self.counts.loads += 1
+        return value
 
     def store(self, space: int, offset: int, length: int, value: int) -> None:
         """PCI STORE: the converse of `load`, with the same rules."""
@@ -223,12 +236,13 @@ class ZpciFunction:
             self.config.write(offset, length, value)
             if self.msix is not None:
                 self.msix.control_changed()
-            return
-        bar = self._bar(space, offset, length)
-        try:
-            bar.write(offset, length, value)
-        except Unmapped:
-            raise OperandException(f"nothing at offset {offset:#x} of BAR {space}") from None
+        else:
+            bar = self._bar(space, offset, length)
+            try:
+                bar.write(offset, length, value)
+            except Unmapped:
+                raise OperandException(f"nothing at offset {offset:#x} of BAR {space}") from None
+        self.counts.stores += 1
 
     def _check_config(self, offset: int, length: int) -> None:
         if length not in _CONFIG_LENGTHS or offset % 4 + length > 4 or not 0 <= offset < len(self.config.data):
