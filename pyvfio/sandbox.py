@@ -1,12 +1,14 @@
 """A sandbox: a directory that keeps one software machine, with which all programs that name it work.
 
-It holds the machine file as it was at the beginning, and the log of the calls that changed the machine.
+It holds the machine file as it was at the beginning, further PCI devices if it was given some, and the log of the
+calls that changed the machine.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +21,7 @@ __all__ = ["VARIABLE", "Sandbox"]
 VARIABLE = "PYVFIO_SANDBOX"
 """The environment variable that names the directory; commands without --backend and --machine follow it."""
 
-_MACHINE, _LOG = "machine.toml", "calls.jsonl"
+_MACHINE, _LOG, _DEVICES = "machine.toml", "calls.jsonl", "devices.txt"
 
 
 class Sandbox:
@@ -45,27 +47,37 @@ class Sandbox:
         return all((Path(directory) / name).is_file() for name in (_MACHINE, _LOG))
 
     @classmethod
-    def create(cls, directory: str | os.PathLike[str], machine: str) -> Self:
+    def create(cls, directory: str | os.PathLike[str], machine: str, *, devices: Sequence[str] = ()) -> Self:
         """Make a sandbox of `machine`, a name or the path of a machine file, in a directory that is empty or missing.
 
-        Raise `Misuse` for a directory with something in it, `BadMachine` for a machine that cannot be read, OSError
-        where the directory cannot be written.
+        `devices` are further PCI devices of it, in QEMU's words.  Raise `Misuse` for a directory with something in it
+        and for devices that the machine cannot have, `BadMachine` for a machine that cannot be read, OSError where the
+        directory cannot be written.
         """
         place = Path(directory)
         place.mkdir(parents=True, exist_ok=True)
         if any(place.iterdir()):
             raise Misuse("make sandbox", str(directory), cause="the directory is not empty and has no sandbox")
         source = Path(machine) if "/" in machine or machine.endswith(".toml") else _installed(machine)
-        with Host("software", machine=str(source) if source else machine):
+        with Host("software", machine=str(source) if source else machine, devices=devices):
             pass  # it can be booted, or says why not
+        if devices:
+            (place / _DEVICES).write_text("".join(f"{words}\n" for words in devices))
         if source is not None:
             shutil.copyfile(source, place / _MACHINE)
-        with Host("software", machine=str(place / _MACHINE), log=str(place / _LOG)):
+        with Host("software", machine=str(place / _MACHINE), log=str(place / _LOG), devices=devices):
             return cls(directory)
 
     def host(self) -> Host:
         """The host, with all changes that were made so far."""
-        return Host("software", machine=str(self.directory / _MACHINE), log=str(self.directory / _LOG))
+        machine, log = str(self.directory / _MACHINE), str(self.directory / _LOG)
+        return Host("software", machine=machine, log=log, devices=self.devices)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The PCI devices that it has beyond its machine file, in QEMU's words."""
+        file = self.directory / _DEVICES
+        return tuple(file.read_text().splitlines()) if file.is_file() else ()
 
     @property
     def machine(self) -> str:

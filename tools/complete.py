@@ -32,6 +32,7 @@ __all__ = [
     "complete_machine",
     "complete_mdev",
     "complete_parent",
+    "complete_plugged",
     "complete_subsystem",
     "complete_type",
     "complete_unix_group",
@@ -60,7 +61,8 @@ def _of_host(find: Callable[[Host, click.Context, str], Iterable[Pair]]) -> Comp
         from pyvfio_tools.options import open_host
 
         try:
-            with open_host(ctx.params.get("backend"), ctx.params.get("machine")) as host:
+            backend, machine, plugged = (ctx.params.get(name) for name in ("backend", "machine", "plugged"))
+            with open_host(backend, machine, tuple(plugged or ())) as host:
                 return _items(find(host, ctx, incomplete), incomplete)
         except Exception:
             return []
@@ -144,6 +146,13 @@ def complete_channel_path(host: Host, ctx: click.Context, incomplete: str) -> It
     for path in channel_paths(host.sysfs):
         if str(path.id).startswith(incomplete):
             yield str(path.id), "online" if path.online else "offline"
+
+
+@_of_host
+def complete_plugged(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
+    """Devices that the software machine can be given, then their properties."""
+    offer: Callable[[str], Iterable[Pair]] = getattr(host.backend, "offer_devices", lambda begun: ())
+    return iter(offer(incomplete))
 
 
 @_of_host

@@ -23,6 +23,7 @@ from pyvfio.testing.bell import Bell
 from pyvfio.vfio import open_device
 from pyvfio_tools.complete import complete_machine
 from pyvfio_tools.lscss import table
+from pyvfio_tools.options import plugged_option
 from pyvfio_tools.summary import summary
 
 __all__ = ["demo"]
@@ -208,8 +209,9 @@ def _function(show: Demo) -> None:
     shell_complete=complete_machine,
     help="The software machine.",
 )
+@plugged_option
 @click.option("--seed", default=0, show_default=True, help="The seed of the machine's choices.")
-def demo(machine: str, seed: int) -> int:
+def demo(machine: str, plugged: tuple[str, ...], seed: int) -> int:
     """Run the main job on a software machine: take, drive and give back a subchannel and a PCI function.
 
     Exit code 0 only if every step was verified.
@@ -219,7 +221,7 @@ def demo(machine: str, seed: int) -> int:
       pyvfio demo
     """
     console = Console(highlight=False)
-    with Host("software", machine=machine, seed=seed, paced=True) as host:
+    with Host("software", machine=machine, devices=plugged, seed=seed, paced=True) as host:
         traces: list[Any] | None = getattr(getattr(host.backend, "machine", None), "ccw_trace", None)
         if traces is None:
             raise Misuse(

@@ -11,13 +11,25 @@ from typing import Any
 import click
 
 from pyvfio.host import Host
-from pyvfio_tools.complete import complete_backend, complete_device, complete_machine
+from pyvfio_tools.complete import complete_backend, complete_device, complete_machine, complete_plugged
 
-__all__ = ["bus_option", "device_argument", "host_options", "open_host"]
+__all__ = ["bus_option", "device_argument", "host_options", "open_host", "plugged_option"]
+
+
+plugged_option = click.option(
+    "--device",
+    "plugged",
+    metavar="WORDS",
+    multiple=True,
+    shell_complete=complete_plugged,
+    help="A PCI device that the software machine has, too, as QEMU's -device says it: zpci,uid=8,fid=2,target=dev1 "
+    "before virtio-rng-pci,id=dev1. May be repeated.",
+)
+"""``--device``: what a software machine has beyond its file."""
 
 
 def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--backend``, ``--machine`` and ``--json``; the function gets `host` (opened) and `as_json`."""
+    """Add ``--backend``, ``--machine``, ``--device`` and ``--json``; the function gets `host` (open) and `as_json`."""
 
     @click.option(
         "--backend",
@@ -33,27 +45,35 @@ def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
         shell_complete=complete_machine,
         help="A software machine: a name (see pyvfio machines) or a .toml file. It lives as long as the command.",
     )
+    @plugged_option
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, on standard output.")
     @functools.wraps(function)
-    def wrapped(*args: Any, backend: str | None, machine: str | None, as_json: bool, **kwargs: Any) -> Any:
-        with open_host(backend, machine) as host:
+    def wrapped(
+        *args: Any, backend: str | None, machine: str | None, plugged: tuple[str, ...], as_json: bool, **kwargs: Any
+    ) -> Any:
+        with open_host(backend, machine, plugged) as host:
             return function(*args, host=host, as_json=as_json, **kwargs)
 
     return wrapped
 
 
-def open_host(backend: str | None, machine: str | None) -> Host:
-    """The host that the options name; without any the machine of the sandbox, if this is in one."""
+def open_host(backend: str | None, machine: str | None, devices: tuple[str, ...] = ()) -> Host:
+    """The host that the options name, with further `devices`; without any that of the sandbox, if this is in one.
+
+    Raise `Misuse` for devices that the host cannot be given.
+    """
     if backend is None and machine is None and (sandbox := os.environ.get("PYVFIO_SANDBOX")):
         from pyvfio.sandbox import Sandbox
 
+        if devices:
+            raise click.UsageError("--device goes with --machine; pyvfio sandbox --device gives a sandbox its devices")
         return Sandbox(sandbox).host()
     name = backend or ("kernel" if machine is None else "software")
     if name == "software":
-        return Host(name, machine="z15-lpar" if machine is None else machine)
+        return Host(name, machine="z15-lpar" if machine is None else machine, devices=devices)
     if machine is not None:
         raise click.UsageError(f"--machine goes with --backend software, not with --backend {name}")
-    return Host(name)
+    return Host(name, devices=devices) if devices else Host(name)
 
 
 bus_option = click.option(

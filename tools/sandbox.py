@@ -16,6 +16,7 @@ from pyvfio.errors import Misuse, from_oserror
 from pyvfio.process.program import run_program
 from pyvfio.sandbox import VARIABLE, Sandbox
 from pyvfio_tools.complete import complete_machine
+from pyvfio_tools.options import plugged_option
 
 __all__ = ["sandbox"]
 
@@ -31,6 +32,7 @@ _OUTSIDE = ("PYVFIO_BACKEND", "PYVFIO_MACHINE", "PYVFIO_JOURNAL")
     shell_complete=complete_machine,
     help=f"A software machine: a name (see pyvfio machines) or a .toml file.  [default: {_DEFAULT}]",
 )
+@plugged_option
 @click.option(
     "--keep",
     metavar="DIR",
@@ -39,7 +41,9 @@ _OUTSIDE = ("PYVFIO_BACKEND", "PYVFIO_MACHINE", "PYVFIO_JOURNAL")
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
-def sandbox(ctx: click.Context, machine: str | None, keep: Path | None, command: tuple[str, ...]) -> None:
+def sandbox(
+    ctx: click.Context, machine: str | None, plugged: tuple[str, ...], keep: Path | None, command: tuple[str, ...]
+) -> None:
     """Practise: open a shell (or run COMMAND) in which every pyvfio command works with one software machine.
 
     Whatever is bound, taken or defined in the shell stays so for the commands after it, also in other terminals that
@@ -50,6 +54,7 @@ def sandbox(ctx: click.Context, machine: str | None, keep: Path | None, command:
     Examples:
       pyvfio sandbox
       pyvfio sandbox --machine lab-s390x
+      pyvfio sandbox --device zpci,uid=8,fid=2,target=dev1 --device virtio-rng-pci,id=dev1
       pyvfio sandbox -- sh -c 'pyvfio bind 0011:00:00.0 && pyvfio list'
       pyvfio sandbox --keep ~/practice
     """
@@ -62,7 +67,7 @@ def sandbox(ctx: click.Context, machine: str | None, keep: Path | None, command:
     with tempfile.TemporaryDirectory(prefix="pyvfio-sandbox-", ignore_cleanup_errors=True) as temporary:
         place = keep if keep is not None else Path(temporary) / "sandbox"
         try:
-            opened = _open(place, machine)
+            opened = _open(place, machine, plugged)
         except OSError as error:
             raise from_oserror(error, "make sandbox", str(place), path=str(error.filename or "")) from error
         environment = {name: value for name, value in os.environ.items() if name not in _OUTSIDE}
@@ -84,10 +89,10 @@ def sandbox(ctx: click.Context, machine: str | None, keep: Path | None, command:
     ctx.exit(status)
 
 
-def _open(place: Path, machine: str | None) -> Sandbox:
+def _open(place: Path, machine: str | None, devices: tuple[str, ...]) -> Sandbox:
     """The sandbox that is there, or a new one."""
     if not Sandbox.is_one(place):
-        return Sandbox.create(place, _DEFAULT if machine is None else machine)
+        return Sandbox.create(place, _DEFAULT if machine is None else machine, devices=devices)
     found = Sandbox(place)
     if machine not in (None, found.machine):
         raise Misuse(
@@ -95,6 +100,13 @@ def _open(place: Path, machine: str | None) -> Sandbox:
             str(place),
             cause=f"it has the machine {found.machine}, not {machine}",
             next_step="leave --machine out, or name another directory",
+        )
+    if devices not in ((), found.devices):
+        raise Misuse(
+            "go on with the sandbox",
+            str(place),
+            cause=f"it has {' '.join(found.devices) or 'no further devices'}, not {' '.join(devices)}",
+            next_step="leave --device out, or name another directory",
         )
     found.host().close()
     return found

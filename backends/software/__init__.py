@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Sequence
 
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.description import MachineSpec
@@ -21,6 +23,7 @@ def open_backend(
     seed: int = 0,
     paced: bool = False,
     log: str | os.PathLike[str] | None = None,
+    devices: Sequence[str] = (),
 ) -> SoftwareBackend:
     """Boot a machine and answer for it.
 
@@ -28,11 +31,17 @@ def open_backend(
     `MachineSpec`.  `seed` decides every free choice of the machine.  With ``paced=True`` devices answer after their
     latency, on a thread; otherwise all work is done inside the call that caused it.
 
+    `devices` are further PCI devices in the words of QEMU's ``-device``, each after its ``zpci`` if it has one:
+    ``["zpci,uid=8,fid=2,target=dev1", "virtio-rng-pci,id=dev1"]`` (docs/machines.md).
+
     `log` is a file that keeps what programs change: all that name it work with one and the same machine (`call_log`).
 
-    Raise `BadMachine` for a machine that cannot be read, and what `CallLog` raises.
+    Raise `BadMachine` for a machine that cannot be read, `Misuse` for devices that it cannot have, and what `CallLog`
+    raises.
     """
     spec = machine if isinstance(machine, MachineSpec) else load_machine(find_machine(os.fspath(machine)))
+    if devices:
+        spec = dataclasses.replace(spec, devices=(*spec.devices, *devices))
     booted = Machine(spec, seed=seed, paced=paced)
     if log is None:
         return SoftwareBackend(booted)

@@ -100,6 +100,10 @@ class SoftwareBackend:
             return self._table.get(fd)
         return description.file
 
+    def offer_devices(self, begun: str) -> list[tuple[str, str]]:
+        """What the words of a further PCI device may be (`PciDevices.offer`)."""
+        return self.machine.pci_devices.offer(begun)
+
     # files
 
     def open(self, path: str, flags: int, mode: int = 0o777) -> int:

@@ -31,6 +31,8 @@ __all__ = [
     "FunctionSpec",
     "MachineSpec",
     "OtherSubchannelSpec",
+    "PairSpec",
+    "PciDeviceSpec",
     "SubchannelSpec",
 ]
 
@@ -154,12 +156,37 @@ class FunctionSpec:
 
 
 @dataclass(slots=True)
+class PairSpec:
+    """``[[zpci.pair]]``: the identifiers of the PCI device called `target`; a `uid` of 0 and a `fid` of -1 mean the
+    lowest one that is free.
+    """
+
+    target: str
+    uid: int = 0
+    fid: int = -1
+
+
+@dataclass(slots=True)
+class PciDeviceSpec(FunctionSpec):
+    """``[[pci.device]]``: a function called `id`; its identifiers come from the pair that names it, else they are the
+    lowest ones that are free.  `driver` is the one that Linux has for it, unless it is given.
+    """
+
+    uid: int = 0
+    fid: int = -1
+    model: str = field(kw_only=True)
+    driver: str = "auto"
+    id: str = ""
+
+
+@dataclass(slots=True)
 class MachineSpec:
     """A whole machine.  `architecture` is ``s390x``; `page_size` in bytes; `memlock` in bytes or -1, which binds
     programs unless they have CAP_IPC_LOCK (`ipc_lock`, as root has); `seqnum` the last
     uevent number at boot; `features` the words of that line of ``/proc/cpuinfo`` (empty: there is no such file; without
     ``edat`` there are no huge pages); with `interpretation` the machine carries out the PCI
     instructions of guests itself; `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
+    PCI functions are `functions`, and `pci_devices` with their `pairs`; `devices` are more, in QEMU's words.
     What the host does with its devices is in `disks` and the fields after it (`usage`).
     """
 
@@ -180,6 +207,9 @@ class MachineSpec:
     others: list[OtherSubchannelSpec] = field(default_factory=list)
     css_events: list[CssEventSpec] = field(default_factory=list)
     functions: list[FunctionSpec] = field(default_factory=list)
+    pairs: list[PairSpec] = field(default_factory=list)
+    pci_devices: list[PciDeviceSpec] = field(default_factory=list)
+    devices: tuple[str, ...] = ()
     disks: list[DiskSpec] = field(default_factory=list)
     holders: list[HolderSpec] = field(default_factory=list)
     mounts: list[MountSpec] = field(default_factory=list)

@@ -26,10 +26,12 @@ from pyvfio_backends.software.description import (
     FunctionSpec,
     MachineSpec,
     OtherSubchannelSpec,
+    PairSpec,
+    PciDeviceSpec,
     SubchannelSpec,
 )
+from pyvfio_backends.software.function_check import check_functions
 from pyvfio_backends.software.hardware.devices.ckd_image import BadImage
-from pyvfio_backends.software.hardware.zpci.models import MODELS, build_function, virtual
 from pyvfio_backends.software.units import UNITS
 from pyvfio_backends.software.usage import (
     DiskSpec,
@@ -53,7 +55,8 @@ _TABLES: dict[str, dict[str, tuple[str, type]]] = {
         "other": ("others", OtherSubchannelSpec),
         "event": ("css_events", CssEventSpec),
     },
-    "zpci": {"function": ("functions", FunctionSpec)},
+    "pci": {"device": ("pci_devices", PciDeviceSpec)},
+    "zpci": {"function": ("functions", FunctionSpec), "pair": ("pairs", PairSpec)},
 }
 _ROWS: dict[str, tuple[str, type]] = {
     "disk": ("disks", DiskSpec),
@@ -63,6 +66,8 @@ _ROWS: dict[str, tuple[str, type]] = {
     "process": ("processes", ProcessSpec),
     "swap": ("swaps", SwapSpec),
 }
+_NOT_WRITTEN: dict[type, set[str]] = {PciDeviceSpec: {"uid", "fid"}}
+"""What a table does not have, although its description does."""
 _IMAGES = (*range(IMAGES), *VIRTUAL_IMAGES)
 _SINGLE: dict[str, type] = {"host": HostSpec, "net": NetSpec, "session": SessionSpec}
 
@@ -133,7 +138,7 @@ class _Reader:
                 field, kind = parts[key]
                 if not isinstance(rows, list):
                     raise self.error((table, key), f"must be written [[{table}.{key}]]")
-                names = {f.name for f in dataclasses.fields(kind)}
+                names = {f.name for f in dataclasses.fields(kind)} - _NOT_WRITTEN.get(kind, set())
                 setattr(spec, field, [self.fill(kind, row, (table, key), names, n) for n, row in enumerate(rows)])
         for table, (field, kind) in _ROWS.items():
             setattr(spec, field, self.rows(kind, document.get(table, []), (table,)))
@@ -142,7 +147,7 @@ class _Reader:
             setattr(spec, table, self.fill(kind, document.get(table, {}), (table,), names))
         self.check(spec)
         check_css_events(spec, self.error)
-        check_usage(spec, self.error)
+        check_usage(check_functions(spec, self.error), self.error)
         return spec
 
     def rows(self, kind: type, rows: Any, where: tuple[str, ...]) -> list[Any]:
@@ -248,26 +253,6 @@ class _Reader:
             if other.type not in OTHER_TYPES:
                 raise self.error((*where, "type"), f"no type {other.type!r}; there is {_listing(OTHER_TYPES)}", n)
             self.range(other.count, 1, 65536, (*where, "count"), n)
-        for n, function in enumerate(spec.functions):
-            where = ("zpci", "function")
-            self.range(function.uid, 0, 0xFFFF, (*where, "uid"), n)
-            self.range(function.fid, 0, 0xFFFFFFFF, (*where, "fid"), n)
-            for key in ("uid", "fid"):
-                value = getattr(function, key)
-                if (key, value) in taken:
-                    raise self.error((*where, key), f"{value:#x} is there twice", n)
-                taken.add((key, value))
-            if function.model not in MODELS:
-                raise self.error((*where, "model"), f"no model {function.model!r}; there is {_listing(MODELS)}", n)
-            if function.state not in ("configured", "standby", "reserved"):
-                raise self.error((*where, "state"), "must be configured, standby or reserved", n)
-            self.options(partial(build_function, function, 0), where, n)
-            for copy in virtual(function):
-                for key in ("uid", "fid"):
-                    if (key, getattr(copy, key)) in taken:
-                        cause = f"{key} {getattr(copy, key):#x} of a virtual function is there already"
-                        raise self.error((*where, "options"), cause, n, f"choose vf_{key}")
-                    taken.add((key, getattr(copy, key)))
 
     def options(self, build: Callable[[], object], where: tuple[str, ...], index: int) -> None:
         """Build what a row describes, to find out whether its options make sense."""

@@ -16,6 +16,7 @@ from pyvfio_backends.software.linux import css, pci, usage_boot, vfio_core
 from pyvfio_backends.software.linux.host_state import HugePages, ProcessEntry
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.memory import HostMemory
+from pyvfio_backends.software.pci_devices import with_devices
 
 __all__ = ["Machine"]
 
@@ -25,6 +26,7 @@ class Machine:
 
     `seed` decides every free choice; with ``paced=True`` devices answer later, on a thread.  `faults` plans failures of
     the seam; `clock` moves time; `kernel` is the upper storey, `css` and `zpci` the hardware below it.  Functions in
+    `pci_devices` plugs devices by name, in QEMU's words.  Functions in
     `ccw_trace` are called with each step of a START SUBCHANNEL through vfio_ccw (`pyvfio.css.trace`).
     """
 
@@ -34,6 +36,7 @@ class Machine:
     def __init__(
         self, spec: MachineSpec, *, seed: int = 0, paced: bool = False, memory: HostMemory | None = None
     ) -> None:
+        spec, self.pci_devices = with_devices(spec)
         self.spec = spec
         self.name = spec.name
         self.page_size = spec.page_size
@@ -59,6 +62,7 @@ class Machine:
         with self.lock:
             for subsystem in (vfio_core, pci, css, usage_boot):
                 subsystem.boot(self)
+            self.pci_devices.facility = self.zpci
 
     def close(self) -> None:
         """End the machine: no thread, no listener, no descriptor stays, and no call hangs."""

@@ -1,0 +1,103 @@
+"""Checks of a machine file's PCI functions: identities, models, options, and the pairs that give identifiers."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from pyvfio.errors import Misuse
+from pyvfio_backends.software.description import FunctionSpec, MachineSpec
+from pyvfio_backends.software.hardware.zpci.models import MODELS, build_function, virtual
+from pyvfio_backends.software.pci_devices import PciDevices, with_devices
+
+__all__ = ["check_functions"]
+
+_FUNCTION: Final = ("zpci", "function")
+_PAIR: Final = ("zpci", "pair")
+_DEVICE: Final = ("pci", "device")
+_WORDS: Final = ("machine", "devices")
+_STATES: Final = ("configured", "standby", "reserved")
+_LIMITS: Final = {"uid": 0xFFFF, "fid": 0xFFFFFFFF}
+_GIVEN: Final = {"uid": 0, "fid": -1}
+
+
+class _Report(Protocol):
+    """What becomes of a key that is wrong: an exception to raise."""
+
+    def __call__(
+        self, where: tuple[str, ...], cause: str, index: int | None = None, next_step: str = ""
+    ) -> Exception: ...
+
+
+def check_functions(spec: MachineSpec, error: _Report) -> MachineSpec:
+    """The machine with the functions of all its devices.  Raise what `error` makes of the first thing that is wrong."""
+    checker = _Checker(error)
+    for n, function in enumerate(spec.functions):
+        for key, last in _LIMITS.items():
+            checker.range(getattr(function, key), last, (*_FUNCTION, key), n)
+        checker.identities(function, n)
+        checker.model(function, _FUNCTION, n)
+    devices = PciDevices(spec.functions)
+    for n, pair in enumerate(spec.pairs):
+        for key, last in _LIMITS.items():
+            if getattr(pair, key) != _GIVEN[key]:
+                checker.range(getattr(pair, key), last, (*_PAIR, key), n)
+        try:
+            devices.define(pair.target, pair.uid, pair.fid)
+        except Misuse as problem:
+            raise error(_PAIR, _words(problem), n, problem.next_step) from problem
+    for n, device in enumerate(spec.pci_devices):
+        try:
+            joined = devices.join(device)
+        except Misuse as problem:
+            raise error((*_DEVICE, "id"), _words(problem), n, problem.next_step) from problem
+        checker.model(joined, _DEVICE, n)
+    for words in spec.devices:
+        try:
+            for made in devices.add(words):
+                checker.model(made, _WORDS, None)
+        except Misuse as problem:
+            raise error(_WORDS, _words(problem), None, problem.next_step) from problem
+    return with_devices(spec)[0]
+
+
+def _words(problem: Misuse) -> str:
+    return f"{problem.obj}: {problem.cause}"
+
+
+class _Checker:
+    def __init__(self, error: _Report) -> None:
+        self.error = error
+        self.taken: set[tuple[str, int]] = set()
+
+    def range(self, value: int, last: int, where: tuple[str, ...], index: int) -> None:
+        if not 0 <= value <= last:
+            raise self.error(where, f"must be between 0x0 and {last:#x}, not {value:#x}", index)
+
+    def identities(self, function: FunctionSpec, index: int) -> None:
+        for key in _LIMITS:
+            value = getattr(function, key)
+            if (key, value) in self.taken:
+                raise self.error((*_FUNCTION, key), f"{value:#x} is there twice", index)
+            self.taken.add((key, value))
+
+    def model(self, function: FunctionSpec, where: tuple[str, ...], index: int | None) -> None:
+        """Build it, to find out whether its options make sense; its virtual functions need identifiers, too."""
+        rows = where != _WORDS
+        if function.model not in MODELS:
+            cause = f"no model {function.model!r}; there is {', '.join(sorted(MODELS))}"
+            raise self.error((*where, "model"), cause, index)
+        if function.state not in _STATES:
+            raise self.error((*where, "state") if rows else where, "must be configured, standby or reserved", index)
+        options = (*where, "options") if rows else where
+        try:
+            build_function(function, 0)
+        except Misuse as problem:
+            raise self.error(options, problem.cause, index, problem.next_step) from problem
+        for key in _LIMITS:
+            self.taken.add((key, getattr(function, key)))
+        for copy in virtual(function):
+            for key in _LIMITS:
+                if (key, getattr(copy, key)) in self.taken:
+                    cause = f"{key} {getattr(copy, key):#x} of a virtual function is there already"
+                    raise self.error(options, cause, index, f"choose vf_{key}")
+                self.taken.add((key, getattr(copy, key)))
