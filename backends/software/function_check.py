@@ -50,10 +50,13 @@ def check_functions(spec: MachineSpec, error: _Report) -> MachineSpec:
             joined = devices.join(device)
         except Misuse as problem:
             raise error((*_DEVICE, "id"), _words(problem), n, problem.next_step) from problem
+        checker.waiting(devices)
         checker.model(joined, _DEVICE, n)
     for words in spec.devices:
         try:
-            for made in devices.add(words):
+            functions = devices.add(words)
+            checker.waiting(devices)
+            for made in functions:
                 checker.model(made, _WORDS, None)
         except Misuse as problem:
             raise error(_WORDS, _words(problem), None, problem.next_step) from problem
@@ -72,6 +75,11 @@ class _Checker:
     def range(self, value: int, last: int, where: tuple[str, ...], index: int) -> None:
         if not 0 <= value <= last:
             raise self.error(where, f"must be between 0x0 and {last:#x}, not {value:#x}", index)
+
+    def waiting(self, devices: PciDevices) -> None:
+        """Note what pairs have whose device has not come."""
+        for pair in devices.identifiers.waiting():
+            self.taken |= {("uid", pair.uid), ("fid", pair.fid)}
 
     def identities(self, function: FunctionSpec, index: int) -> None:
         for key in _LIMITS:

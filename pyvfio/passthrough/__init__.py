@@ -8,6 +8,7 @@ from pyvfio.passthrough.combined import CombinedChannelSubsystem
 from pyvfio.passthrough.events import EventThread
 from pyvfio.passthrough.memory import GuestMemory, GuestStorage, MemoryArea
 from pyvfio.passthrough.zpci import GuestPci
+from pyvfio.passthrough.zpci_pairs import PairedDevices
 
 __all__ = [
     "CombinedChannelSubsystem",
@@ -18,5 +19,6 @@ __all__ = [
     "GuestPci",
     "GuestStorage",
     "MemoryArea",
+    "PairedDevices",
     "PassthroughWarning",
 ]

@@ -18,10 +18,11 @@ Functions that are emulated can be there too (`add`): the software machine's own
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Self
 
 from pyvfio.errors import Misuse, NoSuchDevice, PyvfioError
@@ -36,6 +37,7 @@ from pyvfio.vfio.device import Device
 from pyvfio.zpci.event import AvailabilityCode, AvailabilityEvent, ErrorCode, ErrorEvent
 from pyvfio.zpci.function import FunctionState, InstructedFunction
 from pyvfio.zpci.handle import FH_INDEX
+from pyvfio.zpci.identifiers import Identifiers, Pair
 
 __all__ = ["GuestPci"]
 
@@ -65,6 +67,8 @@ class GuestPci(GuestProcessor):
     ) -> None:
         self._memory = memory
         self._functions: list[InstructedFunction] = []
+        self.identifiers = Identifiers()
+        """Who has which UID and FID, also those that wait for their device."""
         self._on_availability = on_availability
         self._asked: set[int] = set()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -91,28 +95,21 @@ class GuestPci(GuestProcessor):
         *,
         uid: int | None = None,
         fid: int | None = None,
+        name: str = "",
         interpret: bool = True,
         forwarding_assist: bool = True,
     ) -> GuestFunction:
         """Give the guest an open device, configured; it is told so by an event.
 
-        Without `uid` and `fid` the lowest free ones are taken (the UID is the PCI domain in the guest).  With
+        `name` is what `identifiers` know it by; a pair that waits for it gives the UID (the PCI domain in the guest)
+        and the FID.  Else what is not given is the lowest that is free.  With
         `interpret` the host's machine carries out loads and stores, and forwards interruptions (by itself with
         `forwarding_assist`, else its kernel does it), if it can: the function's `interpreted` tells, and its `why` when
         it cannot.  Raise `Misuse` when a name or the handle's index is taken or the device is no PCI function.
         """
         with self.lock:
-            uids = {self._uid(function) for function in self._functions}
-            fids = {function.fid for function in self._functions}
-            uid = next(n for n in range(1, _MOST) if n not in uids) if uid is None else uid
-            fid = next(n for n in itertools.count() if n not in fids) if fid is None else fid
-            if uid in uids or fid in fids or not 0 < uid < _MOST or not 0 <= fid < 1 << 32:
-                raise Misuse(
-                    "give a guest a PCI function",
-                    device.name,
-                    cause=f"UID {uid:#x} or FID {fid:#x} is taken or impossible",
-                )
-            function = self._make(device, uid, fid, interpret, forwarding_assist)
+            with self._joining(name or self._name_of(device), uid, fid) as pair:
+                function = self._make(device, pair.uid, pair.fid, interpret, forwarding_assist)
             function.group = self._groups.number(device.zpci, interpreted=function.interpreted)
             self._functions.append(function)
             self._tell(function, AvailabilityCode.CONFIGURED)
@@ -120,12 +117,12 @@ class GuestPci(GuestProcessor):
 
     def _make(self, device: Device, uid: int, fid: int, interpret: bool, assist: bool) -> GuestFunction:
         if not interpret:
-            function = GuestFunction(device, self._memory, self._index(), uid, fid, self._device_lost)
+            function = GuestFunction(device, self._memory, self.next_index(), uid, fid, self._device_lost)
             function.why = "it was not asked for"
             return function
         machine = self._machine(device.backend)
         if machine is None:
-            function = GuestFunction(device, self._memory, self._index(), uid, fid, self._device_lost)
+            function = GuestFunction(device, self._memory, self.next_index(), uid, fid, self._device_lost)
             function.why = "nothing on this host interprets PCI instructions (on Linux, KVM does for its own guests)"
             return function
         if device.kind != "pci":
@@ -147,13 +144,41 @@ class GuestPci(GuestProcessor):
             device, self._memory, uid, fid, self._device_lost, host, assist=assist, changed=self._changed
         )
 
-    def add(self, function: InstructedFunction) -> None:
-        """Let the guest have an emulated function.  Raise `Misuse` when its identifiers or its index are taken."""
+    def _name_of(self, device: Device) -> str:
+        taken = {pair.target for pair in self.identifiers}
+        names = itertools.chain([device.name], (f"{device.name}-{n}" for n in itertools.count(2)))
+        return next(name for name in names if name not in taken)
+
+    @contextlib.contextmanager
+    def _joining(self, name: str, uid: int | None, fid: int | None) -> Iterator[Pair]:
+        """The pair of a device; when there is no function after all, it is as before."""
+        waits = any(pair.target == name for pair in self.identifiers.waiting())
+        if uid is not None or fid is not None:
+            self.identifiers.define(name, uid, fid)
+        pair = self.identifiers.join(name)
+        try:
+            yield pair
+        except BaseException:
+            (self.identifiers.leave if waits else self.identifiers.release)(name)
+            raise
+
+    def add(self, function: InstructedFunction, *, name: str = "") -> None:
+        """Let the guest have an emulated function.  Raise `Misuse` when its identifiers or its index are taken.
+
+        A pair that waits for `name` has the function's own identifiers.
+        """
         with self.lock:
+            name = name or f"the function with fid {function.fid:#x}"
+            uid = self._uid(function)
+            for pair in self.identifiers:
+                if pair.target != name and (pair.fid == function.fid or (uid and pair.uid == uid)):
+                    cause = f"{pair.target} has uid {pair.uid:#x} and fid {pair.fid:#x}"
+                    raise Misuse("give a guest a PCI function", f"fid {function.fid:#x}", cause=cause)
             for other in self._functions:
-                same = (other.fh ^ function.fh) & 0xFFFF == 0 or other.fid == function.fid
-                if same or self._uid(other) == self._uid(function):
-                    raise Misuse("give a guest a PCI function", f"fid {function.fid:#x}", cause="a name of it is taken")
+                if (other.fh ^ function.fh) & FH_INDEX == 0:
+                    cause = "the index of its handle is taken"
+                    raise Misuse("give a guest a PCI function", f"fid {function.fid:#x}", cause=cause)
+            self.identifiers.hold(name, uid, function.fid)
             self._functions.append(function)
             self._tell(function, AvailabilityCode.CONFIGURED)
 
@@ -204,13 +229,17 @@ class GuestPci(GuestProcessor):
     def _uid(function: InstructedFunction) -> int:
         return function.uid if isinstance(function, GuestFunction) else function.query().uid
 
-    def _index(self) -> int:
-        taken = {function.fh & 0xFFFF for function in self._functions}
+    def next_index(self) -> int:
+        """The lowest index that no function's handle has."""
+        taken = {function.fh & FH_INDEX for function in self._functions}
         return next(number for number in range(_MOST) if number not in taken)
 
     def _remove(self, function: InstructedFunction) -> None:
         self._functions.remove(function)
         self._asked.discard(function.fid)
+        for pair in tuple(self.identifiers):
+            if pair.fid == function.fid:
+                self.identifiers.release(pair.target)
         self.forget(function)
         if isinstance(function, GuestFunction):
             function.close()

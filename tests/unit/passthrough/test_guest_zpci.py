@@ -162,15 +162,19 @@ def test_an_emulated_function_beside_the_passed_one(on: GuestRig) -> None:
     assert on.list().entries[0].fh == 0x80010000
     assert on.enable(2) == 0x80020007
     assert on.load(15, 0, 2) == bell.VENDOR_ID
+    with pytest.raises(Misuse, match="uid 0x99"):
+        on.guest.add(build_function(FunctionSpec(uid=0x99, fid=0x901, model="virtio-bell"), 8))
     with pytest.raises(Misuse, match="taken"):
         on.guest.add(build_function(FunctionSpec(uid=0x98, fid=0x901, model="virtio-bell"), 7))
 
 
-@pytest.mark.parametrize(("uid", "fid"), [(0x60, 5), (5, 0x100), (0, 5), (0x10000, 5), (5, 1 << 32)])
+@pytest.mark.parametrize(("uid", "fid"), [(0x60, 5), (5, 0x100), (-1, 5), (0x10000, 5), (5, 1 << 32)])
 def test_names_that_are_taken_or_impossible(on: GuestRig, uid: int, fid: int) -> None:
     device = on.function().device  # type: ignore[attr-defined]
-    with pytest.raises(Misuse, match="taken or impossible"):
+    before = list(on.guest.identifiers)
+    with pytest.raises(Misuse, match=r"in use already|is between"):
         on.guest.attach(device, uid=uid, fid=fid)
+    assert list(on.guest.identifiers) == before
 
 
 def test_no_address_space_on_a_device_that_was_closed(on: GuestRig) -> None:

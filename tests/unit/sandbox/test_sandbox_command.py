@@ -265,3 +265,23 @@ def _read_until(fd: int, wanted: str) -> str:
         assert select.select([fd], [], [], 30)[0], text
         text += os.read(fd, 1 << 12).decode()
     return text
+
+
+def test_a_sandbox_with_further_devices(
+    tmp_path: Path, outside: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["zpci,uid=8,fid=2,target=dev1", "virtio-bell,id=dev1"]
+    place = tmp_path / "box"
+    devices = [option for word in words for option in ("--device", word)]
+    assert run(["sandbox", "--keep", str(place), "--device", "zpci,uid=0x11,target=a", "--", "true"]) == 2
+    assert not Sandbox.is_one(place)
+    assert run(["sandbox", "--keep", str(place), *devices, "--", "true"]) == 0
+    assert Sandbox(place).devices == tuple(words)
+    assert run(["sandbox", "--keep", str(place), "--device", "virtio-bell", "--", "true"]) == 2
+    assert "leave --device out" in capsys.readouterr().err
+    assert run(["sandbox", "--keep", str(place), "--", "true"]) == 0
+    monkeypatch.setenv(VARIABLE, str(place))
+    assert run(["bind", "0008:00:00.0"]) == 0
+    assert drivers(capsys)["0008:00:00.0"] == "vfio-pci"
+    assert run(["list", *devices]) == 2
+    assert "--device goes with --machine" in capsys.readouterr().err

@@ -31,6 +31,23 @@ def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
+def test_devices_beyond_the_machine_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pair = ["--device", "zpci,uid=8,fid=2,target=dev1", "--device", "virtio-rng-pci,id=dev1"]
+    assert json.loads(output(capsys, "show", "0008:00:00.0", "--json", *pair))["driver"] == "virtio-pci"
+    for wrong, words in {
+        (
+            "--machine",
+            "z15-lpar",
+            "--device",
+            "zpci,uid=0x11,target=a",
+        ): "uid 0x11 is in use already: the function with",
+        ("--machine", "z15-lpar", "--device", "virtio-gpu-pci"): "there is no model 'virtio-gpu-pci'",
+        ("--backend", "kernel", "--device", "virtio-rng-pci"): "this host has the devices that it has",
+    }.items():
+        assert run(["list", *wrong]) == 2
+        assert words in capsys.readouterr().err
+
+
 MISTAKES = [
     (["show", "0011:00:00.9"], 2, "BadAddress"),
     (["show", "x:z"], 2, "BadAddress"),
