@@ -1,4 +1,4 @@
-"""A software machine that is a guest: its Linux drives channel devices of a host, and virtual ones of its own.
+"""A software machine that is a guest: its Linux drives channel devices and PCI functions of a host, and its own.
 
 ::
 
@@ -10,13 +10,17 @@
                                                   |            vfio-ccw, through any backend
                                                host
 
+PCI functions come in the same way: `guest_pci`.
+
 The guest's kernel has its storage from `kernel_at` on.  What programs of the guest map for DMA is memory of this
 process; a page of it that the guest's kernel pins becomes storage of the guest, too, at an address of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import threading
 from collections.abc import Callable, Iterable
 from typing import Final, cast
 
@@ -25,14 +29,18 @@ from pyvfio.css.crw import Crw
 from pyvfio.css.orb import Orb
 from pyvfio.css.sid import SUBCHANNELS_PER_SET
 from pyvfio.css.trace import StepListener
-from pyvfio.errors import Misuse
-from pyvfio.passthrough import CombinedChannelSubsystem, GuestChannelSubsystem, GuestMemory
+from pyvfio.errors import Misuse, NoSuchDevice
+from pyvfio.passthrough import CombinedChannelSubsystem, GuestChannelSubsystem, GuestMemory, GuestPci
+from pyvfio.passthrough.zpci_function import GuestFunction
 from pyvfio.process import ProcessMemory
 from pyvfio.vfio import Device
+from pyvfio.zpci.event import ErrorCode, ErrorEvent
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.clock import Clock
 from pyvfio_backends.software.description import ChannelPathSpec, MachineSpec, SubchannelSpec
+from pyvfio_backends.software.guest_pci import PassedFunction
 from pyvfio_backends.software.hardware.css import ChannelPath, ChannelSubsystemHardware, ControlUnit, SubchannelConfig
+from pyvfio_backends.software.hardware.zpci import ZpciFunction
 from pyvfio_backends.software.linux.ccw_drivers import DRIVERS
 from pyvfio_backends.software.linux.css import Css
 from pyvfio_backends.software.machine import Machine
@@ -58,7 +66,7 @@ class GuestKernelMemory(HostMemory):
         """Called when storage was added."""
         self._at, self._end = kernel_at, kernel_at + room
         self._used: dict[int, int] = {}
-        self._pages: dict[int, int] = {}
+        self._next_pinned = _PINNED_AT
 
     def allocate(self, size: int) -> int:
         """See `HostMemory.allocate`."""
@@ -83,13 +91,34 @@ class GuestKernelMemory(HostMemory):
         for area in self.storage.areas():
             if area.address <= virtual < area.address + area.length:
                 return area.start + virtual - area.address
-        page = virtual - virtual % self.page_size
-        at = _PINNED_AT + len(self._pages) * self.page_size
-        self._pages[page] = at
-        view = memoryview((ctypes.c_char * self.page_size).from_address(page)).cast("B")
-        self.storage.adopt(at, view, page)
+        offset = virtual % self.page_size
+        return self._adopt(virtual - offset, self.page_size) + offset
+
+    def pinned_runs(self, virtual: int, length: int) -> list[tuple[int, int]]:
+        """Where memory of this process is in the guest: guest address and length of each piece.
+
+        What is not storage of the guest yet becomes so, all that lies together at once.
+        """
+        runs: list[tuple[int, int]] = []
+        at, end = virtual, virtual + length
+        while at < end:
+            areas = [area for area in self.storage.areas() if area.address < end and area.address + area.length > at]
+            known = min(areas, key=lambda area: area.address, default=None)
+            if known is not None and known.address <= at:
+                step = min(end, known.address + known.length) - at
+                runs.append((known.start + at - known.address, step))
+            else:
+                step = (known.address if known is not None else end) - at
+                runs.append((self._adopt(at, step), step))
+            at += step
+        return runs
+
+    def _adopt(self, virtual: int, length: int) -> int:
+        at = self._next_pinned
+        self._next_pinned += -(-length // self.page_size) * self.page_size
+        self.storage.adopt(at, memoryview((ctypes.c_char * length).from_address(virtual)).cast("B"), virtual)
         self.added()
-        return at + virtual - page
+        return at
 
     def read(self, address: int, count: int) -> bytes:
         """See `HostMemory.read`."""
@@ -170,7 +199,8 @@ class GuestMachine(Machine):
     """The machine that `spec` describes, as a guest: its own devices are virtual, those of the host come by `attach`.
 
     Without `spec` it has a virtual network interface and a virtual disk.  `trace` is told the steps Q1 to Q7 of its
-    devices.  `guest_css` has these; `storage` is the guest's memory.  ``SoftwareBackend(machine)`` answers for it.
+    devices.  `guest_css` has these, `guest_pci` its PCI functions (`attach_pci`); `storage` is the guest's memory.
+    ``SoftwareBackend(machine)`` answers for it.
     """
 
     def __init__(
@@ -183,13 +213,16 @@ class GuestMachine(Machine):
     ) -> None:
         spec = _two_devices() if spec is None else spec
         self.storage = GuestMemory(_KERNEL_AT + _KERNEL_ROOM)
-        memory = GuestKernelMemory(self.storage, spec.page_size, _KERNEL_AT, _KERNEL_ROOM)
+        memory = self._kernel_memory = GuestKernelMemory(self.storage, spec.page_size, _KERNEL_AT, _KERNEL_ROOM)
         super().__init__(spec, seed=seed, paced=paced, memory=memory)
         css = _css_of(self)
         self.guest_css = GuestChannelSubsystem(
             self.storage, on_io_interrupt=css.io_interrupt, on_crw=css.channel_report_pending, trace=trace
         )
         memory.added = self.guest_css.memory_added
+        self.guest_pci = GuestPci(self.storage, on_interruption=self._pci_interrupted, on_error=self._pci_error)
+        self.zpci.on_leave = self._pci_left
+        self._pci_due = False
         self._combined = GuestCss(self.guest_css, self.css, self.clock)
         css.hardware = cast(ChannelSubsystemHardware, self._combined)  # it has all that Linux's half asks for
         css.ccw.boot_drivers(make(css.ccw) for name, make in DRIVERS.items() if name not in css.ccw.drivers)
@@ -228,10 +261,81 @@ class GuestMachine(Machine):
             self.guest_css.detach(schid)
             self.clock.settle()
 
+    # PCI functions
+
+    def attach_pci(
+        self,
+        device: Device,
+        *,
+        uid: int | None = None,
+        fid: int | None = None,
+        interpret: bool = True,
+        forwarding_assist: bool = True,
+    ) -> GuestFunction:
+        """Plug an open vfio-pci device into the running guest; see `GuestPci.attach`."""
+        with self.lock:
+            for function in self.zpci.all_functions():
+                if not isinstance(function, PassedFunction) and function not in self.guest_pci.all_functions():
+                    self.guest_pci.add(function)  # indexes and names are taken
+            given = self.guest_pci.attach(
+                device, uid=uid, fid=fid, interpret=interpret, forwarding_assist=forwarding_assist
+            )
+            self.zpci.adopt(PassedFunction(self.guest_pci, given, self._kernel_memory, self._pci_touched))
+            self.clock.settle()
+        return given
+
+    def request_pci(self, fid: int) -> None:
+        """Ask the guest's Linux for a function: it lets it go, and the device is closed.  Raise `NoSuchDevice`."""
+        with self.lock:
+            self.zpci.unplug(fid)
+            self.clock.settle()
+
+    def detach_pci(self, fid: int) -> None:
+        """Unplug a function without asking; the device is closed.  Raise `NoSuchDevice`."""
+        with self.lock:
+            self.zpci.unplug(fid, surprise=True)
+            self.clock.settle()
+
+    def _pci_left(self, function: ZpciFunction) -> None:
+        with contextlib.suppress(NoSuchDevice):  # an emulated one that the hypervisor was never told of
+            self.guest_pci.detach(function.fid)
+
+    def _pci_touched(self) -> None:
+        """A device may have done something: look when the instruction's cause is over."""
+        if not self._pci_due:
+            self._pci_due = True
+            self.clock.schedule(0.0, self._pci_look)
+
+    def _pci_look(self) -> None:
+        self._pci_due = False
+        self.guest_pci.poll()
+
+    def _pci_interrupted(self, isc: int) -> None:
+        """The host may interrupt from any thread, and must not wait for this machine."""
+        if self.lock.acquire(blocking=False):
+            try:
+                self._pci_scan()
+            finally:
+                self.lock.release()
+        else:
+            threading.Thread(target=self._pci_scan, name="pyvfio-pci-interruption", daemon=True).start()
+
+    def _pci_scan(self) -> None:
+        with self.lock:
+            for function in self.zpci.all_functions():
+                if isinstance(function, PassedFunction):
+                    function.scan()
+            self.clock.settle()
+
+    def _pci_error(self, event: ErrorEvent) -> None:
+        if event.fid in self.zpci.functions:
+            self.zpci.report(event.fid, ErrorCode(event.pec))
+
     def look(self) -> int:
-        """Take in what the host reports of the guest's devices; how many events there were."""
+        """Take in what the host reports of the guest's devices; how many events of channel devices there were."""
         with self.lock:
             seen = self.guest_css.poll()
+            self.guest_pci.poll()
             self.clock.settle()
         return seen
 
@@ -245,5 +349,6 @@ class GuestMachine(Machine):
         """End the machine, and close the devices that it has of the host."""
         with self.lock:
             self.guest_css.close()
+            self.guest_pci.close()
         super().close()
         self.storage.close()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pyvfio.process import Pin, ProcessMemory
 from pyvfio_backends.software.hardware.dma import DmaFault
+from pyvfio_backends.software.linux.iova_tree import Watcher
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -90,6 +91,13 @@ class LockedMemory:
 class Mappings(Protocol):
     """An `IovaTree` of mappings of whatever kind."""
 
+    @property
+    def watchers(self) -> list[Any]:
+        """Who follows what comes and goes."""
+
+    def __iter__(self) -> Iterator[Mapping]:
+        """All of them."""
+
     def find(self, iova: int) -> Mapping | None:
         """The mapping that has this address."""
 
@@ -144,6 +152,23 @@ class DmaDomain:
         self.counters.sync_rpcits += len(self.refreshes)
         for refresh in self.refreshes:
             refresh()
+
+    def watch(self, watcher: Watcher[Mapping]) -> None:
+        """Tell `watcher` of all mappings, those that are there first.  Raise OSError when it refuses one of these."""
+        done: list[Mapping] = []
+        try:
+            for mapping in self._tree:
+                watcher.added(mapping)
+                done.append(mapping)
+        except OSError:
+            for mapping in done:
+                watcher.removed(mapping)
+            raise
+        self._tree.watchers.append(watcher)
+
+    def unwatch(self, watcher: Watcher[Mapping]) -> None:
+        """Tell it no more."""
+        self._tree.watchers.remove(watcher)
 
     def _pieces(self, iova: int, count: int, write: bool) -> list[tuple[Pin, int, int]]:
         """The pins under a range: (pin, offset in it, bytes).  Raise `DmaFault` unless the whole range is allowed."""

@@ -126,8 +126,15 @@ class IoPageTable:
             at += count
         if self.domains:
             _fill(areas)
-        for area in areas:
-            self.areas.add(area)
+        for place, area in enumerate(areas):
+            try:
+                self.areas.add(area)
+            except OSError:  # the IOMMU has no room
+                for other in areas[:place]:
+                    self.areas.remove(other)
+                for other in areas:
+                    other.unfill()
+                raise
             if self.domains:
                 self.space.mapped(area.size // self._page)
         self._taken.add(iova, at - 1)

@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 from sortedcontainers import SortedDict
 
-__all__ = ["IovaTree", "Range"]
+__all__ = ["IovaTree", "Range", "Watcher"]
 
 
 class Range(Protocol):
@@ -18,14 +18,29 @@ class Range(Protocol):
 
 
 _R = TypeVar("_R", bound=Range)
+_C = TypeVar("_C", contravariant=True)
+
+
+class Watcher(Protocol[_C]):
+    """Who follows what comes into a tree and leaves it."""
+
+    def added(self, item: _C) -> None:
+        """A range comes.  Raise OSError to refuse it."""
+
+    def removed(self, item: _C) -> None:
+        """A range goes."""
 
 
 class IovaTree(Generic[_R]):
-    """A sorted set of ranges.  All searches cost O(log n); `len` is the number of ranges."""
+    """A sorted set of ranges.  All searches cost O(log n); `len` is the number of ranges.
 
-    __slots__ = ("_by_start", "_irange")
+    `watchers` are told of each range that comes or goes.
+    """
+
+    __slots__ = ("_by_start", "_irange", "watchers")
 
     def __init__(self) -> None:
+        self.watchers: list[Watcher[_R]] = []
         self._by_start: SortedDict[int, _R] = SortedDict()
         self._irange = self._by_start.irange
 
@@ -36,12 +51,21 @@ class IovaTree(Generic[_R]):
         return iter(self._by_start.values())
 
     def add(self, item: _R) -> None:
-        """Put a range in that overlaps none."""
+        """Put a range in that overlaps none.  Raise OSError when a watcher refuses it."""
+        for place, watcher in enumerate(self.watchers):
+            try:
+                watcher.added(item)
+            except OSError:
+                for other in self.watchers[:place]:
+                    other.removed(item)
+                raise
         self._by_start[item.iova] = item
 
     def remove(self, item: _R) -> None:
         """Take a range out."""
         del self._by_start[item.iova]
+        for watcher in self.watchers:
+            watcher.removed(item)
 
     def at(self, iova: int) -> _R | None:
         """The range that begins at `iova`."""

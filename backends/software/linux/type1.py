@@ -219,8 +219,12 @@ class Type1:
             self.pages.pin_mapping(mapping)
         if self.dirty.tracking:
             self.dirty.start_mapping(mapping)
+        try:
+            self.tree.add(mapping)
+        except OSError:
+            self.pages.unpin_mapping(mapping)  # the IOMMU has no room
+            raise
         self.available -= 1
-        self.tree.add(mapping)
         if self.domain is not None:
             self.domain.mapped(mapping.size // self._page)
         return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.errors import Misuse, NoSuchDevice
 from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
-from pyvfio.zpci.handle import Sharing
+from pyvfio.zpci.handle import FH_INDEX, Sharing
 from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.instructions import Refused, Status
 from pyvfio_backends.software.hardware.zpci.models import FunctionDescription, Schedule, build_function, virtual
@@ -63,6 +63,8 @@ class ZpciFacility:
         self._sharing = sharing
         self.functions: dict[int, ZpciFunction] = {}
         self.on_event: Callable[[ZpciEvent], None] | None = None
+        self.on_leave: Callable[[ZpciFunction], None] = lambda function: None
+        """Called when a function has left the machine."""
         self._schedule = schedule
         self._number = 0
         self._leaving: set[int] = set()
@@ -200,6 +202,24 @@ class ZpciFacility:
                 self._event(AvailabilityCode.STANDBY, function)
             return function
 
+    def adopt(self, function: ZpciFunction) -> None:
+        """Add a function that was made elsewhere, configured.  Raise `Misuse` when its identifier is taken."""
+        with self._lock:
+            if function.fid in self.functions:
+                raise Misuse(
+                    "plug PCI function",
+                    f"fid {function.fid:#x}",
+                    cause="there is a function with this identifier",
+                )
+            self.functions[function.fid] = function
+            self._number = max(self._number, (function.fh & FH_INDEX) + 1)
+            self._event(AvailabilityCode.CONFIGURED, function)
+
+    def report(self, fid: int, code: ErrorCode) -> None:
+        """Report an error of a function that has left the enabled state by itself.  Raise `NoSuchDevice`."""
+        with self._lock:
+            self._event(code, self.function(fid))
+
     def unplug(self, fid: int, *, surprise: bool = False) -> None:
         """Take a function away.  Raise `NoSuchDevice`.
 
@@ -214,6 +234,7 @@ class ZpciFacility:
                 function.state = FunctionState.RESERVED
                 del self.functions[fid]
                 self._event(AvailabilityCode.DECONFIGURED, function)
+                self.on_leave(function)
                 return
             self._leaving.add(fid)
             if function.configured:
@@ -235,6 +256,7 @@ class ZpciFacility:
         function.state = FunctionState.RESERVED
         self.functions.pop(function.fid, None)
         self._event(AvailabilityCode.RESERVED, function)
+        self.on_leave(function)
 
     def fail(self, fid: int) -> None:
         """Put an enabled function into the error state.  Raise `NoSuchDevice`, `Misuse` when it is not enabled."""
