@@ -29,6 +29,7 @@ __all__ = [
     "ChannelPathSpec",
     "CssEventSpec",
     "FunctionSpec",
+    "GroupSpec",
     "MachineSpec",
     "OtherSubchannelSpec",
     "PairSpec",
@@ -148,10 +149,12 @@ class FunctionSpec:
     driver: str = ""
     state: str = "configured"
     pchid: int = 0
-    pft: int = 0
+    pft: int = -1
     pfgid: int = 0xFF
     vfn: int = 0
     port: int = 0
+    rid: int = -1
+    tid: int = -1
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -180,8 +183,28 @@ class PciDeviceSpec(FunctionSpec):
 
 
 @dataclass(slots=True)
+class GroupSpec:
+    """``[[zpci.group]]``: what the machine tells of the function group `pfgid`, in the words of CLP.
+
+    `noi` is how many interrupts a function may have, `maxstbl` the bytes of one store block, `mui` the measurement
+    interval in milliseconds, `refresh` whether new translations must be refreshed, too; `dasm` the mask of DMA
+    addresses and `msia` where messages go.
+    """
+
+    pfgid: int
+    noi: int = 128
+    maxstbl: int = 128
+    mui: int = 4000
+    refresh: bool = True
+    version: int = 0
+    dasm: int = 0
+    msia: int = 0xFE00000000000000
+
+
+@dataclass(slots=True)
 class MachineSpec:
-    """A whole machine.  `architecture` is ``s390x``; `page_size` in bytes; `memlock` in bytes or -1, which binds
+    """A whole machine.  `architecture` is ``s390x``; `page_size` and `memory` (the host's
+    storage, a bound of DMA addresses) in bytes; `memlock` in bytes or -1, which binds
     programs unless they have CAP_IPC_LOCK (`ipc_lock`, as root has); `seqnum` the last
     uevent number at boot; `features` the words of that line of ``/proc/cpuinfo`` (empty: there is no such file; without
     ``edat`` there are no huge pages); with `interpretation` the machine carries out the PCI
@@ -194,6 +217,7 @@ class MachineSpec:
     description: str = ""
     architecture: str = "s390x"
     page_size: int = 4096
+    memory: int = 8 << 30
     memlock: int = -1
     ipc_lock: bool = True
     seqnum: int = 0
@@ -210,6 +234,7 @@ class MachineSpec:
     pairs: list[PairSpec] = field(default_factory=list)
     pci_devices: list[PciDeviceSpec] = field(default_factory=list)
     devices: tuple[str, ...] = ()
+    groups: list[GroupSpec] = field(default_factory=list)
     disks: list[DiskSpec] = field(default_factory=list)
     holders: list[HolderSpec] = field(default_factory=list)
     mounts: list[MountSpec] = field(default_factory=list)

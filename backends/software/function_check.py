@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
-from pyvfio_backends.software.hardware.zpci.models import MODELS, build_function, virtual
+from pyvfio_backends.software.hardware.zpci.models import MODELS, FunctionDescription, build_function, virtual
 from pyvfio_backends.software.pci_devices import PciDevices, with_devices
 
 __all__ = ["check_functions"]
@@ -17,6 +18,25 @@ _DEVICE: Final = ("pci", "device")
 _WORDS: Final = ("machine", "devices")
 _STATES: Final = ("configured", "standby", "reserved")
 _LIMITS: Final = {"uid": 0xFFFF, "fid": 0xFFFFFFFF}
+_RANGES: Final = {
+    "pchid": (0, 0xFFFF),
+    "pft": (-1, 0xFF),
+    "pfgid": (0, 0xFF),
+    "vfn": (0, 0xFFFF),
+    "port": (0, 0xF),
+    "rid": (-1, 0xFFFF),
+    "tid": (-1, 0xFFFF),
+}
+_GROUP: Final = ("zpci", "group")
+_GROUP_RANGES: Final = {
+    "pfgid": (0, 0xFF),
+    "noi": (1, 0xFFF),
+    "maxstbl": (8, 0x1FFF),
+    "mui": (0, 0xFFFF),
+    "version": (0, 0xFF),
+    "dasm": (0, (1 << 64) - 1),
+    "msia": (0, (1 << 64) - 1),
+}
 _GIVEN: Final = {"uid": 0, "fid": -1}
 
 
@@ -30,7 +50,11 @@ class _Report(Protocol):
 
 def check_functions(spec: MachineSpec, error: _Report) -> MachineSpec:
     """The machine with the functions of all its devices.  Raise what `error` makes of the first thing that is wrong."""
-    checker = _Checker(error)
+    checker = _Checker(error, unique_uids=spec.uid_checking)
+    for n, group in enumerate(spec.groups):
+        checker.ranges(group, _GROUP_RANGES, _GROUP, n)
+        if group.pfgid in [other.pfgid for other in spec.groups[:n]]:
+            raise error((*_GROUP, "pfgid"), f"{group.pfgid:#x} is there twice", n)
     for n, function in enumerate(spec.functions):
         for key, last in _LIMITS.items():
             checker.range(getattr(function, key), last, (*_FUNCTION, key), n)
@@ -68,13 +92,29 @@ def _words(problem: Misuse) -> str:
 
 
 class _Checker:
-    def __init__(self, error: _Report) -> None:
+    def __init__(self, error: _Report, *, unique_uids: bool) -> None:
         self.error = error
+        self.unique_uids = unique_uids
         self.taken: set[tuple[str, int]] = set()
 
     def range(self, value: int, last: int, where: tuple[str, ...], index: int) -> None:
         if not 0 <= value <= last:
             raise self.error(where, f"must be between 0x0 and {last:#x}, not {value:#x}", index)
+
+    def ranges(
+        self, row: object, ranges: Mapping[str, tuple[int, int]], where: tuple[str, ...], index: int | None
+    ) -> None:
+        """Check the numbers of a row."""
+        for key, (low, high) in ranges.items():
+            value = getattr(row, key)
+            if not low <= value <= high:
+                cause = f"must be between {low:#x} and {high:#x}, not {value:#x}"
+                raise self.error((*where, key) if where != _WORDS else where, cause, index)
+
+    def keys(self, function: FunctionDescription) -> list[tuple[str, int]]:
+        """The identifiers that no other function may have: UIDs may repeat where nobody checks, and 0 is none."""
+        uid = [("uid", function.uid)] if self.unique_uids and function.uid else []
+        return [*uid, ("fid", function.fid)]
 
     def waiting(self, devices: PciDevices) -> None:
         """Note what pairs have whose device has not come."""
@@ -82,8 +122,7 @@ class _Checker:
             self.taken |= {("uid", pair.uid), ("fid", pair.fid)}
 
     def identities(self, function: FunctionSpec, index: int) -> None:
-        for key in _LIMITS:
-            value = getattr(function, key)
+        for key, value in self.keys(function):
             if (key, value) in self.taken:
                 raise self.error((*_FUNCTION, key), f"{value:#x} is there twice", index)
             self.taken.add((key, value))
@@ -96,16 +135,16 @@ class _Checker:
             raise self.error((*where, "model"), cause, index)
         if function.state not in _STATES:
             raise self.error((*where, "state") if rows else where, "must be configured, standby or reserved", index)
+        self.ranges(function, _RANGES, where, index)
         options = (*where, "options") if rows else where
         try:
             build_function(function, 0)
         except Misuse as problem:
             raise self.error(options, problem.cause, index, problem.next_step) from problem
-        for key in _LIMITS:
-            self.taken.add((key, getattr(function, key)))
+        self.taken.update(self.keys(function))
         for copy in virtual(function):
-            for key in _LIMITS:
-                if (key, getattr(copy, key)) in self.taken:
-                    cause = f"{key} {getattr(copy, key):#x} of a virtual function is there already"
+            for key, value in self.keys(copy):
+                if (key, value) in self.taken:
+                    cause = f"{key} {value:#x} of a virtual function is there already"
                     raise self.error(options, cause, index, f"choose vf_{key}")
-                self.taken.add((key, getattr(copy, key)))
+                self.taken.add((key, value))

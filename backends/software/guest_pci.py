@@ -90,7 +90,7 @@ def _facts(cpu: ZpciInstructions, fh: int) -> tuple[FunctionFacts, GroupFacts]:
         end_dma=told.edma,
         pfip=told.pfip,
         util_str=told.utility if told.utility_available else b"",
-        fmb_length=told.fmb_length,
+        fmb_words=told.fmb_length,
         rid=told.rid if told.rid_available else None,
         is_physfn=bool(told.physical),
     )

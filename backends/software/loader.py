@@ -24,6 +24,7 @@ from pyvfio_backends.software.description import (
     ChannelPathSpec,
     CssEventSpec,
     FunctionSpec,
+    GroupSpec,
     MachineSpec,
     OtherSubchannelSpec,
     PairSpec,
@@ -56,7 +57,11 @@ _TABLES: dict[str, dict[str, tuple[str, type]]] = {
         "event": ("css_events", CssEventSpec),
     },
     "pci": {"device": ("pci_devices", PciDeviceSpec)},
-    "zpci": {"function": ("functions", FunctionSpec), "pair": ("pairs", PairSpec)},
+    "zpci": {
+        "function": ("functions", FunctionSpec),
+        "group": ("groups", GroupSpec),
+        "pair": ("pairs", PairSpec),
+    },
 }
 _ROWS: dict[str, tuple[str, type]] = {
     "disk": ("disks", DiskSpec),

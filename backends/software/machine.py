@@ -51,6 +51,8 @@ class Machine:
         )
         self.kernel.boot_id = str(uuid.UUID(bytes=random.Random(f"{spec.name} {seed}").randbytes(16), version=4))
         self.kernel.features = spec.features
+        self.kernel.storage_size = spec.memory
+        self.kernel.cmdline = spec.host.cmdline
         if spec.features and "edat" not in spec.features:
             self.kernel.huge_pages = []
         if spec.huge_pages:

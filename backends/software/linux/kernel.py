@@ -73,6 +73,8 @@ class Kernel:
         self.roots: dict[str, Device] = {}
         self.cmdline = ""
         """The options of the kernel's command line (``/proc/cmdline``)."""
+        self.storage_size = 0
+        """The machine's storage in bytes."""
         self.mounts: list[MountEntry] = [
             MountEntry("rootfs", "/", "rootfs", minor=2, options="rw"),
             MountEntry("sysfs", "/sys", "sysfs", minor=20, options="rw,nosuid,nodev,noexec,relatime"),

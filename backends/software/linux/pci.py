@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from pyvfio.errors import Misuse, NotModelled
 from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
 from pyvfio.zpci.handle import Sharing
+from pyvfio_backends.software.hardware.zpci import GroupFacts, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.facility import ZpciEvent, ZpciFacility
 from pyvfio_backends.software.linux.debugfs import DebugDirectory
 from pyvfio_backends.software.linux.device import Device
@@ -24,18 +26,20 @@ from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.misc import add_misc_device
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId
-from pyvfio_backends.software.linux.pci_iov import find_physical
+from pyvfio_backends.software.linux.pci_root import PciRoot
 from pyvfio_backends.software.linux.pci_slot import PciSlot
 from pyvfio_backends.software.linux.pci_sysfs import number
 from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
 from pyvfio_backends.software.linux.zpci import ZpciDev, ZpciState
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.description import GroupSpec
     from pyvfio_backends.software.linux.zpci_debug import FunctionStatistics
     from pyvfio_backends.software.machine import Machine
 
 __all__ = ["PciBus", "boot"]
 
+_MIO = "pcimio"
 _CLP_MINOR = 256  # what a dynamic minor came out as on the emulated machine
 
 
@@ -57,9 +61,15 @@ class PciBus(Bus):
         self.facility = facility
         self.zdevs: dict[int, ZpciDev] = {}
         self.slots: dict[str, PciSlot] = {}
+        self.roots: list[PciRoot] = []
         self.domains: set[int] = set()
         self.statistics: dict[str, FunctionStatistics] = {}
         """By device, while it is enabled."""
+        self.unique_uid = facility.uid_checking
+        """Whether Linux takes the UIDs for domains (``zpci_unique_uid``)."""
+        self.mio = _MIO in kernel.features
+        """Whether Linux uses PCI memory I/O instructions."""
+        self.uses_rid = "norid" not in _options(kernel.cmdline)
         self.iomap = Ida()
         """The table of BARs: each has an entry, the lowest free one."""
         self._alignment = ""
@@ -67,12 +77,24 @@ class PciBus(Bus):
     # numbers
 
     def take_domain(self, uid: int) -> int:
-        """The domain of a function: its UID if UIDs are checked, else the lowest free one."""
-        domain = uid if self.facility.uid_checking and uid else 0
-        while domain in self.domains:
-            domain += 1
+        """The domain of a function: its UID if UIDs are checked, else the lowest free one (``zpci_alloc_domain``).
+
+        A function without a UID (0) ends the use of UIDs, until the functions are listed again.  Raise OSError EEXIST.
+        """
+        domain = uid & 0xFFFF
+        if self.unique_uid and domain:
+            if domain in self.domains:
+                raise fail(errno.EEXIST)
+        else:
+            self.unique_uid = False
+            domain = next(number for number in itertools.count() if number not in self.domains)
         self.domains.add(domain)
         return domain
+
+    def list_functions(self) -> list[ZpciFunction]:
+        """CLP LIST PCI, with which Linux also learns whether UIDs are unique."""
+        self.unique_uid = self.facility.uid_checking
+        return self.facility.listed()
 
     # matching and binding
 
@@ -121,7 +143,7 @@ class PciBus(Bus):
     def added(self, device: Device) -> None:
         """See `Bus.added`: a virtual function is linked with its physical one (``zpci_iov_setup_virtfn``)."""
         if isinstance(device, PciDevice):
-            device.physfn = find_physical(device)
+            device.physfn = device.zdev.root.physical_of(device.zdev)
             if device.physfn is not None:
                 device.uevent("change")
 
@@ -170,8 +192,8 @@ class PciBus(Bus):
 
     def _store_rescan(self, data: bytes) -> None:
         if number(data):
-            for zdev in tuple(self.zdevs.values()):
-                zdev.root.rescan()
+            for root in tuple(self.roots):
+                root.rescan()
 
     def _store_alignment(self, data: bytes) -> None:
         if len(data) >= self.kernel.page_size - 1:
@@ -194,7 +216,10 @@ class PciBus(Bus):
             if zdev is None:
                 state = ZpciState.CONFIGURED if event.code is AvailabilityCode.CONFIGURED else ZpciState.STANDBY
                 zdev = ZpciDev(self, self.facility, self.facility.function(event.fid), state)
-                zdev.add(quiet=False)
+                try:
+                    zdev.add(quiet=False)
+                except OSError:
+                    return  # Linux goes on without the function
             zdev.scan()
         elif zdev is None:
             return
@@ -215,6 +240,16 @@ class PciBus(Bus):
             zdev.release()
 
 
+def _group(spec: GroupSpec) -> GroupFacts:
+    return GroupFacts(spec.pfgid, spec.dasm, spec.msia, spec.refresh, spec.mui, spec.noi, spec.maxstbl, spec.version)
+
+
+def _options(cmdline: str) -> frozenset[str]:
+    """The values of the kernel's parameter ``pci=``."""
+    words = [word.removeprefix("pci=") for word in cmdline.split() if word.startswith("pci=")]
+    return frozenset(option for word in words for option in word.split(","))
+
+
 def _clp(facility: ZpciFacility) -> File:
     # What opens the node is imported then: most runs only look at a machine.
     from pyvfio.zpci.logical import LogicalProcessor
@@ -232,11 +267,15 @@ def boot(machine: Machine) -> None:
     from pyvfio_backends.software.linux.virtio_pci import VirtioPciDriver
 
     kernel, spec = machine.kernel, machine.spec
+    if "nomio" in _options(kernel.cmdline):
+        kernel.features = tuple(word for word in kernel.features if word != _MIO)
     facility = machine.zpci = ZpciFacility(
         spec.functions,
         uid_checking=spec.uid_checking,
         # A machine interprets instructions for its own functions, not for those that a hypervisor emulates.
         sharing=Sharing.NONE if spec.interpretation else Sharing.EMULATED,
+        mio=_MIO in spec.features,
+        groups=[_group(each) for each in spec.groups],
         schedule=machine.clock.schedule,
         lock=machine.lock,
         timer=partial(machine.clock.schedule, background=True),
@@ -250,11 +289,13 @@ def boot(machine: Machine) -> None:
     bus.register(_PortDriver(bus, "pcieport", module="pcieportdrv"))
     holder = VirtioPciDriver(bus)
     bus.register(holder)
-    for function in facility.listed():
+    # Those without a routing identifier first (zpci_cmp_rid).
+    for function in sorted(bus.list_functions(), key=lambda one: (one.facts.rid or 0, one.facts.rid is not None)):
         state = ZpciState.CONFIGURED if function.configured else ZpciState.STANDBY
-        zdev = ZpciDev(bus, facility, function, state)
-        zdev.add(quiet=True)
-        zdev.scan(quiet=True)
+        with contextlib.suppress(OSError):  # Linux goes on without the function
+            ZpciDev(bus, facility, function, state).add(quiet=True)
+    for root in tuple(bus.roots):
+        root.boot()
     drivers = {each.fid: each.driver for each in spec.functions}
     unknown = sorted(set(drivers.values()) - {"", *bus.drivers, "vfio-pci"})
     if unknown:

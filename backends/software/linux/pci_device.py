@@ -83,6 +83,10 @@ class PciDevice(Device):
         """Of a virtual function: the physical one, while both are linked."""
         self.locked = False
         self.disconnected = False
+        self.multifunction = bool(self.read_config(regs.PCI_HEADER_TYPE, 1) & regs.PCI_HEADER_TYPE_MFD)
+        """Whether its device has, or may have, other functions."""
+        self.indexed = bus.unique_uid
+        """Whether it has the attribute ``index``."""
         self.vendor = self.read_config(regs.PCI_VENDOR_ID, 2)
         self.device_id = self.read_config(regs.PCI_DEVICE_ID, 2)
         self.subsystem_vendor = self.read_config(regs.PCI_SUBSYSTEM_VENDOR_ID, 2)

@@ -20,7 +20,7 @@ from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
-__all__ = ["PciSriov", "find_physical"]
+__all__ = ["PciSriov"]
 
 _LAST_BUS = 0
 """A zPCI root has one bus (``ZPCI_BUS_NR``)."""
@@ -134,16 +134,3 @@ class PciSriov:
             if count and self.num_vfs:
                 raise fail(errno.EBUSY)
             driver.sriov_configure(device, count)
-
-
-def find_physical(device: PciDevice) -> PciDevice | None:
-    """The physical function of a virtual one, None when this partition has not got it (``zpci_iov_find_parent_pf``)."""
-    zdev = device.zdev
-    facts = zdev.function.facts
-    if not zdev.root.multifunction or not facts.vfn or facts.rid is None:
-        return None
-    for other in zdev.root.functions.values():
-        pdev = other.pdev
-        if pdev is not None and pdev.sriov is not None and pdev.sriov.routing_id(facts.vfn - 1) & 0xFF == device.devfn:
-            return pdev
-    return None

@@ -28,7 +28,6 @@ _FLAGS = "ECBNpba"  # con_flags of fs/proc/consoles.c
 _COMMAND = 15  # TASK_COMM_LEN without its end
 _CAPABILITIES = (1 << 41) - 1  # CAP_LAST_CAP is 40
 _CAP_IPC_LOCK = 14
-_MEMORY = 8 << 20  # KiB; nothing is taken from it
 
 
 class ProcFile(Attribute):
@@ -120,8 +119,8 @@ class ProcDirectory(Directory):
         return f"vendor_id       : IBM/S390\n# processors    : 1\nmax thread id   : 0\nfeatures\t: {words}\n"
 
     def _meminfo(self) -> str:
-        lines = [("MemTotal", _MEMORY), ("MemFree", _MEMORY), ("MemAvailable", _MEMORY)]
-        text = "".join(f"{name + ':':<16}{value:8} kB\n" for name, value in lines)
+        size = self._kernel.storage_size >> 10  # nothing is taken from it
+        text = "".join(f"{name + ':':<16}{size:8} kB\n" for name in ("MemTotal", "MemFree", "MemAvailable"))
         pools = self._kernel.huge_pages
         if not pools:  # hugetlb_report_meminfo()
             return text

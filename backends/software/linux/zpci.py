@@ -14,19 +14,20 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pyvfio.abi import pci_regs as regs
 from pyvfio.address import PciAddress
 from pyvfio.zpci.handle import FH_ENABLED
 from pyvfio_backends.software.hardware.dma import DmaSpace
-from pyvfio_backends.software.hardware.zpci import Refused, ZpciFunction
+from pyvfio_backends.software.hardware.zpci import CONFIG_SPACE, Refused, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.clp import PFIP_SEGMENTS, UTILITY_STRING_SIZE
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
-from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.dma_domain import DmaDomain, IommuCounters
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_root import PciRoot
 from pyvfio_backends.software.linux.pci_slot import PciSlot
-from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, StaticDirectory, Symlink, fail
+from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, StaticDirectory, fail
 from pyvfio_backends.software.linux.zpci_debug import FunctionStatistics
+from pyvfio_backends.software.linux.zpci_iommu import ZpciIommu
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kvm_zpci import KvmZdev
@@ -36,8 +37,7 @@ __all__ = ["ZpciDev", "ZpciState"]
 
 _IOMAP_BASE = 0x4000000000000000
 _IOMAP_SHIFT = 48
-_LAST_IOVA = (1 << 42) - 1  # three levels of s390's DMA tables (arch/s390/include/asm/pci_dma.h)
-_PAGE_SIZES = 1 << 12
+_NO_INDEX = 0xFFFFFFFF
 # struct zpci_report_error_header (arch/s390/include/asm/sclp.h): version, action, length of what follows
 _REPORT_HEADER = struct.Struct("=BBH")
 _REPORT_ACTIONS = (0, 1, 2)  # reset, repair, informational
@@ -52,27 +52,14 @@ class ZpciState(Enum):
     RESERVED = "reserved"
 
 
-class _IommuDevice(Device):
-    """``s390-iommu.FID`` of class ``iommu``, with links to the devices behind it."""
-
-    def __init__(self, zdev: ZpciDev) -> None:
-        kernel = zdev.bus.kernel
-        super().__init__(kernel, f"s390-iommu.{zdev.fid:08x}", None, cls=kernel.class_("iommu"))
-        self.zdev = zdev
-
-    def attributes(self) -> dict[str, Node]:
-        pdev = self.zdev.pdev
-        entries: dict[str, Node] = {}
-        if pdev is not None:
-            entries[pdev.name] = Symlink(f"../../../..{pdev.devpath.removeprefix('/devices')}")
-        return {"devices": StaticDirectory(dict(entries))}
-
-
 class ZpciDev:
     """A function that Linux knows (``struct zpci_dev``), with or without a PCI device on top (`pdev`).
 
-    `busy` is the lock of its state: held while a slot is switched or the function recovers.
+    `busy` is the lock of its state: held while a slot is switched or the function recovers.  `root` is its bus, from
+    `add` on.
     """
+
+    root: PciRoot
 
     def __init__(self, bus: PciBus, facility: ZpciFacility, function: ZpciFunction, state: ZpciState) -> None:
         self.bus = bus
@@ -85,8 +72,7 @@ class ZpciDev:
         self.dma: DmaSpace | None = None
         self.entries: dict[int, int] = {}
         self.statistics: FunctionStatistics | None = None
-        self.iommu = _IommuDevice(self)
-        self.root = PciRoot.of(self, bus)
+        self.iommu = ZpciIommu(self)
         self.devfn = 0
         self.slot = PciSlot(self)
         self.kzdev: KvmZdev | None = None
@@ -95,13 +81,27 @@ class ZpciDev:
     def __repr__(self) -> str:
         return f"<ZpciDev {self.fid:08x} {self.state.value}>"
 
+    @property
+    def configured(self) -> bool:
+        """Whether the function is this system's."""
+        return self.state is ZpciState.CONFIGURED
+
     # life (zpci_add_device, zpci_release_device)
 
     def add(self, *, quiet: bool) -> None:
-        """Register the IOMMU, the bus and the slot."""
+        """Register the IOMMU, the bus and the slot.
+
+        Raise OSError EEXIST (the domain is taken), EINVAL (the place on the bus is, or the function has none); then
+        Linux does not know the function.
+        """
         kernel = self.bus.kernel
         kernel.add_class_device(self.iommu, quiet=quiet)
-        self.devfn = self.root.join(self, quiet=quiet)
+        try:
+            self.root = PciRoot.of(self, self.bus)
+            self.devfn = self.root.join(self, quiet=quiet)
+        except OSError:
+            kernel.remove_class_device(self.iommu)
+            raise
         self.bus.slots[f"{self.fid:08x}"] = self.slot
         self.bus.zdevs[self.fid] = self
         if not quiet:
@@ -121,14 +121,23 @@ class ZpciDev:
 
     # devices
 
+    @property
+    def use_mio(self) -> bool:
+        """Whether BARs are reached by their addresses (PCI memory I/O instructions), not by handle."""
+        return self.bus.mio and self.function.facts.mio_capable
+
     def bar_address(self, index: int) -> int:
-        """Where a BAR is in Linux's address space: one entry of its table per BAR (``ZPCI_ADDR``)."""
+        """Where a BAR is in Linux's address space: the machine's address of it (write-through), else one entry of
+        Linux's own table per BAR (``ZPCI_ADDR``).
+        """
+        if self.use_mio:
+            return self.function.mio[index]
         return _IOMAP_BASE | self.entries[index] << _IOMAP_SHIFT
 
     def prepare(self) -> bool:
         """Enable the function and give its BARs addresses; False when the hardware refuses."""
         try:
-            if not self.function.usable:
+            if not self.function.fh & FH_ENABLED:
                 self.function.enable()
         except Refused:
             return False
@@ -139,18 +148,28 @@ class ZpciDev:
 
     def scan(self, *, quiet: bool = False) -> None:
         """Make the PCI device of a configured function, with its IOMMU group, and look for a driver."""
-        if self.pdev is not None or self.state is not ZpciState.CONFIGURED or not self.prepare():
-            return
+        if self.pdev is None and self.state is ZpciState.CONFIGURED and self.prepare():
+            self.find(quiet=quiet)
+
+    def find(self, *, quiet: bool = False) -> PciDevice | None:
+        """The PCI device; a new one, bound to a driver if there is one, when the function answers and had none."""
+        if self.pdev is not None or not self._answers():
+            return self.pdev
         kernel = self.bus.kernel
         address = PciAddress(self.root.domain, 0, self.devfn >> 3, self.devfn & 7)
         device = self.pdev = PciDevice(self, self.root.device, self.bus, address)
-        facts = self.function.facts
-        first, last = facts.start_dma, facts.end_dma
-        group = kernel.groups.create(reserved=((0, first - 1), (last + 1, _LAST_IOVA)))
-        group.aperture = (first, last)
-        group.page_sizes = _PAGE_SIZES
-        kernel.groups.join(group, device)
+        group = self.iommu.group(kernel)
+        if group is not None:
+            kernel.groups.join(group, device)
         self.bus.add(device, quiet=quiet)
+        return device
+
+    def _answers(self) -> bool:
+        """Whether configuration space can be read (``pci_bus_generic_read_dev_vendor_id``)."""
+        try:
+            return self.function.load(CONFIG_SPACE, regs.PCI_VENDOR_ID, 2) not in (0, 0xFFFF)
+        except Refused:
+            return False
 
     def remove_device(self, device: PciDevice) -> None:
         """Remove the PCI device (``pci_stop_and_remove_bus_device``).  May block until its users let it go."""
@@ -273,12 +292,11 @@ class ZpciDev:
     def attributes(self, device: PciDevice) -> dict[str, Node]:
         """The s390 files of the PCI device."""
         facts = self.function.facts
-        unique = self.facility.uid_checking
         segments = {f"segment{n}": Attribute(partial("{:#04x}\n".format, facts.pfip[n])) for n in range(PFIP_SEGMENTS)}
         entries: dict[str, Node] = {
             "function_id": Attribute(lambda: f"{self.fid:#010x}\n"),
             "function_handle": Attribute(lambda: f"{self.function.fh:#010x}\n"),
-            "mio_enabled": Attribute(lambda: "0\n"),
+            "mio_enabled": Attribute(lambda: f"{int(self.use_mio)}\n"),
             "pchid": Attribute(lambda: f"{facts.pchid:#06x}\n"),
             "pfgid": Attribute(lambda: f"{facts.pfgid:#04x}\n"),
             "pfip": StaticDirectory(dict(segments)),
@@ -287,12 +305,12 @@ class ZpciDev:
             "recover": Attribute(store=lambda data: self.recover()),
             "report_error": BinaryAttribute(self.bus.kernel.page_size, None, self._report_error, mode=0o200),
             "uid": Attribute(lambda: f"{facts.uid:#x}\n"),
-            "uid_is_unique": Attribute(lambda: f"{int(unique)}\n"),
+            "uid_is_unique": Attribute(lambda: f"{int(self.bus.unique_uid)}\n"),
             "util_string": BinaryAttribute(UTILITY_STRING_SIZE, self._utility_string),
             "vfn": Attribute(lambda: f"{facts.vfn:#06x}\n"),
         }
-        if unique:
-            entries["index"] = Attribute(lambda: f"{facts.uid}\n")
+        if device.indexed:
+            entries["index"] = Attribute(lambda: f"{facts.uid if self.bus.unique_uid else _NO_INDEX}\n")
         return entries
 
     def _utility_string(self, offset: int, n: int) -> bytes:

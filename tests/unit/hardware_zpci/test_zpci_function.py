@@ -142,4 +142,4 @@ def test_clp_tells_what_was_described() -> None:
     assert facts.bar_sizes == (7, 12, 0, 0, 14, 0)
     assert facts.bar_values == (1, 0, 0, 0, 0x0C, 0)
     assert facts.util_str == b"\xc1\xc2".ljust(64, b"\0")
-    assert (facts.start_dma, facts.end_dma) == (0x1_0000_0000, 0x1_1FFF_FFFF)
+    assert (facts.start_dma, facts.end_dma) == (0x1_0000_0000, 0x1FF_FFFF_FFFF_FFFF)

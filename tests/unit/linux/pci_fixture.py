@@ -96,7 +96,7 @@ class Pci:
     """The lab's three virtio functions, held by virtio-pci, and a bell that nobody holds."""
 
     def __init__(self, *extra: FunctionSpec, **machine: Any) -> None:
-        self.machine = Machine(MachineSpec(name="pci", functions=[*functions(), *extra], **machine))
+        self.machine = Machine(MachineSpec(name="pci", functions=[*functions(), *extra], memory=512 << 20, **machine))
         self.kernel = self.machine.kernel
         self.host = SoftwareBackend(self.machine)
         self.events = self.host.uevents()

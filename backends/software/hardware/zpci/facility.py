@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pyvfio.errors import Misuse, NoSuchDevice
 from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
 from pyvfio.zpci.handle import FH_INDEX, Sharing
+from pyvfio_backends.software.hardware.zpci.clp import GroupFacts
 from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.instructions import Refused, Status
 from pyvfio_backends.software.hardware.zpci.models import FunctionDescription, Schedule, build_function, virtual
@@ -40,9 +41,9 @@ _NO_CONTROLS = (
 class ZpciFacility:
     """The functions, by function identifier.
 
-    `sharing` says in their handles whose they are.  The operating system sets `on_event`; it is called for each event
-    and must not keep the caller waiting.  `timer` is what schedules for work that repeats itself, `now` the clock in
-    seconds: both are for measurements.
+    `sharing` says in their handles whose they are, `mio` whether they can be reached by PCI memory I/O instructions.
+    The operating system sets `on_event`; it is called for each event and must not keep the caller waiting.  `timer` is
+    what schedules for work that repeats itself, `now` the clock in seconds: both are for measurements.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class ZpciFacility:
         *,
         uid_checking: bool = True,
         sharing: Sharing = Sharing.EMULATED,
+        mio: bool = False,
+        groups: Iterable[GroupFacts] = (),
         schedule: Schedule | None = None,
         lock: AbstractContextManager[object] | None = None,
         timer: Schedule | None = None,
@@ -61,6 +64,8 @@ class ZpciFacility:
         self._lock = lock if lock is not None else contextlib.nullcontext()
         self.uid_checking = uid_checking
         self._sharing = sharing
+        self.mio = mio
+        self._groups = {group.pfgid: group for group in groups}
         self.functions: dict[int, ZpciFunction] = {}
         self.on_event: Callable[[ZpciEvent], None] | None = None
         self.on_leave: Callable[[ZpciFunction], None] = lambda function: None
@@ -83,7 +88,7 @@ class ZpciFacility:
     def _make(self, spec: FunctionDescription) -> ZpciFunction:
         if spec.fid in self.functions:
             raise Misuse("plug PCI function", f"fid {spec.fid:#x}", cause="there is a function with this identifier")
-        function = build_function(spec, self._number, self._schedule)
+        function = build_function(spec, self._number, self._schedule, mio=self.mio, groups=self._groups)
         function.sharing = self._sharing
         if spec.state != "configured":
             function.state = FunctionState(spec.state)

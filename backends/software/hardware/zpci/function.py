@@ -24,7 +24,7 @@ from pyvfio.zpci.handle import FH_ENABLED, FH_INDEX, FunctionHandle, Sharing
 from pyvfio_backends.software.hardware.dma import DmaFault, DmaSpace
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace
 from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
-from pyvfio_backends.software.hardware.zpci.clp import FunctionFacts, GroupFacts
+from pyvfio_backends.software.hardware.zpci.clp import FunctionFacts, GroupFacts, mio_addresses
 from pyvfio_backends.software.hardware.zpci.instructions import CONFIG_SPACE, OperandException, Refused, Status
 from pyvfio_backends.software.hardware.zpci.msix import MsixTable, Send
 from pyvfio_backends.software.hardware.zpci.sriov import Sriov
@@ -50,8 +50,8 @@ class ZpciFunction:
 
     `facts` and `group` are what CLP tells, `config` is the configuration space, `bars` what lies behind the BARs and
     `msix` the interrupt table, if it has one.  `number` makes the handle unique among all functions ever plugged;
-    `sharing` is in it, too.
-    `sriov` makes the virtual functions of a physical one.
+    `sharing` is in it, too.  `sriov` makes the virtual functions of a physical one.  `mio` has the addresses of the BARs for PCI memory I/O
+    instructions, where the function can be reached by them.
 
     Linux gives `dma`, the address space for DMA, and `msix.send`; the device uses `dma_read`, `dma_write`, `dma_copy`
     and `signal`.
@@ -78,6 +78,7 @@ class ZpciFunction:
         self.number = number
         self.sriov = sriov
         self.sharing = Sharing.EMULATED
+        self.mio = mio_addresses(number, facts.bar_sizes) if facts.mio_capable else {}
         self.state = FunctionState.DISABLED
         self.dma: DmaSpace | None = None
         self.on_reset: Callable[[], None] | None = None
@@ -126,7 +127,7 @@ class ZpciFunction:
 
         first = regs.PCI_BASE_ADDRESS_0
         bars = tuple(self.config.read(first + 4 * bar, 4) for bar in range(regs.PCI_STD_NUM_BARS))
-        return query_function(self.facts, bars)
+        return query_function(self.facts, bars, self.mio)
 
     def query_group(self) -> GroupResponse:
         """What QUERY PCI FUNCTION GROUP tells of its group."""

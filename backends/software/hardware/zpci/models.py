@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pyvfio.abi import pci_regs as regs
@@ -22,11 +22,20 @@ from pyvfio_backends.software.hardware.zpci.clp import (
 from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
 from pyvfio_backends.software.hardware.zpci.sriov import MOST_VFS, VF_OFFSET, VF_STRIDE, Sriov, make_express
 
-__all__ = ["MODELS", "FunctionDescription", "Model", "Schedule", "VirtualDescription", "build_function", "virtual"]
+__all__ = [
+    "MODELS",
+    "FunctionDescription",
+    "Model",
+    "Place",
+    "Schedule",
+    "VirtualDescription",
+    "build_function",
+    "virtual",
+]
 
 Schedule = Callable[[float, Callable[[], None]], None]
 START_DMA = 0x100000000
-END_DMA = 0x11FFFFFFF
+END_DMA = 0x1FFFFFFFFFFFFFF
 _BUILD = "build PCI function"
 _COMMON_OPTIONS: Mapping[str, type] = {
     "pfip": str,
@@ -36,12 +45,18 @@ _COMMON_OPTIONS: Mapping[str, type] = {
     "total_vfs": int,
     "vf_fid": int,
     "vf_uid": int,
+    "vf_offset": int,
+    "multifunction": bool,
 }
+_PHYSICAL_OPTIONS = ("total_vfs", "vf_fid", "vf_uid", "vf_offset")
 _FID_LIMIT, _UID_LIMIT = 1 << 32, 1 << 16
 
 
 class FunctionDescription(Protocol):
-    """What is said of a function: its identity, its `model`, its `state` at first and the model's `options`."""
+    """What is said of a function: its identity, its `model`, its `state` at first and the model's `options`.
+
+    `pft`, `rid` and `tid` are -1 for what the model has, for none, and for none.
+    """
 
     @property
     def uid(self) -> int: ...
@@ -62,7 +77,27 @@ class FunctionDescription(Protocol):
     @property
     def port(self) -> int: ...
     @property
+    def rid(self) -> int: ...
+    @property
+    def tid(self) -> int: ...
+    @property
     def options(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a function is: its `number` among all of the machine (which is in its handle), the `groups` there by their
+    identifier, and whether the machine has PCI memory I/O (`mio`).  `schedule` puts the work of devices off.
+    """
+
+    number: int = 0
+    schedule: Schedule | None = None
+    mio: bool = False
+    groups: Mapping[int, GroupFacts] = field(default_factory=dict)
+
+    def group(self, pfgid: int) -> GroupFacts:
+        """The group of this identifier; one that was not described is as an emulated machine has them."""
+        return self.groups.get(pfgid) or GroupFacts(pfgid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +114,7 @@ class VirtualDescription:
     vfn: int
     port: int
     rid: int
+    tid: int
     options: Mapping[str, Any]
 
 
@@ -94,7 +130,12 @@ def virtual(spec: FunctionDescription) -> list[VirtualDescription]:
     fid, uid = options.get("vf_fid", spec.fid + 1), options.get("vf_uid", spec.uid + 1)
     if total and not (0 <= fid <= _FID_LIMIT - total and 0 <= uid <= _UID_LIMIT - total):
         raise Misuse(_BUILD, spec.model, cause=f"vf_fid and vf_uid leave no room for {total} virtual functions")
-    kept = {name: value for name, value in options.items() if name not in ("total_vfs", "vf_fid", "vf_uid")}
+    first = max(spec.rid, 0) + options.get("vf_offset", VF_OFFSET)
+    if total and not 0 < first <= MOST_VFS + 1 - total:
+        raise Misuse(
+            _BUILD, spec.model, cause=f"rid and vf_offset leave no room for {total} virtual functions on a bus"
+        )
+    kept = {name: value for name, value in options.items() if name not in _PHYSICAL_OPTIONS}
     if spec.model != "virtio-bell":
         kept["legacy"] = False  # virtual functions have no I/O space
     return [
@@ -108,7 +149,8 @@ def virtual(spec: FunctionDescription) -> list[VirtualDescription]:
             spec.pfgid,
             n + 1,
             spec.port,
-            VF_OFFSET + n * VF_STRIDE,
+            first + n * VF_STRIDE,
+            spec.tid,
             kept,
         )
         for n in range(total)
@@ -117,12 +159,10 @@ def virtual(spec: FunctionDescription) -> list[VirtualDescription]:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model of function: `make` builds one (from description, number, schedule), `own` are the options that only it
-    has, with their types.
-    """
+    """A model of function: `make` builds one, `own` are the options that only it has, with their types."""
 
     name: str
-    make: Callable[[FunctionDescription, int, Schedule | None], ZpciFunction]
+    make: Callable[[FunctionDescription, Place], ZpciFunction]
     own: Mapping[str, type]
 
     @property
@@ -131,12 +171,20 @@ class Model:
         return {**_COMMON_OPTIONS, **self.own}
 
 
-def build_function(spec: FunctionDescription, number: int, schedule: Schedule | None = None) -> ZpciFunction:
-    """The function of a description, disabled.
+def build_function(
+    spec: FunctionDescription,
+    number: int,
+    schedule: Schedule | None = None,
+    *,
+    mio: bool = False,
+    groups: Mapping[int, GroupFacts] | None = None,
+) -> ZpciFunction:
+    """The function of a description, disabled.  For `number` and the rest see `Place`.
 
-    Options of all models: `pfip` and `util_str` (hexadecimal), `start_dma`, `end_dma`; `total_vfs` makes a physical
-    function, whose virtual ones have the identifiers from `vf_fid` and `vf_uid` on (default: those after its own); of
-    virtio: `legacy`, `platform` (VIRTIO_F_ACCESS_PLATFORM), and `mac` or `size`; of the bell: `delay` (seconds of
+    Options of all models: `pfip` and `util_str` (hexadecimal), `start_dma`, `end_dma`; `multifunction` says in the
+    header that the device has other functions; `total_vfs` makes a physical function, whose virtual ones have the
+    identifiers from `vf_fid` and `vf_uid` on (default: those after its own), the first of them `vf_offset` places behind
+    it; of virtio: `legacy`, `platform` (VIRTIO_F_ACCESS_PLATFORM), and `mac` or `size`; of the bell: `delay` (seconds of
     machine time from the doorbell to its work).  Raise `Misuse` for a model or an option that does not exist, and for a
     value that makes no sense.
     """
@@ -144,34 +192,37 @@ def build_function(spec: FunctionDescription, number: int, schedule: Schedule | 
     if model is None:
         raise Misuse(_BUILD, f"fid {spec.fid:#x}", cause=f"there is no model {spec.model!r}")
     check_options(_BUILD, model.name, spec.options, model.options)
-    function = model.make(spec, number, schedule)
+    function = model.make(spec, Place(number, schedule, mio, groups or {}))
+    if spec.options.get("multifunction"):
+        function.config.data[regs.PCI_HEADER_TYPE] |= regs.PCI_HEADER_TYPE_MFD
+        function.config.seal()
     others = virtual(spec)
     if others or isinstance(spec, VirtualDescription):
         make_express(function.config)
     if others:
         device = build_function(others[0], number).config.data
         device_id = int.from_bytes(device[regs.PCI_DEVICE_ID : regs.PCI_DEVICE_ID + 2], "little")
-        function.sriov = Sriov(function.config, len(others), device_id)
+        function.sriov = Sriov(function.config, len(others), device_id, spec.options.get("vf_offset", VF_OFFSET))
     return function
 
 
-def _bell(spec: FunctionDescription, number: int, schedule: Schedule | None) -> ZpciFunction:
+def _bell(spec: FunctionDescription, place: Place) -> ZpciFunction:
     options = spec.options
-    bell = Bell(delay=float(options.get("delay", 0.0)), schedule=schedule if "delay" in options else None)
+    bell = Bell(delay=float(options.get("delay", 0.0)), schedule=place.schedule if "delay" in options else None)
     function = ZpciFunction(
-        _facts(spec, bell.bars),
-        GroupFacts(spec.pfgid),
+        _facts(spec, place, bell.bars),
+        place.group(spec.pfgid),
         bell.config,
         bell.bars,
         msix=bell.msix,
-        number=number,
+        number=place.number,
     )
     bell.attach(function)
     return function
 
 
 def _virtio(kind: Callable[..., VirtioKind], own: Mapping[str, type], *, legacy: bool, name: str) -> Model:
-    def make(spec: FunctionDescription, number: int, schedule: Schedule | None) -> ZpciFunction:
+    def make(spec: FunctionDescription, place: Place) -> ZpciFunction:
         options = spec.options
         device = VirtioPci(
             kind(**{option: options[option] for option in own if option in options}),
@@ -180,13 +231,13 @@ def _virtio(kind: Callable[..., VirtioKind], own: Mapping[str, type], *, legacy:
             platform=options.get("platform", False),
         )
         function = ZpciFunction(
-            _facts(spec, device.bars),
-            GroupFacts(spec.pfgid),
+            _facts(spec, place, device.bars),
+            place.group(spec.pfgid),
             device.config,
             device.bars,
             msix=device.msix,
             rom_size=device.kind.rom_size,
-            number=number,
+            number=place.number,
         )
         device.attach(function)
         return function
@@ -194,7 +245,9 @@ def _virtio(kind: Callable[..., VirtioKind], own: Mapping[str, type], *, legacy:
     return Model(name, make, {**own, "legacy": bool, "platform": bool})
 
 
-def _facts(spec: FunctionDescription, bars: Sequence[Bar]) -> FunctionFacts:
+def _facts(
+    spec: FunctionDescription, place: Place, bars: Sequence[Bar], *, pft: int = 0, mio: bool = True, fmb_words: int = 0
+) -> FunctionFacts:
     options = spec.options
     sizes = [0] * regs.PCI_STD_NUM_BARS
     values = [0] * regs.PCI_STD_NUM_BARS
@@ -210,7 +263,7 @@ def _facts(spec: FunctionDescription, bars: Sequence[Bar]) -> FunctionFacts:
         uid=spec.uid,
         pchid=spec.pchid,
         pfgid=spec.pfgid,
-        pft=spec.pft,
+        pft=pft if spec.pft < 0 else spec.pft,
         vfn=spec.vfn,
         port=spec.port,
         bar_sizes=(s0, s1, s2, s3, s4, s5),
@@ -219,8 +272,11 @@ def _facts(spec: FunctionDescription, bars: Sequence[Bar]) -> FunctionFacts:
         end_dma=options.get("end_dma", END_DMA),
         pfip=path.ljust(PFIP_SEGMENTS, b"\0")[:PFIP_SEGMENTS],
         util_str=utility.ljust(UTILITY_STRING_SIZE, b"\0")[:UTILITY_STRING_SIZE] if utility else b"",
-        rid=spec.rid if isinstance(spec, VirtualDescription) else 0 if options.get("total_vfs") else None,
+        fmb_words=fmb_words,
+        rid=spec.rid if spec.rid >= 0 else 0 if options.get("total_vfs") else None,
+        tid=spec.tid if spec.tid >= 0 else None,
         is_physfn=bool(options.get("total_vfs")),
+        mio_capable=place.mio and mio,
     )
 
 

@@ -59,7 +59,7 @@ class Sriov:
     The registers outlast a reset of the function, and so do the virtual functions.
     """
 
-    def __init__(self, config: ConfigSpace, total: int, device_id: int) -> None:
+    def __init__(self, config: ConfigSpace, total: int, device_id: int, offset: int = VF_OFFSET) -> None:
         self.config = config
         self.total = total
         self.on_enable: Callable[[int], None] | None = None
@@ -69,7 +69,7 @@ class Sriov:
         put(0, regs.PCI_EXT_CAP_ID_SRIOV | 1 << 16, 4)
         put(regs.PCI_SRIOV_INITIAL_VF, total, 2)
         put(regs.PCI_SRIOV_TOTAL_VF, total, 2)
-        put(regs.PCI_SRIOV_VF_OFFSET, VF_OFFSET, 2)
+        put(regs.PCI_SRIOV_VF_OFFSET, offset, 2)
         put(regs.PCI_SRIOV_VF_STRIDE, VF_STRIDE, 2)
         put(regs.PCI_SRIOV_VF_DID, device_id, 2)
         put(regs.PCI_SRIOV_SUP_PGSIZE, _PAGE_SIZES, 4)

@@ -1,0 +1,87 @@
+"""The IOMMU of a zPCI function: its device of class ``iommu``, and the DMA addresses that Linux uses.
+
+A function tells which addresses its DMA can have.  Linux uses as many as the machine has storage, or several times that
+(kernel parameter ``s390_iommu_aperture=``, 0: without such a bound), and none beyond its translation tables.
+Source: ``drivers/iommu/s390-iommu.c`` (6.12), `zpci_init_iommu` and `s390_iommu_probe_device`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.kstrtox import kstrtoul
+from pyvfio_backends.software.linux.nodes import Node, StaticDirectory, Symlink
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.iommu_group import IommuGroup
+    from pyvfio_backends.software.linux.kernel import Kernel
+    from pyvfio_backends.software.linux.zpci import ZpciDev
+
+__all__ = ["ZpciIommu", "dma_range"]
+
+_TABLE_SIZE = 1 << 42  # three levels of s390's DMA tables (ZPCI_TABLE_SIZE_RT)
+_U64 = (1 << 64) - 1
+_U32 = (1 << 32) - 1
+_PAGE_SIZES = 1 << 12
+_FACTOR = "s390_iommu_aperture="
+
+
+def _aperture(memory: int, cmdline: str) -> int:
+    """How many addresses Linux wants at most (``s390_iommu_aperture``)."""
+    factor = 1
+    for word in cmdline.split():
+        if word.startswith(_FACTOR):
+            try:
+                factor = kstrtoul(word.removeprefix(_FACTOR).encode(), 10)
+            except OSError:
+                factor = 1
+            factor = 1 if factor > _U32 else factor
+    return memory * factor & _U64 if factor else _U64
+
+
+def dma_range(first: int, last: int, *, memory: int, page_size: int, cmdline: str = "") -> tuple[int, int]:
+    """The first and the last DMA address for Linux, of those from `first` to `last` that the function tells.
+
+    `memory` is the storage of the machine in bytes, `cmdline` the kernel's command line.
+    """
+    start = (first + page_size - 1) & -page_size & _U64
+    size = min(_aperture(memory, cmdline), _TABLE_SIZE - start & _U64, last - start + 1 & _U64)
+    return start, start + size - 1 & _U64
+
+
+class ZpciIommu(Device):
+    """``s390-iommu.FID`` of class ``iommu``, with links to the devices behind it; `first` and `last` DMA address."""
+
+    def __init__(self, zdev: ZpciDev) -> None:
+        kernel = zdev.bus.kernel
+        super().__init__(kernel, f"s390-iommu.{zdev.fid:08x}", None, cls=kernel.class_("iommu"))
+        self.zdev = zdev
+        facts = zdev.function.facts
+        self.first, self.last = dma_range(
+            facts.start_dma,
+            facts.end_dma,
+            memory=kernel.storage_size,
+            page_size=kernel.page_size,
+            cmdline=kernel.cmdline,
+        )
+
+    def attributes(self) -> dict[str, Node]:
+        """See `Device.attributes`."""
+        pdev = self.zdev.pdev
+        entries: dict[str, Node] = {}
+        if pdev is not None:
+            entries[pdev.name] = Symlink(f"../../../..{pdev.devpath.removeprefix('/devices')}")
+        return {"devices": StaticDirectory(dict(entries))}
+
+    def group(self, kernel: Kernel) -> IommuGroup | None:
+        """A group for the function's device; None for DMA addresses that Linux has no tables for."""
+        if self.first > self.last or self.first > _TABLE_SIZE - 1:
+            return None
+        self.last = min(self.last, _TABLE_SIZE - 1)
+        below = ((0, self.first - 1),) if self.first else ()
+        above = ((self.last + 1, _TABLE_SIZE - 1),) if self.last < _TABLE_SIZE - 1 else ()
+        group = kernel.groups.create(reserved=(*below, *above))
+        group.aperture = (self.first, self.last)
+        group.page_sizes = _PAGE_SIZES
+        return group
