@@ -49,9 +49,9 @@ class ZpciFunction:
     """A function with its device.
 
     `facts` and `group` are what CLP tells, `config` is the configuration space, `bars` what lies behind the BARs and
-    `msix` the interrupt table, if it has one.  `number` makes the handle unique among all functions ever plugged;
-    `sharing` is in it, too.  `sriov` makes the virtual functions of a physical one.  `mio` has the addresses of the BARs for PCI memory I/O
-    instructions, where the function can be reached by them.
+    `msix` the interrupt table, if it has one.  `number` makes the handle unique among all functions ever plugged,
+    `sharing` is in it, too.  `sriov` makes the virtual functions of a physical one.  `mio` has the addresses of the
+    BARs for PCI memory I/O instructions, where the function can be reached by them.
 
     Linux gives `dma`, the address space for DMA, and `msix.send`; the device uses `dma_read`, `dma_write`, `dma_copy`
     and `signal`.

@@ -183,10 +183,10 @@ def build_function(
 
     Options of all models: `pfip` and `util_str` (hexadecimal), `start_dma`, `end_dma`; `multifunction` says in the
     header that the device has other functions; `total_vfs` makes a physical function, whose virtual ones have the
-    identifiers from `vf_fid` and `vf_uid` on (default: those after its own), the first of them `vf_offset` places behind
-    it; of virtio: `legacy`, `platform` (VIRTIO_F_ACCESS_PLATFORM), and `mac` or `size`; of the bell: `delay` (seconds of
-    machine time from the doorbell to its work).  Raise `Misuse` for a model or an option that does not exist, and for a
-    value that makes no sense.
+    identifiers from `vf_fid` and `vf_uid` on (default: those after its own), the first of them `vf_offset` places
+    behind it; of virtio: `legacy`, `platform` (VIRTIO_F_ACCESS_PLATFORM), and `mac` or `size`; of the bell: `delay`
+    (seconds of machine time from the doorbell to its work).  Raise `Misuse` for a model or an option that does not
+    exist, and for a value that makes no sense.
     """
     model = MODELS.get(spec.model)
     if model is None:
