@@ -124,6 +124,8 @@ def virtual(spec: FunctionDescription) -> list[VirtualDescription]:
     Raise `Misuse` for an option `total_vfs`, `vf_fid` or `vf_uid` that makes no sense.
     """
     options = spec.options
+    own = {name: value for name, value in options.items() if name in _PHYSICAL_OPTIONS}
+    check_options(_BUILD, spec.model, own, _COMMON_OPTIONS)
     total = options.get("total_vfs", 0)
     if not 0 <= total <= MOST_VFS:
         raise Misuse(_BUILD, spec.model, cause=f"total_vfs is between 0 and {MOST_VFS}, not {total}")
