@@ -7,7 +7,8 @@ one call and not one for each of its 262,144 pages.
 
 The kernel takes mappings away only as they were made.  When a guest invalidates a part of what it refreshed as a whole,
 the rest is unmapped with it and mapped again at once; a DMA access of the rest in between fails.  A guest that maps and
-unmaps the same ranges, as Linux does, never gets there.
+unmaps the same ranges, as Linux does, never gets there.  When the kernel takes no more mappings, what was unmapped so
+and could not be mapped again is owed: each later refresh tries it first, and is not done before it is mapped.
 
 Source: ``hw/s390x/s390-pci-inst.c`` of QEMU (``rpcit_service_call``: unmap first, the status for exhausted mappings);
 ``drivers/vfio/vfio_iommu_type1.c`` (no splitting of mappings).
@@ -16,14 +17,17 @@ Source: ``hw/s390x/s390-pci-inst.c`` of QEMU (``rpcit_service_call``: unmap firs
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Final
 
 from sortedcontainers import SortedDict
 
 from pyvfio.errors import KernelRefused, Misuse, PyvfioError
 from pyvfio.iommu.address_space import AddressSpace
-from pyvfio.passthrough.memory import GuestStorage
+from pyvfio.passthrough.memory import GuestStorage, MemoryArea
 from pyvfio.zpci.event import ErrorCode
 from pyvfio.zpci.function import InsufficientMappings
 from pyvfio.zpci.run import Run, runs
@@ -32,16 +36,32 @@ from pyvfio.zpci.table import FRAME, Iota, TranslationFault
 __all__ = ["ShadowMappings"]
 
 _EXHAUSTED: Final = (errno.ENOSPC, errno.ENOMEM)
+_WRONG: Final = (errno.EINVAL, errno.EOVERFLOW, errno.EEXIST, errno.EFAULT)
+
+#: How many runs a refresh takes without asking the kernel whether it would; and how many where there is no limit.
+_UNASKED: Final = 1 << 12
+_MOST: Final = 1 << 20
 
 
 class ShadowMappings:
     """DMA addresses from `pba` to `pal` (inclusive) by the guest's tables (implements `pyvfio.zpci.function.Space`).
 
     `calls` counts the map and unmap calls that were made.  What the tables map to addresses where the guest has no
-    storage is not mapped: the device cannot use it.  Raise `Misuse` when the host's pages are larger than the guest's.
+    storage is not mapped: the device cannot use it.  What else the kernel refuses is raised inside `answering`; when
+    that takes it, the refresh ends as one for which there were no mappings left.  Raise `Misuse` when the host's pages
+    are larger than the guest's.
     """
 
-    def __init__(self, space: AddressSpace, storage: GuestStorage, iota: Iota, pba: int, pal: int) -> None:
+    def __init__(
+        self,
+        space: AddressSpace,
+        storage: GuestStorage,
+        iota: Iota,
+        pba: int,
+        pal: int,
+        *,
+        answering: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         if space.granule > FRAME:
             raise Misuse(
                 "give a guest DMA",
@@ -54,7 +74,9 @@ class ShadowMappings:
         self.calls = 0
         self._space = space
         self._storage = storage
+        self._answering = answering
         self._runs: SortedDict[int, Run] = SortedDict()
+        self._owed: list[Run] = []
 
     def mapped(self) -> list[Run]:
         """What is mapped now, by DMA address; `address` is the guest's."""
@@ -68,26 +90,59 @@ class ShadowMappings:
         """
         first = max(start & -FRAME, self.pba)
         end = min(start + length + FRAME - 1 & -FRAME, self.pal + 1)
-        if first >= end:
+        if first >= end and not self._owed:
             return
+        with self._answering():
+            self._follow(first, max(first, end))
+            return
+        raise InsufficientMappings
+
+    def _follow(self, first: int, end: int) -> None:
+        areas = self._storage.areas()
+        found = self._told(first, end, areas)
         wanted: list[Run] = []
-        fault = None
+        fault, more = None, False
         try:
-            for run in runs(self._storage, self.iota, first, end):
-                wanted += self._inside(run)
+            wanted += islice(found, _UNASKED)
+            if len(wanted) == _UNASKED:
+                wanted += islice(found, max(0, self._most() - _UNASKED))
+                more = next(found, None) is not None
         except TranslationFault as error:
             fault, end = error, max(first, error.iova & -FRAME)
-        self._follow(first, end, wanted)
+        kept: list[tuple[int, int]] = []
+        again = _outside(self._owed, first, end)
+        starts = [run.iova for run in wanted]
+        for run in self._overlapping(first, end):
+            low, high = max(run.iova, first), min(run.iova + run.length, end)
+            place = bisect_right(starts, low) - 1
+            if place >= 0 and _says(wanted[place], run, low, high):
+                kept.append((low, high))
+            elif more and low > starts[-1] and self._still(run, low, high, areas):
+                continue
+            else:
+                self._unmap(run)
+                again += _outside([run], first, end)
+        self._owed = self._map_all(again, areas)
+        left = wanted if self._owed else self._map_all(_without(wanted, kept), areas)
         if fault is not None:
             raise fault
+        if self._owed or left or more:
+            raise InsufficientMappings
 
-    def _inside(self, run: Run) -> Iterator[Run]:
-        """The parts of a run that are storage of the guest, each within one area."""
-        for area in self._storage.areas():
-            low = max(run.address, area.start)
-            high = min(run.address + run.length, area.start + area.length)
-            if low < high:
-                yield Run(run.iova + low - run.address, low, high - low, run.protected)
+    def _told(self, first: int, end: int, areas: Sequence[MemoryArea]) -> Iterator[Run]:
+        return _inside(runs(self._storage, self.iota, first, end), areas)
+
+    def _still(self, run: Run, low: int, high: int, areas: Sequence[MemoryArea]) -> bool:
+        """Whether the tables say what is mapped, of a run beyond those that were looked at."""
+        try:
+            return any(_says(told, run, low, high) for told in islice(self._told(low, high, areas), 1))
+        except TranslationFault:
+            return False
+
+    def _most(self) -> int:
+        """The most runs that can be mapped."""
+        available = self._space.available
+        return _MOST if available is None else len(self._runs) + available + 1
 
     def _overlapping(self, first: int, end: int) -> list[Run]:
         low = self._runs.bisect_right(first) - 1
@@ -95,30 +150,17 @@ class ShadowMappings:
         found += [self._runs[key] for key in self._runs.irange(first, end, inclusive=(False, False))]
         return [run for run in found if run.iova < end and run.iova + run.length > first]
 
-    def _follow(self, first: int, end: int, wanted: list[Run]) -> None:
-        kept: list[tuple[int, int]] = []
-        again: list[Run] = []
-        for run in self._overlapping(first, end):
-            low, high = max(run.iova, first), min(run.iova + run.length, end)
-            if _says(wanted, run, low, high):
-                kept.append((low, high))
-                continue
-            self._unmap(run)
-            if run.iova < low:
-                again.append(Run(run.iova, run.address, low - run.iova, run.protected))
-            if high < run.iova + run.length:
-                rest = run.iova + run.length - high
-                again.append(Run(high, run.address + high - run.iova, rest, run.protected))
-        new = sorted((*again, *_without(wanted, kept)), key=lambda run: run.iova)
-        short = False
-        for run in new:
-            short = not self._map(run) or short
-        if short:
-            raise InsufficientMappings
+    def _map_all(self, wanted: Iterable[Run], areas: Sequence[MemoryArea]) -> list[Run]:
+        """Map runs; those from the first one on for which there was no room."""
+        todo = iter(wanted)
+        for run in todo:
+            if not self._map(run, areas):
+                return [run, *todo]
+        return []
 
-    def _map(self, run: Run) -> bool:
+    def _map(self, run: Run, areas: Sequence[MemoryArea]) -> bool:
         """Map a run; whether there was room for it."""
-        area = next(one for one in self._storage.areas() if one.start <= run.address < one.start + one.length)
+        area = next(one for one in areas if one.start <= run.address < one.start + one.length)
         self.calls += 1
         try:
             self._space.map(
@@ -127,7 +169,9 @@ class ShadowMappings:
         except KernelRefused as error:
             if error.errno in _EXHAUSTED:
                 return False
-            raise TranslationFault(ErrorCode.OUT_OF_RANGE, run.iova) from error
+            if error.errno in _WRONG:
+                raise TranslationFault(ErrorCode.OUT_OF_RANGE, run.iova) from error
+            raise
         self._runs[run.iova] = run
         return True
 
@@ -146,30 +190,47 @@ class ShadowMappings:
                 continue
 
 
-def _says(wanted: list[Run], run: Run, low: int, high: int) -> bool:
-    """Whether the tables say of the addresses from `low` to `high` what `run` has mapped."""
-    at = low
-    for one in wanted:
-        if one.iova + one.length <= at:
-            continue
-        same = one.address - one.iova == run.address - run.iova and one.protected == run.protected
-        if one.iova > at or not same:
-            return False
-        at = one.iova + one.length
-        if at >= high:
-            return True
-    return at >= high
+def _inside(found: Iterable[Run], areas: Sequence[MemoryArea]) -> Iterator[Run]:
+    """The parts of runs that are storage of the guest, each within one area."""
+    for run in found:
+        for area in areas:
+            low = max(run.address, area.start)
+            high = min(run.address + run.length, area.start + area.length)
+            if low < high:
+                yield Run(run.iova + low - run.address, low, high - low, run.protected)
 
 
-def _without(wanted: list[Run], kept: list[tuple[int, int]]) -> Iterator[Run]:
+def _outside(given: Iterable[Run], first: int, end: int) -> list[Run]:
+    """The parts of runs before `first` and from `end` on."""
+    found = []
+    for run in given:
+        stop = run.iova + run.length
+        if run.iova < first:
+            found.append(Run(run.iova, run.address, min(stop, first) - run.iova, run.protected))
+        if stop > end:
+            low = max(run.iova, end)
+            found.append(Run(low, run.address + low - run.iova, stop - low, run.protected))
+    return found
+
+
+def _says(told: Run, run: Run, low: int, high: int) -> bool:
+    """Whether the tables' run `told` is from `low` to `high` what is mapped by `run`."""
+    same = told.address - told.iova == run.address - run.iova and told.protected == run.protected
+    return same and told.iova <= low and told.iova + told.length >= high
+
+
+def _without(wanted: Iterable[Run], kept: Sequence[tuple[int, int]]) -> Iterator[Run]:
     """The runs without the ranges of addresses that are mapped already (both ascending)."""
+    place = 0
     for run in wanted:
         at, stop = run.iova, run.iova + run.length
-        for low, high in kept:
-            if high <= at or low >= stop:
-                continue
+        while place < len(kept) and kept[place][0] < stop:
+            low, high = kept[place]
             if low > at:
                 yield Run(at, run.address + at - run.iova, low - at, run.protected)
-            at = high
+            at = max(at, high)
+            if high > stop:
+                break
+            place += 1
         if at < stop:
             yield Run(at, run.address + at - run.iova, stop - at, run.protected)

@@ -284,22 +284,27 @@ class GuestFunction:
     # DMA
 
     def make_space(self, storage: Storage, iota: Iota, pba: int, pal: int, on_fault: OnFault) -> ShadowMappings:
-        """Follow the guest's tables.  What they map already is mapped now.  Raise `InsufficientMappings`."""
-        if self._space is not None:
-            self._space.close()
-            self._space = None
+        """Follow the guest's tables.  What they map already is mapped now, as far as they are right.
+
+        What is wrong in them is an error event when it is refreshed, as on the machine.  Raise `InsufficientMappings`.
+        """
+        old, self._space = self._space, None
+        if old is not None:
+            old.close()
         with self._answering():
-            self._space = ShadowMappings(self.device.space, self._storage, iota, pba, pal)
+            self._space = ShadowMappings(self.device.space, self._storage, iota, pba, pal, answering=self._answering)
         space = self._space
         if space is None:
             raise InsufficientMappings
         try:
-            space.refresh(pba, pal + 1 - pba)
-        except TranslationFault as fault:
-            on_fault(fault.code, fault.iova, False)
+            with contextlib.suppress(TranslationFault):
+                space.refresh(pba, pal + 1 - pba)
         except InsufficientMappings:
             space.close()
-            self._space = None
+            self._space = old
+            if old is not None:
+                with contextlib.suppress(TranslationFault, InsufficientMappings):
+                    old.refresh(old.pba, old.pal + 1 - old.pba)
             raise
         return space
 

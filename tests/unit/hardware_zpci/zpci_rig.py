@@ -208,7 +208,7 @@ class GuestRig(Rig):
     interpret = False
     assist = True
 
-    def __init__(self, functions: int = 2, *, entry_limit: int | None = None) -> None:
+    def __init__(self, functions: int = 2, *, entry_limit: int | None = None, way: str = "auto") -> None:
         super().__init__()
         spec = MachineSpec(
             "two-bells",
@@ -224,7 +224,7 @@ class GuestRig(Rig):
             function = self.host.device(f"{0x10 + n:04x}:00:00.0")
             bind(function)
             self.guest.attach(
-                open_device(self.host, function, **({} if entry_limit is None else {"way": "group"})),
+                open_device(self.host, function, way=way if entry_limit is None else "group"),
                 uid=0x60 + n,
                 fid=0x100 + n,
                 forwarding_assist=self.assist,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pyvfio.backend import open_backend
 from pyvfio.errors import KernelRefused
 from pyvfio.iommu.address_space import AddressSpace, IovaRange, Mapping
+from pyvfio.passthrough import shadow
 from pyvfio.passthrough.memory import GuestMemory
 from pyvfio.passthrough.shadow import ShadowMappings
 from pyvfio.zpci.event import ErrorCode
@@ -210,6 +211,51 @@ def test_exhausted_mappings_are_said_and_what_is_invalid_goes_first(guest: Guest
     assert set(guest.seen()) == {1, 3}
     guest.clear(1)
     guest.refresh(0, 8)
+    assert guest.seen() == guest.pages
+
+
+def test_more_runs_than_the_kernel_takes(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not all looked at, and what is mapped beyond stays, or goes, as the tables say."""
+    monkeypatch.setattr(shadow, "_UNASKED", 8)
+    guest.table.limit = 20
+    for page in (901, 902, 903, 951):
+        guest.set(page, page - 900)
+    guest.refresh(901, 2)
+    guest.refresh(903, 48 + 1)
+    guest.clear(903)
+    for page in range(0, 200, 2):
+        guest.set(page, page // 4)
+    before = guest.table.calls
+    with pytest.raises(InsufficientMappings):
+        guest.refresh(0, PAGES)
+    seen = guest.seen()
+    assert set(seen) >= {901, 902, 951}
+    assert 903 not in seen
+    assert len(guest.table.maps) == 20
+    assert all(guest.pages[page] == told for page, told in seen.items())
+    assert guest.table.calls - before < 30
+    for page in range(0, 200, 2):
+        guest.clear(page)
+    guest.refresh(0, PAGES)
+    assert guest.seen() == guest.pages
+
+
+def test_what_was_split_and_found_no_room_is_mapped_when_there_is_some(guest: Guest) -> None:
+    guest.table.limit = 2
+    for page in (*range(10), 100):
+        guest.set(page, page // 2)
+    for page in range(10):
+        guest.set(page, page)
+    guest.refresh(0, 10)
+    guest.refresh(100, 1)
+    guest.clear(4)
+    with pytest.raises(InsufficientMappings):
+        guest.refresh(4, 1)
+    assert set(guest.seen()) == {0, 1, 2, 3, 100}
+    with pytest.raises(InsufficientMappings):
+        guest.refresh(500, 1)
+    guest.clear(100)
+    guest.refresh(100, 1)
     assert guest.seen() == guest.pages
 
 
