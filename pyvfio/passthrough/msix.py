@@ -1,12 +1,10 @@
 """The MSI-X table of a function that a guest was given.
 
 vfio-pci keeps the real table to itself: it programs it when interrupts are enabled, drops what is written to it through
-the BAR, and shows all ones.  So the guest's table is kept here::
-
-    entry n at 16 n   +0  message address     +4  upper address     +8  message data     +c  ... M (masked)
+the BAR, and shows all ones.  So the guest's table is kept here.
 
 Source: ``drivers/vfio/pci/vfio_pci_rdwr.c`` (the excluded part of the BAR), ``drivers/vfio/pci/vfio_pci_config.c``
-(writes of the capability are dropped); PCI Local Bus Specification 3.0, 6.8.2.
+(writes of the capability are dropped).
 """
 
 from __future__ import annotations
@@ -17,11 +15,10 @@ from typing import Final, Self, TypeAlias
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.pci.config import ConfigSpace
+from pyvfio.pci.msix import MsixEntries
 
 __all__ = ["GuestMsix", "MsixPlace"]
 
-_ENTRY: Final = regs.PCI_MSIX_ENTRY_SIZE
-_MASKED: Final = regs.PCI_MSIX_ENTRY_CTRL_MASKBIT
 _OURS: Final = regs.PCI_MSIX_FLAGS_ENABLE | regs.PCI_MSIX_FLAGS_MASKALL
 _TABLE, _PENDING, _HEADER = 4, 8, 2
 
@@ -63,16 +60,11 @@ class GuestMsix:
         self.send: Send | None = None
         self._switch = switch
         self._flags = 0
-        self._table = bytearray()
-        self._pending = 0
-        self.reset()
+        self._entries = MsixEntries(place.vectors)
 
     def reset(self) -> None:
         """All vectors masked, none pending, off."""
-        entry = bytearray(_ENTRY)
-        entry[regs.PCI_MSIX_ENTRY_VECTOR_CTRL] = _MASKED
-        self._table = entry * self.place.vectors
-        self._pending = 0
+        self._entries.reset()
         if self._flags & regs.PCI_MSIX_FLAGS_ENABLE:
             self._switch(False)
         self._flags = 0
@@ -96,26 +88,24 @@ class GuestMsix:
 
     def holds(self, bar: int, offset: int, length: int) -> bool:
         """Whether an access is one of the table or of the pending bits."""
-        place = self.place
-        table = bar == place.table_bar and place.table <= offset <= place.table + len(self._table) - length
-        size = -(-place.vectors // 64) * 8
-        return table or (bar == place.pending_bar and place.pending <= offset <= place.pending + size - length)
+        place, entries = self.place, self._entries
+        table = bar == place.table_bar and place.table <= offset <= place.table + entries.size - length
+        last = place.pending + entries.pending_size - length
+        return table or (bar == place.pending_bar and place.pending <= offset <= last)
 
     def _in_table(self, bar: int, offset: int) -> bool:
-        return bar == self.place.table_bar and 0 <= offset - self.place.table < len(self._table)
+        return bar == self.place.table_bar and 0 <= offset - self.place.table < self._entries.size
 
     def read(self, bar: int, offset: int, length: int) -> int:
         """Load from table or pending bits, a little-endian number."""
         if self._in_table(bar, offset):
-            at = offset - self.place.table
-            return int.from_bytes(self._table[at : at + length], "little")
-        return self._pending >> 8 * (offset - self.place.pending) & (1 << 8 * length) - 1
+            return self._entries.read(offset - self.place.table, length)
+        return self._entries.read_pending(offset - self.place.pending, length)
 
     def write(self, bar: int, offset: int, length: int, value: int) -> None:
         """Store into the table; the pending bits are read-only."""
         if self._in_table(bar, offset):
-            at = offset - self.place.table
-            self._table[at : at + length] = value.to_bytes(length, "little")
+            self._entries.write(offset - self.place.table, length, value)
             self.deliver()
 
     # messages
@@ -123,21 +113,15 @@ class GuestMsix:
     def fire(self, vector: int) -> None:
         """The host's device has raised `vector`."""
         if vector < self.place.vectors:
-            self._pending |= 1 << vector
+            self._entries.signal(vector)
             self.deliver()
 
     def deliver(self) -> None:
         """Send what is pending and may go."""
-        if not self._pending or self.send is None or self._flags != regs.PCI_MSIX_FLAGS_ENABLE:
-            return
-        left = self._pending
-        while left:
+        left = self._entries.pending
+        while left and self.send is not None and self._flags == regs.PCI_MSIX_FLAGS_ENABLE:
             vector = (left & -left).bit_length() - 1
             left &= left - 1
-            at = vector * _ENTRY
-            if self._table[at + regs.PCI_MSIX_ENTRY_VECTOR_CTRL] & _MASKED:
-                continue
-            self._pending &= ~(1 << vector)
-            address = int.from_bytes(self._table[at : at + 8], "little")
-            data = at + regs.PCI_MSIX_ENTRY_DATA
-            self.send(address, int.from_bytes(self._table[data : data + 4], "little"))
+            message = self._entries.take(vector)
+            if message is not None:
+                self.send(*message)
