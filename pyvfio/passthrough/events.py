@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import Self
 
 from pyvfio.process import EventFd
 
-__all__ = ["EventThread", "wait_for_any"]
+__all__ = ["EventThread", "wait_for_any", "wait_for_any_async"]
 
 
 def wait_for_any(fds: Iterable[int], timeout: float | None) -> bool:
@@ -19,6 +20,22 @@ def wait_for_any(fds: Iterable[int], timeout: float | None) -> bool:
     for fd in fds:
         poller.register(fd, select.POLLIN)
     return bool(poller.poll(None if timeout is None else max(0.0, timeout) * 1000))
+
+
+async def wait_for_any_async(fds: Iterable[int], timeout: float | None) -> bool:
+    """As `wait_for_any`, without blocking the event loop."""
+    loop, came, watched = asyncio.get_running_loop(), asyncio.Event(), list(fds)
+    for fd in watched:
+        loop.add_reader(fd, came.set)
+    try:
+        async with asyncio.timeout(timeout):
+            await came.wait()
+    except TimeoutError:
+        return False
+    finally:
+        for fd in watched:
+            loop.remove_reader(fd)
+    return True
 
 
 class EventThread:

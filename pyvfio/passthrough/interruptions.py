@@ -6,7 +6,6 @@ subchannel and requests an interruption (Q6 and Q7).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -15,7 +14,7 @@ from pyvfio.css.irb import Irb
 from pyvfio.css.scsw import Actl, Cstat, Dstat, Fctl, Scsw, Stctl
 from pyvfio.css.trace import StepListener
 from pyvfio.errors import PyvfioError
-from pyvfio.passthrough.events import EventThread, wait_for_any
+from pyvfio.passthrough.events import EventThread, wait_for_any, wait_for_any_async
 from pyvfio.passthrough.guest_subchannel import GuestSubchannel
 from pyvfio.passthrough.inventory import GuestInventory, Passed
 from pyvfio.passthrough.memory import GuestStorage
@@ -54,21 +53,7 @@ class GuestInterruptions(GuestInventory):
 
     async def wait_async(self, timeout: float | None = _SECONDS) -> bool:
         """As `wait`, without blocking the event loop; one task at a time."""
-        if self.poll():
-            return True
-        loop, came = asyncio.get_running_loop(), asyncio.Event()
-        fds = self.filenos()
-        for fd in fds:
-            loop.add_reader(fd, came.set)
-        try:
-            async with asyncio.timeout(timeout):
-                await came.wait()
-        except TimeoutError:
-            return False
-        finally:
-            for fd in fds:
-                loop.remove_reader(fd)
-        return bool(self.poll())
+        return bool(self.poll() or (await wait_for_any_async(self.filenos(), timeout) and self.poll()))
 
     def serve(self) -> EventThread:
         """Take in what the host reports on a thread of its own, until that is closed; it calls the callbacks."""

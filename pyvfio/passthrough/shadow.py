@@ -160,7 +160,9 @@ class ShadowMappings:
 
     def _map(self, run: Run, areas: Sequence[MemoryArea]) -> bool:
         """Map a run; whether there was room for it."""
-        area = next(one for one in areas if one.start <= run.address < one.start + one.length)
+        area = next((one for one in areas if one.start <= run.address < one.start + one.length), None)
+        if area is None:
+            return True  # the guest has lost the storage of what is to be mapped again
         self.calls += 1
         try:
             self._space.map(

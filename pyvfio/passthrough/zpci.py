@@ -26,8 +26,9 @@ from collections.abc import Callable, Iterator
 from typing import Final, Self
 
 from pyvfio.errors import Misuse, NoSuchDevice, PyvfioError
-from pyvfio.passthrough.events import EventThread, wait_for_any
+from pyvfio.passthrough.events import EventThread, wait_for_any, wait_for_any_async
 from pyvfio.passthrough.memory import GuestStorage
+from pyvfio.passthrough.signals import HostNews
 from pyvfio.passthrough.zpci_facts import SimulatedGroups
 from pyvfio.passthrough.zpci_function import GuestFunction
 from pyvfio.passthrough.zpci_interpreted import InterpretedFunction
@@ -50,8 +51,8 @@ class GuestPci(GuestProcessor):
 
     `on_interruption` is called with the subclass of each adapter interruption, `on_error` and `on_availability` with
     events; they may use the instructions, but must not wait for another thread that does.  What happens at the host is
-    taken in by `poll`, `wait` or the thread of `serve`.  A context manager: closing it closes the devices, but not the
-    memory.
+    taken in by `poll`, `wait`, `wait_async` or the thread of `serve`.  A context manager: closing it closes the
+    devices, but not the memory.
     """
 
     uid_checking = True
@@ -109,11 +110,22 @@ class GuestPci(GuestProcessor):
         """
         with self.lock:
             with self._joining(name or self._name_of(device), uid, fid) as pair:
+                self._check_space(device)
                 function = self._make(device, pair.uid, pair.fid, interpret, forwarding_assist)
             function.group = self._groups.number(device.zpci, interpreted=function.interpreted)
             self._functions.append(function)
             self._tell(function, AvailabilityCode.CONFIGURED)
             return function
+
+    def _check_space(self, device: Device) -> None:
+        for other in self._functions:
+            if isinstance(other, GuestFunction) and other.device.space is device.space:
+                raise Misuse(
+                    "give a guest a PCI function",
+                    device.name,
+                    cause=f"it shares its address space with {other.device.name}, and each has tables of its own",
+                    next_step="open it without space=",
+                )
 
     def _make(self, device: Device, uid: int, fid: int, interpret: bool, assist: bool) -> GuestFunction:
         if not interpret:
@@ -271,20 +283,32 @@ class GuestPci(GuestProcessor):
             for function in self.all_functions():
                 if isinstance(function, GuestFunction):
                     try:
-                        function.poll()
+                        news = function.poll()
                     except PyvfioError:
-                        function.state = FunctionState.PERMANENT_ERROR
-                        self._device_lost(function)
+                        news = HostNews(failed=True)
+                    if news.failed:
+                        function.fail()
+                    if news.asked:
+                        self.request(function.fid)
             while self._timers and self._timers[0][0] <= time.monotonic():
                 heapq.heappop(self._timers)[2]()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait up to `timeout` seconds for something to happen, and take it in; whether anything did."""
-        due = self._timers[0][0] - time.monotonic() if self._timers else None
-        limits = [limit for limit in (timeout, due) if limit is not None]
-        happened = wait_for_any(self.filenos(), min(limits) if limits else None)
+        happened = wait_for_any(self.filenos(), self._patience(timeout))
         self.poll()
         return happened
+
+    async def wait_async(self, timeout: float | None = None) -> bool:
+        """As `wait`, without blocking the event loop; one task at a time."""
+        happened = await wait_for_any_async(self.filenos(), self._patience(timeout))
+        self.poll()
+        return happened
+
+    def _patience(self, timeout: float | None) -> float | None:
+        """The seconds until `timeout` or a measurement is due."""
+        due = self._timers[0][0] - time.monotonic() if self._timers else None
+        return min((limit for limit in (timeout, due) if limit is not None), default=None)
 
     def serve(self) -> EventThread:
         """A thread that polls whenever something happens, until it is closed (a context manager)."""

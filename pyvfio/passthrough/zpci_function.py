@@ -17,6 +17,7 @@ from pyvfio.errors import Misuse, PyvfioError
 from pyvfio.passthrough.memory import GuestStorage
 from pyvfio.passthrough.msix import GuestMsix, MsixPlace, Send
 from pyvfio.passthrough.shadow import ShadowMappings
+from pyvfio.passthrough.signals import HostNews, HostSignals
 from pyvfio.passthrough.zpci_facts import DEFAULT_GROUP, describe_function, describe_group
 from pyvfio.vfio.device import Device
 from pyvfio.vfio.irq import Irq
@@ -75,6 +76,7 @@ class GuestFunction:
         self._irq: Irq | None = None
         self.msix: GuestMsix | None = None
         self._make_msix()
+        self._signals = HostSignals(device)
 
     def _make_msix(self) -> None:
         place = MsixPlace.of(self.device.config)
@@ -219,7 +221,8 @@ class GuestFunction:
         if self.msix is not None:
             flags = self.msix.place.flags
             if offset < flags + 2 and flags < offset + length:
-                word = int.from_bytes(self.device.config.read(flags, 2), "little")
+                # Its other bits never change, and are those of the vectors.
+                word = self.msix.place.vectors - 1
                 shown = self.msix.read_flags(word).to_bytes(2, "little")
                 merged = bytearray(data)
                 for place in range(2):
@@ -249,9 +252,7 @@ class GuestFunction:
         try:
             yield
         except PyvfioError:
-            if self.state is not FunctionState.PERMANENT_ERROR:
-                self.state = FunctionState.PERMANENT_ERROR
-                self._lost(self)
+            self.fail()
 
     # interrupts
 
@@ -270,16 +271,23 @@ class GuestFunction:
             self._irq.disable()
 
     def filenos(self) -> list[int]:
-        """The descriptors that can be read when an interrupt came."""
-        return [event.fileno() for event in self._irq.eventfds] if self._irq is not None else []
+        """The descriptors that can be read when an interrupt or a signal came."""
+        interrupts = [event.fileno() for event in self._irq.eventfds] if self._irq is not None else []
+        return interrupts + self._signals.filenos()
 
-    def poll(self) -> None:
-        """Take in the interrupts that came."""
-        if self._irq is None or self.msix is None:
-            return
-        for vector, event in enumerate(self._irq.eventfds):
-            if event.read():
-                self.msix.fire(vector)
+    def poll(self) -> HostNews:
+        """Take in the interrupts that came; what else the host tells."""
+        if self._irq is not None and self.msix is not None:
+            for vector, event in enumerate(self._irq.eventfds):
+                if event.read():
+                    self.msix.fire(vector)
+        return self._signals.take()
+
+    def fail(self) -> None:
+        """The host has given the device up: nothing but deconfiguring helps, and the guest is told once."""
+        if self.state is not FunctionState.PERMANENT_ERROR:
+            self.state = FunctionState.PERMANENT_ERROR
+            self._lost(self)
 
     # DMA
 
