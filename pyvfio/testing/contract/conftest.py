@@ -87,6 +87,18 @@ def function2(backend: Backend, sysfs: Attributes, lab: Lab) -> Iterator[BoundFu
 
 
 @pytest.fixture(scope="module")
+def vtd(sysfs: Attributes, pci_path: str) -> bool:
+    """Whether the function is behind Intel's IOMMU (VT-d), which remaps its interrupts too."""
+    return (sysfs.link(f"{pci_path}/iommu") or "").startswith("dmar")
+
+
+@pytest.fixture(scope="module")
+def express(sysfs: Attributes, pci_path: str) -> bool:
+    """Whether the function is one of PCI Express to Linux: then it has a link."""
+    return sysfs.exists(f"{pci_path}/current_link_speed")
+
+
+@pytest.fixture(scope="module")
 def subchannel(backend: Backend, sysfs: Attributes, lab: Lab) -> Iterator[BoundSubchannel]:
     """A subchannel bound to vfio_ccw."""
     _require(sysfs, "ccw", lab.ccw)

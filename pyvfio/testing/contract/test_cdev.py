@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
 from errno import EADDRINUSE, EBADF, EBADFD, EBUSY, EFAULT, EINVAL, ENOENT
@@ -199,10 +200,14 @@ def test_attach_to_another_address_space(backend: Backend, bound: OpenDevice) ->
 def test_attach_finds_a_mapping_out_of_its_ranges(
     backend: Backend, bound: OpenDevice, memory: Callable[[int], AnonymousMemory], page: int
 ) -> None:
-    bound.map(16 * page, memory(1).address, page)
+    requests.attach_iommufd(backend, bound.fd, bound.ioas)
+    first, last = bound.ranges()[0]
+    requests.detach_iommufd(backend, bound.fd)
+    outside = first - page if first else last + 1
+    bound.map(outside, memory(1).address, page)
     with fails(EADDRINUSE):
         requests.attach_iommufd(backend, bound.fd, bound.ioas)
-    bound.unmap(16 * page, page)
+    bound.unmap(outside, page)
     requests.attach_iommufd(backend, bound.fd, bound.ioas)
 
 
@@ -228,11 +233,11 @@ def test_mappings_outlive_detach(
     requests.destroy(backend, bound.container, bound.ioas)
 
 
-def test_hardware_information(backend: Backend, bound: OpenDevice) -> None:
+def test_hardware_information(backend: Backend, bound: OpenDevice, vtd: bool) -> None:
     info = iommufd.HwInfo.sized(dev_id=bound.devid)
     backend.ioctl(bound.container, iommufd.IOMMU_GET_HW_INFO, info)
-    assert info.out_data_type == iommufd.IOMMU_HW_INFO_TYPE_NONE
-    assert info.data_len == 0
+    assert info.out_data_type == (iommufd.IOMMU_HW_INFO_TYPE_INTEL_VTD if vtd else iommufd.IOMMU_HW_INFO_TYPE_NONE)
+    assert info.data_len == (ctypes.sizeof(iommufd.HwInfoVtd) if vtd else 0)
 
 
 def test_hardware_information_of_no_device(backend: Backend, bound: OpenDevice) -> None:

@@ -39,6 +39,8 @@ def test_alignment(space: OpenDevice, memory: Memory, page: int, at: int, vaddr:
 @pytest.mark.parametrize("side", ["below", "after", "across"])
 def test_outside_the_ranges(space: OpenDevice, memory: Memory, page: int, side: str) -> None:
     first, last = space.ranges()[0][0], space.ranges()[-1][1]
+    if side == "below" and not first:
+        pytest.skip("the first range begins at 0")
     iova = {"below": first - page, "after": last + 1, "across": last + 1 - page}[side]
     with fails(EINVAL):
         space.map(iova, memory(2).address, 2 * page)
@@ -83,9 +85,9 @@ def test_overlap(space: OpenDevice, memory: Memory, page: int, shift: int) -> No
     assert space.unmap(iova, 2 * page) == 2 * page
 
 
-def test_no_permission(space: OpenDevice, memory: Memory, page: int) -> None:
-    if space.mode.startswith("compat"):
-        # iommufd's compatibility code takes a mapping that allows nothing
+def test_no_permission(space: OpenDevice, memory: Memory, page: int, vtd: bool) -> None:
+    if space.mode.startswith("compat") and not vtd:
+        # iommufd's compatibility code takes a mapping that allows nothing, and leaves the refusal to the IOMMU's driver
         space.map(space.base, memory(1).address, page, read=False, write=False)
         return
     with fails(EINVAL):

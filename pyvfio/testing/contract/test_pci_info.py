@@ -130,9 +130,9 @@ def test_no_mapping_of_zpci_bars(backend: Backend, opened: OpenDevice, page: int
 
 
 @pytest.mark.parametrize("index", list(vfio.PciIrq), ids=lambda index: index.name)
-def test_interrupts(backend: Backend, opened: OpenDevice, index: int) -> None:
-    if index == vfio.VFIO_PCI_ERR_IRQ_INDEX:
-        with fails(EINVAL):  # not a PCI Express function
+def test_interrupts(backend: Backend, opened: OpenDevice, vtd: bool, express: bool, index: int) -> None:
+    if index == vfio.VFIO_PCI_ERR_IRQ_INDEX and not express:
+        with fails(EINVAL):
             requests.irq_info(backend, opened.fd, index)
         return
     info = requests.irq_info(backend, opened.fd, index)
@@ -144,9 +144,11 @@ def test_interrupts(backend: Backend, opened: OpenDevice, index: int) -> None:
         assert intx in flags
         assert info.count in (0, 1)
     else:
-        assert vfio.IrqInfoFlags.NORESIZE in flags
+        # where interrupts are remapped, vectors of MSI-X can be added one by one
+        resizable = vtd and index == vfio.VFIO_PCI_MSIX_IRQ_INDEX
+        assert (vfio.IrqInfoFlags.NORESIZE in flags) != resizable
         assert not flags & intx
-    if index == vfio.VFIO_PCI_REQ_IRQ_INDEX:
+    if index in (vfio.VFIO_PCI_ERR_IRQ_INDEX, vfio.VFIO_PCI_REQ_IRQ_INDEX):
         assert info.count == 1
 
 

@@ -32,7 +32,9 @@ def _event(backend: Backend, path: str, text: str) -> Uevent:
 
 
 @pytest.mark.parametrize(("path", "subsystem"), FILES)
-def test_an_event(backend: Backend, path: str, subsystem: str) -> None:
+def test_an_event(backend: Backend, sysfs: Attributes, path: str, subsystem: str) -> None:
+    if path.startswith("/bus/css") and not sysfs.exists("/sys/bus/css"):
+        pytest.skip("this host has no channel subsystem")
     event = _event(backend, path, "change\n")
     assert (event.action, event.subsystem) == ("change", subsystem)
     keys = ["ACTION", "DEVPATH", "SUBSYSTEM", "SYNTH_UUID", "SEQNUM"]
