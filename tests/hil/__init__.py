@@ -1,1 +1,1 @@
-"""Run the contract tests on a real s390x Linux kernel, in a guest of this machine (`make hil`)."""
+"""Run the contract tests on real s390x and x86 Linux kernels, in guests of this machine (`make hil`)."""

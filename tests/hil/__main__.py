@@ -14,14 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import guest, hercules, packages, suite
+from .architecture import ARCHITECTURES, Architecture
 from .cache import Cache, default_root
-from .devices import PROFILES
 from .progress import Progress, StepFailed
 from .store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("test", "build", "boot", "packages", "clean")
-ARCHITECTURES = ("s390x",)
+ALL = "all"
+PROFILES = sorted({name for architecture in ARCHITECTURES.values() for name in architecture.profiles})
 RUNNERS = {"qemu": guest.run, "hercules": hercules.run}
 
 
@@ -29,11 +30,16 @@ def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     top = argparse.ArgumentParser(
         prog="python -m tests.hil",
-        description="Build (once) and boot a real s390x Linux kernel, under QEMU, and under Hercules with a DASD, and "
-        "run the contract tests on it.",
+        description="Build (once) and boot real Linux kernels, an s390x one under QEMU and under Hercules with a DASD, "
+        "an x86 one under QEMU, and run the contract tests on them.",
     )
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--arch", default="s390x", help="the guest's architecture (default: %(default)s)")
+    common.add_argument(
+        "--arch",
+        default="s390x",
+        help=f"the guest's architecture: {', '.join(ARCHITECTURES)}, or for all commands but boot {ALL} "
+        "(default: %(default)s)",
+    )
     common.add_argument(
         "--mirror", default=os.environ.get("HIL_MIRROR", ""), help="Debian archive (default: the one of apt's sources)"
     )
@@ -51,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     )
     boot.add_argument("words", nargs="+", metavar="COMMAND")
     for command in (test, boot):
-        command.add_argument("--profile", default="all", choices=sorted(PROFILES), help="the devices of QEMU's guest")
+        command.add_argument("--profile", default="all", choices=PROFILES, help="the devices of QEMU's guest")
         command.add_argument("--out", type=Path, default=ROOT / "build/hil", help="results, /out in the guest")
     pack = commands.add_parser("packages", parents=[common], help="check the host's packages")
     pack.add_argument("--install", action="store_true", help="install the missing ones with apt-get, as root")
@@ -81,13 +87,9 @@ def main(words: list[str]) -> int:
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> int:
-    if arguments.arch not in ARCHITECTURES:
-        raise StepFailed(
-            f"not modelled: a guest of architecture {arguments.arch}; "
-            f"ARCH can be: {', '.join(ARCHITECTURES)} (guests: {', '.join(RUNNERS)})"
-        )
+    chosen = _architectures(arguments)
     cache = Cache(default_root())
-    needed = packages.needed(packages.os_release())
+    needed = packages.needed(packages.os_release(), chosen)
     if arguments.command == "clean":
         with cache.lock(progress.say):
             cache.clean()
@@ -100,16 +102,41 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
         return 0
     packages.require(needed)
     _require_means()
-    store = Store(cache, progress, arguments.mirror)
+    stores = [Store(cache, progress, arguments.mirror, architecture) for architecture in chosen]
     if arguments.command == "build":
-        store.get(refresh=arguments.refresh)
+        for store in stores:
+            store.get(refresh=arguments.refresh)
         return 0
-    machine, python = store.get(arguments.profile)
+    made = [store.get(arguments.profile) for store in stores]
     if arguments.command == "boot":
+        ((machine, _),) = made
         command = arguments.words[0] if len(arguments.words) == 1 else shlex.join(arguments.words)
         machine = replace(machine, more=tuple(arguments.config))
         return RUNNERS[arguments.guest](machine, arguments.src, arguments.out, command, _echo, arguments.timeout)
-    return suite.test(arguments, machine, python, ROOT, progress)
+    return suite.test(arguments, [machine for machine, _ in made], made[0][1], ROOT, progress)
+
+
+def _architectures(arguments: argparse.Namespace) -> list[Architecture]:
+    """Give the architectures that the command line names.  Raise StepFailed for what does not go together."""
+    if arguments.arch == ALL and arguments.command != "boot":
+        chosen = list(ARCHITECTURES.values())
+    elif arguments.arch in ARCHITECTURES:
+        chosen = [ARCHITECTURES[arguments.arch]]
+    else:
+        raise StepFailed(
+            f"not modelled: a guest of architecture {arguments.arch}; "
+            f"ARCH can be: {', '.join((*ARCHITECTURES, *(() if arguments.command == 'boot' else (ALL,))))} "
+            f"(guests: {', '.join(RUNNERS)})"
+        )
+    guests = {name for architecture in chosen for name in architecture.guests}
+    if arguments.command in ("test", "boot") and arguments.guest not in (ALL, *guests):
+        raise StepFailed(f"{arguments.arch} has no guest under {arguments.guest}; it has: {', '.join(sorted(guests))}")
+    if arguments.command in ("test", "boot"):
+        for architecture in chosen:
+            if arguments.profile not in architecture.profiles:
+                known = ", ".join(sorted(architecture.profiles))
+                raise StepFailed(f"the {architecture.name} guest has no profile {arguments.profile}; it has: {known}")
+    return chosen
 
 
 def _stop(number: int, frame: object) -> None:

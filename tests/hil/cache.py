@@ -2,6 +2,7 @@
 
 <root>/kernel/<key>/     bzImage, modules
 <root>/image/<key>/      root.ext4, initrd.img, python (a host build of the guest's Python)
+<root>/emulator/<key>/   QEMU with all that it needs
 <root>/tmp/              what is being built; renamed into place when complete
 <root>/lock              held by the one builder
 """
@@ -67,7 +68,7 @@ class Cache:
         """Give the entry, made by `make(directory)` if absent: whole or not at all.
 
         `need` is the disk space in bytes that `make` uses while it works. The caller holds the lock.
-        Older entries of the kind beyond the last two used are removed.
+        Older entries of the kind and label (the name up to the first hyphen) beyond the last two used are removed.
         """
         found = self.find(kind, name)
         if found is not None:
@@ -85,7 +86,8 @@ class Cache:
             result.mkdir()
             make(result)
             result.rename(entry)
-        for old in self._entries(kind)[KEEP:]:
+        label = name.partition("-")[0]
+        for old in [one for one in self._entries(kind) if one.name.partition("-")[0] == label][KEEP:]:
             shutil.rmtree(old, ignore_errors=True)
         return entry
 
@@ -116,7 +118,7 @@ class Cache:
 
     def clean(self) -> None:
         """Remove everything that was built."""
-        for kind in ("kernel", "image", "tmp", "apt"):
+        for kind in ("kernel", "image", "emulator", "tmp", "apt"):
             shutil.rmtree(self.root / kind, ignore_errors=True)
 
     def _entries(self, kind: str) -> list[Path]:

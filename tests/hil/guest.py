@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import devices, tn3270
+from . import tn3270
+from .architecture import S390X, Architecture
 
 # What Hercules cannot load or configure, after which it waits for an operator.
 _REFUSED = re.compile(r"^HHC(?:SC|CF)\d+E .*", re.MULTILINE)
@@ -27,7 +28,7 @@ class GuestDied(Exception):
 class Machine:
     """What a guest is made of: kernel, root disk, device profile and further words for QEMU or lines for Hercules.
 
-    The initial RAM disk is for Hercules alone.
+    The initial RAM disk is for Hercules alone; `qemu` stands for the program's name, if it is not the host's.
     """
 
     kernel: Path
@@ -35,6 +36,8 @@ class Machine:
     profile: str = "all"
     more: tuple[str, ...] = ()
     initrd: Path | None = None
+    architecture: Architecture = S390X
+    qemu: tuple[str, ...] = ()
 
 
 class _Follower:
@@ -74,11 +77,12 @@ def run(
     (out / "job.sh").write_text(f"cd /tmp\n{script}\n")
     stop = threading.Event()
     with tempfile.TemporaryDirectory(prefix="hil") as short:
-        command = devices.command(
-            machine.kernel, machine.disk, src.resolve(), out.resolve(), Path(short), machine.profile, list(machine.more)
-        )
+        places = (machine.kernel, machine.disk, src.resolve(), out.resolve(), Path(short))
+        program, *words = machine.architecture.command(*places, machine.profile, list(machine.more))
+        command = [*(machine.qemu or (program,)), *words]
         terminal = threading.Thread(target=tn3270.serve, args=(Path(short, "tn3270"), stop), daemon=True)
-        terminal.start()
+        if machine.architecture.terminal:
+            terminal.start()
         with open(out / "qemu.log", "w", encoding="utf-8") as log:
             print(shlex.join(command), file=log, flush=True)
             qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -88,7 +92,8 @@ def run(
                 qemu.kill()
                 qemu.wait()
                 stop.set()
-                terminal.join(2)
+                if machine.architecture.terminal:
+                    terminal.join(2)
     status = out / "job.status"
     if status.exists():
         return int(status.read_text())

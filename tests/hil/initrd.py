@@ -16,7 +16,6 @@ from pathlib import Path
 from .progress import StepFailed
 
 SCRIPT = Path(__file__).with_name("initrd-init")
-MODULES = ("dasd_mod", "dasd_fba_mod")
 _MAGIC = b"070701"
 _TRAILER = "TRAILER!!!"
 _DIRECTORY, _PROGRAM, _FILE = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755, stat.S_IFREG | 0o644
@@ -50,15 +49,15 @@ def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 4)
 
 
-def build(root: Path, kernel: Path, result: Path) -> None:
-    """Write the compressed archive, with the shell of the tree `root` and the modules of the kernel's entry."""
+def build(root: Path, kernel: Path, names: tuple[str, ...], result: Path) -> None:
+    """Write the compressed archive, with the shell of the tree `root` and these modules of the kernel's entry."""
     shell = root / "usr/bin/busybox"
     if not shell.is_file():
         raise StepFailed(f"{root} has no {shell.relative_to(root)}; the initial RAM disk needs it")
     folders = [Entry(name, _DIRECTORY) for name in ("bin", "dev", "lib", "proc", "root")]
     console = Entry("dev/console", stat.S_IFCHR | 0o600, numbers=_CONSOLE)
     programs = [Entry("bin/busybox", _PROGRAM, shell.read_bytes()), Entry("init", _PROGRAM, SCRIPT.read_bytes())]
-    modules = [Entry(f"lib/{name}.ko", _FILE, _module(kernel, name)) for name in MODULES]
+    modules = [Entry(f"lib/{name}.ko", _FILE, _module(kernel, name)) for name in names]
     result.write_bytes(gzip.compress(archive([*folders, console, *programs, *modules]), mtime=0))
 
 

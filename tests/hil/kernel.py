@@ -11,19 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import cache
+from .architecture import Architecture
 from .debian import Suite
 from .progress import Progress, StepFailed, run
 
 SOURCE = "linux-source-6.12"
-FRAGMENT = Path(__file__).with_name("kernel.config")
-# Lines that make prints for one build with the fragment; only for the percentage shown.
-STEPS = 1563
 # Space for the source without what is left out, and for the objects.
 NEED = 1500 << 20
+# Goes up when `build` makes another kernel of the same configuration.
+RECIPE = 1
+# Recipes that were written down differently once: the same kernel keeps the name that it has in caches.
+_SAME_AS = {"d269174a02e2": "982eec437f73"}
 
 # Kconfig and make read every directory's Kconfig and Makefile; the code of these is never looked at.
 _UNREAD = (
-    *("accel", "gpu", "iio", "infiniband", "media", "net/ethernet", "net/wireless", "hid", "hwmon", "mtd", "phy"),
+    *("accel", "gpu", "iio", "infiniband", "media", "net/wireless", "hid", "hwmon", "mtd", "phy"),
     *("pinctrl", "scsi", "staging", "usb", "video"),
 )
 _OTHER = (
@@ -31,46 +33,52 @@ _OTHER = (
     *("openrisc", "parisc", "powerpc", "riscv", "sh", "sparc", "um", "xtensa"),
 )
 _LEFT_OUT = (
-    *(f"{SOURCE}/drivers/{name}/*.[chS]" for name in _UNREAD),
-    *(f"{SOURCE}/arch/{name}/*.[chS]" for name in _OTHER),
-    *(f"{SOURCE}/arch/*/{name}" for name in ("*.dts", "*.dtsi", "*_defconfig")),
-    *(f"{SOURCE}/{name}/*.[chS]" for name in ("sound", "fs/xfs", "fs/btrfs", "fs/ocfs2", "fs/bcachefs")),
-    *(f"{SOURCE}/Documentation/*.{ending}" for ending in ("rst", "yaml", "txt", "svg")),
-    *(f"{SOURCE}/tools/{name}" for name in ("perf", "testing")),
+    *(f"drivers/{name}/*.[chS]" for name in _UNREAD),
+    *(f"arch/{name}/*.[chS]" for name in _OTHER),
+    *(f"arch/*/{name}" for name in ("*.dts", "*.dtsi", "*_defconfig")),
+    *(f"{name}/*.[chS]" for name in ("sound", "fs/xfs", "fs/btrfs", "fs/ocfs2", "fs/bcachefs")),
+    *(f"Documentation/*.{ending}" for ending in ("rst", "yaml", "txt", "svg")),
+    *(f"tools/{name}" for name in ("perf", "testing")),
 )
 
 
-def key(version: str) -> str:
-    """Name the kernel made from this version of the source by this recipe."""
-    return cache.key("s390x", version.replace("/", "_"), files=(FRAGMENT, Path(__file__)))
+def key(architecture: Architecture, version: str) -> str:
+    """Name the kernel made from this version of the source by this architecture's recipe."""
+    return f"{architecture.name}-{version.replace('/', '_')}-{recipe(architecture)}"
 
 
-def recipe() -> str:
-    """Give the end of every key that this recipe makes, whatever the source's version."""
-    return key("").removeprefix("s390x--")
+def recipe(architecture: Architecture) -> str:
+    """Give the end of every key that this architecture's recipe makes, whatever the source's version."""
+    facts = (str(RECIPE), SOURCE, architecture.kbuild, architecture.compiler, *_LEFT_OUT, *architecture.unread_source)
+    made = cache.key("", files=(architecture.config,), texts=facts).removeprefix("-")
+    return _SAME_AS.get(made, made)
 
 
-def build(suite: Suite, version: str, work: Path, result: Path, progress: Progress, log: Path) -> None:
+def build(
+    architecture: Architecture, suite: Suite, version: str, work: Path, result: Path, progress: Progress, log: Path
+) -> None:
     """Download, unpack, configure and build in `work`; leave `bzImage` and `usr/lib/modules` in `result`."""
+    fragment = architecture.config
     with progress.stage(f"kernel: download {SOURCE} {version}"):
         package = suite.download(SOURCE, version, work)
     with progress.stage("kernel: unpack") as update:
-        _unpack(package, work, update)
+        _unpack(package, work, (*_LEFT_OUT, *architecture.unread_source), update)
         package.unlink()
     source, objects = work / SOURCE, work / "objects"
     objects.mkdir()
     # ccache or flags of the user's environment have no place in a build that is cached by content.
     env = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR", "LANG")}
-    make = ["nice", "make", f"O={objects}", "ARCH=s390", "CROSS_COMPILE=s390x-linux-gnu-", "KBUILD_BUILD_HOST=pyvfio"]
+    target = [f"ARCH={architecture.kbuild}", f"CROSS_COMPILE={architecture.compiler}"]
+    make = ["nice", "make", f"O={objects}", *target, "KBUILD_BUILD_HOST=pyvfio"]
     with progress.stage("kernel: configure"):
         run(
-            [*make, "allnoconfig", f"KCONFIG_ALLCONFIG={FRAGMENT}"],
+            [*make, "allnoconfig", f"KCONFIG_ALLCONFIG={fragment}"],
             log,
             "configuring the kernel",
             cwd=source,
             env=env,
         )
-        lost = dropped(FRAGMENT.read_text(), (objects / ".config").read_text())
+        lost = dropped(fragment.read_text(), (objects / ".config").read_text())
         if lost:
             raise StepFailed("the kernel's Kconfig did not accept: " + ", ".join(lost))
     with progress.stage("kernel: build") as update:
@@ -79,17 +87,17 @@ def build(suite: Suite, version: str, work: Path, result: Path, progress: Progre
         def count(line: str) -> None:
             nonlocal steps
             steps += 1
-            update(f"{steps} files; {line.strip()}", min(steps / STEPS, 0.99))
+            update(f"{steps} files; {line.strip()}", min(steps / architecture.kernel_steps, 0.99))
 
         jobs = f"-j{os.cpu_count() or 1}"
         run([*make, jobs, "bzImage", "modules"], log, "building the kernel", count, cwd=source, env=env)
         progress.say(f"        {steps} steps")
     with progress.stage("kernel: install modules"):
-        target = [f"INSTALL_MOD_PATH={result / 'usr'}", "INSTALL_MOD_STRIP=1", "modules_install"]
-        run([*make, *target], log, "installing the modules", cwd=source, env=env)
+        install = [f"INSTALL_MOD_PATH={result / 'usr'}", "INSTALL_MOD_STRIP=1", "modules_install"]
+        run([*make, *install], log, "installing the modules", cwd=source, env=env)
         for link in result.glob("usr/lib/modules/*/build"):
             link.unlink()
-        shutil.copy2(objects / "arch/s390/boot/bzImage", result / "bzImage")
+        shutil.copy2(objects / f"arch/{architecture.kbuild}/boot/bzImage", result / "bzImage")
         # the user interface's headers, which the test of pyvfio's numbers compares with
         run([*make, "headers"], log, "making the headers", cwd=source, env=env)
         shutil.copytree(
@@ -110,9 +118,11 @@ def _absent(line: str, have: set[str]) -> bool:
     return not any(entry.startswith(f"{name}=") for entry in have)
 
 
-def _unpack(package: Path, folder: Path, update: Callable[[str, float | None], None]) -> None:
+def _unpack(
+    package: Path, folder: Path, left_out: tuple[str, ...], update: Callable[[str, float | None], None]
+) -> None:
     """Stream the source archive out of the package into tar, which leaves out what the build does not read."""
-    excludes = [f"--exclude={pattern}" for pattern in _LEFT_OUT]
+    excludes = [f"--exclude={SOURCE}/{pattern}" for pattern in left_out]
     with (
         subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as outer,
         tarfile.open(fileobj=outer.stdout, mode="r|") as members,

@@ -7,10 +7,14 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .progress import StepFailed
+
+if TYPE_CHECKING:
+    from .architecture import Architecture
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,14 @@ def os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
     return {key: value.strip("\"'") for key, _, value in pairs}
 
 
-def needed(release: Mapping[str, str]) -> list[Package]:
-    """List what a build and a run need on a host of this release."""
+def needed(release: Mapping[str, str], architectures: Iterable[Architecture]) -> list[Package]:
+    """List what builds and runs for these architectures need on a host of this release."""
+    own = [package for architecture in architectures for package in architecture.packages]
+    named = [replace(one, name=qemu_package(release)) if one.name == "qemu-system-s390x" else one for one in own]
     return [
         Package("make", "make", "to build the kernel"),
         Package("gcc", "gcc", "to build the kernel's own tools"),
         Package("libc6-dev", "/usr/include/stdio.h", "to build the kernel's own tools"),
-        Package("gcc-s390x-linux-gnu", "s390x-linux-gnu-gcc", "to cross-build the kernel"),
         Package("flex", "flex", "to configure the kernel"),
         Package("bison", "bison", "to configure the kernel"),
         Package("bc", "bc", "to build the kernel (time constants)"),
@@ -53,9 +58,7 @@ def needed(release: Mapping[str, str]) -> list[Package]:
         Package("mmdebstrap", "mmdebstrap", "to unpack the guest's Debian packages"),
         Package("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg", "to check them"),
         Package("e2fsprogs", "/sbin/mke2fs", "to make the guest's root disk"),
-        Package(qemu_package(release), "qemu-system-s390x", "to run the guest"),
-        Package("hercules", "hercules", "to run the guest with a DASD"),
-        Package("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom", "to run the guest (a function's expansion ROM)"),
+        *named,
     ]
 
 

@@ -1,4 +1,4 @@
-"""Build the guest's root disk: Debian for s390x, Python, pure-Python packages, modules, init; and what mounts it."""
+"""Build the guest's root disk: Debian, Python, pure-Python packages, modules, init; and what mounts it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from . import cache, initrd
+from .architecture import Architecture
 from .debian import SUITE, Suite
 from .progress import Progress, StepFailed, run
 
@@ -39,31 +40,38 @@ _APPLETS = (
 )
 
 
-def key(kernel: str) -> str:
+def key(architecture: Architecture, kernel: str) -> str:
     """Name the disk with this kernel's modules, made by this recipe."""
     files = (INIT, Path(__file__), initrd.SCRIPT, Path(initrd.__file__))
-    return cache.key("s390x", SUITE, files=files, texts=(kernel,))
+    return cache.key(architecture.name, SUITE, files=files, texts=(kernel, *architecture.modules))
 
 
-def build(suite: Suite, kernel: Path, work: Path, result: Path, progress: Progress, log: Path) -> None:
-    """Make `root.ext4`, `initrd.img` and `python/` (see `compile_tree`) in `result`; `kernel` is the kernel's entry."""
+def build(
+    architecture: Architecture, suite: Suite, kernel: Path, work: Path, result: Path, progress: Progress, log: Path
+) -> None:
+    """Make `root.ext4`, `python/` (see `compile_tree`) and perhaps `initrd.img` in `result`.
+
+    `kernel` is the kernel's entry of the cache.
+    """
     root = work / "root"
-    with progress.stage(f"root disk: Debian {SUITE} for s390x"):
-        _extract(suite, "s390x", DEBIAN, root, work, log)
+    with progress.stage(f"root disk: Debian {SUITE} for {architecture.debian}"):
+        extract(suite, architecture.debian, DEBIAN, root, work, log)
         _merge_usr(root)
     with progress.stage("root disk: Python packages"):
         _wheels(root / SITE, log)
     with progress.stage("root disk: byte code"):
-        _extract(suite, _host_architecture(), HOST_PYTHON, result / "python", work, log)
-        _remove(result / "python", _UNREAD)
-        _remove(root, _UNREAD)
+        extract(suite, host_architecture(), HOST_PYTHON, result / "python", work, log)
+        remove(result / "python", _UNREAD)
+        remove(root, _UNREAD)
         places = [f"usr/lib/{PYTHON}", "usr/lib/python3/dist-packages", SITE]
         compile_tree(result / "python", root, places, log)
     with progress.stage("root disk: image"):
         _finish(root)
+        (root / "etc/modules").write_text("".join(f"{name}\n" for name in architecture.modules))
         shutil.copytree(kernel / "usr/lib/modules", root / "usr/lib/modules", dirs_exist_ok=True, symlinks=True)
         _image(root, result / "root.ext4", log)
-        initrd.build(root, kernel, result / "initrd.img")
+        if architecture.initrd_modules:
+            initrd.build(root, kernel, architecture.initrd_modules, result / "initrd.img")
     packages = sorted(path.name.removesuffix(".dist-info") for path in (root / SITE).glob("*.dist-info"))
     (result / "packages.txt").write_text("\n".join(packages) + "\n")
 
@@ -75,13 +83,13 @@ def compile_tree(python: Path, root: Path, places: list[str], log: Path, seen_as
 
     The byte code is not checked against its source: times change on the way into the guest.
     """
-    loaders = [*python.glob("usr/lib/*/ld-linux-*.so.*"), *python.glob("usr/lib/*/ld64.so.*")]
-    if not loaders:
+    found = loaders(python)
+    if not found:
         raise StepFailed(f"{python} holds no loader of the host's architecture; run `clean` and build again")
-    libraries = loaders[0].parent
+    libraries = found[0].parent
     env = {**os.environ, "PYTHONHOME": str(python / "usr"), "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
     command: list[str | Path] = [
-        loaders[0],
+        found[0],
         "--library-path",
         libraries,
         python / "usr/bin" / PYTHON,
@@ -96,7 +104,12 @@ def compile_tree(python: Path, root: Path, places: list[str], log: Path, seen_as
         raise StepFailed(f"no byte code was made; the compiler's messages are in {log}")
 
 
-def _extract(suite: Suite, arch: str, packages: tuple[str, ...], target: Path, work: Path, log: Path) -> None:
+def loaders(tree: Path) -> list[Path]:
+    """Give the dynamic loaders of an unpacked tree, each among its libraries."""
+    return [*tree.glob("usr/lib/*/ld-linux-*.so.*"), *tree.glob("usr/lib/*/ld64.so.*")]
+
+
+def extract(suite: Suite, arch: str, packages: tuple[str, ...], target: Path, work: Path, log: Path) -> None:
     """Unpack packages with what they depend on; no maintainer script runs, so no foreign program does."""
     archive = work / "extract.tar"
     # The host's way to the network (proxy, retries) holds for this apt too.
@@ -111,7 +124,8 @@ def _extract(suite: Suite, arch: str, packages: tuple[str, ...], target: Path, w
     archive.unlink()
 
 
-def _host_architecture() -> str:
+def host_architecture() -> str:
+    """Give Debian's name of the host's architecture."""
     return subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True).stdout.strip()
 
 
@@ -125,8 +139,10 @@ def _wheels(target: Path, log: Path) -> None:
 
 def _merge_usr(root: Path) -> None:
     """Make bin, sbin and lib links into usr: without maintainer scripts nobody else does."""
-    for name in ("bin", "sbin", "lib"):
+    for name in ("bin", "sbin", "lib", "lib64"):
         path = root / name
+        if name == "lib64" and not path.exists() and not (root / "usr/lib64").exists():
+            continue
         if path.is_symlink():
             continue
         (root / "usr" / name).mkdir(parents=True, exist_ok=True)
@@ -136,7 +152,8 @@ def _merge_usr(root: Path) -> None:
         path.symlink_to(f"usr/{name}")
 
 
-def _remove(root: Path, names: tuple[str, ...]) -> None:
+def remove(root: Path, names: tuple[str, ...]) -> None:
+    """Remove these files and folders of a tree, where they are."""
     for name in names:
         shutil.rmtree(root / name, ignore_errors=True)
 

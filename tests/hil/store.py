@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import kernel, rootfs
+from . import emulator, kernel, rootfs
+from .architecture import S390X, Architecture
 from .cache import Cache
 from .debian import Suite, host_mirror
 from .guest import Machine
@@ -15,9 +16,10 @@ INITRD = "initrd.img"
 
 
 class Store:
-    """Kernels and root disks in one cache; `mirror` overrides the Debian archive of the host's apt."""
+    """Kernels and root disks of an architecture; `mirror` overrides the Debian archive of the host's apt."""
 
-    def __init__(self, cache: Cache, progress: Progress, mirror: str = "") -> None:
+    def __init__(self, cache: Cache, progress: Progress, mirror: str = "", architecture: Architecture = S390X) -> None:
+        self.architecture = architecture
         self.cache = cache
         self.progress = progress
         self._mirror = mirror
@@ -30,7 +32,8 @@ class Store:
         with self.cache.lock(self.progress.say):
             log = self.cache.root / "build.log"
             suite, version = self._version(refresh)
-            name = kernel.key(version)
+            made_for = self.architecture
+            name = kernel.key(made_for, version)
             if self.cache.find("kernel", name) is None:
                 log.write_text("")
                 self.progress.say(f"kernel {name} is not in the cache: building it")
@@ -38,30 +41,45 @@ class Store:
                 built = self.cache.build(
                     "kernel",
                     name,
-                    lambda result: kernel.build(suite, version, work, result, self.progress, log),
+                    lambda result: kernel.build(made_for, suite, version, work, result, self.progress, log),
                     kernel.NEED,
                 )
             with self.cache.scratch() as work:
                 image = self.cache.build(
                     "image",
-                    rootfs.key(name),
-                    lambda result: rootfs.build(suite, built, work, result, self.progress, log),
+                    rootfs.key(made_for, name),
+                    lambda result: rootfs.build(made_for, suite, built, work, result, self.progress, log),
                     rootfs.NEED,
                 )
+            qemu = self._emulator(suite, log) if made_for.emulator else ()
         self.progress.say(f"guest: kernel {built.name}, root disk {image.name}, in {self.cache.root}")
-        return Machine(built / "bzImage", image / DISK, profile, initrd=image / INITRD), image / "python"
+        initrd = image / INITRD if made_for.initrd_modules else None
+        machine = Machine(built / "bzImage", image / DISK, profile, (), initrd, made_for, qemu)
+        return machine, image / "python"
+
+    def _emulator(self, suite: Suite, log: Path) -> tuple[str, ...]:
+        """Give the beginning of QEMU's command line, of the guest's own release."""
+        with self.cache.scratch() as work:
+            entry = self.cache.build(
+                "emulator",
+                emulator.key(self.architecture),
+                lambda result: emulator.build(self.architecture, suite, work, result, self.progress, log),
+                emulator.NEED,
+            )
+        return emulator.words(entry)
 
     def _version(self, refresh: bool) -> tuple[Suite, str]:
         """Give the suite and its version of the kernel's source; without a network, the cached one's."""
+        label, ending = f"{self.architecture.name}-", f"-{kernel.recipe(self.architecture)}"
         suite = Suite(self.cache.root / "apt", self._mirror or host_mirror())
         if refresh or not suite.is_fresh:
             try:
                 with self.progress.stage("package lists"):
                     suite.update()
             except StepFailed as error:
-                known = self.cache.newest("kernel", "s390x-", "-" + kernel.recipe())
+                known = self.cache.newest("kernel", label, ending)
                 if known is None:
                     raise
                 self.progress.say(f"{error}\ngoing on with the kernel in the cache")
-                return suite, known.removeprefix("s390x-").removesuffix("-" + kernel.recipe())
+                return suite, known.removeprefix(label).removesuffix(ending)
         return suite, suite.version(kernel.SOURCE)

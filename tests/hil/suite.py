@@ -1,4 +1,7 @@
-"""Run the contract suite on the software machines here and on the kernel in the guests, and compare."""
+"""Run the contract suite on the software machines here and on the kernel in the guests, and compare.
+
+A guest without a software machine of its own is tested alone: nothing may fail there, and what is skipped is listed.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import guest, hercules, rootfs, table, volumes, wheel
+from .architecture import S390X, X86, Architecture
 from .differences import HERCULES, Difference, find, left_out
 from .progress import Progress, StepFailed
+from .skips import X86_SKIPS, Skip
 
 AT_LEAST = 150
-EMULATORS = {"qemu": "QEMU", "hercules": "Hercules"}
+# The functions of the x86 guest that the contract takes (devices_x86.py); the whole addresses, as a user says them.
+X86_PCI, X86_PCI2 = "0000:0e:00.0", "0000:0f:00.0"
 # pytest's statuses: all passed, some failed, nothing collected. Others say that the run itself went wrong.
 _RAN = (0, 1, 5)
 _DONE = re.compile(r"^(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b.*?(?:\[ *(\d+)/(\d+)\])?$")
@@ -29,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command `test`."""
     parser.add_argument("--at-least", type=int, help=f"tests that must run on the kernel (default: {AT_LEAST})")
     parser.add_argument("--wheel", type=Path, help="pyvfio's built wheel (default: build one now)")
-    parser.add_argument("--guest", default="all", choices=("all", *GUESTS), help="which guest (default: %(default)s)")
-    parser.add_argument("--machine", help="the software machine for QEMU's guest (default: lab-s390x)")
+    guests = dict.fromkeys(one.under for one in GUESTS)
+    parser.add_argument("--guest", default="all", choices=("all", *guests), help="which guest (default: %(default)s)")
+    parser.add_argument("--machine", help="the software machine for the s390x guest under QEMU (default: lab-s390x)")
     parser.add_argument("--suite", type=Path, help="a test file or folder to run instead of pyvfio.testing.contract")
     parser.add_argument("--timeout", type=float, default=1500, help="seconds for the guest (default: %(default).0f)")
     parser.add_argument("--verbose", action="store_true", help="show every line of the guest's pytest")
@@ -89,21 +96,30 @@ class Watch:
 
 @dataclass(frozen=True)
 class Guest:
-    """A guest and the software machine that it is held to, with the options that the suite has for it."""
+    """A guest and the software machine that it is held to, with the options that the suite has for it.
+
+    Without a machine the kernel is tested alone, and `skips` are the tests that may be skipped there.
+    """
 
     name: str
     run: Callable[..., int]
-    machine: str
+    machine: str | None
     options: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
     """Further options in the guest alone."""
     modules: tuple[str, ...] = ()
     """Patterns of the contract's files; all when there are none."""
+    without: tuple[str, ...] = ()
+    """Patterns of files that a whole run leaves out: every test in them is skipped."""
     last: tuple[str, ...] = ()
     """Files that run behind all others."""
     at_least: int = AT_LEAST
     big_endian: bool = False
     known: dict[str, Difference] = field(default_factory=dict)
+    architecture: Architecture = S390X
+    under: str = "qemu"
+    emulator: str = "QEMU"
+    skips: tuple[Skip, ...] = ()
 
 
 # What needs a function, or has nothing to do with devices, runs under QEMU alone.  Explaining an assertion means
@@ -117,9 +133,16 @@ _NOT_A_DISK = (
     "test_ccw_regions.py::test_sense_id_with_little_room",
     "test_passthrough_ccw.py::test_a_read_is_what_the_host_reads",
 )
-GUESTS = {
-    "qemu": Guest("qemu", guest.run, "lab-s390x", big_endian=True),
-    "hercules": Guest(
+# Nothing in these is for a host without a channel subsystem.  They skip there, each test with its reason, as
+# `-- -k ""` shows; a whole run saves the minute.
+_CHANNEL_MODULES = (
+    *("test_ccw_*", "test_channel_program_*", "test_chp_vary", "test_cio_ignore", "test_clp", "test_css_*"),
+    *("test_dasd_*", "test_library_ccw", "test_library_channel", "test_library_mdev", "test_library_subchannel"),
+    *("test_mdev_create", "test_passthrough_*", "test_zpci_*"),
+)
+GUESTS = (
+    Guest("qemu", guest.run, "lab-s390x", big_endian=True),
+    Guest(
         "hercules",
         hercules.run,
         "hercules-lab",
@@ -129,11 +152,25 @@ GUESTS = {
         last=("test_channel_program_suspension",),
         at_least=400,
         known=HERCULES,
+        under="hercules",
+        emulator="Hercules",
     ),
-}
+    Guest(
+        "x86",
+        guest.run,
+        None,
+        (f"--pyvfio-pci={X86_PCI}", f"--pyvfio-pci2={X86_PCI2}"),
+        without=_CHANNEL_MODULES,
+        at_least=1200,
+        architecture=X86,
+        skips=X86_SKIPS,
+    ),
+)
 
 
-def test(arguments: argparse.Namespace, machine: guest.Machine, python: Path, root: Path, progress: Progress) -> int:
+def test(
+    arguments: argparse.Namespace, machines: list[guest.Machine], python: Path, root: Path, progress: Progress
+) -> int:
     """Run both sides of each guest and print the table; give 0 if they agree, nothing failed and enough ran, else 1.
 
     Raise StepFailed if a side could not run at all, GuestDied if a guest ended early.
@@ -148,12 +185,14 @@ def test(arguments: argparse.Namespace, machine: guest.Machine, python: Path, ro
         rootfs.compile_tree(python, tree, packages, log, "/src")
     progress.say(f"        {built.name}")
     if not arguments.words and not arguments.suite:
-        with progress.stage("numbers of the ABI against this kernel's headers"):
-            _numbers(machine.kernel.parent / "headers", root, folder / "headers.log")
-    chosen = [GUESTS[name] for name in (GUESTS if arguments.guest == "all" else (arguments.guest,))]
+        for machine in machines:
+            with progress.stage(f"numbers of the ABI against the headers of the {machine.architecture.name} kernel"):
+                _numbers(machine.kernel.parent / "headers", root, folder / "headers.log")
+    made = {machine.architecture.name: machine for machine in machines}
+    chosen = [one for one in GUESTS if one.architecture.name in made and arguments.guest in ("all", one.under)]
     if arguments.machine is not None:
         chosen = [replace(one, machine=arguments.machine) if one.name == "qemu" else one for one in chosen]
-    reports = [_sides(one, arguments, machine, tree, folder, progress) for one in chosen]
+    reports = [_sides(one, arguments, made[one.architecture.name], tree, folder, progress) for one in chosen]
     report = reports[0]
     for other in reports[1:]:
         report.add(other)
@@ -161,7 +200,7 @@ def test(arguments: argparse.Namespace, machine: guest.Machine, python: Path, ro
     (folder / "table.txt").write_text("\n".join(lines) + "\n")
     progress.say("\n" + "\n".join(lines))
     for one in chosen:
-        for side in _folders(folder, one)[:2]:
+        for side in _folders(folder, one)[0 if one.machine else 1 : 2]:
             progress.say(f"log       {side / 'job.log'}")
             for line in failures((side / "job.log").read_text(errors="replace")):
                 progress.say(f"    {line}")
@@ -181,8 +220,10 @@ def _target(which: Guest, arguments: argparse.Namespace, tree: Path) -> list[str
     if arguments.suite:
         return ["suite"]
     place = tree / "pyvfio/testing/contract"
-    found = {path for pattern in which.modules for path in place.glob(f"{pattern}.py")}
-    files = sorted(found, key=lambda path: (path.stem in which.last, path))
+    found = {path for pattern in which.modules or ("test_*",) for path in place.glob(f"{pattern}.py")}
+    if not arguments.words:
+        found -= {path for pattern in which.without for path in place.glob(f"{pattern}.py")}
+    files = sorted(found, key=lambda path: (path.stem in which.last, path)) if which.modules or which.without else []
     return [str(path.relative_to(tree)) for path in files] or ["--pyargs", "pyvfio.testing.contract"]
 
 
@@ -193,8 +234,9 @@ def _sides(
     software, kernel, big_endian = _folders(folder, which)
     shown = f" under {which.name}"
     words = [*which.options, *arguments.words, *_target(which, arguments, tree)]
-    with progress.stage(f"tests on the software machine {which.machine}"):
-        _software(tree, _emptied(software), [*words, f"--pyvfio-machine={which.machine}"], progress)
+    if which.machine is not None:
+        with progress.stage(f"tests on the software machine {which.machine}"):
+            _software(tree, _emptied(software), [*words, f"--pyvfio-machine={which.machine}"], progress)
     with progress.stage(f"tests on the kernel{shown}") as update:
         watch = Watch(progress, update, arguments.verbose, which.known)
         _guest(which, machine, tree, _emptied(kernel), "kernel", [*which.more, *words], watch, arguments.timeout)
@@ -205,6 +247,9 @@ def _sides(
             more = [*words, f"--pyvfio-machine={which.machine}"]
             _guest(which, machine, tree, _emptied(big_endian), "software", more, watch, arguments.timeout)
     at_least = arguments.at_least if arguments.at_least is not None else 1 if arguments.words else which.at_least
+    if which.machine is None:
+        whole = not arguments.words and not arguments.suite
+        return table.alone(table.read(kernel / "junit.xml"), at_least, which.name, which.skips, whole)
     sides = table.read(software / "junit.xml"), table.read(kernel / "junit.xml")
     report = table.compare(*sides, at_least, which.name, which.known)
     if not report.problems:
@@ -243,9 +288,7 @@ def _guest(
     except guest.GuestDied as error:
         raise guest.GuestDied(f"while it ran {watch.running or 'no test'}: {error}") from error
     if status not in _RAN:
-        raise StepFailed(
-            f"pytest in the guest ended with status {status}\n{guest.last_lines(out, EMULATORS[which.name])}"
-        )
+        raise StepFailed(f"pytest in the guest ended with status {status}\n{guest.last_lines(out, which.emulator)}")
 
 
 def failures(log: str, limit: int = 300) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .differences import Difference, Kind, find
+from .skips import Skip, allowed
 
 SUITE = "pyvfio.testing.contract."
 # Worst first: a test that passes and whose clean-up fails stands twice in the file.
@@ -31,7 +32,8 @@ class Outcome:
 class Row:
     """One test and its outcomes; an outcome is None if the test did not run there.
 
-    `known` says that the emulated hardware of the `guest` is known to be wrong there.
+    `known` says that the emulated hardware of the `guest` is known to be wrong there.  `alone` says that there is no
+    software machine to compare with: then a skip must be one of those that are listed.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Row:
     kernel: Outcome | None
     guest: str = ""
     known: Difference | None = None
+    alone: bool = False
+    listed: bool = True
 
     @property
     def differs(self) -> bool:
@@ -46,6 +50,8 @@ class Row:
 
         A known difference is none, but one that is not to be seen any more is.
         """
+        if self.alone:
+            return not self.listed
         if self.known is None:
             return self._unlike
         if self.software is None or self.software.result != "passed":
@@ -77,6 +83,9 @@ class Row:
             state = "is said to differ, and does not" if self.differs else "known"
             return f"{state}: {self.guest} {self.known.kind.value}: {self.known.reason}"
         reasons = list(dict.fromkeys(side.reason for side in (self.software, self.kernel) if side and side.reason))
+        if self.alone:
+            head = "NOT LISTED" if self.differs else "FAILED" if self.failed else "kernel only"
+            return f"{head}: {' | '.join(reasons)}" if reasons else head
         head = "DIFFERS" if self.differs else "FAILED" if self.failed else "same"
         return f"{head}: {' | '.join(reasons)}" if reasons else head
 
@@ -97,7 +106,9 @@ class Report:
         failing = sum(row.failed for row in self.rows)
         ran = self.ran
         where = f"the kernel under {self.guest}" if self.guest else "the kernel"
-        if differing:
+        if differing and any(row.alone for row in self.rows):
+            self.problems.append(f"{differing} test(s) are skipped on {where} for no listed reason")
+        elif differing:
             self.problems.append(f"{differing} test(s) differ between the software machine and {where}")
         if failing:
             self.problems.append(f"{failing} test(s) failed" + (f" under {self.guest}" if self.guest else ""))
@@ -138,6 +149,7 @@ class Report:
         lines.append(f"{'-' * width}  {'-' * 8}  {'-' * 8}  -------")
         for name, row in zip(names, self.rows, strict=True):
             software, kernel = (str(side or "not run") for side in (row.software, row.kernel))
+            software = "-" if row.alone else software
             lines.append(f"{name:<{width}}  {software:<8}  {kernel:<8}  {row.verdict}")
         lines.append("")
         for guest in dict.fromkeys(row.guest for row in self.rows):
@@ -150,10 +162,13 @@ class Report:
     def _totals(self, guest: str) -> list[str]:
         rows = [row for row in self.rows if row.guest == guest]
         lines = [f"{guest}:"] if guest else []
-        for title in ("software", "kernel"):
+        alone = any(row.alone for row in rows)
+        for title in ("kernel",) if alone else ("software", "kernel"):
             sides: list[Outcome | None] = [getattr(row, title) for row in rows]
             counts = Counter(str(side or "not run") for side in sides)
             lines.append(f"{title:<8}  " + ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts)))
+        if alone:
+            return [*lines, "kernel only: there is no software machine of this guest to compare with yet"]
         known = sum(row.known is not None and not row.differs for row in rows)
         same = sum(not row.differs for row in rows) - known
         lines.append(f"same      {same} of {len(rows)}" + (f", {known} differ for a known reason" if known else ""))
@@ -195,6 +210,26 @@ def compare(
     names = list(dict.fromkeys([*software, *kernel]))
     rows = [Row(name, software.get(name), kernel.get(name), guest, find(name, known or {})) for name in names]
     return Report(rows, at_least, guest=guest)
+
+
+def alone(kernel: dict[str, Outcome], at_least: int, guest: str, skips: tuple[Skip, ...], whole: bool) -> Report:
+    """Report of a kernel that is compared with nothing: no test may fail, or be skipped for a reason not in `skips`.
+
+    Of a `whole` run each of `skips` must have been of use.
+    """
+    used: set[Skip] = set()
+    rows = []
+    for name, outcome in kernel.items():
+        found = allowed(name, outcome.reason, skips) if outcome.result == "skipped" else None
+        used |= {found} if found else set()
+        listed = outcome.result != "skipped" or found is not None
+        rows.append(Row(name, None, outcome, guest, alone=True, listed=listed))
+    report = Report(rows, at_least, guest=guest)
+    unused = [one for one in skips if one.whole and one not in used] if whole else []
+    if unused:
+        shown = "; ".join(f"{one.tests}: {one.reason}" for one in unused)
+        report.problems.append(f"{len(unused)} skip(s) are listed for {guest} and did not happen: {shown}")
+    return report
 
 
 def _outcome(case: ElementTree.Element) -> Outcome:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.hil import kernel
+from tests.hil.architecture import ARCHITECTURES, S390X, Architecture
 from tests.hil.cache import KEEP, Cache, default_root, key
 from tests.hil.progress import StepFailed
 
@@ -65,10 +67,10 @@ def test_an_entry_is_built_once(tmp_path: Path) -> None:
 
 def test_only_the_entries_used_last_are_kept(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    for age, name in enumerate("abc"):
+    for age, name in enumerate(("other-1", "x-a", "x-b", "x-c")):
         os.utime(cache.build("kernel", name, fill), (age, age))
-    cache.build("kernel", "d", fill)
-    assert sorted(path.name for path in (tmp_path / "kernel").iterdir()) == ["c", "d"]
+    cache.build("kernel", "x-d", fill)
+    assert sorted(path.name for path in (tmp_path / "kernel").iterdir()) == ["other-1", "x-c", "x-d"]
     assert KEEP == 2
 
 
@@ -94,9 +96,24 @@ def test_key_depends_on_content_not_on_place(tmp_path: Path) -> None:
     assert key("s390x", texts=("a", "b")) != key("s390x", texts=("ab",))
 
 
-def test_kernel_key_names_the_version() -> None:
-    assert kernel.key("6.12.1-1") == f"s390x-6.12.1-1-{kernel.recipe()}"
-    assert kernel.key("6.12.1-1") != kernel.key("6.12.1-2")
+@pytest.mark.parametrize("made_for", ARCHITECTURES.values(), ids=lambda one: one.name)
+def test_kernel_key_names_the_version(made_for: Architecture) -> None:
+    assert kernel.key(made_for, "6.12.1-1") == f"{made_for.name}-6.12.1-1-{kernel.recipe(made_for)}"
+    assert kernel.key(made_for, "6.12.1-1") != kernel.key(made_for, "6.12.1-2")
+
+
+def test_kernel_key_depends_on_the_configuration(tmp_path: Path) -> None:
+    other = tmp_path / S390X.config.name
+    other.write_bytes(S390X.config.read_bytes())
+    assert kernel.recipe(replace(S390X, config=other)) == kernel.recipe(S390X)
+    other.write_bytes(S390X.config.read_bytes() + b"#")
+    assert kernel.recipe(replace(S390X, config=other)) != kernel.recipe(S390X)
+    assert kernel.recipe(replace(S390X, unread_source=())) != kernel.recipe(S390X)
+
+
+def test_a_name_that_a_recipe_kept_is_in_use() -> None:
+    made = {kernel.recipe(made_for) for made_for in ARCHITECTURES.values()}
+    assert set(kernel._SAME_AS.values()) <= made, "a recipe has changed: the name of the old one is of no use any more"
 
 
 def test_default_root(monkeypatch: pytest.MonkeyPatch) -> None:

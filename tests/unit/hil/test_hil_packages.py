@@ -8,13 +8,14 @@ import pytest
 
 from tests.hil import __main__ as runner
 from tests.hil import debian, kernel, packages
+from tests.hil.architecture import ARCHITECTURES, S390X, X86
 from tests.hil.progress import StepFailed
 
 BOOKWORM = {"ID": "debian", "VERSION_ID": "12"}
 
 
 def test_each_missing_package_is_named_with_one_command() -> None:
-    absent = packages.missing(packages.needed(BOOKWORM), lambda package: package.name not in ("bc", "flex"))
+    absent = packages.missing(packages.needed(BOOKWORM, [S390X]), lambda package: package.name not in ("bc", "flex"))
     text = packages.message(absent)
     assert text.splitlines()[0] == "2 package(s) of this host are missing:"
     assert "flex " in text
@@ -25,20 +26,20 @@ def test_each_missing_package_is_named_with_one_command() -> None:
 def test_require_raises_with_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(StepFailed, match=r"gcc-s390x-linux-gnu +to cross-build the kernel"):
-        packages.require(packages.needed(BOOKWORM))
+        packages.require(packages.needed(BOOKWORM, [S390X]))
 
 
 def test_install_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(packages.os, "geteuid", lambda: 1000)
     with pytest.raises(StepFailed, match=r"needs root; run as root:\n +apt-get install --no-install-recommends make"):
-        packages.install(packages.needed(BOOKWORM))
+        packages.install(packages.needed(BOOKWORM, [S390X]))
 
 
 def test_install_without_apt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.shutil, "which", lambda name: None)
     with pytest.raises(StepFailed, match="has no apt-get; packages to find elsewhere: make "):
-        packages.install(packages.needed(BOOKWORM))
+        packages.install(packages.needed(BOOKWORM, [S390X]))
 
 
 def test_install_of_nothing_runs_nothing() -> None:
@@ -68,7 +69,30 @@ def test_os_release(tmp_path: Path) -> None:
 
 def test_another_architecture_is_not_modelled(capsys: pytest.CaptureFixture[str]) -> None:
     assert runner.main(["--arch", "ppc64le"]) == 2
-    assert "not modelled: a guest of architecture ppc64le; ARCH can be: s390x" in capsys.readouterr().err
+    assert "not modelled: a guest of architecture ppc64le; ARCH can be: s390x, x86, all " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["boot", "--arch", "all", "true"], "not modelled: a guest of architecture all; ARCH can be: s390x, x86 "),
+        (["boot", "--arch", "x86", "--guest", "hercules", "true"], "x86 has no guest under hercules; it has: qemu"),
+        (
+            ["test", "--arch", "x86", "--profile", "zpci"],
+            "the x86 guest has no profile zpci; it has: all, contract, none",
+        ),
+    ],
+)
+def test_what_an_architecture_has_not(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert runner.main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_each_architecture_adds_its_own() -> None:
+    names = {one.name: {p.name for p in packages.needed({}, [one])} for one in ARCHITECTURES.values()}
+    assert names["s390x"] - names["x86"] == {"gcc-s390x-linux-gnu", "qemu-system-s390x", "hercules", "ipxe-qemu"}
+    assert names["x86"] - names["s390x"] == {"gcc-x86-64-linux-gnu", "libelf-dev"}
+    assert {p.name for p in packages.needed({}, [S390X, X86])} == names["s390x"] | names["x86"]
 
 
 def test_mirror_is_the_main_archive() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hil.table import Outcome, compare, read
+from tests.hil.skips import Skip
+from tests.hil.table import Outcome, alone, compare, read
 
 PASSED = Outcome("passed")
 SKIPPED = Outcome("skipped", "no DASD")
@@ -110,3 +111,51 @@ def test_the_big_endian_guest_is_held_to_this_host() -> None:
         bad = compare({"a": passed, "b": passed}, {"a": passed, "b": passed}, 1)
         bad.add_big_endian(wrong)
         assert any("big-endian" in problem for problem in bad.problems)
+
+
+# a kernel that is compared with nothing
+
+SKIPS = (Skip("t::*", "no DASD"), Skip("u::*", "no disk", whole=False))
+
+
+def test_a_kernel_alone() -> None:
+    report = alone({"t::a": PASSED, "t::b": SKIPPED}, 1, "x86", SKIPS, whole=True)
+    assert not report.problems
+    assert report.closing_line() == "hil: 1 passed, 0 failed, 1 skipped"
+    assert report.lines() == [
+        "test            software  kernel    verdict",
+        "--------------  --------  --------  -------",
+        "x86:      t::a  -         passed    kernel only",
+        "x86:      t::b  -         skipped   kernel only: no DASD",
+        "",
+        "x86:",
+        "kernel    1 passed, 1 skipped",
+        "kernel only: there is no software machine of this guest to compare with yet",
+    ]
+
+
+def test_a_kernel_alone_may_not_fail() -> None:
+    report = alone({"t::a": PASSED, "t::b": FAILED, "t::c": SKIPPED}, 1, "x86", SKIPS, whole=True)
+    assert report.problems == ["1 test(s) failed under x86"]
+    assert report.rows[1].verdict == "FAILED: assert 1 == 2"
+
+
+@pytest.mark.parametrize("name", ["other::a", "t::a"])
+def test_a_skip_that_is_not_listed(name: str) -> None:
+    reason = "no DASD" if name == "other::a" else "no reason"
+    sides = {"t::b": SKIPPED, "t::c": PASSED, name: Outcome("skipped", reason)}
+    report = alone(sides, 1, "x86", SKIPS, whole=True)
+    assert report.problems == ["1 test(s) are skipped on the kernel under x86 for no listed reason"]
+    assert report.rows[-1].verdict == f"NOT LISTED: {reason}"
+    assert report.closing_line() == "hil: 1 passed, 1 failed, 1 skipped"
+
+
+def test_a_listed_skip_that_does_not_happen() -> None:
+    outcomes = {"t::a": PASSED}
+    assert alone(outcomes, 1, "x86", SKIPS, whole=False).problems == []
+    (problem,) = alone(outcomes, 1, "x86", SKIPS, whole=True).problems
+    assert problem == "1 skip(s) are listed for x86 and did not happen: t::*: no DASD"
+
+
+def test_nothing_ran_on_a_kernel_alone() -> None:
+    assert "nothing ran on the kernel under x86" in alone({}, 1, "x86", (), whole=False).problems

@@ -1,0 +1,89 @@
+"""What an architecture's guest is made with: kernel, Debian packages, emulator, devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import devices, devices_x86
+from .packages import Package
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One architecture; `name` is what ``--arch`` says and what its entries of the cache begin with."""
+
+    name: str
+    debian: str
+    kbuild: str
+    """The kernel's name of it, ``ARCH`` of its make and a folder below ``arch``."""
+    compiler: str
+    """What the names of the compiler's programs begin with."""
+    config: Path
+    """What the kernel's configuration has over allnoconfig."""
+    kernel_steps: int
+    """Lines that make prints for one build; only for the percentage shown."""
+    modules: tuple[str, ...]
+    """What the guest's init loads."""
+    command: Callable[[Path, Path, Path, Path, Path, str, list[str]], list[str]]
+    """QEMU's command line: kernel, disk, /src, /out, a directory for sockets, profile, further words."""
+    profiles: Mapping[str, tuple[str, ...]]
+    unread_source: tuple[str, ...] = ()
+    """Patterns of the kernel's source that this architecture's build does not read either."""
+    packages: tuple[Package, ...] = ()
+    """What the host needs besides what every build needs."""
+    emulator: tuple[str, ...] = ()
+    """Debian packages with QEMU of the guest's own release; none: the host's QEMU is used."""
+    initrd_modules: tuple[str, ...] = ()
+    """Modules of an initial RAM disk, if a guest needs one."""
+    guests: tuple[str, ...] = ("qemu",)
+    terminal: bool = False
+    """Whether a 3270 is to be answered."""
+
+
+VFIO_MODULES = ("vfio", "vfio_iommu_type1", "iommufd", "vfio-pci", "mdev")
+
+S390X = Architecture(
+    name="s390x",
+    debian="s390x",
+    kbuild="s390",
+    compiler="s390x-linux-gnu-",
+    config=_HERE / "kernel.config",
+    kernel_steps=1563,
+    unread_source=("drivers/net/ethernet/*.[chS]",),
+    modules=(*VFIO_MODULES, "vfio_ccw"),
+    command=devices.command,
+    profiles=devices.PROFILES,
+    packages=(
+        Package("gcc-s390x-linux-gnu", "s390x-linux-gnu-gcc", "to cross-build the kernel"),
+        Package("qemu-system-s390x", "qemu-system-s390x", "to run the guest"),
+        Package("hercules", "hercules", "to run the guest with a DASD"),
+        Package("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom", "to run the guest (a function's expansion ROM)"),
+    ),
+    initrd_modules=("dasd_mod", "dasd_fba_mod"),
+    guests=("qemu", "hercules"),
+    terminal=True,
+)
+
+X86 = Architecture(
+    name="x86",
+    debian="amd64",
+    kbuild="x86",
+    compiler="x86_64-linux-gnu-",
+    config=_HERE / "kernel-x86.config",
+    kernel_steps=1990,
+    unread_source=("arch/s390/*.[chS]",),
+    modules=(*VFIO_MODULES, "e1000e", "igb", "igbvf", "nvme"),
+    command=devices_x86.command,
+    profiles=devices_x86.PROFILES,
+    packages=(
+        Package("gcc-x86-64-linux-gnu", "x86_64-linux-gnu-gcc", "to build the kernel"),
+        Package("libelf-dev", "/usr/include/libelf.h", "to build the kernel's own tools (objtool)"),
+    ),
+    emulator=("qemu-system-x86", "seabios", "ipxe-qemu"),
+)
+
+ARCHITECTURES = {one.name: one for one in (S390X, X86)}

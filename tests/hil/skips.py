@@ -1,0 +1,52 @@
+"""Which tests are skipped on a kernel that is tested alone, each with its reason; another skip is a problem there."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+
+class Skip(NamedTuple):
+    """Tests, as a pattern of their names in the table, and the pattern of the reason with which they are skipped.
+
+    `whole` is False for tests of files that a whole run leaves out.
+    """
+
+    tests: str
+    reason: str
+    whole: bool = True
+
+
+X86_SKIPS = (
+    # channel I/O
+    Skip("*", "this host has no DASD 0.0.0a00", whole=False),
+    Skip("*", "this host has no ccw device 0.0.1001"),
+    Skip("*", "this host has no channel subsystem"),
+    Skip("test_bind::*", "this kernel has no driver of mediated channel devices"),
+    Skip("test_chp_vary::*", "this host has no channel path that only an offline device uses", whole=False),
+    Skip("test_driver_override::*", "this host has no channel device"),
+    Skip("test_library_ccw::*", "this host has no other channel device", whole=False),
+    Skip("test_in_use::*", "nothing of this host is mounted from a hypervisor through a channel"),
+    Skip("test_in_use::*", "this host has no port of a virtio console behind a channel"),
+    # PCI functions as IBM Z has them
+    Skip("*", "this function is no zPCI function"),
+    Skip("test_clp::*", "this host has no /dev/clp", whole=False),
+    Skip("test_passthrough_zpci::*", "this host has no function 0040:00:00.0", whole=False),
+    Skip("test_library_groups::*", "this host has no zPCI functions"),
+    Skip("test_pci_report_error::*", "the function has no report_error: it is no zPCI function"),
+    Skip("test_pci_hotplug::*", "this function has no recover"),
+    Skip("test_proc::*", "a host without zPCI"),
+    Skip("test_proc::*", "a host of another architecture"),
+    # what a PCI Express function behind VT-d has, and a zPCI function has not
+    Skip("test_dma_map::test_outside_the_ranges*", "the first range begins at 0"),
+    Skip("test_library_device::test_an_interrupt_that_is_none*", "a PCI Express function has an interrupt for errors"),
+    Skip("test_pci_irqs::test_an_interrupt_the_function_has_not*", "the function has it"),
+    Skip("test_pci_irqs::test_no_error_interrupt_without_pci_express", "this is a function of PCI Express"),
+    # a slot of native hotplug does not take its device back in QEMU: see devices_x86.py
+    Skip("test_pci_hotplug::*", "the function is in no slot"),
+)
+
+
+def allowed(name: str, reason: str, skips: tuple[Skip, ...]) -> Skip | None:
+    """The entry that allows this test to be skipped for this reason."""
+    return next((one for one in skips if fnmatchcase(name, one.tests) and fnmatchcase(reason, one.reason)), None)
