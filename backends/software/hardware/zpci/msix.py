@@ -19,15 +19,20 @@ class MsixTable:
 
     `send` is called with the address and the data of a message; without it, or while the vector or the function is
     masked, the pending bit is set instead.  Nothing is sent while MSI-X is off or the function is no bus master.
+    `declare` adds the capability; without it, it is there already.
     """
 
-    def __init__(self, config: ConfigSpace, capability: int, bar: int, vectors: int, pending_offset: int) -> None:
+    def __init__(
+        self, config: ConfigSpace, capability: int, bar: int, vectors: int, pending_offset: int, *, declare: bool = True
+    ) -> None:
         self.config = config
         self.capability = capability
         self.vectors = vectors
         self.pending_offset = pending_offset
         self.send: Send | None = None
         self._entries = MsixEntries(vectors)
+        if not declare:
+            return
         body = (vectors - 1).to_bytes(2, "little") + bar.to_bytes(4, "little")
         config.add_capability(capability, regs.PCI_CAP_ID_MSIX, body + (pending_offset | bar).to_bytes(4, "little"))
         config.allow(capability + regs.PCI_MSIX_FLAGS, 2, regs.PCI_MSIX_FLAGS_ENABLE | regs.PCI_MSIX_FLAGS_MASKALL)

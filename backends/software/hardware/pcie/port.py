@@ -1,0 +1,199 @@
+"""Ports: root ports, and the upstream and downstream ports of a switch.
+
+::
+
+    root complex --[RootPort]== link ==[UpstreamPort]-- switch bus --[DownstreamPort]== link ==[function]
+
+A root or downstream port has a link to one device; the link is up while a device is there, its slot has power, software
+did not disable it, and no error is contained (DPC).  What arrives from below is checked: the size of its packets, and
+with access control services its requester id (source validation) and the kind of its address (translation blocking).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyvfio.abi import pci_express_regs as express
+from pyvfio.abi import pci_extended_regs as extended
+from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.pci_regs import AcsBits
+from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+from pyvfio_backends.software.hardware.pcie.bridge import Bridge
+from pyvfio_backends.software.hardware.pcie.bus import Bus, Link, SwitchBus
+from pyvfio_backends.software.hardware.pcie.containment import Containment
+from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage
+from pyvfio_backends.software.hardware.pcie.request import AddressType, Completion, Outcome, Request
+from pyvfio_backends.software.hardware.pcie.root_errors import RootErrors
+from pyvfio_backends.software.hardware.zpci.bar import Bar
+
+__all__ = ["DownstreamPort", "Port", "RootPort", "UpstreamPort"]
+
+
+class Port(Bridge):
+    """A port of a switch or of the root complex."""
+
+    def check_forwarded(self, request: Request) -> Completion | None:
+        """See `Bridge.check_forwarded`: packets beyond the port's largest payload are malformed."""
+        if request.payload > self.max_payload:
+            self.errors.uncorrectable(extended.PCI_ERR_UNC_MALF_TLP, request)
+            return Completion(Outcome.MALFORMED)
+        return None
+
+
+class UpstreamPort(Port):
+    """The port of a switch that faces the root; its secondary bus is inside the switch."""
+
+    def make_bus(self) -> Bus:
+        """See `Bridge.make_bus`."""
+        return SwitchBus(self)
+
+
+class DownstreamPort(Port):
+    """A port with a link to a device below."""
+
+    def __init__(self, config: ConfigSpace, bars: Sequence[Bar] = (), *, name: str = "") -> None:
+        super().__init__(config, bars, name=name)
+        self.containment = Containment(self)
+        self.link_up = False
+
+    def make_bus(self) -> Bus:
+        """See `Bridge.make_bus`."""
+        return Link(self)
+
+    # the link
+
+    def finish(self) -> None:
+        """Watch the registers that have an effect on the link; call it when all capabilities are there."""
+        at = self.offset(regs.PCI_CAP_ID_EXP)
+        if at is not None:
+            self.config.watch(at + express.PCI_EXP_LNKCTL, 2, lambda before, ones: self.settle())
+            self.config.watch(at + express.PCI_EXP_SLTCTL, 2, lambda before, ones: self.settle())
+            self.config.watch(at + regs.PCI_EXP_DEVCTL2, 2, lambda before, ones: self.secondary.forget())
+        self.containment.finish()
+
+    def plug(self, function: Function, number: int = 0, *, device: int = 0) -> Function:
+        """Put a function (0 of the device unless said) at the other end of the link; give it back."""
+        self.secondary.plug(function, device, number)
+        self.settle()
+        return function
+
+    def unplug(self) -> list[Function]:
+        """Take the device away, all its functions at once; they are given back as after a loss of power."""
+        gone = [one for one in self.secondary.functions.values() if not one.virtual]
+        for function in gone:
+            function.reset(cold=True)
+            self.secondary.unplug(function)
+        self.settle()
+        return gone
+
+    @property
+    def present(self) -> bool:
+        """Whether a device is there."""
+        return bool(self.secondary.functions)
+
+    @property
+    def powered(self) -> bool:
+        """Whether the slot gives power to its device."""
+        at = self.offset(regs.PCI_CAP_ID_EXP)
+        if at is None or not self.config.read(at + express.PCI_EXP_SLTCAP, 4) & express.PCI_EXP_SLTCAP_PCP:
+            return True
+        return not self.config.read(at + express.PCI_EXP_SLTCTL, 2) & express.PCI_EXP_SLTCTL_PCC
+
+    def settle(self) -> None:
+        """Bring the link and what the registers say of it in line with what is there.
+
+        A device whose link goes down is reset; one whose slot loses power loses sticky bits too.
+        """
+        at = self.offset(regs.PCI_CAP_ID_EXP)
+        if at is None:
+            return
+        config = self.config
+        disabled = config.read(at + express.PCI_EXP_LNKCTL, 2) & express.PCI_EXP_LNKCTL_LD
+        up = self.present and self.powered and not disabled and not self.containment.active
+        if self.link_up and not up:
+            for function in [one for one in self.secondary.functions.values() if not one.virtual]:
+                function.reset(cold=not self.powered)
+        self._show(at + regs.PCI_EXP_LNKSTA, express.PCI_EXP_LNKSTA_DLLLA, up)
+        if config.read(at + regs.PCI_EXP_FLAGS, 2) & regs.PCI_EXP_FLAGS_SLOT:
+            status = at + express.PCI_EXP_SLTSTA
+            if self._show(status, express.PCI_EXP_SLTSTA_PDS, self.present):
+                self._show(status, express.PCI_EXP_SLTSTA_PDC, True)
+            reports = config.read(at + regs.PCI_EXP_LNKCAP, 4) & express.PCI_EXP_LNKCAP_DLLLARC
+            if up != self.link_up and reports:
+                self._show(status, express.PCI_EXP_SLTSTA_DLLSC, True)
+        self.link_up = up
+
+    def _show(self, at: int, bit: int, value: bool) -> bool:
+        """Set or clear a bit; whether that changed it."""
+        before = self.config.read(at, 2)
+        after = before | bit if value else before & ~bit
+        self.config.put(at, 2, after)
+        return before != after
+
+    @property
+    def passes(self) -> bool:
+        """See `Bridge.passes`."""
+        return self.link_up and not self.power_state
+
+    @property
+    def ari_forwarding(self) -> bool:
+        """See `Bridge.ari_forwarding`."""
+        at = self.offset(regs.PCI_CAP_ID_EXP)
+        return at is not None and bool(self.config.read(at + regs.PCI_EXP_DEVCTL2, 2) & regs.PCI_EXP_DEVCTL2_ARI)
+
+    def reset(self, *, cold: bool = False) -> None:
+        """See `Function.reset`."""
+        super().reset(cold=cold)
+        self.link_up = False
+        self.settle()
+
+    # what comes from below
+
+    def ascend(self, request: Request, source: Function) -> Completion:
+        """See `Bridge.ascend`: checked first; with upstream forwarding, its own addresses go up too."""
+        refused = self.check_forwarded(request) or self._check_access(request)
+        if refused is not None:
+            return refused
+        if not request.redirected and self.acs & AcsBits.UF and self.claims(request):
+            request.redirected = True
+        elif request.redirected and not self.acs & AcsBits.UF and self.claims(request):
+            request.redirected = False  # it would come back to this port: refused below
+        return super().ascend(request, source)
+
+    def _check_access(self, request: Request) -> Completion | None:
+        services = self.acs
+        foreign = services & AcsBits.SV and request.requester >> 8 not in self.buses
+        translated = services & AcsBits.TB and request.address_type is not AddressType.UNTRANSLATED
+        if foreign or translated:
+            self.errors.uncorrectable(extended.PCI_ERR_UNC_ACSV, request)
+            return Completion(Outcome.VIOLATION, completer=self.rid)
+        return None
+
+    def egress_blocks(self, other: Function) -> bool:
+        """See `Bridge.egress_blocks`: bit n of the vector is for the port with link capabilities' port number n."""
+        at = self.offset(regs.PCI_EXT_CAP_ID_ACS, extended=True)
+        link = other.offset(regs.PCI_CAP_ID_EXP)
+        if at is None or link is None:
+            return False
+        number = other.config.read(link + regs.PCI_EXP_LNKCAP, 4) >> 24
+        if number >= self.config.read(at + regs.PCI_ACS_EGRESS_BITS, 1):
+            return False
+        return bool(self.config.read(at + regs.PCI_ACS_EGRESS_CTL_V + number // 8, 1) >> number % 8 & 1)
+
+    def forward_error(self, message: ErrorMessage) -> None:
+        """See `Bridge.forward_error`: containment may keep it."""
+        if not self.containment.takes(message):
+            super().forward_error(message)
+
+
+class RootPort(DownstreamPort):
+    """A port of the root complex, where error messages end."""
+
+    def __init__(self, config: ConfigSpace, bars: Sequence[Bar] = (), *, name: str = "") -> None:
+        super().__init__(config, bars, name=name)
+        self.root_errors = RootErrors(self)
+
+    def report(self, message: ErrorMessage) -> None:
+        """See `Function.report`: it ends here."""
+        self.root_errors.receive(message)
