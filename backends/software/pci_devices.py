@@ -62,6 +62,8 @@ class PciDevices:
         self.identifiers.hold(f"the function with fid {fid:#x}", uid, fid)
 
     def _hold_virtual(self, function: FunctionSpec) -> None:
+        if "total_vfs" in function.options:
+            build_function(function, 0)  # or says what is wrong with the options
         for copy in virtual(function):
             self._hold(copy.uid, copy.fid)
 

@@ -13,10 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvfio.errors import Misuse, NotModelled
-from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
 from pyvfio.zpci.handle import Sharing
 from pyvfio_backends.software.hardware.zpci import GroupFacts, ZpciFunction
-from pyvfio_backends.software.hardware.zpci.facility import ZpciEvent, ZpciFacility
+from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 from pyvfio_backends.software.linux.debugfs import DebugDirectory
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.driver_core import Bus, Driver
@@ -31,6 +30,7 @@ from pyvfio_backends.software.linux.pci_slot import PciSlot
 from pyvfio_backends.software.linux.pci_sysfs import number
 from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
 from pyvfio_backends.software.linux.zpci import ZpciDev, ZpciState
+from pyvfio_backends.software.linux.zpci_events import ZpciEvents
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.description import GroupSpec
@@ -73,6 +73,9 @@ class PciBus(Bus):
         self.iomap = Ida()
         """The table of BARs: each has an entry, the lowest free one."""
         self._alignment = ""
+        self._changing = False
+        self.event = ZpciEvents(self).put
+        """Takes an event of the machine."""
 
     # numbers
 
@@ -95,6 +98,17 @@ class PciBus(Bus):
         """CLP LIST PCI, with which Linux also learns whether UIDs are unique."""
         self.unique_uid = self.facility.uid_checking
         return self.facility.listed()
+
+    def find_functions(self, *, quiet: bool) -> None:
+        """Get to know the functions that are new, and find all devices; `quiet` at boot (``zpci_scan_devices``)."""
+        new = [function for function in self.list_functions() if function.fid not in self.zdevs]
+        # Those without a routing identifier first (zpci_cmp_rid).
+        for function in sorted(new, key=lambda one: (one.facts.rid or 0, one.facts.rid is not None)):
+            state = ZpciState.CONFIGURED if function.configured else ZpciState.STANDBY
+            with contextlib.suppress(OSError):  # Linux goes on without the function
+                ZpciDev(self, self.facility, function, state).add(quiet=quiet)
+        for root in tuple(self.roots):
+            root.scan(quiet=quiet)
 
     # matching and binding
 
@@ -162,6 +176,20 @@ class PciBus(Bus):
             device.locked = False
             self.kernel.clock.notify()
 
+    @contextlib.contextmanager
+    def rescan_remove(self) -> Iterator[None]:
+        """Hold the lock of who removes devices or looks for new ones; wait for who has it (``pci_rescan_remove_lock``).
+
+        There is one for all buses: who waits for the user of a device while it is removed keeps others waiting.
+        """
+        self.kernel.clock.wait(lambda: not self._changing)
+        self._changing = True
+        try:
+            yield
+        finally:
+            self._changing = False
+            self.kernel.clock.notify()
+
     def remove(self, device: Device) -> None:
         """See `Bus.remove`; the device stays in its place until its driver has let it go (``pci_stop_dev``)."""
         if device.driver is not None:
@@ -192,52 +220,15 @@ class PciBus(Bus):
 
     def _store_rescan(self, data: bytes) -> None:
         if number(data):
-            for root in tuple(self.roots):
-                root.rescan()
+            with self.rescan_remove():
+                for root in tuple(self.roots):
+                    root.rescan()
 
     def _store_alignment(self, data: bytes) -> None:
         if len(data) >= self.kernel.page_size - 1:
             raise fail(errno.EINVAL)
         text = data.decode(errors="replace").split("\0")[0].split("\n")[0]
         self._alignment = f"{text}\n" if text else ""
-
-    # events of the machine
-
-    def event(self, event: ZpciEvent) -> None:
-        """A function comes, goes or fails (``pci_event.c``); what blocks goes on without the caller."""
-        if event.code in (AvailabilityCode.DECONFIGURE_REQUESTED, AvailabilityCode.DECONFIGURED):
-            self.kernel.clock.run_apart(lambda: self._event(event), f"zpci-{event.code:04x}")
-        else:
-            self._event(event)
-
-    def _event(self, event: ZpciEvent) -> None:
-        zdev = self.zdevs.get(event.fid)
-        if event.code in (AvailabilityCode.CONFIGURED, AvailabilityCode.STANDBY):
-            if zdev is None:
-                state = ZpciState.CONFIGURED if event.code is AvailabilityCode.CONFIGURED else ZpciState.STANDBY
-                zdev = ZpciDev(self, self.facility, self.facility.function(event.fid), state)
-                try:
-                    zdev.add(quiet=False)
-                except OSError:
-                    return  # Linux goes on without the function
-            zdev.scan()
-        elif zdev is None:
-            return
-        elif event.code is AvailabilityCode.DECONFIGURE_REQUESTED:
-            zdev.power_off()
-        elif event.code is ErrorCode.SERVICE_ACTION:
-            if zdev.pdev is not None:
-                # No driver here can recover a function (zpci_event_io_failure).
-                zdev.pdev.disconnected = True
-                # Nor is it told of one that a guest uses: some day the guest will be.
-                if isinstance(zdev.pdev.driver, PciDriver) and zdev.kzdev is None:
-                    zdev.pdev.driver.error_detected(zdev.pdev)
-        else:
-            if event.code is AvailabilityCode.DECONFIGURED and zdev.pdev is not None:
-                zdev.pdev.disconnected = True
-                zdev.remove_device(zdev.pdev)
-            zdev.state = ZpciState.RESERVED
-            zdev.release()
 
 
 def _group(spec: GroupSpec) -> GroupFacts:
@@ -289,13 +280,7 @@ def boot(machine: Machine) -> None:
     bus.register(_PortDriver(bus, "pcieport", module="pcieportdrv"))
     holder = VirtioPciDriver(bus)
     bus.register(holder)
-    # Those without a routing identifier first (zpci_cmp_rid).
-    for function in sorted(bus.list_functions(), key=lambda one: (one.facts.rid or 0, one.facts.rid is not None)):
-        state = ZpciState.CONFIGURED if function.configured else ZpciState.STANDBY
-        with contextlib.suppress(OSError):  # Linux goes on without the function
-            ZpciDev(bus, facility, function, state).add(quiet=True)
-    for root in tuple(bus.roots):
-        root.boot()
+    bus.find_functions(quiet=True)
     drivers = {each.fid: each.driver for each in spec.functions}
     unknown = sorted(set(drivers.values()) - {"", *bus.drivers, "vfio-pci"})
     if unknown:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.zpci import ZpciDev
 
-__all__ = ["ROM", "PciDevice", "Resource", "ResourceFlag", "SavedState"]
+__all__ = ["ROM", "ErrorState", "PciDevice", "Resource", "ResourceFlag", "SavedState"]
 
 ROM = 6
 RESOURCES = 13
@@ -40,6 +41,14 @@ class ResourceFlag:
     SIZEALIGN = 0x40000
     MEM_64 = 0x100000
     UNSET = 0x20000000
+
+
+class ErrorState(Enum):
+    """``pci_channel_state_t``: works, kept from doing more, lost."""
+
+    NORMAL = "normal"
+    FROZEN = "frozen"
+    LOST = "permanent failure"
 
 
 @dataclass(slots=True)
@@ -70,8 +79,8 @@ class SavedState:
 class PciDevice(Device):
     """A function on the bus ``pci``; `zdev` is its s390 side, `function` the hardware.
 
-    `locked` says that somebody binds or unbinds the device, and a reset must not come between; `disconnected` that it
-    is lost (``pci_channel_io_perm_failure``).
+    `locked` says that somebody binds or unbinds the device, and a reset must not come between; `error_state` what an
+    error has left of it.
     """
 
     def __init__(self, zdev: ZpciDev, parent: Device, bus: PciBus, address: PciAddress) -> None:
@@ -82,7 +91,9 @@ class PciDevice(Device):
         self.physfn: PciDevice | None = None
         """Of a virtual function: the physical one, while both are linked."""
         self.locked = False
-        self.disconnected = False
+        self.error_state = ErrorState.NORMAL
+        self.removed_files: set[str] = set()
+        """Files that are not there any more, although the device is."""
         self.multifunction = bool(self.read_config(regs.PCI_HEADER_TYPE, 1) & regs.PCI_HEADER_TYPE_MFD)
         """Whether its device has, or may have, other functions."""
         self.indexed = bus.unique_uid
@@ -115,6 +126,11 @@ class PciDevice(Device):
         self.resettable = bool(self.reset_methods)
 
     @property
+    def disconnected(self) -> bool:
+        """Whether it is lost (``pci_dev_is_disconnected``)."""
+        return self.error_state is ErrorState.LOST
+
+    @property
     def function(self) -> ZpciFunction:
         """The hardware."""
         return self.zdev.function
@@ -136,7 +152,10 @@ class PciDevice(Device):
         """See `Device.attributes`."""
         from pyvfio_backends.software.linux.pci_sysfs import device_attributes
 
-        return device_attributes(self)
+        found = device_attributes(self)
+        for name in self.removed_files:
+            found.pop(name, None)
+        return found
 
     def links(self) -> dict[str, str]:
         """See `Device.links`."""

@@ -6,6 +6,7 @@ import errno
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.driver_core import Driver
@@ -15,13 +16,22 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
-__all__ = ["ANY", "PciDriver", "PciId"]
+__all__ = ["ANY", "PciDriver", "PciId", "Recovery"]
 
 ANY = 0xFFFFFFFF
 """Matches every id (``PCI_ANY_ID``)."""
 _HEX = re.compile(r"[ \t\n\r\f\v]*(?:0[xX])?([0-9a-fA-F]+)")
 _U32 = 0xFFFFFFFF
 _ALL_FIELDS = 7
+
+
+class Recovery(Enum):
+    """``pci_ers_result_t``: what a driver says of the recovery."""
+
+    CAN_RECOVER = "can recover"
+    NEED_RESET = "needs a reset"
+    DISCONNECT = "lost"
+    RECOVERED = "recovered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +77,25 @@ class PciDriver(Driver):
     def sriov_configure(self, device: PciDevice, count: int) -> None:
         """Make `count` virtual functions of a physical one, 0: take them away.  Raise OSError to refuse."""
 
-    def error_detected(self, device: PciDevice) -> None:
-        """The device is lost (``pci_error_handlers``)."""
+    # pci_error_handlers
+
+    recovers = False
+    """Whether it can recover a device: it has `error_detected`, `slot_reset` and `resume`."""
+
+    def error_detected(self, device: PciDevice) -> Recovery:
+        """The device had an error; its `PciDevice.error_state` says how bad it is."""
+        return Recovery.DISCONNECT
+
+    def mmio_enabled(self, device: PciDevice) -> Recovery | None:
+        """The driver may look at the registers again; None when it has no such function."""
+        return None
+
+    def slot_reset(self, device: PciDevice) -> Recovery:
+        """The device was reset."""
+        return Recovery.DISCONNECT
+
+    def resume(self, device: PciDevice) -> None:
+        """All is well: the driver goes on."""
 
     def attributes(self) -> dict[str, Node]:
         """See `Driver.attributes`."""

@@ -8,6 +8,7 @@ only if its physical one is there already.  The first function of a bus decides 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,8 @@ class _BusDevice(Device):
 
     def _store_rescan(self, data: bytes) -> None:
         if number(data):
-            self.root.rescan()
+            with self.root.bus.rescan_remove():
+                self.root.rescan()
 
 
 class PciRoot:
@@ -117,12 +119,14 @@ class PciRoot:
         self.bus.roots.remove(self)
         self.bus.domains.discard(self.domain)
 
-    def boot(self) -> None:
-        """Enable the functions and find their devices, without events (``zpci_bus_scan_bus``)."""
+    def scan(self, *, quiet: bool) -> None:
+        """Enable the functions and find their devices; `quiet` at boot (``zpci_bus_scan_bus``)."""
         for _, zdev in sorted(self.functions.items()):
             if zdev.configured:
-                zdev.prepare()
-        self._scan(quiet=True)
+                with contextlib.suppress(OSError):
+                    zdev.prepare()
+        with self.bus.rescan_remove():
+            self._scan(quiet=quiet)
 
     def _scan(self, *, quiet: bool) -> None:
         """Find the devices (``pci_scan_child_bus``).

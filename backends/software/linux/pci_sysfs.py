@@ -148,13 +148,15 @@ def _store_enable(device: PciDevice, data: bytes) -> None:
 
 
 def _store_remove(device: PciDevice, data: bytes) -> None:
-    if number(data):
-        device.zdev.remove_device(device)
+    if number(data) and not device.dead and "remove" not in device.removed_files:
+        device.removed_files.add("remove")  # whoever comes now finds it gone
+        device.zdev.remove_device_locked(device)
 
 
 def _store_rescan(device: PciDevice, data: bytes) -> None:
     if number(data):
-        device.zdev.root.rescan()
+        with device.pci_bus.rescan_remove():
+            device.zdev.root.rescan()
 
 
 def _store_reset(device: PciDevice, data: bytes) -> None:

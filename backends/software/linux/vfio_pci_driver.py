@@ -12,7 +12,7 @@ from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.kstrtox import kstrtobool
 from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.pci_device import PciDevice
-from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId
+from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId, Recovery
 from pyvfio_backends.software.linux.vfs import Attribute, fail
 
 if TYPE_CHECKING:
@@ -66,10 +66,11 @@ class VfioPciDriver(PciDriver):
         if device in self._physical:
             self._physical.remove(device)
 
-    def error_detected(self, device: PciDevice) -> None:
+    def error_detected(self, device: PciDevice) -> Recovery:
         """See `PciDriver.error_detected`."""
         if device in self._vfio:
             self._vfio[device].error_detected()
+        return Recovery.CAN_RECOVER
 
     def probe(self, device: Device) -> None:
         """See `Driver.probe`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
@@ -68,6 +68,7 @@ class ZpciDev:
         self.fid = function.fid
         self.state = state
         self.busy = False
+        self._references = 0
         self.pdev: PciDevice | None = None
         self.dma: DmaSpace | None = None
         self.entries: dict[int, int] = {}
@@ -134,25 +135,33 @@ class ZpciDev:
             return self.function.mio[index]
         return _IOMAP_BASE | self.entries[index] << _IOMAP_SHIFT
 
-    def prepare(self) -> bool:
-        """Enable the function and give its BARs addresses; False when the hardware refuses."""
-        try:
-            if not self.function.fh & FH_ENABLED:
+    def prepare(self) -> None:
+        """Enable the function and give its BARs addresses (``zpci_bus_prepare_device``).  Raise OSError EIO."""
+        if not self.function.fh & FH_ENABLED:
+            try:
                 self.function.enable()
-        except Refused:
-            return False
+            except Refused:
+                raise fail(errno.EIO) from None
         if not self.entries:
             for index in sorted(self.function.bars):
                 self.entries[index] = self.bus.iomap.take()
-        return True
 
-    def scan(self, *, quiet: bool = False) -> None:
-        """Make the PCI device of a configured function, with its IOMMU group, and look for a driver."""
-        if self.pdev is None and self.state is ZpciState.CONFIGURED and self.prepare():
-            self.find(quiet=quiet)
+    def scan_configured(self) -> None:
+        """Make the PCI device of a function that was configured (``zpci_scan_configured_device``).
+
+        Raise OSError EIO when the function cannot be enabled, ENODEV when nothing is found.
+        """
+        self.prepare()
+        with self.bus.rescan_remove():
+            self.find()
+        if self.pdev is None:
+            raise fail(errno.ENODEV)
 
     def find(self, *, quiet: bool = False) -> PciDevice | None:
-        """The PCI device; a new one, bound to a driver if there is one, when the function answers and had none."""
+        """The PCI device; a new one, bound to a driver if there is one, when the function answers and had none.
+
+        The caller holds the bus's lock for this (`PciBus.rescan_remove`).
+        """
         if self.pdev is not None or not self._answers():
             return self.pdev
         kernel = self.bus.kernel
@@ -171,6 +180,12 @@ class ZpciDev:
         except Refused:
             return False
 
+    def remove_device_locked(self, device: PciDevice) -> None:
+        """Remove the PCI device, when nobody else removes or looks for one."""
+        with self.bus.rescan_remove():
+            self.remove_device(device)
+        self.put()
+
     def remove_device(self, device: PciDevice) -> None:
         """Remove the PCI device (``pci_stop_and_remove_bus_device``).  May block until its users let it go."""
         self.bus.wait_unlocked(device)
@@ -182,7 +197,7 @@ class ZpciDev:
         self.pdev = None
 
     @contextlib.contextmanager
-    def _state_lock(self) -> Iterator[None]:
+    def state_lock(self) -> Iterator[None]:
         """Hold the lock of the state; wait for who has it."""
         self.bus.kernel.clock.wait(lambda: not self.busy)
         self.busy = True
@@ -235,9 +250,13 @@ class ZpciDev:
         """Disable and enable the function, keeping its address space.  Raise OSError EIO."""
         if not self.may_reset():
             raise fail(errno.EIO)
-        self._cycle()
+        self.cycle()
 
-    def _cycle(self) -> None:
+    def cycle(self) -> None:
+        """Disable and enable the function, which keeps its address space (``zpci_hot_reset_device``).
+
+        Raise OSError EIO.
+        """
         try:
             if self.function.fh & FH_ENABLED:
                 self.function.disable()
@@ -246,46 +265,91 @@ class ZpciDev:
             raise fail(errno.EIO) from None
         self.function.dma = self.dma
 
-    def recover(self) -> None:
+    def recover(self, device: PciDevice) -> None:
         """``recover``: take the device away, reset the function, and find the device again.  Raise OSError EIO."""
-        with self._state_lock():
+        with self.state_lock():
             if self.state is not ZpciState.CONFIGURED:
                 return
-            try:
-                if self.pdev is not None:
-                    self.remove_device(self.pdev)
-                    self._cycle()
-            finally:
-                self.root.rescan()
+            device.removed_files.add("recover")  # whoever comes now finds it gone
+            with self.bus.rescan_remove():
+                try:
+                    if not device.dead:
+                        self.remove_device(device)
+                        self.cycle()
+                finally:
+                    self.root.rescan()
 
-    # configuring (s390_pci_hpc.c, pci_event.c)
+    # configuring (s390_pci_hpc.c, pci.c)
 
     def power_on(self) -> None:
-        """Standby to configured, with its device.  Raise OSError EIO in any other state."""
-        with self._state_lock():
+        """Standby to configured, with its device.
+
+        Raise OSError EIO in any other state and when the machine refuses, ENODEV when no device is found.
+        """
+        with self.state_lock():
             if self.state is not ZpciState.STANDBY:
                 raise fail(errno.EIO)
-            try:
-                self.facility.configure(self.fid)
-            except Refused:
-                raise fail(errno.EIO) from None
+            self._sclp(self.facility.configure)
             self.state = ZpciState.CONFIGURED
-            self.scan()
+            self.scan_configured()
 
     def power_off(self) -> None:
-        """Configured to standby, without its device; may block.  Raise OSError EIO in any other state."""
-        with self._state_lock():
+        """Configured to standby, without its device; may block.
+
+        Raise OSError EIO in any other state and when the machine refuses, EBUSY while it has virtual functions.
+        """
+        with self.state_lock():
             if self.state is not ZpciState.CONFIGURED:
                 raise fail(errno.EIO)
-            if self.pdev is not None:
-                self.remove_device(self.pdev)
+            if self.pdev is not None and self.pdev.sriov is not None and self.pdev.sriov.num_vfs:
+                raise fail(errno.EBUSY)
+            self.deconfigure()
+
+    def deconfigure(self) -> None:
+        """Take the device away and give the function back; may block (``zpci_deconfigure_device``).
+
+        The caller holds the lock of the state.  Raise OSError EIO when the machine refuses.
+        """
+        if self.state is not ZpciState.CONFIGURED:
+            return
+        if self.pdev is not None:
+            self.remove_device_locked(self.pdev)
+        if self.function.fh & FH_ENABLED:
             try:
-                if self.function.fh & FH_ENABLED:
-                    self.function.disable()
+                self.function.disable()
             except Refused:
                 raise fail(errno.EIO) from None
-            self.state = ZpciState.STANDBY
-        self.facility.deconfigure(self.fid)
+        self._sclp(self.facility.deconfigure)
+        self.state = ZpciState.STANDBY
+
+    def _sclp(self, call: Callable[[int], None]) -> None:
+        try:
+            call(self.fid)
+        except Refused:
+            raise fail(errno.EIO) from None
+
+    # references
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the function known meanwhile, also when it is reserved."""
+        self._references += 1
+        try:
+            yield
+        finally:
+            self._references -= 1
+            self.put()
+
+    def reserved(self) -> None:
+        """The function is gone; it is forgotten when its device is gone, too (``zpci_device_reserved``)."""
+        self.state = ZpciState.RESERVED
+        self.put()
+
+    def put(self) -> None:
+        """Forget a reserved function that nothing refers to (``zpci_zdev_put``)."""
+        unused = self.pdev is None and not self._references
+        if self.state is ZpciState.RESERVED and unused and self.bus.zdevs.get(self.fid) is self:
+            self.release()
 
     # attributes (pci_sysfs.c)
 
@@ -302,7 +366,7 @@ class ZpciDev:
             "pfip": StaticDirectory(dict(segments)),
             "pft": Attribute(lambda: f"{facts.pft:#04x}\n"),
             "port": Attribute(lambda: f"{facts.port}\n"),
-            "recover": Attribute(store=lambda data: self.recover()),
+            "recover": Attribute(store=lambda data: self.recover(device)),
             "report_error": BinaryAttribute(self.bus.kernel.page_size, None, self._report_error, mode=0o200),
             "uid": Attribute(lambda: f"{facts.uid:#x}\n"),
             "uid_is_unique": Attribute(lambda: f"{int(self.bus.unique_uid)}\n"),
