@@ -13,6 +13,7 @@ __all__ = ["Accessible", "load", "store", "store_block"]
 
 _BARS: Final = 6
 _DOUBLEWORD: Final = 8
+_REGISTER: Final = (1 << 8 * _DOUBLEWORD) - 1
 _BOUNDARY: Final = 1 << 12
 
 
@@ -44,9 +45,9 @@ def load(function: Accessible, request: Request, offset: int) -> Answer:
 def store(function: Accessible, data: int, request: Request, offset: int) -> Answer:
     """PCI STORE.  Raise `OperandException`."""
     length = request.length
-    kept = data & (1 << 8 * length) - 1
+    kept = (data & _REGISTER).to_bytes(_DOUBLEWORD, "big")[-length:] if 0 < length <= _DOUBLEWORD else b""
     try:
-        function.store(request.space, offset, length, int.from_bytes(kept.to_bytes(length, "big"), "little"))
+        function.store(request.space, offset, length, int.from_bytes(kept, "little"))
     except Refused as refused:
         return Answer(refused.cc, refused.status)
     return Answer()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # few machines have directed interruptions
 __all__ = ["FunctionControls"]
 
 _VECTORS: Final = 0x7FF
+_END: Final = 1 << 64
 _SEQUENCE: Final = Answer(1, Status.FUNCTION_ALREADY_ENABLED)
 _NO_RESOURCE: Final = Answer(1, Status.RESOURCE_NOT_AVAILABLE)
 _DONE: Final = Answer()
@@ -184,11 +185,14 @@ class FunctionControls:
         self._report(self.function, code, iova, 0, write)
 
     def refresh(self, start: int, length: int) -> Answer:
-        """Take in what the tables say now of a range of DMA addresses; what they cannot say is an error event."""
+        """Take in what the tables say now of a range of DMA addresses; what they cannot say is an error event.
+
+        So is a range that is not in the address space at all, or that ends beyond the last address there is.
+        """
         space = self.space
         if space is None:
             code = ErrorCode.INVALID_ADDRESS_SPACE
-        elif start + length < space.pba or start > space.pal:
+        elif start + length < space.pba or start > space.pal or start + length > _END:
             code = ErrorCode.OUT_OF_RANGE
         else:
             try:

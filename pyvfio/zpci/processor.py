@@ -27,6 +27,7 @@ from pyvfio.zpci.service import condition
 __all__ = ["Processor"]
 
 _INVALID_HANDLE: Final = Answer(3)
+_ADDRESS: Final = (1 << 64) - 1
 _GONE: Final = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED, FunctionState.PERMANENT_ERROR)
 
 
@@ -122,7 +123,12 @@ class Processor:
             function.state = FunctionState.ERROR
         self._on_error(
             ErrorEvent(
-                function.fh, function.fid, vector=vector & 0xFFF, write=int(write), address=address, pec=int(code)
+                function.fh,
+                function.fid,
+                vector=vector & 0xFFF,
+                write=int(write),
+                address=address & _ADDRESS,
+                pec=int(code),
             )
         )
 

@@ -53,6 +53,9 @@ class ZpciFunction:
     `sharing` is in it, too.  `sriov` makes the virtual functions of a physical one.  `mio` has the addresses of the
     BARs for PCI memory I/O instructions, where the function can be reached by them.
 
+    With `most_translations` the machine keeps only so many translations of pages of the function, and only what was
+    refreshed.
+
     Linux gives `dma`, the address space for DMA, and `msix.send`; the device uses `dma_read`, `dma_write`, `dma_copy`
     and `signal`.
     """
@@ -82,6 +85,7 @@ class ZpciFunction:
         self.state = FunctionState.DISABLED
         self.dma: DmaSpace | None = None
         self.on_reset: Callable[[], None] | None = None
+        self.most_translations: int | None = None
         self.counts = Counts()
         self.stop_measuring: Callable[[], None] | None = None
         """Ends the measurement of the function, while there is one."""
@@ -176,9 +180,13 @@ class ZpciFunction:
 
     def make_space(self, storage: Storage, iota: Iota, pba: int, pal: int, on_fault: OnFault) -> TranslatedSpace:
         """Let the function do DMA by the tables of a program (register I/O-address translation)."""
-        from pyvfio_backends.software.hardware.zpci.translation import TranslatedSpace
+        from pyvfio_backends.software.hardware.zpci.translation import RefreshedSpace, TranslatedSpace
 
-        space = self.dma = TranslatedSpace(storage, iota, pba, pal, on_fault)
+        if self.most_translations is None:
+            space = TranslatedSpace(storage, iota, pba, pal, on_fault)
+        else:
+            space = RefreshedSpace(storage, iota, pba, pal, on_fault, self.most_translations)
+        self.dma = space
         return space
 
     def without_space(self, on_fault: OnFault) -> None:

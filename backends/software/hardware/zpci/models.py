@@ -47,6 +47,7 @@ _COMMON_OPTIONS: Mapping[str, type] = {
     "vf_uid": int,
     "vf_offset": int,
     "multifunction": bool,
+    "translations": int,
 }
 _PHYSICAL_OPTIONS = ("total_vfs", "vf_fid", "vf_uid", "vf_offset")
 _FID_LIMIT, _UID_LIMIT = 1 << 32, 1 << 16
@@ -183,8 +184,9 @@ def build_function(
 ) -> ZpciFunction:
     """The function of a description, disabled.  For `number` and the rest see `Place`.
 
-    Options of all models: `pfip` and `util_str` (hexadecimal), `start_dma`, `end_dma`; `multifunction` says in the
-    header that the device has other functions; `total_vfs` makes a physical function, whose virtual ones have the
+    Options of all models: `pfip` and `util_str` (hexadecimal), `start_dma`, `end_dma`; `translations` is how many pages
+    the machine translates for the function's DMA (without: any number); `multifunction` says in the header that the
+    device has other functions; `total_vfs` makes a physical function, whose virtual ones have the
     identifiers from `vf_fid` and `vf_uid` on (default: those after its own), the first of them `vf_offset` places
     behind it; of virtio: `legacy`, `platform` (VIRTIO_F_ACCESS_PLATFORM), and `mac` or `size`; of the bell: `delay`
     (seconds of machine time from the doorbell to its work).  Raise `Misuse` for a model or an option that does not
@@ -195,6 +197,9 @@ def build_function(
         raise Misuse(_BUILD, f"fid {spec.fid:#x}", cause=f"there is no model {spec.model!r}")
     check_options(_BUILD, model.name, spec.options, model.options)
     function = model.make(spec, Place(number, schedule, mio, groups or {}))
+    most = function.most_translations = spec.options.get("translations")
+    if most is not None and most < 1:
+        raise Misuse(_BUILD, model.name, cause=f"translations is at least 1, not {most}")
     if spec.options.get("multifunction"):
         function.config.data[regs.PCI_HEADER_TYPE] |= regs.PCI_HEADER_TYPE_MFD
         function.config.seal()

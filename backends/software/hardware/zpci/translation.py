@@ -2,6 +2,12 @@
 
 What a walk has found is kept until the program refreshes it, as the machine's translation look-aside buffer does: a
 function may go on using an address whose table entry the program has changed already.  Invalid entries are not kept.
+
+A machine that a hypervisor makes has no such buffer but tables of its own, which it fills when the program refreshes
+(`RefreshedSpace`): then what became valid has to be refreshed, too, and there is room for so many translations only.
+
+Sources: ``arch/s390/pci/pci_dma.c`` and ``drivers/iommu/s390-iommu.c`` (``tlb_refresh``; what follows status 16);
+``hw/s390x/s390-pci-inst.c`` of QEMU (``rpcit_service_call``).
 """
 
 from __future__ import annotations
@@ -10,11 +16,12 @@ from typing import Final
 
 from pyvfio.css.instructions import Storage, StorageError
 from pyvfio.zpci.event import ErrorCode
-from pyvfio.zpci.function import OnFault
+from pyvfio.zpci.function import InsufficientMappings, OnFault
+from pyvfio.zpci.run import runs
 from pyvfio.zpci.table import FRAME, Iota, TranslationFault, walk
 from pyvfio_backends.software.hardware.dma import DmaFault
 
-__all__ = ["NoSpace", "RefusedDma", "TranslatedSpace"]
+__all__ = ["NoSpace", "RefreshedSpace", "RefusedDma", "TranslatedSpace"]
 
 _MOST_KEPT: Final = 64 * 1024
 
@@ -78,18 +85,23 @@ class TranslatedSpace:
         found = self._kept.get(page)
         if found is None:
             try:
-                leaf = walk(self._storage, self.iota, iova)
+                found = self._find(page)
             except TranslationFault as fault:
                 raise RefusedDma(fault.code, iova, count, write=write) from None
-            if leaf.address is None:
-                raise RefusedDma(ErrorCode.INVALID_TABLE_ENTRY, iova, count, write=write)
-            if len(self._kept) >= _MOST_KEPT:
-                self._kept.clear()
-            found = self._kept[page] = (leaf.address + (page - leaf.iova), leaf.protected)
         address, protected = found
         if write and protected:
             raise RefusedDma(ErrorCode.TABLE_PROTECTED, iova, count, write=True)
         return address + iova - page
+
+    def _find(self, page: int) -> tuple[int, bool]:
+        """What the tables say of a page that is not kept.  Raise `TranslationFault`."""
+        leaf = walk(self._storage, self.iota, page)
+        if leaf.address is None:
+            raise TranslationFault(ErrorCode.INVALID_TABLE_ENTRY, page)
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        found = self._kept[page] = (leaf.address + (page - leaf.iova), leaf.protected)
+        return found
 
     def refresh(self, start: int, length: int) -> None:
         """Forget what was kept of `length` bytes from `start` on."""
@@ -111,13 +123,21 @@ class TranslatedSpace:
             done += room
         return pieces
 
+    def _fetch(self, pieces: list[tuple[int, int]], iova: int, count: int, *, write: bool) -> bytes:
+        """What lies there now.  Raise `RefusedDma` where there is no storage."""
+        found = []
+        for address, size in pieces:
+            try:
+                found.append(self._storage.read(address, size))
+            except StorageError:
+                at = iova + sum(map(len, found))
+                raise RefusedDma(ErrorCode.ADDRESS_PROTECTED, at, count, write=write) from None
+        return b"".join(found)
+
     def read(self, iova: int, count: int) -> bytes:
         """See `DmaSpace.read`."""
         try:
-            pieces = self._pieces(iova, count, write=False)
-            return b"".join(self._storage.read(address, size) for address, size in pieces)
-        except StorageError:
-            raise self._told(RefusedDma(ErrorCode.ADDRESS_PROTECTED, iova, count, write=False)) from None
+            return self._fetch(self._pieces(iova, count, write=False), iova, count, write=False)
         except RefusedDma as fault:
             raise self._told(fault) from None
 
@@ -125,13 +145,10 @@ class TranslatedSpace:
         """See `DmaSpace.write`."""
         try:
             pieces, done = self._pieces(iova, len(data), write=True), 0
-            for address, size in pieces:
-                self._storage.read(address, size)
+            self._fetch(pieces, iova, len(data), write=True)
             for address, size in pieces:
                 self._storage.write(address, data[done : done + size])
                 done += size
-        except StorageError:
-            raise self._told(RefusedDma(ErrorCode.ADDRESS_PROTECTED, iova, len(data), write=True)) from None
         except RefusedDma as fault:
             raise self._told(fault) from None
 
@@ -146,3 +163,37 @@ class TranslatedSpace:
     def _told(self, fault: RefusedDma) -> RefusedDma:
         self._on_fault(fault.code, fault.iova, fault.write)
         return fault
+
+
+class RefreshedSpace(TranslatedSpace):
+    """The same with at most `most` translations of pages, which are taken in when the program refreshes them."""
+
+    def __init__(self, storage: Storage, iota: Iota, pba: int, pal: int, on_fault: OnFault, most: int) -> None:
+        super().__init__(storage, iota, pba, pal, on_fault)
+        self._most = most
+
+    def _find(self, page: int) -> tuple[int, bool]:
+        raise TranslationFault(ErrorCode.INVALID_TABLE_ENTRY, page)
+
+    def refresh(self, start: int, length: int) -> None:
+        """Make the translations of a range what the tables say: forget what is not so, then take in what is new.
+
+        Raise `TranslationFault` for tables that are wrong, `InsufficientMappings` when not all had room.
+        """
+        first, end = max(start & -FRAME, self.pba), min(start + length + FRAME - 1 & -FRAME, self.pal + 1)
+        for page in [page for page in self._kept if first <= page < end]:
+            if self._kept[page] != self._said(page):
+                del self._kept[page]
+        for run in runs(self._storage, self.iota, first, max(first, end)):
+            for done in range(0, run.length, FRAME):
+                page = run.iova + done
+                if page not in self._kept and len(self._kept) >= self._most:
+                    raise InsufficientMappings
+                self._kept[page] = (run.address + done, run.protected)
+
+    def _said(self, page: int) -> tuple[int, bool] | None:
+        try:
+            leaf = walk(self._storage, self.iota, page)
+        except TranslationFault:
+            return None
+        return None if leaf.address is None else (leaf.address + (page - leaf.iova), leaf.protected)
