@@ -207,7 +207,8 @@ class MachineSpec:
     storage, a bound of DMA addresses) in bytes; `memlock` in bytes or -1, which binds
     programs unless they have CAP_IPC_LOCK (`ipc_lock`, as root has); `seqnum` the last
     uevent number at boot; `features` the words of that line of ``/proc/cpuinfo`` (empty: there is no such file; without
-    ``edat`` there are no huge pages); with `interpretation` the machine carries out the PCI
+    ``edat`` there are no huge pages); `processors` its number of processors (1 to 64), each of which can be interrupted
+    by PCI functions of its own with `directed_interrupts`; with `interpretation` the machine carries out the PCI
     instructions of guests itself; `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
     PCI functions are `functions`, and `pci_devices` with their `pairs`; `devices` are more, in QEMU's words.
     What the host does with its devices is in `disks` and the fields after it (`usage`).
@@ -225,6 +226,8 @@ class MachineSpec:
     iommufd: bool = True
     uid_checking: bool = True
     interpretation: bool = False
+    processors: int = 1
+    directed_interrupts: bool = False
     modules: tuple[str, ...] = ("vfio", "vfio_iommu_type1", "iommufd", "vfio_pci", "mdev", "vfio_ccw")
     paths: list[ChannelPathSpec] = field(default_factory=list)
     subchannels: list[SubchannelSpec] = field(default_factory=list)

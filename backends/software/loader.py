@@ -73,6 +73,7 @@ _ROWS: dict[str, tuple[str, type]] = {
 }
 _NOT_WRITTEN: dict[type, set[str]] = {PciDeviceSpec: {"uid", "fid"}}
 """What a table does not have, although its description does."""
+_MOST_PROCESSORS = 64
 _IMAGES = (*range(IMAGES), *VIRTUAL_IMAGES)
 _SINGLE: dict[str, type] = {"host": HostSpec, "net": NetSpec, "session": SessionSpec}
 
@@ -213,6 +214,8 @@ class _Reader:
                 raise self.error(("machine", "modules"), f"no module {name!r}; there is {_listing(MODULES)}")
         if spec.page_size not in (1 << 12, 1 << 14, 1 << 16):
             raise self.error(("machine", "page_size"), "must be 4096, 16384 or 65536")
+        if not 1 <= spec.processors <= _MOST_PROCESSORS:
+            raise self.error(("machine", "processors"), f"must be 1 to {_MOST_PROCESSORS}")
         chpids = {path.chpid for path in spec.paths}
         for n, path in enumerate(spec.paths):
             self.range(path.chpid, 0, 255, ("css", "path", "chpid"), n)

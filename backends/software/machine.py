@@ -47,7 +47,13 @@ class Machine:
         self.ccw_trace: list[StepListener] = []
         self.memory = HostMemory(spec.page_size) if memory is None else memory
         self.kernel = Kernel(
-            self.lock, self.clock, self.memory, seqnum=spec.seqnum, memlock=spec.memlock, ipc_lock=spec.ipc_lock
+            self.lock,
+            self.clock,
+            self.memory,
+            seqnum=spec.seqnum,
+            memlock=spec.memlock,
+            ipc_lock=spec.ipc_lock,
+            processors=spec.processors,
         )
         self.kernel.boot_id = str(uuid.UUID(bytes=random.Random(f"{spec.name} {seed}").randbytes(16), version=4))
         self.kernel.features = spec.features

@@ -17,6 +17,7 @@ import bisect
 
 from pyvfio.css.instructions import StorageError
 from pyvfio.process import ProcessMemory
+from pyvfio.zpci.vector import INTERLOCK
 
 __all__ = ["HostMemory"]
 
@@ -90,6 +91,22 @@ class HostMemory:
             self._caller(space, address, len(data)).write(address & _OFFSET_MASK, data)
         except OSError as error:
             raise StorageError(address, len(data), "write") from error
+
+    def update_byte(self, address: int, keep: int, give: int) -> int:
+        """Replace a byte by ``byte & keep | give``; what it was.  Raise `StorageError`.
+
+        Nobody else updates it in between: the kernel's memory belongs to the holder of the machine's lock, and callers'
+        memory is updated one at a time.
+        """
+        if address >> _SPACE_SHIFT:
+            with INTERLOCK:
+                old = self.read(address, 1)[0]
+                self.write(address, bytes((old & keep | give,)))
+                return old
+        block, offset = self._locate(address, 1)
+        old = block[offset]
+        block[offset] = old & keep | give
+        return old
 
     def _caller(self, space: int, address: int, count: int) -> ProcessMemory:
         if not 0 < space <= len(self._callers):

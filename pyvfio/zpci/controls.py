@@ -13,6 +13,7 @@ from pyvfio.zpci.instructions import Answer, OperandException, Status
 from pyvfio.zpci.interruptions import AdapterInterruptions, InterruptionFault, Registration, StorageBits
 from pyvfio.zpci.measurement import Counts, Measurement
 from pyvfio.zpci.table import FRAME, Iota, TranslationFault
+from pyvfio.zpci.vector import BitMemory
 
 if TYPE_CHECKING:  # few machines have directed interruptions
     from pyvfio.zpci.directed import DirectedRegistration
@@ -55,7 +56,7 @@ class FunctionControls:
         self.registration: Registration | DirectedRegistration | None = None
         self.measurement = measure(self.counts, lambda at: report(function, ErrorCode.MEASUREMENT_ADDRESS, at, 0, True))
         self._storage = storage
-        self._bits = StorageBits(storage)
+        self._bits = storage if isinstance(storage, BitMemory) else StorageBits(storage)
         self._interruptions = interruptions
         self._report = report
         function.on_reset = self.forget

@@ -88,8 +88,16 @@ class DirectedInterruptions:
     ) -> None:
         self.block: DirectedBlock | None = None
         self.processors = [DirectedProcessor() for _ in range(processors)]
+        self.on_dispatch: Callable[[int], None] | None = None
+        """Called with a processor that its hypervisor lets run again."""
         self._floating = floating
         self._on_directed = on_directed
+
+    def dispatch(self, cpu: int, on: bool) -> None:
+        """A hypervisor takes a processor from the machine, or gives it back."""
+        self.processors[cpu].dispatched = on
+        if on and self.on_dispatch is not None:
+            self.on_dispatch(cpu)
 
     # SET INTERRUPTION CONTROLS
 

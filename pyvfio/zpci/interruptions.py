@@ -14,7 +14,6 @@ Sources: ``arch/s390/pci/pci_irq.c`` (who clears, sets and looks in which order)
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -25,7 +24,7 @@ from pyvfio.zpci.event import ErrorCode
 from pyvfio.zpci.fib import Fib
 from pyvfio.zpci.instructions import OperandException
 from pyvfio.zpci.sic import DirectedBlock, ForwardingBlock, ProcessorBlock, SicOperation
-from pyvfio.zpci.vector import BitMemory, set_bit
+from pyvfio.zpci.vector import INTERLOCK, BitMemory, set_bit
 
 if TYPE_CHECKING:  # machines that have these are rare
     from pyvfio.zpci.directed import DirectedInterruptions, DirectedRegistration
@@ -34,7 +33,6 @@ if TYPE_CHECKING:  # machines that have these are rare
 __all__ = ["SUBCLASSES", "AdapterInterruptions", "InterruptionFault", "Registration", "StorageBits"]
 
 SUBCLASSES: Final = 8
-_INTERLOCK: Final = threading.Lock()
 _WHAT: Final = "set interruption controls"
 _Block = TypeVar("_Block", DirectedBlock, ProcessorBlock, ForwardingBlock)
 
@@ -51,7 +49,7 @@ class StorageBits:
 
     def update_byte(self, address: int, keep: int, give: int) -> int:
         """See `BitMemory.update_byte`."""
-        with _INTERLOCK:
+        with INTERLOCK:
             old = self._storage.read(address, 1)[0]
             self._storage.write(address, bytes((old & keep | give,)))
         return old

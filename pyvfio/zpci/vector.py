@@ -9,12 +9,17 @@ Source: ``arch/s390/pci/pci_irq.c`` (the order of looking), ``arch/s390/include/
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol, runtime_checkable
 
-__all__ = ["BitMemory", "clear_bits", "set_bit", "test_bit"]
+__all__ = ["INTERLOCK", "BitMemory", "clear_bits", "set_bit", "test_bit"]
+
+INTERLOCK: Final = threading.Lock()
+"""Held during an update of storage that several may update at the same time."""
 
 
+@runtime_checkable
 class BitMemory(Protocol):
     """Storage with interlocked updates of a byte: nobody sees or loses a bit in between."""
 

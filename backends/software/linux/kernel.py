@@ -21,6 +21,7 @@ from pyvfio_backends.software.linux.host_state import (
     SwapEntry,
 )
 from pyvfio_backends.software.linux.huge_pages import node_directory, size_directory
+from pyvfio_backends.software.linux.interrupts import InterruptCounts
 from pyvfio_backends.software.linux.iommu_group import IommuGroups
 from pyvfio_backends.software.linux.module import Modules
 from pyvfio_backends.software.linux.procfs import ProcDirectory
@@ -43,8 +44,8 @@ class Kernel:
     """Shared state of the kernel's half; subsystems add their buses, classes and nodes to it.
 
     `memlock` is the limit of locked memory in bytes (-1: none), which binds unless callers have CAP_IPC_LOCK
-    (`ipc_lock`); `page_size` that of the machine.  `mounts`, `swaps`, `consoles`, `processes` and `network` are what
-    the host does with its devices; whoever gives a device a use adds to them.
+    (`ipc_lock`); `page_size` that of the machine, which has so many `processors`.  `mounts`, `swaps`, `consoles`,
+    `processes` and `network` are what the host does with its devices; whoever gives a device a use adds to them.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Kernel:
         seqnum: int = 0,
         memlock: int = -1,
         ipc_lock: bool = False,
+        processors: int = 1,
     ) -> None:
         self.lock = lock
         self.clock = clock
@@ -68,6 +70,7 @@ class Kernel:
         self.fds = DescriptorTable()
         self.groups = IommuGroups()
         self.modules = Modules(self.uevents)
+        self.interrupts = InterruptCounts(processors)
         self.buses: dict[str, Bus] = {}
         self.classes: dict[str, DeviceClass] = {}
         self.roots: dict[str, Device] = {}

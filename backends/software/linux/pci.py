@@ -25,6 +25,7 @@ from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.misc import add_misc_device
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId
+from pyvfio_backends.software.linux.pci_irq import PciInterrupts, machine_instructions
 from pyvfio_backends.software.linux.pci_root import PciRoot
 from pyvfio_backends.software.linux.pci_slot import PciSlot
 from pyvfio_backends.software.linux.pci_sysfs import number
@@ -56,9 +57,10 @@ class _PortDriver(PciDriver):
 class PciBus(Bus):
     """``/sys/bus/pci``, with all functions (`zdevs`, by function identifier) and their slots."""
 
-    def __init__(self, kernel: Kernel, facility: ZpciFacility) -> None:
+    def __init__(self, kernel: Kernel, facility: ZpciFacility, interrupts: PciInterrupts) -> None:
         super().__init__(kernel, "pci")
         self.facility = facility
+        self.interrupts = interrupts
         self.zdevs: dict[int, ZpciDev] = {}
         self.slots: dict[str, PciSlot] = {}
         self.roots: list[PciRoot] = []
@@ -267,12 +269,16 @@ def boot(machine: Machine) -> None:
         sharing=Sharing.NONE if spec.interpretation else Sharing.EMULATED,
         mio=_MIO in spec.features,
         groups=[_group(each) for each in spec.groups],
+        processors=spec.processors if spec.directed_interrupts else 0,
+        forwards=spec.interpretation,
         schedule=machine.clock.schedule,
         lock=machine.lock,
         timer=partial(machine.clock.schedule, background=True),
         now=lambda: machine.clock.now,
     )
-    bus = PciBus(kernel, facility)
+    directed = spec.directed_interrupts and "force_floating" not in _options(kernel.cmdline)
+    interrupts = PciInterrupts(kernel, partial(machine_instructions, machine), directed=directed)
+    bus = PciBus(kernel, facility, interrupts)
     kernel.add_bus(bus)
     kernel.debug["pci"] = lambda: DebugDirectory(lambda: {name: one.directory for name, one in bus.statistics.items()})
     add_misc_device(kernel, "clp", _CLP_MINOR, "clp", 0o600, lambda path, flags: _clp(facility))
@@ -291,4 +297,5 @@ def boot(machine: Machine) -> None:
 
     holder.boot(held_by(holder.name))
     boot_vfio_pci(machine, bus, held_by("vfio-pci"))
+    interrupts.booting = False
     facility.on_event = bus.event

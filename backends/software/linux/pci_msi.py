@@ -1,9 +1,9 @@
-"""Interrupt numbers, and MSI-X as the kernel sets it up (``drivers/pci/msi``, ``arch/s390/pci/pci_irq.c``)."""
+"""Interrupt numbers, and MSI-X as the kernel sets it up (``drivers/pci/msi``); `pci_irq` has the machine's part."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
@@ -12,12 +12,16 @@ from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, StaticDirectory, fail
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
+    from pyvfio_backends.software.linux.interrupts import InterruptLine
     from pyvfio_backends.software.linux.pci_device import PciDevice
+    from pyvfio_backends.software.linux.pci_irq import PciInterrupts
 
 __all__ = ["PciMsi", "interrupt_numbers"]
 
 _FIRST_FREE = 3  # 0 to 2 are external, I/O and adapter interrupts (arch/s390/include/asm/irq.h)
 _ENTRY = regs.PCI_MSIX_ENTRY_SIZE
+_CHIP = "PCI-MSI"
 _UNMASKED, _MASKED = 0, regs.PCI_MSIX_ENTRY_CTRL_MASKBIT
 
 
@@ -27,6 +31,10 @@ def interrupt_numbers(kernel: Kernel) -> Ida:
     if not isinstance(numbers, Ida):
         numbers = kernel.subsystems["irq"] = Ida(_FIRST_FREE)
     return numbers
+
+
+def _nothing() -> None:
+    """What a driver of this kernel does, which makes no requests."""
 
 
 class PciMsi:
@@ -40,6 +48,7 @@ class PciMsi:
         self.irqs: list[int] = []
         self.listed = False
         self._handlers: dict[int, Callable[[], None]] = {}
+        self._lines: list[InterruptLine] = []
 
     @property
     def capability(self) -> int:
@@ -65,10 +74,21 @@ class PciMsi:
     def _set_flags(self, clear: int, set_: int) -> None:
         self.device.write_config(self.capability + regs.PCI_MSIX_FLAGS, 2, self._flags & ~clear | set_)
 
-    def allocate(self, minimum: int, maximum: int) -> None:
-        """Turn MSI-X on with `maximum` vectors (``pci_alloc_irq_vectors``).
+    @property
+    def function(self) -> ZpciFunction:
+        """The hardware."""
+        return self.device.function
 
-        Raise OSError ERANGE, EINVAL (on already, or not permitted by ``msi_bus``), ENOSPC (more than the table has).
+    @property
+    def vectors(self) -> int:
+        """How many vectors are in use."""
+        return len(self.irqs)
+
+    def allocate(self, minimum: int, maximum: int, names: Sequence[str] = ()) -> None:
+        """Turn MSI-X on with `maximum` vectors (``pci_alloc_irq_vectors``); `names` are the handlers' that follow.
+
+        Raise OSError ERANGE, EINVAL (on already, or not permitted by ``msi_bus``), ENOSPC (more than the table has),
+        EIO (the machine does not take the registration).
         """
         if maximum < minimum:
             raise fail(errno.ERANGE)
@@ -76,15 +96,28 @@ class PciMsi:
             raise fail(errno.EINVAL)
         if not self.capability or maximum > min(self.table_size, self.device.function.group.max_interrupts):
             raise fail(errno.ENOSPC)
-        numbers = interrupt_numbers(self.device.kernel)
+        kernel = self.device.kernel
+        numbers = interrupt_numbers(kernel)
         self.irqs = [numbers.take() for _ in range(maximum)]
+        self._lines = [kernel.interrupts.add(number, _CHIP) for number in self.irqs]
+        for vector, (line, name) in enumerate(zip(self._lines, names, strict=False)):
+            line.name = name
+            self._handlers[vector] = _nothing
         self.listed = True
-        self._start()
-
-    def _start(self) -> None:
         self._set_flags(0, regs.PCI_MSIX_FLAGS_MASKALL | regs.PCI_MSIX_FLAGS_ENABLE)
         self.device.set_intx(False)
-        self.device.function.register_interrupts(self._message)
+        try:
+            self._interrupts.set_up(self)
+        except OSError:
+            self._stop()
+            raise
+        self._write_entries()
+
+    @property
+    def _interrupts(self) -> PciInterrupts:
+        return self.device.zdev.bus.interrupts
+
+    def _write_entries(self) -> None:
         for vector in range(len(self.irqs)):
             self._write_entry(vector)
         self._set_flags(regs.PCI_MSIX_FLAGS_MASKALL, 0)
@@ -93,43 +126,58 @@ class PciMsi:
         device = self.device
         bar, offset = self.table
         at = offset + vector * _ENTRY
-        device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_LOWER_ADDR, 8, device.function.group.msi_address)
+        device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_LOWER_ADDR, 8, self._interrupts.address(self))
         device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_DATA, 4, vector)
         masked = _UNMASKED if vector in self._handlers else _MASKED
         device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_VECTOR_CTRL, 4, masked)
 
-    def request(self, vector: int, handler: Callable[[], None]) -> None:
-        """Have a vector handled (``request_irq``)."""
+    def request(self, vector: int, handler: Callable[[], None], name: str = "") -> None:
+        """Have a vector handled (``request_irq``); `name` is the handler's in ``/proc/interrupts``."""
         self._handlers[vector] = handler
+        self._lines[vector].name = name
         self._write_entry(vector)
 
     def release(self, vector: int) -> None:
         """Have it handled no more (``free_irq``)."""
         self._handlers.pop(vector, None)
+        self._lines[vector].name = ""
         self._write_entry(vector)
 
-    def _message(self, address: int, data: int) -> None:
-        handler = self._handlers.get(data)
-        if handler is not None and address == self.device.function.group.msi_address:
+    def deliver(self, vector: int, cpu: int) -> None:
+        """An interrupt came (``generic_handle_irq``)."""
+        if vector < len(self._lines):
+            self._lines[vector].counts[cpu] += 1
+        handler = self._handlers.get(vector)
+        if handler is not None:
             handler()
 
     def free(self) -> None:
         """Turn MSI-X off and give the numbers back (``pci_free_irq_vectors``)."""
         if not self.irqs:
             return
+        self._interrupts.tear_down(self)
+        self._stop()
+
+    def _stop(self) -> None:
         self._handlers.clear()
+        self._lines = []
         self._set_flags(regs.PCI_MSIX_FLAGS_ENABLE, 0)
         self.device.set_intx(True)
-        self.device.function.register_interrupts(None)
-        numbers = interrupt_numbers(self.device.kernel)
+        kernel = self.device.kernel
+        numbers = interrupt_numbers(kernel)
         for number in self.irqs:
+            kernel.interrupts.remove(number)
             numbers.free(number)
         self.irqs = []
 
     def restore(self) -> None:
         """After a reset: as it was before (``pci_restore_msi_state``)."""
-        if self.irqs:
-            self._start()
+        if not self.irqs:
+            return
+        self._interrupts.restore(self)
+        self._set_flags(0, regs.PCI_MSIX_FLAGS_MASKALL | regs.PCI_MSIX_FLAGS_ENABLE)
+        self.device.set_intx(False)
+        self._write_entries()
 
     def driver_left(self) -> None:
         """The driver is gone, and with it ``msi_irqs`` (device-managed)."""

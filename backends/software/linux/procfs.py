@@ -64,6 +64,7 @@ class ProcDirectory(Directory):
         self._fixed: dict[str, Node] = {
             "cmdline": ProcFile(lambda: f"{kernel.cmdline}\n"),
             "consoles": ProcFile(lambda: "".join(map(_console, kernel.consoles))),
+            "interrupts": ProcFile(kernel.interrupts.show),
             "meminfo": ProcFile(self._meminfo),
             "modules": ProcFile(self._modules),
             "mounts": Symlink("self/mounts"),
@@ -116,7 +117,10 @@ class ProcDirectory(Directory):
     def _cpuinfo(self) -> str:
         """The lines of the machine, not those of each processor (``arch/s390/kernel/processor.c``)."""
         words = "".join(f"{word} " for word in self._kernel.features)
-        return f"vendor_id       : IBM/S390\n# processors    : 1\nmax thread id   : 0\nfeatures\t: {words}\n"
+        return (
+            f"vendor_id       : IBM/S390\n# processors    : {self._kernel.interrupts.processors}\n"
+            f"max thread id   : 0\nfeatures\t: {words}\n"
+        )
 
     def _meminfo(self) -> str:
         size = self._kernel.storage_size >> 10  # nothing is taken from it

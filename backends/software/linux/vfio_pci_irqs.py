@@ -160,7 +160,7 @@ class Interrupts:
             raise fail(errno.EINVAL)
         trigger = EventFdReference(descriptor)
         with _MemoryDecoding(self.device):
-            self.device.msi.request(vector, trigger.signal)
+            self.device.msi.request(vector, trigger.signal, f"vfio-msix[{vector}]({self.device.name})")
         self.triggers[vector] = trigger
 
     def _drop_vector(self, vector: int) -> None:

@@ -31,7 +31,9 @@ _FIRST_MODERN_ID = 0x1040
 _BAR = 4
 _MAC_LENGTH, _SECTOR = 6, 512
 _WORD = 0xFFFFFFFF
-_VECTORS = {VIRTIO_NET: 3, VIRTIO_BLK: 2, VIRTIO_RNG: 2}
+# One interrupt for the configuration and one for each queue; other devices of this kind have at least one queue.
+_QUEUES = {VIRTIO_NET: ("input.0", "output.0"), VIRTIO_BLK: ("req.0",), VIRTIO_RNG: ("input",)}
+_SOME_QUEUE = ("queue",)
 _ACKNOWLEDGE, _DRIVER_OK = 0x01, 0x0F
 _RUNS = 0x04
 _SR_IOV = 37
@@ -113,7 +115,8 @@ class VirtioPciDriver(PciDriver):
             return
         accepted = child.offered & (driver.features | RING_FEATURES)
         self._accept(device, sum(1 << bit for bit in accepted))
-        device.msi.allocate(1, _VECTORS.get(child.device_id, 2))
+        names = [f"{child.name}-{name}" for name in ("config", *_QUEUES.get(child.device_id, _SOME_QUEUE))]
+        device.msi.allocate(1, len(names), names)
         last = device.load_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_NUMQ, 2) - 1
         device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_Q_SELECT, 2, last)  # it ends with the last queue
         self._status(device, _DRIVER_OK)

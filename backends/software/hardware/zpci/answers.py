@@ -52,6 +52,9 @@ def query_group(group: GroupFacts) -> GroupResponse:
         maxstbl=group.max_store,
         mui=group.frame_update,
         dtsm=_REGION_THIRD_ONLY,
+        maxfaal=group.forwarded,
+        dnoi=group.directed,
+        maxcpu=group.processors,
         dasm=group.dma_mask,
         msia=group.msi_address,
     )

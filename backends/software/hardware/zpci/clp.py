@@ -90,3 +90,6 @@ class GroupFacts:
     max_interrupts: int = 128
     max_store: int = 128
     version: int = 0
+    directed: int = 0
+    processors: int = 0
+    forwarded: int = 0

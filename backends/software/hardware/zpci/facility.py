@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyvfio.errors import Misuse, NoSuchDevice
@@ -21,14 +21,23 @@ if TYPE_CHECKING:
 
 __all__ = ["ZpciEvent", "ZpciFacility"]
 
+_FORWARDED = 0xFFFF
+"""Functions whose interruptions can be forwarded at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class ZpciEvent:
-    """An event about function `fid`, with its handle then."""
+    """An event about function `fid`, with its handle then.
+
+    An error may tell of an access to `address` (a store, with `write`), or of an MSI `vector`.
+    """
 
     code: AvailabilityCode | ErrorCode
     fid: int
     fh: int
+    address: int = 0
+    vector: int = 0
+    write: bool = False
 
 
 _TOD_SECOND = 1_000_000 << 12
@@ -42,8 +51,9 @@ class ZpciFacility:
     """The functions, by function identifier.
 
     `sharing` says in their handles whose they are, `mio` whether they can be reached by PCI memory I/O instructions.
-    The operating system sets `on_event`; it is called for each event and must not keep the caller waiting.  `timer` is
-    what schedules for work that repeats itself, `now` the clock in seconds: both are for measurements.
+    So many `processors` can have directed interruptions (0: none); a machine that `forwards` brings interruptions to
+    guests.  The operating system sets `on_event`; it is called for each event and must not keep the caller waiting.
+    `timer` is what schedules for work that repeats itself, `now` the clock in seconds: both are for measurements.
     """
 
     def __init__(
@@ -54,6 +64,8 @@ class ZpciFacility:
         sharing: Sharing = Sharing.EMULATED,
         mio: bool = False,
         groups: Iterable[GroupFacts] = (),
+        processors: int = 0,
+        forwards: bool = False,
         schedule: Schedule | None = None,
         lock: AbstractContextManager[object] | None = None,
         timer: Schedule | None = None,
@@ -66,6 +78,8 @@ class ZpciFacility:
         self._sharing = sharing
         self.mio = mio
         self._groups = {group.pfgid: group for group in groups}
+        self.processors = processors
+        self.forwards = forwards
         self.functions: dict[int, ZpciFunction] = {}
         self.on_event: Callable[[ZpciEvent], None] | None = None
         self.on_leave: Callable[[ZpciFunction], None] = lambda function: None
@@ -90,6 +104,14 @@ class ZpciFacility:
             raise Misuse("plug PCI function", f"fid {spec.fid:#x}", cause="there is a function with this identifier")
         function = build_function(spec, self._number, self._schedule, mio=self.mio, groups=self._groups)
         function.sharing = self._sharing
+        if self.processors or self.forwards:
+            group = function.group
+            function.group = replace(
+                group,
+                directed=group.max_interrupts if self.processors else 0,
+                processors=self.processors,
+                forwarded=_FORWARDED if self.forwards else 0,
+            )
         if spec.state != "configured":
             function.state = FunctionState(spec.state)
         self._number += 1
@@ -220,10 +242,12 @@ class ZpciFacility:
             self._number = max(self._number, (function.fh & FH_INDEX) + 1)
             self._event(AvailabilityCode.CONFIGURED, function)
 
-    def report(self, fid: int, code: ErrorCode) -> None:
+    def report(self, fid: int, code: ErrorCode, *, address: int = 0, vector: int = 0, write: bool = False) -> None:
         """Report an error of a function that has left the enabled state by itself.  Raise `NoSuchDevice`."""
         with self._lock:
-            self._event(code, self.function(fid))
+            function = self.function(fid)
+            if self.on_event is not None:
+                self.on_event(ZpciEvent(code, fid, function.fh, address, vector, write))
 
     def unplug(self, fid: int, *, surprise: bool = False) -> None:
         """Take a function away.  Raise `NoSuchDevice`.

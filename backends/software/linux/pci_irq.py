@@ -1,0 +1,148 @@
+"""Interrupts of PCI functions, from the machine's bit vectors to handlers (``arch/s390/pci/pci_irq.c``).
+
+::
+
+    floating   function --> its vector, its summary bit --> one handler, on any processor, looks at both
+    directed   function --> the vector of a processor   --> that processor's handler looks at it
+
+Which of the two is decided at boot: directed where the machine has it, unless the kernel's command line says
+``pci=force_floating``.  Both go through the instructions (MPCIFC, SIC) and storage.  What is set up at boot is told to
+the machine when somebody could notice: most runs only look at a machine.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from pyvfio_backends.software.linux.vfs import fail
+
+if TYPE_CHECKING:
+    from pyvfio.zpci.event import ErrorEvent
+    from pyvfio.zpci.processor import Processor
+    from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
+    from pyvfio_backends.software.linux.kernel import Kernel
+    from pyvfio_backends.software.linux.pci_irq_delivery import Delivery
+    from pyvfio_backends.software.machine import Machine
+
+__all__ = ["InterruptedDevice", "MakeProcessor", "PciInterrupts", "machine_instructions"]
+
+_TOD_PER_SECOND: Final = 4_096_000_000  # units of the time-of-day clock
+MakeProcessor = Callable[[Callable[[int], None], Callable[[int, int], None]], "Processor"]
+"""Gives the machine's PCI instructions, with what to call for a floating interruption (its subclass) and for a directed
+one (processor, subclass)."""
+
+
+class InterruptedDevice(Protocol):
+    """Whoever has vectors: a function with MSI-X on."""
+
+    @property
+    def function(self) -> ZpciFunction:
+        """The hardware."""
+        ...
+
+    @property
+    def vectors(self) -> int:
+        """How many vectors are in use."""
+        ...
+
+    def deliver(self, vector: int, cpu: int) -> None:
+        """An interrupt came, on a processor."""
+        ...
+
+
+class PciInterrupts:
+    """The interrupts of all functions; `directed` says in which form."""
+
+    def __init__(self, kernel: Kernel, make_processor: MakeProcessor, *, directed: bool) -> None:
+        self._kernel = kernel
+        self._make_processor = make_processor
+        self.directed = directed
+        self.booting = True
+        """Nobody could have noticed anything yet."""
+        self._delivery: Delivery | None = None
+        self._put_off: dict[InterruptedDevice, None] = {}
+
+    @property
+    def delivery(self) -> Delivery:
+        """The vectors and handlers; what was put off is done first."""
+        delivery = self._delivery
+        if delivery is None:
+            from pyvfio_backends.software.linux.pci_irq_delivery import DirectedDelivery, FloatingDelivery
+
+            kind = DirectedDelivery if self.directed else FloatingDelivery
+            delivery = self._delivery = kind(self._kernel, self._make_processor)
+            for device in self._put_off:
+                delivery.set_up(device)
+            self._put_off.clear()
+        return delivery
+
+    @property
+    def processor(self) -> Processor:
+        """The machine's PCI instructions."""
+        return self.delivery.processor
+
+    def set_up(self, device: InterruptedDevice) -> None:
+        """Have messages delivered (``arch_setup_msi_irqs``).  Raise OSError EIO when the machine refuses."""
+        if not self.booting or self._delivery is not None:
+            if not self.delivery.set_up(device):
+                raise fail(errno.EIO)
+            return
+        self._put_off[device] = None
+
+        device.function.register_interrupts(lambda address, data: self._first(device, address, data))
+
+    def _first(self, device: InterruptedDevice, address: int, data: int) -> None:
+        """The first message since the boot: whatever was put off is done now, and then it goes its way."""
+        if device in self._put_off and self.delivery is not None and device.function.msix is not None:
+            send = device.function.msix.send
+            if send is not None:
+                send(address, data)
+
+    def restore(self, device: InterruptedDevice) -> None:
+        """The function was reset: register again (``arch_restore_msi_irqs``), and look away if that is refused."""
+        if device not in self._put_off:
+            self.delivery.restore(device)
+
+    def tear_down(self, device: InterruptedDevice) -> None:
+        """Have no messages any more (``arch_teardown_msi_irqs``)."""
+        if device in self._put_off:
+            del self._put_off[device]
+            device.function.register_interrupts(None)
+        elif self._delivery is not None:
+            self._delivery.tear_down(device)
+
+    def address(self, device: InterruptedDevice, cpu: int = 0) -> int:
+        """Where messages of a device to a processor go."""
+        base = device.function.group.msi_address
+        if not self.directed:
+            return base
+        from pyvfio.zpci.directed import message_address
+
+        return message_address(base, cpu)
+
+
+def machine_instructions(
+    machine: Machine, on_interruption: Callable[[int], None], on_directed: Callable[[int, int], None]
+) -> Processor:
+    """The PCI instructions of a machine, a `MakeProcessor`; errors go to its facility."""
+    from pyvfio.zpci.event_code import ErrorCode
+    from pyvfio.zpci.processor import Processor
+
+    def report(event: ErrorEvent) -> None:
+        code, vector, write = ErrorCode(event.pec), event.vector, bool(event.write)
+        machine.zpci.report(event.fid, code, address=event.address, vector=vector, write=write)
+
+    return Processor(
+        machine.zpci,
+        machine.memory,
+        on_interruption=on_interruption,
+        on_error=report,
+        schedule=machine.clock.schedule,
+        now=lambda: int(machine.clock.now * _TOD_PER_SECOND),
+        lock=machine.lock,
+        processors=machine.zpci.processors,
+        on_directed=on_directed,
+        forwards=machine.zpci.forwards,
+    )
