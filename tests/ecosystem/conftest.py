@@ -72,3 +72,26 @@ def hercules(tmp_path: Path) -> Callable[..., str]:
         return output
 
     return run
+
+
+@pytest.fixture(scope="session")
+def lspci() -> Callable[..., str]:
+    """Run lspci of the package `pciutils` on a dump; its output, after checking that it complained of nothing."""
+    try:
+        folder, library = (unpacked(package, own_suite()) / "usr" for package in ("pciutils", "libpci3"))
+    except NoTool as error:
+        cannot(str(error))
+    program = next(path for path in (folder / "bin/lspci", folder / "sbin/lspci") if path.exists())
+    found = next((library / "lib").glob("*/libpci.so.3"), None)
+    environment = {**os.environ, "LC_ALL": "C", **({"LD_LIBRARY_PATH": str(found.parent)} if found else {})}
+
+    def run(*arguments: str, path: Path) -> str:
+        command = [str(program), "-F", str(path), "-n", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+        if "error while loading shared libraries" in done.stderr:
+            cannot(done.stderr.strip())
+        said = [line for line in done.stderr.splitlines() if "libkmod" not in line]  # of the host's modules
+        assert (done.returncode, said) == (0, [])
+        return done.stdout
+
+    return run

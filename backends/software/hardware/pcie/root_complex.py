@@ -15,12 +15,13 @@ are one space for all.  What nobody answers reads as ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.dma import DmaFault
+from pyvfio_backends.software.hardware.pci_config import ConfigSpace
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus, may_go_direct
 from pyvfio_backends.software.hardware.pcie.config_mechanism import AddressPorts, Ecam
@@ -29,6 +30,7 @@ from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage
 from pyvfio_backends.software.hardware.pcie.request import AddressType, Completion, Outcome, Request, Space
 from pyvfio_backends.software.hardware.pcie.root_errors import RootErrors
 from pyvfio_backends.software.hardware.pcie.upstream import Iommu, NoIommu, Source
+from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 __all__ = ["EventCollector", "RootBus", "RootComplex", "Segment"]
 
@@ -40,17 +42,25 @@ _MESSAGE_SIZE = 4
 class EventCollector(Function):
     """A root complex event collector: where the errors of integrated endpoints on its bus end."""
 
-    root_errors: RootErrors
+    def __init__(self, config: ConfigSpace, bars: Sequence[Bar] = (), *, name: str = "") -> None:
+        super().__init__(config, bars, name=name)
+        self.root_errors = RootErrors(self)
 
 
 class RootBus(Bus):
-    """A bus that begins in the root complex; `last` is the highest bus number behind it."""
+    """A bus that begins in the root complex; `last` is the highest bus number behind it.
 
-    def __init__(self, complex_: RootComplex, segment: Segment, number: int, last: int) -> None:
+    An `open_ended` one gives numbers to a root bus that is added after it.
+    """
+
+    def __init__(
+        self, complex_: RootComplex, segment: Segment, number: int, last: int, *, open_ended: bool = False
+    ) -> None:
         super().__init__()
         self.complex = complex_
         self.segment = segment
         self.last = last
+        self.open_ended = open_ended
         self._number = number
 
     @property
@@ -113,16 +123,18 @@ class RootComplex:
         self.ports = AddressPorts(self)
 
     def add_root_bus(self, segment: int = 0, number: int = 0, last: int | None = None) -> RootBus:
-        """Add a root bus.  `last` defaults to the last free number of the segment.  Raise `Misuse` on an overlap."""
-        home = self.segments.setdefault(segment, Segment(segment))
+        """Add a root bus.  `last` defaults to the last number that no later one has.  Raise `Misuse` on an overlap."""
+        home = self.segments.get(segment, Segment(segment))
         above = min((one.number for one in home.root_buses if one.number > number), default=_BUSES)
         end = above - 1 if last is None else last
         below = home.root_bus(number)
-        if below is not None and below.number < number:
-            below.last = number - 1
-        elif below is not None or not 0 <= number <= end < above:
+        shortens = below is not None and below.open_ended and below.number < number
+        if (below is not None and not shortens) or not 0 <= number <= end < above:
             raise Misuse("add root bus", f"{segment:04x}:{number:02x}", cause="these bus numbers are another's")
-        bus = RootBus(self, home, number, end)
+        if below is not None:
+            below.last = number - 1
+        bus = RootBus(self, home, number, end, open_ended=last is None)
+        self.segments[segment] = home
         home.root_buses.append(bus)
         home.root_buses.sort(key=lambda one: one.number)
         return bus
