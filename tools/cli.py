@@ -56,6 +56,7 @@ COMMANDS = {
     "topology": "pyvfio_tools.topology:topology_",
     "unbind": "pyvfio_tools.bind:unbind",
     "undefine": "pyvfio_tools.persistent:undefine",
+    "zpci": "pyvfio_tools.zpci:zpci",
 }
 """Subcommand -> where its function lives."""
 
@@ -91,6 +92,7 @@ SHORT = {
     "topology": "the tree of PCI functions and channel devices, also as a picture",
     "unbind": "take devices away from their driver",
     "undefine": "remove what is persistent",
+    "zpci": "PCI functions of IBM Z: show, configure, reset, measure and watch them",
 }
 
 EXIT_CODES = {

@@ -134,7 +134,7 @@ def function(host: Host, as_json: bool, name: str) -> None:
             ("utility string", found.utility_text),
             ("BARs", "\n".join(f"{n}: {1 << order} bytes" for n, order in enumerate(found.bar_sizes) if order)),
             ("DMA addresses", f"{found.sdma:#x} to {found.edma:#x}"),
-            ("measurement block", f"{found.fmb_length} bytes" if found.fmb_length else ""),
+            ("measurement block", f"{4 * found.fmb_length} bytes" if found.fmb_length else ""),
         ]
     )
 

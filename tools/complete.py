@@ -26,6 +26,7 @@ __all__ = [
     "complete_device",
     "complete_directory",
     "complete_driver",
+    "complete_function",
     "complete_group",
     "complete_id",
     "complete_journal",
@@ -109,6 +110,15 @@ def _devices(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
         for name in host.sysfs.names(f"/sys/class/{kind}"):
             if incomplete and name.startswith(incomplete):
                 yield name, kind
+
+
+@_of_host
+def complete_function(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
+    """The functions of IBM Z by address, or by FID while they have none, with their driver or state."""
+    from pyvfio.zpci.known import known_functions
+
+    for one in known_functions(host).functions:
+        yield one.device or f"{one.fid:x}", one.driver or one.state
 
 
 @_of_host

@@ -24,9 +24,11 @@ STEP_MODULES: tuple[str, ...] = (
     "pyvfio.binding.steps",
     "pyvfio.binding.steps_access",
     "pyvfio.binding.steps_ccw",
+    "pyvfio.binding.steps_chp",
     "pyvfio.binding.steps_files",
     "pyvfio.binding.steps_mdev",
     "pyvfio.binding.steps_sriov",
+    "pyvfio.binding.steps_zpci",
 )
 """The modules whose steps a journal may name."""
 

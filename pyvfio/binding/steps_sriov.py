@@ -21,7 +21,7 @@ from pyvfio.pci.sriov import sriov, virtual_functions
 from pyvfio.sysfs import Sysfs
 from pyvfio.sysfs_device import SysfsDevice
 
-__all__ = ["SetAutoprobe", "SetNumber", "count", "set_number", "why_not"]
+__all__ = ["SetAutoprobe", "SetNumber", "count", "driver_state", "restore_driver", "set_number", "why_not"]
 
 _PATIENCE = 5.0
 _LOOK_EVERY = 0.02
@@ -43,18 +43,19 @@ def why_not(function: PciFunction) -> tuple[str, str]:
     return "", ""
 
 
-def _state(function: PciFunction) -> str:
+def driver_state(function: PciFunction) -> str:
+    """Address, override and driver of a function, for `restore_driver`."""
     return f"{function.name} {function.override or _NONE} {function.driver or _NONE}"
 
 
-def _restore(sysfs: Sysfs, state: str) -> None:
-    """Give a virtual function that has come again its override and its driver."""
+def restore_driver(sysfs: Sysfs, state: str) -> None:
+    """Give a function that has come again its override and its driver.  Raise `Timeout` when it does not come."""
     name, override, driver = state.split()
     function = _function(sysfs, name)
     deadline = time.monotonic() + _PATIENCE
     while not function.exists:
         if time.monotonic() >= deadline:
-            raise Timeout("wait for the virtual function", name, cause=f"it did not come back in {_PATIENCE:g} s")
+            raise Timeout("wait for the function", name, cause=f"it did not come back in {_PATIENCE:g} s")
         time.sleep(_LOOK_EVERY)
     wanted = None if driver == _NONE else driver
     now = function.driver
@@ -152,7 +153,7 @@ class SetNumber(Step):
             if self.before:
                 self._write(sysfs, self.before)
         for state in self.functions:  # also where the number is right: an undo may have been killed just before this
-            _restore(sysfs, state)
+            restore_driver(sysfs, state)
 
 
 def count(number: int) -> str:
@@ -211,7 +212,7 @@ def set_number(function: PciFunction, number: int) -> list[Step]:
         for one in going:
             with contextlib.suppress(PyvfioError):
                 nodes += vfio_nodes(one)
-        steps.append(SetNumber(function.name, 0, before, tuple(map(_state, going)), tuple(nodes)))
+        steps.append(SetNumber(function.name, 0, before, tuple(map(driver_state, going)), tuple(nodes)))
     if number:
         steps.append(SetNumber(function.name, number, 0))
     return steps

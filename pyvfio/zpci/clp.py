@@ -234,7 +234,8 @@ class FunctionResponse(BigBlock, size=384):
 
     `bar_sizes` are six exponents of two (0: no such BAR), `bars` the six registers, **little-endian** as in
     configuration space.  `sdma` and `edma` are the first and the last address for DMA, `utility` is EBCDIC, `pfip` the
-    internal path in four segments, `rid` the routing identifier, `tid` the topology.  The BARs' addresses for direct
+    internal path in four segments, `fidparm` the parameter of its definition, `fmb_length` the words (of 4 bytes) of
+    its measurement block, `rid` the routing identifier, `tid` the topology.  The BARs' addresses for direct
     access (MIO) are in `mio`: six pairs of write-back and write-through addresses, those of `mio_valid` are valid.
     """
 
@@ -253,6 +254,7 @@ class FunctionResponse(BigBlock, size=384):
     pchid: int = at(30, 16)
     bars: bytes = raw_at(32, _BARS * 4)
     pfip: bytes = raw_at(56, 4)
+    fidparm: int = at(60, 8)
     port: int = at(61, 4, bit=4)
     fmb_length: int = at(62, 8)
     pft: int = at(63, 8)

@@ -31,6 +31,7 @@ from pyvfio_backends.software.linux.pci_slot import PciSlot
 from pyvfio_backends.software.linux.pci_sysfs import number
 from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
 from pyvfio_backends.software.linux.zpci import ZpciDev, ZpciState
+from pyvfio_backends.software.linux.zpci_debug import ZpciNotes
 from pyvfio_backends.software.linux.zpci_events import ZpciEvents
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class PciBus(Bus):
         self.mio = _MIO in kernel.features
         """Whether Linux uses PCI memory I/O instructions."""
         self.uses_rid = "norid" not in _options(kernel.cmdline)
+        self.notes = ZpciNotes(kernel.clock)
+        self.notes.note(3, f"uid checking:{int(facility.uid_checking)}")
         self.iomap = Ida()
         """The table of BARs: each has an entry, the lowest free one."""
         self._alignment = ""
@@ -280,6 +283,8 @@ def boot(machine: Machine) -> None:
     interrupts = PciInterrupts(kernel, partial(machine_instructions, machine), directed=directed)
     bus = PciBus(kernel, facility, interrupts)
     kernel.add_bus(bus)
+    notes = bus.notes
+    kernel.debug["s390dbf"] = lambda: StaticDirectory({"pci_msg": notes.directory})
     kernel.debug["pci"] = lambda: DebugDirectory(lambda: {name: one.directory for name, one in bus.statistics.items()})
     add_misc_device(kernel, "clp", _CLP_MINOR, "clp", 0o600, lambda path, flags: _clp(facility))
     kernel.class_("iommu")  # there even without a function

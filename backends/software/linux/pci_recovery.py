@@ -90,7 +90,7 @@ def _clear(device: PciDevice, driver: PciDriver) -> Recovery:
 def _reset(device: PciDevice, driver: PciDriver) -> Recovery:
     """Disable and enable the function (``zpci_event_do_reset``)."""
     try:
-        device.zdev.cycle()
+        device.zdev.hot_reset()
     except OSError:
         return Recovery.DISCONNECT
     device.error_state = ErrorState.NORMAL

@@ -105,6 +105,7 @@ class ZpciDev:
             raise
         self.bus.slots[f"{self.fid:08x}"] = self.slot
         self.bus.zdevs[self.fid] = self
+        self._note(1, f"add fid:{self.fid:x}, fh:{self.function.fh:x}, c:{int(self.state is ZpciState.CONFIGURED)}")
         if not quiet:
             self.slot.uevent("add")
 
@@ -119,6 +120,20 @@ class ZpciDev:
         self.entries.clear()
         self.root.leave(self)
         kernel.remove_class_device(self.iommu)
+        self._note(3, f"rem fid:{self.fid:x}")
+
+    def _note(self, level: int, text: str) -> None:
+        self.bus.notes.note(level, text)
+
+    def enable_function(self) -> None:
+        """Enable the function (``clp_enable_fh``).  Raise `Refused`."""
+        self.function.enable()
+        self._note(3, f"ena fid:{self.fid:x}, fh:{self.function.fh:x}, rc:0")
+
+    def disable_function(self) -> None:
+        """Disable the function (``clp_disable_fh``).  Raise `Refused`."""
+        self.function.disable()
+        self._note(3, f"dis fid:{self.fid:x}, fh:{self.function.fh:x}, rc:0")
 
     # devices
 
@@ -139,7 +154,7 @@ class ZpciDev:
         """Enable the function and give its BARs addresses (``zpci_bus_prepare_device``).  Raise OSError EIO."""
         if not self.function.fh & FH_ENABLED:
             try:
-                self.function.enable()
+                self.enable_function()
             except Refused:
                 raise fail(errno.EIO) from None
         if not self.entries:
@@ -250,6 +265,11 @@ class ZpciDev:
         """Disable and enable the function, keeping its address space.  Raise OSError EIO."""
         if not self.may_reset():
             raise fail(errno.EIO)
+        self.hot_reset()
+
+    def hot_reset(self) -> None:
+        """Disable and enable the function below its device (``zpci_hot_reset_device``).  Raise OSError EIO."""
+        self._note(3, f"rst fid:{self.fid:x}, fh:{self.function.fh:x}")
         self.cycle()
 
     def cycle(self) -> None:
@@ -259,8 +279,8 @@ class ZpciDev:
         """
         try:
             if self.function.fh & FH_ENABLED:
-                self.function.disable()
-            self.function.enable()
+                self.disable_function()
+            self.enable_function()
         except Refused:
             raise fail(errno.EIO) from None
         self.function.dma = self.dma
@@ -289,7 +309,7 @@ class ZpciDev:
         with self.state_lock():
             if self.state is not ZpciState.STANDBY:
                 raise fail(errno.EIO)
-            self._sclp(self.facility.configure)
+            self._sclp(self.facility.configure, "conf")
             self.state = ZpciState.CONFIGURED
             self.scan_configured()
 
@@ -316,17 +336,19 @@ class ZpciDev:
             self.remove_device_locked(self.pdev)
         if self.function.fh & FH_ENABLED:
             try:
-                self.function.disable()
+                self.disable_function()
             except Refused:
                 raise fail(errno.EIO) from None
-        self._sclp(self.facility.deconfigure)
+        self._sclp(self.facility.deconfigure, "deconf")
         self.state = ZpciState.STANDBY
 
-    def _sclp(self, call: Callable[[int], None]) -> None:
+    def _sclp(self, call: Callable[[int], None], verb: str) -> None:
         try:
             call(self.fid)
         except Refused:
+            self._note(3, f"{verb} fid:{self.fid:x}, rc:{-errno.EIO}")
             raise fail(errno.EIO) from None
+        self._note(3, f"{verb} fid:{self.fid:x}, rc:0")
 
     # references
 
@@ -343,6 +365,7 @@ class ZpciDev:
     def reserved(self) -> None:
         """The function is gone; it is forgotten when its device is gone, too (``zpci_device_reserved``)."""
         self.state = ZpciState.RESERVED
+        self._note(3, f"rsv fid:{self.fid:x}")
         self.put()
 
     def put(self) -> None:

@@ -116,11 +116,14 @@ class ZpciNotes:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lines: deque[str] = deque(maxlen=_MOST_NOTES)
+        self._last = -1
 
     def note(self, level: int, text: str) -> None:
-        """Note something of `level` (0 is the most important)."""
-        microseconds = int(self._clock.now * 1_000_000)
-        seconds, rest = divmod(microseconds, 1_000_000)
+        """Note something of `level` (0 is the most important).  Each note has a time of its own."""
+        if level > _LEVEL:
+            return
+        self._last = max(self._last + 1, int(self._clock.now * 1_000_000))
+        seconds, rest = divmod(self._last, 1_000_000)
         self._lines.append(f"00 {seconds:011}:{rest:06} {level} - 0000 {_CALLER}  {text}\n")
 
     def directory(self) -> StaticDirectory:

@@ -63,6 +63,8 @@ class ZpciEvents:
             self._works = False
 
     def _take(self, event: ZpciEvent) -> None:
+        kind = "avl" if isinstance(event.code, AvailabilityCode) else "err"
+        self._bus.notes.note(3, f"{kind} fid:{event.fid:x}, fh:{event.fh:x}, pec:{event.code:x}")
         zdev = self._bus.zdevs.get(event.fid)
         take = self._availability if isinstance(event.code, AvailabilityCode) else self._error
         if zdev is None:
@@ -123,7 +125,7 @@ class ZpciEvents:
                 zdev.remove_device_locked(zdev.pdev)
             if zdev.function.fh & FH_ENABLED:
                 with contextlib.suppress(Refused):
-                    zdev.function.disable()
+                    zdev.disable_function()
             zdev.state = ZpciState.STANDBY
         if self._function(zdev.fid) is None:
             zdev.reserved()

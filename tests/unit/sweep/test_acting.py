@@ -24,7 +24,7 @@ from pyvfio_tools.cli import run
 @pytest.fixture
 def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     made = Rig(lambda host: None)
-    monkeypatch.setattr(options, "open_host", lambda backend, machine: Host(made.backend))
+    monkeypatch.setattr(options, "open_host", lambda *words: Host(made.backend))
     yield made
     made.close()
 

@@ -65,6 +65,10 @@ COMMANDS: dict[str, tuple[list[list[str]], list[str]]] = {
     "ccw take": ([], TAKE),
     "chccwdev": ([], ["chccwdev", "-d", "-a", "erplog=1", DEVICE]),
     "chchp": ([], ["chchp", "-v", "0", "--force=mounted", "0.00"]),
+    "zpci disable": ([], ["zpci", "disable", FUNCTION]),
+    "zpci disable taken": ([BIND], ["zpci", "disable", "fid=10"]),
+    "zpci enable": ([["zpci", "disable", FUNCTION]], ["zpci", "enable", "10"]),
+    "zpci reset": ([BIND], ["zpci", "reset", FUNCTION]),
     "ccw give-back": ([TAKE], ["ccw", "give-back", DEVICE, "--online"]),
 }
 """What is done before, and the command whose calls fail."""
@@ -75,7 +79,7 @@ class Sweep:
 
     def __init__(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.before, self.command = COMMANDS[name]
-        monkeypatch.setattr(options, "open_host", lambda backend, machine: Host(self.rig.backend))
+        monkeypatch.setattr(options, "open_host", lambda *words: Host(self.rig.backend))
         self.rig = Rig(self._prepare)
         log = self.rig.faults.log = []
         assert run(self.command) == 0

@@ -1,0 +1,106 @@
+"""The kernel's notes of PCI functions, and reports to the machine.
+
+The lines are those of a real kernel (6.12 in the lab); the texts are ``zpci_dbg``'s in ``arch/s390/pci``.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pyvfio.errors import Misuse, PyvfioError
+from pyvfio.host import Host
+from pyvfio.zpci.notes import NOTES, Note, NoteReader
+from pyvfio.zpci.report import LOG_ZPCICTL, ErrorReport, ReportAction
+
+HEAD = "00 01795269058:031242 3 - 0000 000003ffe0108922  "
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "nonsense",
+        "00 01795269058:031242 3 -",
+        HEAD.replace(":", " "),
+        "00 x:1 3 - 0000 000003ffe0108922  add fid:1",
+    ],
+)
+def test_what_is_no_note(line: str) -> None:
+    assert Note.parse(line) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "fid", "words"),
+    [
+        ("uid checking:1", "note", None, "uid checking:1"),
+        ("add fid:22, fh:20003, c:1", "function", 0x22, "known to Linux"),
+        ("ena fid:22, fh:80020003, rc:0", "state", 0x22, "enabled"),
+        ("dis fid:22, fh:20003, rc:0", "state", 0x22, "disabled"),
+        ("deconf fid:22, rc:0", "state", 0x22, "deconfigured"),
+        ("conf fid:22, rc:-5", "state", 0x22, "not configured: -5"),
+        ("rst fid:22, fh:80020003", "state", 0x22, "to be reset"),
+        ("avl fid:1000, fh:20001, pec:301", "availability", 0x1000, "reserved or standby -> configured"),
+        ("avl fid:1000, fh:20001, pec:3ff", "availability", 0x1000, "event 0x03ff"),
+        ("err fid:22, fh:80020003, pec:3a", "error", 0x22, "service action"),
+        ("err fid:22, fh:80020003 (stale 20003)", "error", 0x22, "err fid:22, fh:80020003 (stale 20003)"),
+        ("reg ioat fid:22, cc:1, status:10", "note", 0x22, "reg ioat fid:22, cc:1, status:10"),
+    ],
+)
+def test_notes(text: str, kind: str, fid: int | None, words: str) -> None:
+    note = Note.parse(HEAD + text + "\n")
+    assert note is not None
+    assert (note.kind, note.fid, note.text) == (kind, fid, text)
+    assert words in note.words
+    assert note.time == 1795269058.031242
+
+
+def test_the_reader_gives_each_note_once() -> None:
+    with Host("software", machine="lab-s390x") as host:
+        reader = NoteReader(host.sysfs)
+        assert reader.new() == []
+        power = "/sys/bus/pci/slots/00000022/power"
+        for _ in range(3):
+            host.sysfs.write_text(power, "0")
+            host.sysfs.write_text(power, "1")
+        assert [note.verb for note in reader.new()] == ["dis", "deconf", "conf", "ena"] * 3
+        assert reader.new() == []
+
+
+def test_the_log_is_a_ring() -> None:
+    with Host("software", machine="lab-s390x") as host:
+        reader = NoteReader(host.sysfs)
+        notes = host.backend.machine.kernel.buses["pci"].notes  # type: ignore[attr-defined]
+        for number in range(2000):
+            notes.note(3, f"conf fid:{number:x}, rc:0")
+        notes.note(4, "not important enough")
+        found = reader.new()
+        assert found[-1].fid == 1999
+        assert len(found) == len(host.sysfs.read_text(NOTES).splitlines())
+
+
+def test_without_debugfs() -> None:
+    with Host("software", machine="lab-s390x") as host:
+        del host.backend.machine.kernel.debug["s390dbf"]  # type: ignore[attr-defined]
+        with pytest.raises(PyvfioError):
+            NoteReader(host.sysfs)
+
+
+# reports
+
+
+def test_a_report_too_long() -> None:
+    with pytest.raises(Misuse):
+        ErrorReport(ReportAction.INFORM, data=bytes(4057)).to_bytes()
+
+
+def test_a_report() -> None:
+    """``libzpci/pci_sclp.c``: the length counts what follows the header, without the rest of the page."""
+    data = ErrorReport(ReportAction.RESET, 0x0102, data=b"log").to_bytes()
+    import sys
+
+    assert data[:2] == b"\x01\x00"
+    assert int.from_bytes(data[2:4], sys.byteorder) == len(data) - 4 == 19
+    assert int.from_bytes(data[4:12], sys.byteorder) == 0x0102
+    assert int.from_bytes(data[12:20], sys.byteorder) == LOG_ZPCICTL
+    assert data[20:] == b"log"
+    assert len(ErrorReport(ReportAction.INFORM, data=bytes(4056)).to_bytes()) == 4076
