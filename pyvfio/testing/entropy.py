@@ -118,7 +118,7 @@ class EntropySource:
     def start(self) -> None:
         """Interruptions, tables, virtio's handshake and the queue."""
         self._interrupts()
-        self._tables()
+        self.register_tables()
         self.store(CONFIG_SPACE, regs.PCI_COMMAND, 2, regs.PCI_COMMAND_MEMORY | regs.PCI_COMMAND_MASTER)
         self._common(abi.VIRTIO_PCI_COMMON_STATUS, 1, 0)
         self._common(abi.VIRTIO_PCI_COMMON_STATUS, 1, _ACKNOWLEDGE | _DRIVER)
@@ -160,7 +160,8 @@ class EntropySource:
     def _put(self, place: int, word: int) -> None:
         self._storage.write(self._base + place, word.to_bytes(8, "big"))
 
-    def _tables(self) -> None:
+    def register_tables(self) -> None:
+        """Make the tables, with the queue and the buffer in pages 0 and 1, and register them."""
         first = self.facts.sdma
         empty = _INVALID.to_bytes(8, "big") * _ENTRIES
         self._storage.write(self._base, empty)
@@ -173,10 +174,11 @@ class EntropySource:
         self.map(0, self._base + _QUEUE)
         self.map(1, self._base + _BUFFER)
 
-    def map(self, page: int, frame: int | None) -> None:
+    def map(self, page: int, frame: int | None, *, refresh: bool = True) -> None:
         """Map a page of the function's DMA addresses (None: make it invalid), and refresh it."""
         self._put(_PAGES + page * 8, page_entry(frame or 0, valid=frame is not None))
-        self._must(self.cpu.rpcit(self.fh, self.facts.sdma + page * FRAME, FRAME), "refresh translations")
+        if refresh:
+            self._must(self.cpu.rpcit(self.fh, self.facts.sdma + page * FRAME, FRAME), "refresh translations")
 
     # requests
 
