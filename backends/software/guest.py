@@ -35,6 +35,7 @@ from pyvfio.passthrough.zpci_function import GuestFunction
 from pyvfio.process import ProcessMemory
 from pyvfio.vfio import Device
 from pyvfio.zpci.event import ErrorCode, ErrorEvent
+from pyvfio.zpci.vector import INTERLOCK
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.clock import Clock
 from pyvfio_backends.software.description import ChannelPathSpec, MachineSpec, SubchannelSpec
@@ -127,6 +128,13 @@ class GuestKernelMemory(HostMemory):
     def write(self, address: int, data: bytes) -> None:
         """See `HostMemory.write`."""
         self.storage.write(address, data)
+
+    def update_byte(self, address: int, keep: int, give: int) -> int:
+        """See `HostMemory.update_byte`; the hypervisor updates the same storage."""
+        with INTERLOCK:
+            old = self.storage.read(address, 1)[0]
+            self.storage.write(address, bytes((old & keep | give,)))
+            return old
 
 
 class GuestCss(CombinedChannelSubsystem):
