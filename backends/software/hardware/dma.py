@@ -1,10 +1,12 @@
-"""What a device may do with memory: the address space that an IOMMU gives it."""
+"""What a device may do with memory: the address space that an IOMMU gives it, and the function that it acts through."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["DmaFault", "DmaSpace"]
+from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+
+__all__ = ["DmaFault", "DmaSpace", "Initiator"]
 
 
 class DmaFault(Exception):
@@ -28,3 +30,23 @@ class DmaSpace(Protocol):
 
     def copy(self, target: int, source: int, count: int) -> None:
         """The device copies within memory."""
+
+
+class Initiator(Protocol):
+    """The function that a device acts through, whatever it is plugged into: zPCI or PCI Express."""
+
+    @property
+    def config(self) -> ConfigSpace:
+        """Its configuration space."""
+
+    def dma_read(self, iova: int, count: int) -> bytes:
+        """Read memory.  Raise `DmaFault`."""
+
+    def dma_write(self, iova: int, data: bytes) -> None:
+        """Write memory.  Raise `DmaFault`, where the machine tells the device at all."""
+
+    def dma_copy(self, target: int, source: int, count: int) -> None:
+        """Copy within memory.  Raise `DmaFault`."""
+
+    def signal(self, vector: int) -> None:
+        """Raise an interrupt by a message."""

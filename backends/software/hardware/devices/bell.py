@@ -31,10 +31,9 @@ from pyvfio.pci.bell import (
     BellCommand,
     BellStatus,
 )
-from pyvfio_backends.software.hardware.dma import DmaFault
+from pyvfio_backends.software.hardware.dma import DmaFault, Initiator
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
-from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
 from pyvfio_backends.software.hardware.zpci.msix import MsixTable
 
 __all__ = ["Bell"]
@@ -69,12 +68,12 @@ class Bell:
         self.config.data[regs.PCI_COMMAND] |= regs.PCI_COMMAND_MEMORY
         self._delay = delay
         self._schedule = schedule
-        self._function: ZpciFunction | None = None
+        self._function: Initiator | None = None
         self._values: dict[int, int] = {}
         self._epoch = 0
         self.reset()
 
-    def attach(self, function: ZpciFunction) -> None:
+    def attach(self, function: Initiator) -> None:
         """Belong to a function."""
         self._function = function
 
@@ -145,7 +144,7 @@ class Bell:
         if vector < VECTORS:
             function.signal(vector)
 
-    def _execute(self, function: ZpciFunction, number: int) -> None:
+    def _execute(self, function: Initiator, number: int) -> None:
         command = BellCommand(number)
         values = self._values
         count = values[COUNT]

@@ -29,7 +29,7 @@ from pyvfio_backends.software.hardware.zpci.bar import Bar
 from pyvfio_backends.software.hardware.zpci.msix import MsixTable
 
 if TYPE_CHECKING:
-    from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
+    from pyvfio_backends.software.hardware.dma import Initiator
 
 __all__ = ["COMMON", "DEVICE", "ISR", "NOTIFY", "VirtioPci"]
 
@@ -77,7 +77,7 @@ class VirtioPci:
     def __init__(self, kind: VirtioKind, *, legacy: bool = True, sriov: bool = False, platform: bool = False) -> None:
         self.kind = kind
         self.features_high = _FEATURES_HIGH | (_SR_IOV if sriov else 0) | (_ACCESS_PLATFORM if platform else 0)
-        self._function: ZpciFunction | None = None
+        self._function: Initiator | None = None
         self._served: dict[int, SplitQueue] = {}
         self.legacy = legacy
         self.config = ConfigSpace(self._identity(), interrupt_pin=1)
@@ -103,7 +103,7 @@ class VirtioPci:
         self.config_vector = _NO_VECTOR
         self.status = self.interrupt = 0
 
-    def attach(self, function: ZpciFunction) -> None:
+    def attach(self, function: Initiator) -> None:
         """Belong to a function, whose DMA and interrupts are used."""
         self._function = function
 

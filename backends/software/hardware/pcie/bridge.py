@@ -74,15 +74,22 @@ class Bridge(Function):
 
     def memory_windows(self) -> list[tuple[int, int]]:
         """The memory and the prefetchable window, first and last address, as far as they are open."""
+        windows = (self.memory_window(), self.prefetchable_window())
+        return [(first, last) for first, last in windows if first <= last and last >= 1 << _MEGABYTE_BITS]
+
+    def memory_window(self) -> tuple[int, int]:
+        """The window for memory below 4 GiB; empty when the first comes after the last."""
         read = self.config.read
-        base, limit = read(bridge_regs.PCI_MEMORY_BASE, 2), read(bridge_regs.PCI_MEMORY_LIMIT, 2)
+        return _window(read(bridge_regs.PCI_MEMORY_BASE, 2), read(bridge_regs.PCI_MEMORY_LIMIT, 2))
+
+    def prefetchable_window(self) -> tuple[int, int]:
+        """The window for prefetchable memory, of 64 bits where the bridge has that; or empty."""
+        read = self.config.read
         low, high = (read(at, 2) for at in (bridge_regs.PCI_PREF_MEMORY_BASE, bridge_regs.PCI_PREF_MEMORY_LIMIT))
-        windows = [_window(base, limit)]
         upper = (0, 0)
         if low & _TYPE_BITS == bridge_regs.PCI_PREF_RANGE_TYPE_64:
             upper = (read(bridge_regs.PCI_PREF_BASE_UPPER32, 4), read(bridge_regs.PCI_PREF_LIMIT_UPPER32, 4))
-        windows.append(_window(low, high, *upper))
-        return [(first, last) for first, last in windows if first <= last and last >= 1 << _MEGABYTE_BITS]
+        return _window(low, high, *upper)
 
     def io_window(self) -> tuple[int, int]:
         """The I/O window, first and last port; empty when the first comes after the last."""

@@ -21,7 +21,7 @@ from pyvfio_backends.software.hardware.pcie.bar_sizing import FoundBar, size_bar
 from pyvfio_backends.software.hardware.pcie.config_mechanism import ConfigAccess
 from pyvfio_backends.software.hardware.pcie.request import rid_of
 
-__all__ = ["Found", "FoundBus", "Reserve", "number_buses"]
+__all__ = ["Found", "FoundBus", "Reserve", "number_behind", "number_buses"]
 
 _DEVICES, _FUNCTIONS = 32, 8
 _NOTHING = 0xFFFFFFFF
@@ -86,6 +86,14 @@ def number_buses(access: ConfigAccess, segment: int, number: int, last: int, res
     return _Numbering(access, segment, last, reserve).root(number)
 
 
+def number_behind(access: ConfigAccess, bridge: Found, buses: range, reserve: Reserve) -> FoundBus:
+    """Find everything behind a bridge that has these bus numbers, and number what is behind that within them."""
+    numbering = _Numbering(access, bridge.segment, buses[-1], reserve)
+    bridge.behind = numbering.behind(bridge, buses.start)
+    bridge.behind.last = buses[-1]
+    return bridge.behind
+
+
 class _Numbering:
     def __init__(self, access: ConfigAccess, segment: int, last: int, reserve: Reserve) -> None:
         self.access = access
@@ -105,6 +113,10 @@ class _Numbering:
         bus = self._bus(number, None)
         bus.last = self.used
         return bus
+
+    def behind(self, bridge: Found, number: int) -> FoundBus:
+        self.used = number
+        return self._bus(number, bridge)
 
     def _bus(self, number: int, bridge: Found | None) -> FoundBus:
         bus = FoundBus(self.segment, number, number)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.hardware.pcie.allocation import Layout, Pool, lay_out
-from pyvfio_backends.software.hardware.pcie.enumeration import Found, FoundBus, Reserve, number_buses
-from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
+from pyvfio_backends.software.hardware.pcie.bridge import Bridge
+from pyvfio_backends.software.hardware.pcie.enumeration import Found, FoundBus, Reserve, number_behind, number_buses
+from pyvfio_backends.software.hardware.pcie.root_complex import RootBus, RootComplex
 
 __all__ = ["Apertures", "Firmware", "Setup"]
 
@@ -80,7 +81,27 @@ class Firmware:
             number_buses(complex_, bus.segment.number, bus.number, bus.last, self.reserve)
             for bus in complex_.root_buses
         ]
-        layout = lay_out(complex_, buses, self.apertures.pools, self.reserve)
+        return self._finish(complex_, buses, self.apertures.pools)
+
+    def set_up_behind(self, complex_: RootComplex, bridge: Bridge) -> Setup:
+        """Set up what came behind a bridge after `set_up`, within the bus numbers and windows that the bridge has.
+
+        What is behind it already is set up anew.  Nothing is done behind a bridge without bus numbers.
+        """
+        found = _describe(complex_, bridge)
+        if not bridge.buses:
+            return Setup([], Layout())
+        bus = number_behind(complex_, found, bridge.buses, self.reserve)
+        windows = {
+            Pool.IO: bridge.io_window(),
+            Pool.MEMORY: bridge.memory_window(),
+            Pool.PREFETCHABLE: bridge.prefetchable_window(),
+        }
+        pools = {pool: range(first, max(first, last + 1)) for pool, (first, last) in windows.items()}
+        return self._finish(complex_, [bus], pools)
+
+    def _finish(self, complex_: RootComplex, buses: list[FoundBus], pools: dict[Pool, range]) -> Setup:
+        layout = lay_out(complex_, buses, pools, self.reserve)
         setup = Setup(buses, layout)
         without: dict[int, set[Pool]] = {}
         for function, _, pool in layout.unplaced:
@@ -109,3 +130,14 @@ class Firmware:
         device = at.rid >> 3 & 0x1F
         turned += device if device <= _LAST_TURNED else 0
         return self.lines[turned % len(self.lines)]
+
+
+def _describe(complex_: RootComplex, bridge: Bridge) -> Found:
+    """A bridge that was found before, with those above it."""
+    above = bridge.bus.bridge if bridge.bus is not None else None
+    parent = _describe(complex_, above) if above is not None else None
+    bus = bridge.bus
+    segment = parent.segment if parent is not None else bus.segment.number if isinstance(bus, RootBus) else 0
+    ids = bridge.config.read(regs.PCI_VENDOR_ID, 4)
+    pin = bridge.config.data[regs.PCI_INTERRUPT_PIN]
+    return Found(segment, bridge.rid, ids & 0xFFFF, ids >> 16, True, pin, bridge.express_type, parent=parent)
