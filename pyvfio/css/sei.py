@@ -33,7 +33,7 @@ from typing import Final, Self
 from pyvfio.css.layout import BytesLike, check_range
 from pyvfio.errors import Misuse
 
-__all__ = ["Configure", "EventContent", "LinkClass", "PathConfiguration", "Sei"]
+__all__ = ["Configure", "EventContent", "FunctionContent", "LinkClass", "PathConfiguration", "Sei"]
 
 _HEAD = struct.Struct(">3sBBBBBHH8s")
 _MAP_SIZE: Final = 32
@@ -56,6 +56,13 @@ class EventContent(IntEnum):
     SCM_CHANGE = 12
     SCM_AVAILABLE = 14
     FIBRE_CHANNEL_ENDPOINT_SECURITY = 15
+
+
+class FunctionContent(IntEnum):
+    """Content codes of notification type 2, about PCI functions (`Sei.cc`)."""
+
+    ERROR = 1
+    AVAILABILITY = 2
 
 
 class LinkClass(IntEnum):
@@ -165,6 +172,11 @@ class Sei:
         """Whether events were lost before this one, so that everything has to be looked at."""
         return bool(self.flags & _LOST)
 
+    @classmethod
+    def of_function(cls, cc: FunctionContent, field: BytesLike) -> Self:
+        """An event of type 2: `field` is a `pyvfio.zpci.event.ErrorEvent` or `AvailabilityEvent`."""
+        return cls(cc, nt=_PCI_TYPE, ccdf=bytes(_FUNCTION_EVENT) + bytes(field))
+
     @property
     def function_event(self) -> bytes:
         """The content-code-dependent field of type 2, about a PCI function; empty for other types."""
@@ -196,7 +208,9 @@ class Sei:
         return LinkClass(value) if value in list(LinkClass) else None
 
     def __str__(self) -> str:
-        if self.nt:
+        if self.nt == _PCI_TYPE and self.cc in list(FunctionContent):
+            what = f"PCI function {FunctionContent(self.cc).name.lower()}"
+        elif self.nt:
             what = f"of type {self.nt}, content {self.cc}"
         elif self.cc in list(EventContent):
             what = EventContent(self.cc).name.lower().replace("_", " ")

@@ -1,7 +1,7 @@
 """Events that a machine reports for PCI functions: errors and changes of availability.
 
-They come with STORE EVENT INFORMATION (`pyvfio.css.Sei`) of notification type 2; its content code says which of the two
-the field of 32 bytes is::
+They come with STORE EVENT INFORMATION (`pyvfio.css.Sei`) of notification type 2; its content code (`FunctionContent`)
+says which of the two the field of 32 bytes is::
 
     byte  0        4        8        c                10       18        1c   1e
          +--------+--------+--------+----------------+--------+---------+----+-----+
@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from pyvfio.zpci.block import BigBlock, at
+from pyvfio.zpci.block import BigBlock, at, raw_at
 from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode, event_name
 
 __all__ = ["EVENT_SIZE", "AvailabilityCode", "AvailabilityEvent", "ErrorCode", "ErrorEvent", "event_name"]
@@ -34,7 +34,7 @@ class ErrorEvent(BigBlock, size=EVENT_SIZE):
     """An error of a function.
 
     `ett` is the expected table type (4 bits), `vector` the MSI vector (12), `space` the DMA address space (8),
-    `qualified` and `write` are one bit each, `address` is the failing DMA address.
+    `qualified` and `write` are one bit each, `address` is the failing DMA address.  What is reserved stays as it came.
     """
 
     fh: int = at(4, 32)
@@ -46,6 +46,9 @@ class ErrorEvent(BigBlock, size=EVENT_SIZE):
     write: int = at(15, 1, bit=7)
     address: int = at(16, 64)
     pec: int = at(30, 16)
+    reserved: int = at(0, 32)
+    reserved2: int = at(15, 6)
+    reserved3: int = at(24, 48)
 
     def __str__(self) -> str:
         where = f" at {self.address:#x}" if self.address else ""
@@ -54,11 +57,13 @@ class ErrorEvent(BigBlock, size=EVENT_SIZE):
 
 @dataclass(frozen=True, slots=True)
 class AvailabilityEvent(BigBlock, size=EVENT_SIZE):
-    """A function came, went, or is asked for."""
+    """A function came, went, or is asked for.  What is reserved is kept as it came."""
 
     fh: int = at(4, 32)
     fid: int = at(8, 32)
     pec: int = at(30, 16)
+    reserved: int = at(0, 32)
+    reserved2: bytes = raw_at(12, 18)
 
     def __str__(self) -> str:
         return f"function {self.fid:08x} (handle {self.fh:08x}): {event_name(self.pec)}"

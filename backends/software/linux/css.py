@@ -101,9 +101,9 @@ class Css(KnownPaths):
 
     def channel_report_pending(self) -> None:
         """A machine check: the reports are taken by a thread of their own."""
-        self.kernel.clock.schedule(0.0, self._take_reports)
+        self.kernel.clock.schedule(0.0, self.take_reports)
 
-    def _take_reports(self) -> None:
+    def take_reports(self) -> None:
         """Take what is reported; of words that are chained, the first two are understood (``crw_collect_info``)."""
         words: list[Crw] = []
         while (crw := self.hardware.stcrw()) is not None:

@@ -37,10 +37,13 @@ from pyvfio_backends.software.linux.driver_core import Bus
 from pyvfio_backends.software.linux.io_subchannel import ChscSubchannelDriver, EadmSubchannelDriver, IoSubchannelDriver
 from pyvfio_backends.software.linux.mdev import mdev_bus
 from pyvfio_backends.software.linux.module import Module
+from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.subchannel import IO_ISC, BootState, CssDriver, SubchannelDevice, intparm_of
 from pyvfio_backends.software.units import UNITS, Unit
 
 if TYPE_CHECKING:
+    from pyvfio.css.sei import Sei
+    from pyvfio_backends.software.hardware.zpci.facility import ZpciEvent
     from pyvfio_backends.software.machine import Machine
 
 __all__ = ["boot"]
@@ -318,7 +321,31 @@ def boot(machine: Machine) -> None:
     for config in others:
         if not config.schid.cssid:
             _add_other(css, config)
+    _connect_functions(machine, css)
     css_events.plan(machine)
+
+
+def _connect_functions(machine: Machine, css: Css) -> None:
+    """Have events of PCI functions told by the channel subsystem: a channel report, then event information."""
+    bus = machine.kernel.buses["pci"]
+    if not isinstance(bus, PciBus):
+        return
+
+    def report(event: ZpciEvent) -> None:
+        from pyvfio_backends.software.hardware.zpci.reports import event_information
+
+        css.hardware.inject_event(event_information(event))
+        css.take_reports()  # the machine check is taken at once
+
+    def take(information: Sei) -> None:
+        from pyvfio_backends.software.hardware.zpci.reports import told_event
+
+        event = told_event(information)
+        if event is not None:
+            bus.event(event)
+
+    css.on_function_event = take
+    machine.zpci.on_event = report
 
 
 def _ignored_at_boot(css: Css, cmdline: str) -> IgnoredDevices | None:

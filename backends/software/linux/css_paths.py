@@ -24,6 +24,7 @@ __all__ = ["KnownPaths", "Utilization"]
 
 _FIRST_PATH = 0x80
 _FROM_PATH = 4
+_OF_FUNCTIONS = 2
 _CHPID = 0xFF
 
 
@@ -62,6 +63,8 @@ class KnownPaths(ABC):
         self.utilization: Utilization | None = None
         self.unbuilt_on_path: Callable[[int], Iterable[str]] = lambda chpid: ()
         """The subchannels that nobody has looked at and that use a channel path."""
+        self.on_function_event: Callable[[Sei], None] = lambda event: None
+        """Called with event information about PCI functions."""
         self._calls: ChscCalls | None = None
 
     @abstractmethod
@@ -163,6 +166,8 @@ class KnownPaths(ABC):
         while (event := self.calls.event()) is not None:
             if event.nt == 0:
                 self._take_event(event)
+            elif event.nt == _OF_FUNCTIONS:
+                self.on_function_event(event)
             if not event.more:
                 break
 

@@ -207,7 +207,7 @@ def test_path_configuration_round_trip(chpids: set[int], op: int, pc: int) -> No
         ),
         (Sei(7, ccdf=b"\x80" + bytes(31)), "path availability: channel path 00"),
         (Sei(99), "content 99"),
-        (Sei(1, nt=2), "of type 2, content 1"),
+        (Sei(1, nt=2), "PCI function error"),
     ],
 )
 def test_an_event_as_an_engineer_reads_it(event: Sei, text: str) -> None:
