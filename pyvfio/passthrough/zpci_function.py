@@ -67,19 +67,20 @@ class GuestFunction:
         self._storage = storage
         self._lost = lost
         self._space: ShadowMappings | None = None
-        self._config_size = device.config.size
+        self._config = device.config
         self._facts = device.zpci
         self.group = DEFAULT_GROUP
-        self._ids = device.config.device_id, device.config.vendor_id
-        self._bars = device.config.read(regs.PCI_BASE_ADDRESS_0, regs.PCI_STD_NUM_BARS * 4)
-        self._sizes = [device.bar(number).size for number in range(regs.PCI_STD_NUM_BARS)]
+        self._ids = self._config.device_id, self._config.vendor_id
+        self._bars = self._config.read(regs.PCI_BASE_ADDRESS_0, regs.PCI_STD_NUM_BARS * 4)
+        self._regions = [device.bar(number) for number in range(regs.PCI_STD_NUM_BARS)]
+        self._sizes = [region.size for region in self._regions]
         self._irq: Irq | None = None
         self.msix: GuestMsix | None = None
         self._make_msix()
         self._signals = HostSignals(device)
 
     def _make_msix(self) -> None:
-        place = MsixPlace.of(self.device.config)
+        place = MsixPlace.of(self._config)
         if place is not None:
             self._irq = self.device.irq(PciIrq.MSIX)
             self.msix = GuestMsix(place, self._switch)
@@ -152,7 +153,7 @@ class GuestFunction:
             if self.device.info.flags & DeviceFlags.RESET:
                 self.device.reset()
             else:
-                self.device.config.write_u16(regs.PCI_COMMAND, 0)
+                self._config.write_u16(regs.PCI_COMMAND, 0)
         if self.msix is not None:
             with contextlib.suppress(PyvfioError):
                 self.msix.reset()
@@ -181,7 +182,7 @@ class GuestFunction:
         if self.msix is not None and self.msix.holds(space, offset, length):
             return self.msix.read(space, offset, length)
         with self._answering():
-            return int.from_bytes(self.device.bar(space).read(offset, length), "little")
+            return int.from_bytes(self._regions[space].read(offset, length), "little")
         raise Refused(1, Status.BLOCKED)
 
     def store(self, space: int, offset: int, length: int, value: int) -> None:
@@ -194,7 +195,7 @@ class GuestFunction:
             msix.write(space, offset, length, value)
         else:
             with self._answering():
-                self.device.bar(space).write(offset, value.to_bytes(length, "little"))
+                self._regions[space].write(offset, value.to_bytes(length, "little"))
                 return
             raise Refused(1, Status.BLOCKED)
 
@@ -204,7 +205,7 @@ class GuestFunction:
         if self.state in _UNUSABLE:
             raise Refused(3)
         if space == CONFIG_SPACE:
-            if length not in _CONFIG_LENGTHS or offset % 4 + length > 4 or not 0 <= offset < self._config_size:
+            if length not in _CONFIG_LENGTHS or offset % 4 + length > 4 or not 0 <= offset < self._config.size:
                 raise OperandException(f"configuration access of {length} bytes at {offset:#x}", self.device.name)
             return
         if not self.has_bar(space):
@@ -215,7 +216,7 @@ class GuestFunction:
     def _read_config(self, offset: int, length: int) -> bytes:
         data = b""
         with self._answering():
-            data = self.device.config.read(offset, length)
+            data = self._config.read(offset, length)
         if not data:
             raise Refused(1, Status.BLOCKED)
         if self.msix is not None:
@@ -234,7 +235,7 @@ class GuestFunction:
     def _write_config(self, offset: int, length: int, value: int) -> None:
         raw = value.to_bytes(length, "little")
         with self._answering():
-            self.device.config.write(offset, raw)
+            self._config.write(offset, raw)
             if self.msix is not None:
                 flags = self.msix.place.flags
                 if offset < flags + 2 and flags < offset + length:

@@ -51,6 +51,7 @@ class FunctionControls:
         measure: Callable[[Counts, Callable[[int], None]], Measurement],
     ) -> None:
         self.function = function
+        self.group = function.query_group()
         self.counts = Counts()
         self.space: Space | None = None
         self.registration: Registration | DirectedRegistration | None = None
@@ -105,7 +106,7 @@ class FunctionControls:
         """Messages of vectors below the FIB's number go into its vector."""
         if self.registration is not None:
             return _SEQUENCE
-        if not 0 < fib.noi <= self.function.query_group().noi:
+        if not 0 < fib.noi <= self.group.noi:
             return _NO_RESOURCE
         self.registration = Registration.from_fib(fib)
         self.function.register_interrupts(self._message)
@@ -118,7 +119,7 @@ class FunctionControls:
         directed = self._interruptions.directed
         if self.registration is not None or directed is None or directed.block is None:
             return _SEQUENCE
-        if not 0 < fib.noi <= self.function.query_group().dnoi:
+        if not 0 < fib.noi <= self.group.dnoi:
             return _NO_RESOURCE
         self.registration = DirectedRegistration.from_fib(fib)
         self.function.register_interrupts(self._message)
@@ -163,7 +164,7 @@ class FunctionControls:
                 f"fid {facts.fid:#x}",
                 cause=f"DMA from {pba:#x} to {pal:#x} is not inside {facts.sdma:#x} to {facts.edma:#x}",
             )
-        if anchor.direct or not self.function.query_group().dtsm & 0x80 >> anchor.designation:
+        if anchor.direct or not self.group.dtsm & 0x80 >> anchor.designation:
             raise OperandException(
                 "modify PCI function controls", f"fid {facts.fid:#x}", cause=f"the group has no tables of type {anchor}"
             )

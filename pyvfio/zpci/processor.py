@@ -88,6 +88,9 @@ class Processor:
 
     def _find(self, fh: int) -> FunctionControls | None:
         """The function that has exactly this handle now."""
+        known = self._controls.get(fh & FH_INDEX)
+        if known is not None and fh & FH_ENABLED and known.function.fh == fh:
+            return known  # a function that has left has no enabled handle
         function = self._logical.find(fh)
         return None if function is None else self.controls(function)
 
@@ -168,7 +171,7 @@ class Processor:
         found = self._admit(request)
         if isinstance(found, Answer):
             return found
-        most = found.function.query_group().maxstbl
+        most = found.group.maxstbl
         answer = access.store_block(found.function, most, data, request, offset)
         found.counts.store_blocks += answer.cc == 0
         return answer

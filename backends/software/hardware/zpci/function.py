@@ -15,6 +15,7 @@ space, the registers behind the BARs, DMA and interrupts.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,11 @@ _DOUBLEWORD = 8
 
 
 _UNUSABLE = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED)
+
+
+@functools.cache  # every instruction asks for it
+def _handle(sharing: Sharing, index: int) -> int:
+    return FunctionHandle(sharing=sharing, index=index).to_word()
 
 
 class ZpciFunction:
@@ -107,7 +113,7 @@ class ZpciFunction:
     @property
     def fh(self) -> int:
         """The function handle now (32 bits)."""
-        handle = FunctionHandle(sharing=self.sharing, index=self.number & FH_INDEX).to_word()
+        handle = _handle(self.sharing, self.number & FH_INDEX)
         return handle if self.state in _UNUSABLE else handle | FH_ENABLED
 
     @property
