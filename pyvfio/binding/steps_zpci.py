@@ -248,6 +248,8 @@ class Report(_Reset):
     @property
     def undo_text(self) -> str:
         """See `Step.undo_text`."""
+        if self.action == ReportAction.RESET:
+            return "take the device away and find it again, if it does not answer"
         return "nothing takes a report back"
 
     @property
@@ -289,3 +291,6 @@ class Report(_Reset):
 
     def undo(self, sysfs: Sysfs) -> None:
         """See `Step.undo`."""
+        device = self._function(sysfs)
+        if self.action == ReportAction.RESET and device.exists and not _answers(device):
+            Recover(self.state).do(sysfs)

@@ -10,7 +10,7 @@ Sources: ``arch/s390/pci/pci_sysfs.c``, ``drivers/pci/hotplug/s390_pci_hpc.c``, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -157,17 +157,24 @@ class _Reader:
         self.entries: dict[int, HandleEntry] = {}
         self.answers: dict[int, FunctionResponse] = {}
 
-    def ask(self, wanted: set[int] | None) -> None:
-        """Ask the logical processor."""
+    def ask(self, wants: Callable[[int], bool]) -> None:
+        """Ask the logical processor which functions there are, and for all that it knows of those that are wanted."""
         try:
             with ClpNode(self.host.backend) as node:
                 for entry in node.listing().entries:
                     self.entries[entry.fid] = entry
-                    if wanted is None or entry.fid in wanted:
+                    if wants(entry.fid):
                         with contextlib.suppress(PyvfioError):  # a handle may have changed since
                             self.answers[entry.fid] = node.function(entry.fh)
         except PyvfioError as error:
             self.missing[CLP_NODE] = str(error.cause or error).splitlines()[0]
+
+    def names(self, fid: int) -> tuple[int | None, int | None]:
+        """UID and handle of a function; sysfs tells them of each that has a device."""
+        device, entry, answer = self.devices.get(fid), self.entries.get(fid), self.answers.get(fid)
+        if device is not None:
+            return device.uid, device.fh
+        return None if answer is None else answer.uid, None if entry is None else entry.fh
 
     def fids(self) -> list[int]:
         return sorted({*self.devices, *self.entries, *(self.slots if self._is_z() else ())})
@@ -193,7 +200,8 @@ class _Reader:
                 "bars": {number: 1 << order for number, order in enumerate(answer.bar_sizes) if order},
             }
         if device is not None:
-            found |= {name: value for name, value in self._device(device).items() if value not in (None, ())}
+            with contextlib.suppress(NoSuchDevice):  # it went meanwhile
+                found |= {name: value for name, value in self._device(device).items() if value not in (None, ())}
         return KnownFunction(fid, "configured" if configured else "standby", power=power, **found)  # type: ignore[arg-type]
 
     def _device(self, device: PciFunction) -> dict[str, object]:
@@ -241,7 +249,7 @@ def known_functions(host: Host, fids: Sequence[int] | None = None) -> Known:
     """All functions, or those with these FIDs.  Raise `NoSuchDevice` for a FID that no source has."""
     reader = _Reader(host)
     wanted = None if fids is None else set(fids)
-    reader.ask(wanted)
+    reader.ask(lambda fid: wanted is None or fid in wanted)
     there = reader.fids()
     for fid in fids or ():
         if fid not in there:
@@ -267,12 +275,13 @@ def find_functions(host: Host, names: Sequence[str]) -> list[int]:
     a number that stands for several functions.
     """
     reader = _Reader(host)
-    reader.ask(None)
-    every = {fid: reader.one(fid) for fid in reader.fids()}
+    reader.ask(lambda fid: fid not in reader.devices)
+    every = {fid: reader.names(fid) for fid in reader.fids()}
     return list(dict.fromkeys(_find(host, every, name) for name in names))
 
 
-def _find(host: Host, every: dict[int, KnownFunction], name: str) -> int:
+def _find(host: Host, every: dict[int, tuple[int | None, int | None]], name: str) -> int:
+    """The FID that is meant; `every` has UID and handle by FID."""
     kind, equals, rest = name.strip().partition("=")
     kind = kind.lower() if equals else ""
     text = rest if equals else name.strip()
@@ -282,10 +291,10 @@ def _find(host: Host, every: dict[int, KnownFunction], name: str) -> int:
     if number is not None:
         meant = {
             fid
-            for fid, one in every.items()
+            for fid, (uid, fh) in every.items()
             if (kind in ("", "fid") and fid == number)
-            or (kind in ("", "uid") and one.uid == number and number)
-            or (kind in ("", "fh") and one.fh == number)
+            or (kind in ("", "uid") and uid == number and number)
+            or (kind in ("", "fh") and fh == number)
         }
         if len(meant) > 1:
             raise Misuse(

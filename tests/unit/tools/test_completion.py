@@ -63,6 +63,8 @@ OFFERS = {
     f"pyvfio list {Z15} --group ": ["0", "1", "2"],
     f"pyvfio list {Z15} --id ": ["1af4:1000", "1af4:1001", "1af4:10f0"],
     f"pyvfio bind {Z15} --bus pci --to vfio": ["vfio-pci"],
+    f"pyvfio zpci disable {Z15} 00": ["0011:00:00.0", "0060:00:00.0", "0020:00:00.0"],
+    "pyvfio zpci reset 60 --how f": ["firmware", "function"],
     "pyvfio list --machine la": ["lab-s390x"],
     f"pyvfio list {Z15} --device zpci,uid=8,": ["zpci,uid=8,fid=", "zpci,uid=8,target="],
     f"pyvfio list {Z15} --device zpci,target=d --device virtio-r": ["virtio-rng-pci,id=d"],

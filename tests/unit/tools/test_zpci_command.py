@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -10,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from pyvfio.backend import Backend, open_backend
+from pyvfio.binding import Plan, step_from_dict
 from pyvfio.binding import run as carry_out
-from pyvfio.binding import step_from_dict
 from pyvfio.binding.steps_zpci import Recover, Report, ResetFunction, SwitchSlot
 from pyvfio.binding.zpci_settings import plan_power, plan_reset
 from pyvfio.errors import DeviceBusy, KernelRefused, NotAvailable, StepFailed
 from pyvfio.host import Host
+from pyvfio.zpci.function_watch import FunctionEvent, FunctionWatch
 from pyvfio.zpci.known import known_functions, type_name
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
+from pyvfio_backends.software.linux.zpci import ZpciDev
 from pyvfio_backends.software.usage import DiskSpec, MountSpec
 from pyvfio_tools import options
 from pyvfio_tools.cli import run
@@ -227,6 +230,24 @@ def test_the_firmware_does_not(pyvfio: Command) -> None:
     assert any("takes no reports" in line for line in lines)
 
 
+def test_a_driver_that_cannot_recover(host: Host, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine resets the function and reports an error; virtio-pci has no handlers, so the device is found anew."""
+    (step,) = plan_reset(host, 0x101, "firmware").steps
+    machine = backend.machine  # type: ignore[attr-defined]
+
+    def take(zdev: ZpciDev, offset: int, data: bytes) -> int:
+        machine.zpci.fail(zdev.fid)
+        return len(data)
+
+    monkeypatch.setattr(ZpciDev, "_report_error", take)
+    short = dataclasses.replace(step, seconds=0)  # type: ignore[type-var]
+    with pytest.raises(StepFailed) as caught:
+        carry_out(Plan("reset", ("0011:00:00.0",), (short,), sysfs=host.sysfs))
+    assert "does not answer" in str(caught.value)
+    (one,) = known_functions(host, [0x101]).functions
+    assert (one.answers, one.driver, one.enabled) == (True, "virtio-pci", True)
+
+
 def test_statistics(pyvfio: Command, backend: Backend) -> None:
     backend.machine.clock.advance(5)  # type: ignore[attr-defined]
     found = json.loads("\n".join(pyvfio("statistics", "101", "--json")))
@@ -260,23 +281,62 @@ def test_a_reset_that_does_not_help(host: Host, backend: Backend) -> None:
 # watched
 
 
-def test_events(pyvfio: Command, host: Host, backend: Backend) -> None:
+@pytest.fixture
+def when_watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], object]], None]]:
+    """A function that has something done once the command watches."""
+    watched = threading.Event()
+    read = FunctionWatch.read
+
+    def noticed(watch: FunctionWatch, timeout: float | None = 0.0) -> FunctionEvent | None:
+        watched.set()
+        return read(watch, timeout)
+
+    monkeypatch.setattr(FunctionWatch, "read", noticed)
+    threads: list[threading.Thread] = []
+
+    def start(action: Callable[[], object]) -> None:
+        threads.append(threading.Thread(target=lambda: watched.wait(30) and action()))
+        threads[-1].start()
+
+    yield start
+    for thread in threads:
+        thread.join()
+
+
+def test_events(pyvfio: Command, host: Host, backend: Backend, when_watched: Callable[..., None]) -> None:
     def change() -> None:
-        backend.machine.zpci.fail(0x101)  # type: ignore[attr-defined]
         host.sysfs.write_text("/sys/bus/pci/slots/00000103/power", "0")
+        backend.machine.zpci.fail(0x101)  # type: ignore[attr-defined]
 
-    timer = threading.Timer(0.3, change)
-    timer.start()
-    lines = [json.loads(line) for line in pyvfio("events", "101", "--json", "--seconds", "1.5")]
-    timer.join()
-    assert [(one["kind"], one["fid"], one["pec"]) for one in lines] == [("error", 0x101, 0x3A)]
+    when_watched(change)
+    (line,) = pyvfio("events", "101", "--json", "--count", "1", "--seconds", "30")
+    found = json.loads(line)
+    assert (found["kind"], found["fid"], found["pec"]) == ("error", 0x101, 0x3A)
 
 
-def test_events_until_so_many(pyvfio: Command, host: Host) -> None:
-    timer = threading.Timer(0.3, lambda: host.sysfs.write_text("/sys/bus/pci/slots/00000102/power", "1"))
-    timer.start()
-    lines = pyvfio("events", "--count", "2", "--timeout", "10")
-    timer.join()
+def test_events_until_so_many(pyvfio: Command, host: Host, when_watched: Callable[..., None]) -> None:
+    when_watched(lambda: host.sysfs.write_text("/sys/bus/pci/slots/00000102/power", "1"))
+    lines = pyvfio("events", "--count", "2", "--timeout", "30")
     shown = [line for line in lines if line.startswith("fid")]
     assert len(shown) == 2
     assert all(line.startswith("fid 00000102") for line in shown)
+
+
+def test_events_end_with_what_was_kept_back(pyvfio: Command, host: Host, when_watched: Callable[..., None]) -> None:
+    """An unbind waits a moment for the bind that may follow it."""
+    when_watched(lambda: host.sysfs.write_text("/sys/bus/pci/drivers/virtio-pci/unbind", "0011:00:00.0"))
+    lines = pyvfio("events", "101", "--seconds", "2")
+    assert any("driver virtio-pci -> none" in line for line in lines)
+
+
+def test_ctrl_c_ends_the_watch(pyvfio: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(watch: FunctionWatch, timeout: float | None = 0.0) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FunctionWatch, "read", interrupted)
+    pyvfio("events", status=130)
+
+
+def test_without_notes_uevents_are_left(pyvfio: Command, backend: Backend) -> None:
+    del backend.machine.kernel.debug["s390dbf"]  # type: ignore[attr-defined]
+    assert any("event codes" in line for line in pyvfio("events", "--seconds", "0"))
