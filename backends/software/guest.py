@@ -27,6 +27,7 @@ from typing import Final, cast
 from pyvfio.address import DeviceNumber, SubchannelId
 from pyvfio.css.crw import Crw
 from pyvfio.css.orb import Orb
+from pyvfio.css.sei import Sei
 from pyvfio.css.sid import SUBCHANNELS_PER_SET
 from pyvfio.css.trace import StepListener
 from pyvfio.errors import Misuse, NoSuchDevice
@@ -181,6 +182,10 @@ class GuestCss(CombinedChannelSubsystem):
             kind = self.passed.path_type(0, chpid)
             if kind is not None:
                 yield ChannelPath(chpid, kind)
+
+    def inject_event(self, event: Sei) -> None:
+        """Keep an event, such as of a PCI function, for STORE EVENT INFORMATION."""
+        self._hardware.inject_event(event)
 
     def config(self, schid: SubchannelId) -> SubchannelConfig:
         """A subchannel's description; the control unit of a passed one is known when its host is a software machine."""

@@ -90,12 +90,8 @@ class _GuestsFunction:
         with self._lock:
             if not self._mine:
                 raise fail(errno.ENODEV)
-            self._zdev.enable_forwarding(fib, assist=assist, failed=self._failed)
+            self._zdev.enable_forwarding(fib, assist=assist)
             self._settle()
-
-    def _failed(self) -> None:
-        """The machine reports an error of the function to the host."""
-        self._machine.zpci.fail(self._function.fid)
 
     def stop_forwarding(self) -> None:
         """See `HostFunction.stop_forwarding`."""

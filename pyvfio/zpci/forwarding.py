@@ -127,13 +127,16 @@ class GuestSubclasses:
 
 
 class Forwarding:
-    """The table of a machine.  `floating` makes a floating interruption, `on_alert` gets a GISA's address."""
+    """The table of a machine.  `floating` makes a floating interruption, `on_alert` gets a GISA's address.
+
+    A hypervisor that comes later sets `on_alert`.
+    """
 
     def __init__(self, floating: Callable[[int], None], on_alert: Callable[[int], None]) -> None:
         self.block: ForwardingBlock | None = None
         self.forwarded = 0
         self._floating = floating
-        self._on_alert = on_alert
+        self.on_alert = on_alert
 
     def set_up(self, block: ForwardingBlock) -> None:
         """SIC, ``SET_FORWARDING``.  Raise `OperandException` for addresses that are not aligned."""
@@ -175,4 +178,4 @@ class Forwarding:
         if not entry.gisa:
             self._floating(block.afi)
         elif alert:
-            self._on_alert(entry.gisa)
+            self.on_alert(entry.gisa)

@@ -2,8 +2,8 @@
 
 The model is ``arch/s390/kvm/pci.c`` (6.12): registering disables and enables the function, with the guest's
 designation, and gives its address space back; the guest's vector and summary bits are pinned while interruptions are
-forwarded.
-Beside what KVM's request has, the bit offset of the vector is known here.
+forwarded, by the machine's table (`pyvfio.zpci.forwarding`).  Beside what KVM's request has, the bit offset of the
+vector is known here.
 """
 
 from __future__ import annotations
@@ -13,71 +13,132 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from pyvfio.process import ProcessMemory
-from pyvfio_backends.software.hardware.zpci.forwarding import AdapterForwarding, ForwardedVector, ForwardingEntry, Gisa
+from pyvfio.zpci.fib import Fib
+from pyvfio.zpci.forwarding import GUEST_ENTRY_SIZE, GuestEntry, GuestState, GuestSubclasses
+from pyvfio.zpci.instructions import FunctionOperation
+from pyvfio.zpci.interruptions import StorageBits
+from pyvfio.zpci.sic import ForwardingBlock, SicOperation
 from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
+from pyvfio_backends.software.linux.airq import AirqVector
+from pyvfio_backends.software.linux.pci_irq import PciInterrupts
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
     from pyvfio.passthrough.interpretation import Areas
-    from pyvfio.zpci.fib import Fib
+    from pyvfio.zpci.processor import Processor
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
 __all__ = ["Kvm", "KvmZdev"]
 
 _SUBSYSTEM: Final = "kvm-zpci"
+_NISC: Final = 5  # GAL_ISC: what a machine tells of guests that do not run
+_FUNCTIONS: Final = 1 << 12  # ZPCI_NR_DEVICES
 _DOUBLEWORD: Final = 8
 _WORD_BITS: Final = 64
+_ALL: Final = 0xFF
 
 
 class _Aift:
-    """The forwarding tables of the host (``struct zpci_aift``)."""
+    """The forwarding tables of the host (``struct zpci_aift``), told to the machine once."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.forwarding = AdapterForwarding(kernel.memory, self._alert)
+    def __init__(self, kernel: Kernel, interrupts: PciInterrupts) -> None:
+        self._memory = kernel.memory
+        self.processor = interrupts.processor
+        self.summary = AirqVector(kernel.memory, _FUNCTIONS, allocate=True)
+        self._gait = kernel.memory.allocate(_FUNCTIONS * GUEST_ENTRY_SIZE)
         self.users: dict[int, KvmZdev] = {}
+        self.guests: dict[int, Kvm] = {}
+        interrupts.handlers[_NISC] = self._process
+        block = ForwardingBlock(faisb=self.summary.address, gait=self._gait, afi=_NISC, faal=_FUNCTIONS)
+        self.processor.sic(SicOperation.SET_FORWARDING, 0, block.to_bytes())
+        forwarding = self.processor.interruptions.forwarding
+        if forwarding is not None:
+            forwarding.on_alert = self._alert
+        self.processor.sic(SicOperation.SINGLE, _NISC)
 
-    def _alert(self) -> None:
+    def put(self, number: int, entry: GuestEntry) -> None:
+        """Write an entry of the table."""
+        self._memory.write(self._gait + number * GUEST_ENTRY_SIZE, entry.to_bytes())
+
+    def entry(self, number: int) -> GuestEntry:
+        """Read one."""
+        return GuestEntry.from_bytes(self._memory.read(self._gait + number * GUEST_ENTRY_SIZE, GUEST_ENTRY_SIZE))
+
+    def _alert(self, gisa: int) -> None:
+        """The machine has made an interruption pending in a guest that wants to know (``process_gib_alert_list``)."""
+        guest = self.guests.get(gisa)
+        if guest is not None:
+            guest.present()
+
+    def _process(self, isc: int) -> None:
         """The machine tells the host, which forwards (``aen_process_gait``)."""
-        forwarding = self.forwarding
-        for number in sorted(forwarding.summary):
-            forwarding.summary.discard(number)
-            zdev = self.users.get(number)
-            if zdev is not None:
-                zdev.kvm.aen_forward += 1
-                forwarding.present(forwarding.entries[number], zdev.kvm.gisa)
+        irqs_on, at = False, 0
+        while True:
+            at = self.summary.scan(at)
+            if at >= 0:
+                self._forward(at)
+                continue
+            if irqs_on:
+                return
+            self.processor.sic(SicOperation.SINGLE, _NISC)
+            irqs_on, at = True, 0
+
+    def _forward(self, number: int) -> None:
+        """``aen_host_forward``."""
+        zdev = self.users.get(number)
+        if zdev is None:
+            return
+        entry = self.entry(number)
+        if entry.aisb:
+            place, mask = entry.aisb + entry.aisbo // 8, 0x80 >> entry.aisbo % 8
+            self._memory.update_byte(place, _ALL, mask)
+        zdev.kvm.aen_forward += 1
+        zdev.kvm.state.request(entry.gisc)
+        zdev.kvm.present()
 
 
-def _aift(kernel: Kernel) -> _Aift:
+def _aift(kernel: Kernel, interrupts: PciInterrupts) -> _Aift:
     found = kernel.subsystems.get(_SUBSYSTEM)
     if not isinstance(found, _Aift):
-        found = kernel.subsystems[_SUBSYSTEM] = _Aift(kernel)
+        found = kernel.subsystems[_SUBSYSTEM] = _Aift(kernel, interrupts)
     return found
 
 
 class Kvm:
-    """A guest (``struct kvm``): storage in `areas`, interruptions by `gisa`.  `aen_forward` is its statistic."""
+    """A guest (``struct kvm``) with storage in `areas`; `interrupt` is called with the subclass of each interruption.
 
-    def __init__(self, kernel: Kernel, areas: Areas, gisa: Gisa) -> None:
+    `gisa` is the address of its interruption `state`, and `aen_forward` its statistic.  Which interruptions the guest
+    has suppressed is kept by who runs it.
+    """
+
+    def __init__(self, kernel: Kernel, areas: Areas, interrupt: Callable[[int], None]) -> None:
         self.kernel = kernel
-        self.gisa = gisa
         self.aen_forward = 0
+        self.gisa = kernel.memory.allocate(GuestState.SIZE)
+        self.state = GuestSubclasses(StorageBits(kernel.memory), self.gisa)
+        self.state.watch(_ALL)
         self._areas = areas
+        self._interrupt = interrupt
 
     def pin(self, address: int) -> int:
-        """The absolute address of the page with a guest address.  Raise OSError EIO."""
+        """The absolute address of a guest address.  Raise OSError EIO."""
         for area in self._areas():
             if area.start <= address < area.start + area.length:
                 virtual = area.address + address - area.start
                 return self.kernel.memory.pinned_address(ProcessMemory(), virtual)
         raise fail(errno.EIO)
 
+    def present(self) -> None:
+        """Have the guest take what is pending, until nothing is, and ask to be alerted again."""
+        while pending := self.state.watch(_ALL):
+            for isc in range(8):
+                if pending & 0x80 >> isc and self.state.take(isc):
+                    self._interrupt(isc)
+
 
 class KvmZdev:
-    """A function of a guest (``struct kvm_zdev``).  Raise OSError EINVAL when it has one, EIO when it is not there.
-
-    `failed` is called when the function's interruptions cannot be delivered.
-    """
+    """A function of a guest (``struct kvm_zdev``).  Raise OSError EINVAL when it has one, EIO when it is not there."""
 
     def __init__(self, kvm: Kvm, device: PciDevice) -> None:
         if device.zdev.kzdev is not None:
@@ -106,35 +167,51 @@ class KvmZdev:
         if self.function.configured:
             self._cycle()
 
-    def enable_forwarding(self, fib: Fib, *, assist: bool, failed: Callable[[], None]) -> None:
+    @property
+    def _interrupts(self) -> PciInterrupts:
+        return self.device.zdev.bus.interrupts
+
+    @property
+    def _processor(self) -> Processor:
+        return self._interrupts.processor
+
+    def enable_forwarding(self, fib: Fib, *, assist: bool) -> None:
         """``kvm_s390_pci_aif_enable``.  Raise OSError EINVAL or EIO."""
-        page = self.kvm.kernel.page_size
+        kvm, page = self.kvm, self.kvm.kernel.page_size
         if self._number is not None:
             raise fail(errno.EINVAL)
         vectors = min(fib.noi, self.function.group.max_interrupts)
         size = -(-(vectors + fib.aibvo) // _WORD_BITS) * _DOUBLEWORD
         if fib.aibv % page + size > page:
             raise fail(errno.EINVAL)
-        aibv = self.kvm.pin(fib.aibv)
-        aisb = None
+        aibv, aisb = kvm.pin(fib.aibv), 0
         if fib.sum:
             if fib.aisb % _DOUBLEWORD:
                 raise fail(errno.EINVAL)
-            aisb = self.kvm.pin(fib.aisb)
-        aift = _aift(self.kvm.kernel)
-        entry = ForwardingEntry(self.kvm.gisa if assist else None, fib.isc, aisb, fib.aisbo)
-        self._number = aift.forwarding.add(entry)
-        aift.users[self._number] = self
-        self.function.register_interrupts(
-            ForwardedVector(aift.forwarding, self._number, noi=vectors, aibv=aibv, aibvo=fib.aibvo, failed=failed)
-        )
+            aisb = kvm.pin(fib.aisb)
+        aift = _aift(kvm.kernel, self._interrupts)
+        number = aift.summary.allocate()
+        if number < 0:
+            raise fail(errno.ENOMEM)
+        aift.put(number, GuestEntry(kvm.gisa if assist else 0, fib.isc, 1, fib.aisbo if aisb else 0, aisb))
+        aift.users[number], aift.guests[kvm.gisa] = self, kvm
+        self._number = number
+        place, bit = aift.summary.address + number // _WORD_BITS * _DOUBLEWORD, number % _WORD_BITS
+        own = Fib(isc=_NISC, noi=vectors, aibv=aibv, aibvo=fib.aibvo, sum=1, aisb=place, aisbo=bit, gd=kvm.gisa)
+        if self._processor.mpcifc(self.function.fh, 0, FunctionOperation.REGISTER_INTERRUPTS, own).cc:
+            self._release()
+            raise fail(errno.EIO)
 
     def disable_forwarding(self) -> None:
-        """``kvm_s390_pci_aif_disable``."""
-        if self._number is None:
-            return
-        self.function.register_interrupts(None)
-        aift = _aift(self.kvm.kernel)
-        aift.forwarding.remove(self._number)
-        del aift.users[self._number]
-        self._number = None
+        """``kvm_s390_pci_aif_disable``; a function that is gone, or was reset, is no error."""
+        if self._number is not None:
+            self._processor.mpcifc(self.function.fh, 0, FunctionOperation.DEREGISTER_INTERRUPTS, Fib())
+            self._release()
+
+    def _release(self) -> None:
+        number, self._number = self._number, None
+        if number is not None:
+            aift = _aift(self.kvm.kernel, self._interrupts)
+            aift.put(number, GuestEntry())
+            del aift.users[number]
+            aift.summary.free(number)

@@ -63,6 +63,11 @@ class PciInterrupts:
         """Nobody could have noticed anything yet."""
         self._delivery: Delivery | None = None
         self._put_off: dict[InterruptedDevice, None] = {}
+        self.handlers: dict[int, Callable[[int], None]] = {}
+        """Who handles the adapter interruptions of other subclasses than PCI's (``register_adapter_interrupt``)."""
+
+    def _make(self, floating: Callable[[int], None], directed: Callable[[int, int], None]) -> Processor:
+        return self._make_processor(lambda isc: self.handlers.get(isc, floating)(isc), directed)
 
     @property
     def delivery(self) -> Delivery:
@@ -72,7 +77,7 @@ class PciInterrupts:
             from pyvfio_backends.software.linux.pci_irq_delivery import DirectedDelivery, FloatingDelivery
 
             kind = DirectedDelivery if self.directed else FloatingDelivery
-            delivery = self._delivery = kind(self._kernel, self._make_processor)
+            delivery = self._delivery = kind(self._kernel, self._make)
             for device in self._put_off:
                 delivery.set_up(device)
             self._put_off.clear()
