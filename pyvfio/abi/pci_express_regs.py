@@ -4,6 +4,8 @@ Little-endian; offsets in bytes, from the first byte of the capability.  As of L
 `pyvfio_backends.software.hardware.pcie.express`.
 """
 
+from enum import IntFlag
+
 # ---- device ----------------------------------------------------------------------------------------------------------
 
 PCI_EXP_DEVCTL_PAYLOAD_128B = 0x0000
@@ -176,3 +178,11 @@ PCI_EXP_RTSTA = 0x20
 PCI_EXP_RTSTA_PME_RQ_ID = 0x0000FFFF
 PCI_EXP_RTSTA_PME = 0x00010000
 PCI_EXP_RTSTA_PENDING = 0x00020000
+
+# ---- not in the header: PCI Express Base Specification, 6.0, 7.5.3.16 -----------------------------------------------
+
+
+class DeviceControl2(IntFlag):
+    """Bits of device control 2 that the header has no names for."""
+
+    PREFIX_BLOCKING = 0x8000

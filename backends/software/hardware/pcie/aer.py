@@ -81,7 +81,7 @@ ROOT_EVENTS = (
 )
 """The bits of the root error status register that a written 1 clears."""
 _MULTIPLE = 1 << 9
-_SIZE = 0x48
+_SIZE, _SIZE_WITHOUT_LOG = 0x48, 0x38
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,12 @@ class Aer(ExtendedCapability):
     irq: int = 0
     multiple: bool = False
     ecrc: bool = True
+    prefix_log: bool = True
 
     @property
     def size(self) -> int:
-        """See `Capability.size`: with the prefix log, whatever the function has."""
-        return _SIZE
+        """See `Capability.size`: root error registers have their place in all, the prefix log in those that log one."""
+        return _SIZE if self.prefix_log else _SIZE_WITHOUT_LOG
 
     @property
     def revision(self) -> int:

@@ -15,9 +15,9 @@ class Block:
         self._parts: list[tuple[int, Registers]] = []
 
     def place(self, offset: int, part: Registers) -> None:
-        """Put registers at an offset; they end where the next part begins."""
-        self._parts.append((offset, part))
-        self._parts.sort(key=lambda one: -one[0])
+        """Put registers at an offset, in place of what was put there before; they end where the next part begins."""
+        others = [one for one in self._parts if one[0] != offset]
+        self._parts = sorted([*others, (offset, part)], key=lambda one: -one[0])
 
     def _find(self, offset: int) -> tuple[int, Registers]:
         for start, part in self._parts:

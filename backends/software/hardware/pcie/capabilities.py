@@ -32,7 +32,11 @@ _WORD, _DWORD = 0xFFFF, 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class PowerManagement(Capability):
-    """Power management: which states there are, and from which ones PME can be signalled (``PCI_PM_CAP_PME_*``)."""
+    """Power management: which states there are, and from which ones PME can be signalled (``PCI_PM_CAP_PME_*``).
+
+    `device_specific`: it needs initialization of its own after a reset; `data_select`: the field that chooses what the
+    data register tells can be written.
+    """
 
     id: ClassVar[int] = regs.PCI_CAP_ID_PM
     version: int = 3
@@ -41,6 +45,7 @@ class PowerManagement(Capability):
     d2: bool = False
     pme: int = 0
     device_specific: bool = False
+    data_select: bool = False
 
     def registers(self) -> Iterator[Register]:
         """See `Capability.registers`.  What belongs to PME is sticky where D3cold can signal it."""
@@ -54,7 +59,9 @@ class PowerManagement(Capability):
             regs.PCI_PM_CTRL,
             2,
             regs.PCI_PM_CTRL_NO_SOFT_RESET if self.no_soft_reset else 0,
-            rw=regs.PCI_PM_CTRL_STATE_MASK | (enable if self.pme else 0),
+            rw=regs.PCI_PM_CTRL_STATE_MASK
+            | (enable if self.pme else 0)
+            | (regs.PCI_PM_CTRL_DATA_SEL_MASK if self.data_select else 0),
             w1c=status if self.pme else 0,
             sticky=enable | status if self.pme & regs.PCI_PM_CAP_PME_D3cold else 0,
         )

@@ -30,6 +30,7 @@ from typing import ClassVar
 
 from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.pci_express_regs import DeviceControl2
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.hardware.pci_register import Capability, Register
 
@@ -196,6 +197,8 @@ class Express(Capability):
             control |= express.PCI_EXP_DEVCTL2_LTR_EN
         if able & express.PCI_EXP_DEVCAP2_COMP_TMOUT_DIS:
             control |= express.PCI_EXP_DEVCTL2_COMP_TMOUT_DIS
+        if able & express.PCI_EXP_DEVCAP2_EE_PREFIX:
+            control |= DeviceControl2.PREFIX_BLOCKING
         yield Register(express.PCI_EXP_DEVCAP2, 4, able)
         yield Register(regs.PCI_EXP_DEVCTL2, 2, rw=control)
         if self.has_link and self.speed > 1:

@@ -22,6 +22,7 @@ from pyvfio_backends.software.hardware.pci_config import ConfigSpace
 from pyvfio_backends.software.hardware.pci_register import Capability
 from pyvfio_backends.software.hardware.pcie import access
 from pyvfio_backends.software.hardware.pcie.capabilities import Msi, Msix
+from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.msi import MsiSender
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Reporter
 from pyvfio_backends.software.hardware.pcie.request import Completion, Outcome, Request, Space, rid_of
@@ -107,6 +108,8 @@ class Function:
         self._found = None
         offset = self.config.add(capability, at)
         watch_resets(self, capability, offset)
+        if isinstance(capability, Express):
+            self.config.extend()  # whether or not it has an extended capability
         return offset
 
     def add_msi(self, declared: Msi, at: int | None = None) -> int:

@@ -103,13 +103,15 @@ class VirtualFunctions:
     it on one that only they are on: the function's bridge must have that number too.
     """
 
-    def __init__(self, function: Function, declared: Sriov, make: Callable[[int], VirtualFunction]) -> None:
+    def __init__(
+        self, function: Function, declared: Sriov, make: Callable[[int], VirtualFunction], at: int | None = None
+    ) -> None:
         self.function = function
         self.declared = declared
         self.make = make
         self.on_change: Callable[[int], None] | None = None
         self.active: list[VirtualFunction] = []
-        self.offset = function.add(declared)
+        self.offset = function.add(declared, at)
         function.config.watch(self.offset + regs.PCI_SRIOV_CTRL, 2, self._control_written)
         function.config.watch(self.offset + regs.PCI_SRIOV_BAR, 4 * regs.PCI_SRIOV_NUM_BARS, self._bars_written)
         function.on_reset.append(self._settle)
