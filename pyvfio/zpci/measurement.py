@@ -9,12 +9,12 @@ Sources: ``arch/s390/pci/pci_debug.c``, ``arch/s390/pci/pci.c`` (``zpci_fmb_enab
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeAlias
 
 from pyvfio.css.instructions import Storage, StorageError
-from pyvfio.zpci.fmb import Fmb
+from pyvfio.zpci.fmb import FMB_SIZE
 from pyvfio.zpci.function import Counts
 
 __all__ = ["Counts", "Measurement", "Schedule"]
@@ -22,6 +22,7 @@ __all__ = ["Counts", "Measurement", "Schedule"]
 Schedule: TypeAlias = Callable[[float, Callable[[], None]], None]
 
 _TIME = slice(8, 16)
+_BLOCK = struct.Struct(">4xIQQQQQ")
 
 
 class Measurement:
@@ -76,18 +77,14 @@ class Measurement:
         counts = self._counts
         self._samples += 1
         time = self._now() << 1 & (1 << 64) - 1
-        block = Fmb(
-            samples=self._samples & 0xFFFFFFFF,
-            updated=time | 1,
-            loads=counts.loads,
-            stores=counts.stores,
-            store_blocks=counts.store_blocks,
-            refreshes=counts.refreshes,
-        )
+        # As `pyvfio.zpci.fmb.Fmb` would make it; machines do this for each function every few seconds.
+        block = _BLOCK.pack(
+            self._samples & 0xFFFFFFFF, time | 1, counts.loads, counts.stores, counts.store_blocks, counts.refreshes
+        ).ljust(FMB_SIZE, b"\0")
         try:
-            self._storage.write(self.address + _TIME.start, block.to_bytes()[_TIME])
-            self._storage.write(self.address, block.to_bytes())
-            self._storage.write(self.address + _TIME.start, replace(block, updated=time).to_bytes()[_TIME])
+            self._storage.write(self.address + _TIME.start, block[_TIME])
+            self._storage.write(self.address, block)
+            self._storage.write(self.address + _TIME.start, time.to_bytes(8, "big"))
         except StorageError:
             address = self.address
             self.stop()
