@@ -55,6 +55,10 @@ class HostMemory:
         self._blocks[at] = bytearray(size)
         return at
 
+    def block(self, address: int) -> bytearray:
+        """The block that was allocated at `address`, for the kernel's own accesses."""
+        return self._blocks[address]
+
     def free(self, address: int) -> None:
         """Give a block back."""
         if self._blocks.pop(address, None) is not None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # machines that have these are rare
 __all__ = ["SUBCLASSES", "AdapterInterruptions", "InterruptionFault", "Registration", "StorageBits"]
 
 SUBCLASSES: Final = 8
+_ALL: Final = int(SicOperation.ALL)
+_SINGLE: Final = int(SicOperation.SINGLE)
 _WHAT: Final = "set interruption controls"
 _Block = TypeVar("_Block", DirectedBlock, ProcessorBlock, ForwardingBlock)
 
@@ -126,11 +128,12 @@ class AdapterInterruptions:
         """Carry out an operation.  Raise `OperandException` for one that the machine has not, or a bad operand."""
         if not 0 <= isc < SUBCLASSES:
             raise OperandException(_WHAT, cause=f"there is no subclass {isc}")
-        directed, forwarding = self.directed, self.forwarding
-        if operation in (SicOperation.ALL, SicOperation.SINGLE):
-            self._single[isc] = operation == SicOperation.SINGLE
+        if operation in (_SINGLE, _ALL):
+            self._single[isc] = operation == _SINGLE
             self._armed[isc] = True
-        elif operation == SicOperation.DIRECT and directed is not None:
+            return
+        directed, forwarding = self.directed, self.forwarding
+        if operation == SicOperation.DIRECT and directed is not None:
             directed.set_up(_read(DirectedBlock, block))
         elif operation == SicOperation.SET_PROCESSOR and directed is not None:
             directed.set_processor(cpu, _read(ProcessorBlock, block))

@@ -24,6 +24,7 @@ class AirqVector:
         self.bits = bits
         self.end = 0 if allocate else bits
         self.address = memory.allocate(-(-bits // (8 * _WORD)) * _WORD)
+        self._block = memory.block(self.address)
 
     def release(self) -> None:
         """Give the memory back."""
@@ -46,16 +47,12 @@ class AirqVector:
 
     def scan(self, start: int) -> int:
         """Find the next bit that is set, from `start` on, and clear it; -1 when there is none (``airq_iv_scan``)."""
-        end = self.end
+        block, end = self._block, self.end
         size = -(-end // (8 * _WORD)) * _WORD
         width = 8 * size
-        found = int.from_bytes(self._memory.read(self.address, size), "big") & (1 << width - start) - 1
-        while found:
-            bit = width - found.bit_length()
-            if bit >= end:
-                break
-            mask = 0x80 >> bit % 8
-            if self._memory.update_byte(self.address + bit // 8, 0xFF ^ mask, 0) & mask:
-                return bit
-            found &= (1 << width - 1 - bit) - 1
-        return -1
+        found = int.from_bytes(block[:size], "big") & (1 << width - start) - 1
+        bit = width - found.bit_length()
+        if bit >= end:
+            return -1
+        block[bit // 8] &= 0xFF ^ 0x80 >> bit % 8
+        return bit

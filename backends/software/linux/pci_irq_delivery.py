@@ -29,8 +29,8 @@ _FUNCTIONS: Final = 1 << 12  # ZPCI_NR_DEVICES; a kernel is configured for fewer
 _CACHE_LINE: Final = 256
 _WORD_BITS: Final = 64
 _WORD: Final = 8
-_SINGLE: Final = SicOperation.SINGLE
-_DIRECTED_SINGLE: Final = SicOperation.DIRECTED_SINGLE
+_SINGLE: Final = int(SicOperation.SINGLE)
+_DIRECTED_SINGLE: Final = int(SicOperation.DIRECTED_SINGLE)
 
 
 class Delivery(ABC):
