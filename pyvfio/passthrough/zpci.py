@@ -19,20 +19,16 @@ Functions that are emulated can be there too (`add`): the software machine's own
 from __future__ import annotations
 
 import contextlib
-import heapq
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from typing import Final, Self
 
-from pyvfio.errors import Misuse, NoSuchDevice, PyvfioError
-from pyvfio.passthrough.events import EventThread, wait_for_any, wait_for_any_async
+from pyvfio.errors import Misuse, NoSuchDevice
 from pyvfio.passthrough.memory import GuestStorage
-from pyvfio.passthrough.signals import HostNews
 from pyvfio.passthrough.zpci_facts import SimulatedGroups
 from pyvfio.passthrough.zpci_function import GuestFunction
 from pyvfio.passthrough.zpci_interpreted import InterpretedFunction
-from pyvfio.passthrough.zpci_processor import GuestProcessor
+from pyvfio.passthrough.zpci_waiting import GuestWaiting
 from pyvfio.refusal import refusal
 from pyvfio.vfio.device import Device
 from pyvfio.zpci.event import AvailabilityCode, AvailabilityEvent, ErrorCode, ErrorEvent
@@ -43,10 +39,9 @@ from pyvfio.zpci.identifiers import Identifiers, Pair
 __all__ = ["GuestPci"]
 
 _MOST: Final = 1 << 16
-_TOD_PER_SECOND: Final = 4_096_000_000
 
 
-class GuestPci(GuestProcessor):
+class GuestPci(GuestWaiting):
     """The PCI functions of a guest with the storage `memory` (implements `pyvfio.zpci.ZpciInstructions`).
 
     `on_interruption` is called with the subclass of each adapter interruption, `on_error` and `on_availability` with
@@ -72,16 +67,12 @@ class GuestPci(GuestProcessor):
         """Who has which UID and FID, also those that wait for their device."""
         self._on_availability = on_availability
         self._asked: set[int] = set()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._serial = itertools.count()
         self._groups = SimulatedGroups()
         super().__init__(
             self,
             memory,
             on_interruption=on_interruption,
             on_error=on_error,
-            schedule=self._schedule_work,
-            now=lambda: int(time.time() * _TOD_PER_SECOND),
         )
 
     # functions
@@ -263,63 +254,12 @@ class GuestPci(GuestProcessor):
     def _device_lost(self, function: GuestFunction) -> None:
         self.report(function, ErrorCode.PERMANENT_ERROR, 0, 0, False)
 
-    # what happens at the host
-
-    def _schedule_work(self, delay: float, work: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, (time.monotonic() + delay, next(self._serial), work))
-
-    def filenos(self) -> list[int]:
-        """The descriptors that can be read when something happened at the host."""
-        with self.lock:
-            found: list[int] = []
-            for function in self._functions:
-                if isinstance(function, GuestFunction):
-                    found += function.filenos()
-            return found
-
-    def poll(self) -> None:
-        """Take in what happened: interrupts of devices, measurements that are due."""
-        with self.lock:
-            for function in self.all_functions():
-                if isinstance(function, GuestFunction):
-                    try:
-                        news = function.poll()
-                    except PyvfioError:
-                        news = HostNews(failed=True)
-                    if news.failed:
-                        function.fail()
-                    if news.asked:
-                        self.request(function.fid)
-            while self._timers and self._timers[0][0] <= time.monotonic():
-                heapq.heappop(self._timers)[2]()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait up to `timeout` seconds for something to happen, and take it in; whether anything did."""
-        happened = wait_for_any(self.filenos(), self._patience(timeout))
-        self.poll()
-        return happened
-
-    async def wait_async(self, timeout: float | None = None) -> bool:
-        """As `wait`, without blocking the event loop; one task at a time."""
-        happened = await wait_for_any_async(self.filenos(), self._patience(timeout))
-        self.poll()
-        return happened
-
-    def _patience(self, timeout: float | None) -> float | None:
-        """The seconds until `timeout` or a measurement is due."""
-        due = self._timers[0][0] - time.monotonic() if self._timers else None
-        return min((limit for limit in (timeout, due) if limit is not None), default=None)
-
-    def serve(self) -> EventThread:
-        """A thread that polls whenever something happens, until it is closed (a context manager)."""
-        return EventThread(self.filenos, self.poll)
-
     def close(self) -> None:
         """Close all devices; a second call does nothing."""
         with self.lock:
             for function in self.all_functions():
                 self._remove(function)
-            self._timers.clear()
+            self.forget_work()
 
     def __enter__(self) -> Self:
         return self

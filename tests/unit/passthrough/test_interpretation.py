@@ -5,6 +5,7 @@ That the results are the same is in ``hardware_zpci/test_zpci_processor.py``, wh
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
@@ -159,6 +160,21 @@ def test_interruptions_come_without_a_program(kind: type[InterpretedRig], monkey
     (machine,) = rig.guest._machines.values()
     assert machine.kvm.aen_forward == (0 if rig.assist else 1)  # type: ignore[union-attr]
     rig.close()
+
+
+def test_an_interruption_that_was_forwarded_ends_a_wait(on: InterpretedRig) -> None:
+    on.interrupts_on()
+    device = on.host.backend.machine.zpci.functions[0x20]  # type: ignore[attr-defined]
+    assert not on.guest.wait(0.01)
+    device.signal(1)
+    assert on.guest.wait(5)
+    assert not on.guest.wait(0.01)
+    threading.Timer(0.05, device.signal, (2,)).start()
+    assert on.guest.wait(20)
+    assert asyncio.run(on.guest.wait_async(0.01)) is False
+    device.signal(1)
+    assert asyncio.run(on.guest.wait_async(20)) is True
+    assert on.interrupts == [3] * 3
 
 
 def test_suppression_is_the_same(on: InterpretedRig) -> None:
