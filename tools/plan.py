@@ -31,6 +31,9 @@ VERBS = {
     "sriov": "pyvfio_tools.sriov:sriov",
     "unbind": "pyvfio_tools.bind:unbind",
     "undefine": "pyvfio_tools.persistent:undefine",
+    "zpci-disable": "pyvfio_tools.zpci:disable",
+    "zpci-enable": "pyvfio_tools.zpci:enable",
+    "zpci-reset": "pyvfio_tools.zpci:reset",
 }
 """Verb -> the command that does it."""
 

@@ -77,7 +77,7 @@ def describe_function(
         pchid=base.pchid if base else 0,
         bars=bars,
         pfip=path.ljust(_PATH, b"\0"),
-        fmb_length=base.fmb_length if base else 0,
+        fmb_length=base.fmb_length // 4 if base else 0,  # VFIO tells bytes, CLP words
         pft=base.pft if base else 0,
         sdma=start,
         edma=last,

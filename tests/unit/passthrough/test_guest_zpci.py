@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from pyvfio.errors import Misuse, NoSuchDevice
+from pyvfio.passthrough.zpci_facts import describe_function
 from pyvfio.pci import bell
+from pyvfio.vfio import Device
 from pyvfio.zpci import clp
 from pyvfio.zpci.event import AvailabilityCode, AvailabilityEvent, ErrorCode
+from pyvfio.zpci.facts import ZpciBase, ZpciFacts
 from pyvfio.zpci.fib import Fib
 from pyvfio.zpci.instructions import Answer, FunctionOperation, Request, Status
 from pyvfio.zpci.table import Iota, page_entry
@@ -183,3 +187,12 @@ def test_no_address_space_on_a_device_that_was_closed(on: GuestRig) -> None:
     fib = Fib(pba=BASE, pal=BASE + 0xFFFF, iota=Iota(TABLES).to_word())
     answer = on.cpu.mpcifc(on.fh, 0, FunctionOperation.REGISTER_TRANSLATION, fib)
     assert answer == Answer(1, Status.INSUFFICIENT_RESOURCES)
+
+
+def test_the_measurement_block_is_told_in_words() -> None:
+    """``clp_store_query_pci_fn`` multiplies by four, and Linux measures nothing when its block is too small."""
+    base = ZpciBase(0x1000, 0xFFFF, 0x100, 0, 80, 0, 1, None)
+    facts = ZpciFacts(base, None, None, b"", None)
+    device = cast(Device, None)  # the facts say it all
+    told = describe_function(device, facts, uid=1, fid=2, group=3, bars=bytes(24), sizes=[0] * 6)
+    assert told.fmb_length == 20
