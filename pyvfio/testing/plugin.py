@@ -8,6 +8,7 @@ Options::
     --pyvfio-dasd DEVNO       the DASD the suite may take and write to (default: 0.0.0a00)
     --pyvfio-pci ADDRESS      the PCI function the suite may take (default: 0020:00:00.0)
     --pyvfio-pci2 ADDRESS     a second one (default: 0030:00:00.0)
+    --pyvfio-entropy ADDRESS  a virtio entropy source behind an IOMMU (default: 0040:00:00.0)
 
 A host that has no such device makes the tests skip with that reason; a run on a host which names a device and then
 tests nothing is for the caller to refuse (``make hil`` does).
@@ -40,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--pyvfio-dasd", default="0.0.0a00", help="DASD the suite may take and write to")
     group.addoption("--pyvfio-pci", default="0020:00:00.0", help="PCI function the suite may take")
     group.addoption("--pyvfio-pci2", default="0030:00:00.0", help="second PCI function the suite may take")
+    group.addoption("--pyvfio-entropy", default="0040:00:00.0", help="virtio entropy source that the suite may take")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -61,6 +63,7 @@ class Lab:
         self.dasd: str = config.getoption("--pyvfio-dasd")
         self.pci: str = config.getoption("--pyvfio-pci")
         self.pci2: str = config.getoption("--pyvfio-pci2")
+        self.entropy: str = config.getoption("--pyvfio-entropy")
 
     def open(self, *, log: str | None = None, disk: bool = False) -> Backend:
         """A new backend as the options say; for tests of a `disk` with a machine that has one.

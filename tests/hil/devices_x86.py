@@ -21,7 +21,7 @@ function       device                             behind
 0d:00.0        virtio-net whose AER works         root port (0f.0)
 0e:00.0        virtio-blk, for the contract       root port (10.0, not for hotplug)
 0f:00.0        virtio-rng, for the contract       root port (11.0, not for hotplug)
-10:00.0        virtio-rng, a second one           root port (12.0, not for hotplug)
+10:00.0        virtio-rng, for DMA                root port (12.0, not for hotplug)
 41:00.0        e1000e                             root port at a second root bus (40)
 
 Up to 0d:00.0 and at 41:00.0 this is the machine with which golden/x86 was recorded.  A slot of native hotplug does not
@@ -40,7 +40,7 @@ from pathlib import Path
 
 _PORT = "pcie-root-port,bus=pcie.0"
 _MODERN = "disable-legacy=on,iommu_platform=on,aer=on"
-#: The two functions that the contract takes, and a third for two that work with each other.
+#: The functions that the contract takes.
 CONTRACT = (
     *("-device", f"{_PORT},id=rph,addr=10.0,chassis=10,slot=13,hotplug=off"),
     *("-blockdev", "null-co,node-name=nb0,size=1048576,read-zeroes=on"),

@@ -26,8 +26,6 @@ X86_SKIPS = (
     Skip("test_chp_vary::*", "this host has no channel path that only an offline device uses", whole=False),
     Skip("test_driver_override::*", "this host has no channel device"),
     Skip("test_library_ccw::*", "this host has no other channel device", whole=False),
-    Skip("test_in_use::*", "nothing of this host is mounted from a hypervisor through a channel"),
-    Skip("test_in_use::*", "this host has no port of a virtio console behind a channel"),
     # PCI functions as IBM Z has them
     Skip("*", "this function is no zPCI function"),
     Skip("test_clp::*", "this host has no /dev/clp", whole=False),

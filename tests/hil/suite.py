@@ -25,7 +25,7 @@ from .skips import X86_SKIPS, Skip
 
 AT_LEAST = 150
 # The functions of the x86 guest that the contract takes (devices_x86.py); the whole addresses, as a user says them.
-X86_PCI, X86_PCI2 = "0000:0e:00.0", "0000:0f:00.0"
+_X86_FUNCTIONS = {"pci": "0000:0e:00.0", "pci2": "0000:0f:00.0", "entropy": "0000:10:00.0"}
 # pytest's statuses: all passed, some failed, nothing collected. Others say that the run itself went wrong.
 _RAN = (0, 1, 5)
 _DONE = re.compile(r"^(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b.*?(?:\[ *(\d+)/(\d+)\])?$")
@@ -159,7 +159,7 @@ GUESTS = (
         "x86",
         guest.run,
         None,
-        (f"--pyvfio-pci={X86_PCI}", f"--pyvfio-pci2={X86_PCI2}"),
+        tuple(f"--pyvfio-{name}={address}" for name, address in _X86_FUNCTIONS.items()),
         without=_CHANNEL_MODULES,
         at_least=1200,
         architecture=X86,

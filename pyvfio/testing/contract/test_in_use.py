@@ -114,11 +114,11 @@ def test_the_disk_of_the_root(host: Host, sysfs: Attributes) -> None:
     assert any(what.startswith(f"{name} is mounted on / (") for what, _ in evidence(outlook, "mounted"))
 
 
-def virtio_on_channels(host: Host) -> list[tuple[SysfsDevice, str]]:
-    """The channel devices with a virtio device, and the path of that."""
+def virtio(host: Host) -> list[tuple[SysfsDevice, str]]:
+    """The channel devices and PCI functions with a virtio device, and the path of that."""
     return [
         (device, f"{device.path}/{name}")
-        for device in host.devices("ccw")
+        for device in [*host.devices("ccw"), *host.devices("pci")]
         for name in host.sysfs.names(device.path)
         if name.startswith("virtio")
     ]
@@ -127,7 +127,7 @@ def virtio_on_channels(host: Host) -> list[tuple[SysfsDevice, str]]:
 def test_a_directory_that_is_mounted_from_the_hypervisor(host: Host, sysfs: Attributes) -> None:
     tags = {
         sysfs.read(f"{path}/mount_tag").strip("\0"): (device, path)
-        for device, path in virtio_on_channels(host)
+        for device, path in virtio(host)
         if sysfs.exists(f"{path}/mount_tag")
     }
     mounted = 0
@@ -139,18 +139,18 @@ def test_a_directory_that_is_mounted_from_the_hypervisor(host: Host, sysfs: Attr
             assert (f"{path.rpartition('/')[2]} ({source}) is mounted on {point} (9p)", path) in seen
             mounted += 1
     if not mounted:
-        pytest.skip("nothing of this host is mounted from a hypervisor through a channel")
+        pytest.skip("nothing of this host is mounted from a hypervisor")
 
 
 def test_a_port_of_a_console_that_no_program_has_open(host: Host, backend: Backend) -> None:
     ports = [
         (device, name)
-        for device, path in virtio_on_channels(host)
+        for device, path in virtio(host)
         if "virtio-ports" in backend.listdir(path)
         for name in backend.listdir(f"{path}/virtio-ports")
     ]
     if not ports:
-        pytest.skip("this host has no port of a virtio console behind a channel")
+        pytest.skip("this host has no port of a virtio console")
     for device, name in ports:
         number = backend.stat(f"/dev/{name}").st_rdev
         assert host.sysfs.attribute(f"/sys/class/virtio-ports/{name}/dev") == f"{os.major(number)}:{os.minor(number)}"

@@ -1,0 +1,58 @@
+"""A device that writes memory by DMA and says so by an interrupt, through the library, by each way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import pyvfio
+from pyvfio.backend import Backend
+from pyvfio.host import Host
+from pyvfio.testing.attributes import Attributes
+from pyvfio.testing.devices import BoundFunction
+from pyvfio.testing.plugin import Lab
+from pyvfio.testing.virtio_rng import VirtioEntropy
+
+COUNT = 64
+
+
+@pytest.fixture(scope="module")
+def entropy(backend: Backend, sysfs: Attributes, lab: Lab) -> Iterator[BoundFunction]:
+    if not sysfs.exists(f"/sys/bus/pci/devices/{lab.entropy}"):
+        pytest.skip(f"this host has no function {lab.entropy}")
+    with BoundFunction(backend, lab.entropy) as bound:
+        yield bound
+
+
+@pytest.fixture
+def source(host: Host, entropy: BoundFunction, way: str, page: int) -> Iterator[VirtioEntropy]:
+    with pyvfio.open_device(host, entropy.address, way=way) as device, VirtioEntropy(device, page) as running:
+        yield running
+
+
+def test_it_writes_and_interrupts(source: VirtioEntropy) -> None:
+    assert source.filled(COUNT) == bytes(COUNT)
+    source.ask(COUNT)
+    assert source.irq.wait(10) == 1
+    assert (source.answered, source.written(0)) == (1, COUNT)
+    assert source.filled(COUNT) != bytes(COUNT)
+    assert source.filled(COUNT + 8)[COUNT:] == bytes(8)
+
+
+def test_each_request_is_answered(source: VirtioEntropy) -> None:
+    seen = set()
+    for number in range(1, 7):
+        source.ask(COUNT)
+        assert source.irq.wait(10) == 1
+        assert source.answered == number
+        seen.add(source.filled(COUNT))
+    assert len(seen) == 6
+
+
+def test_it_writes_where_it_is_told(source: VirtioEntropy, page: int) -> None:
+    with source.device.space.buffer(page) as other:
+        source.ask(COUNT, other.iova)
+        assert source.irq.wait(10) == 1
+        assert bytes(other.view[:COUNT]) != bytes(COUNT)
+    assert source.filled(COUNT) == bytes(COUNT)
