@@ -22,7 +22,7 @@ from pyvfio_backends.software.hardware.pcie.bar_sizing import FoundBar
 from pyvfio_backends.software.hardware.pcie.config_mechanism import ConfigAccess
 from pyvfio_backends.software.hardware.pcie.enumeration import Found, FoundBus, Reserve
 
-__all__ = ["Layout", "Placed", "Pool", "lay_out", "pool_of"]
+__all__ = ["Layout", "Placed", "Pool", "lay_out", "pool_of", "write_layout"]
 
 _IO_GRANULE, _MEMORY_GRANULE = 1 << 12, 1 << 20
 _DWORD = 0xFFFFFFFF
@@ -95,7 +95,7 @@ def lay_out(access: ConfigAccess, buses: list[FoundBus], apertures: dict[Pool, r
         cursor = aperture.start
         for bus, own in zip(buses, items, strict=True):
             cursor = _place(bus, own, pool, range(cursor, aperture.stop), layout)
-    _write(access, buses, layout)
+    write_layout(access, buses, layout)
     order = {id(function): place for place, function in enumerate(one for bus in buses for one in bus.walk())}
     layout.placed.sort(key=lambda one: (order[id(one.function)], one.pool.value, one.bar is None, one.address))
     return layout
@@ -175,7 +175,8 @@ def _up(value: int, align: int) -> int:
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _write(access: ConfigAccess, buses: list[FoundBus], layout: Layout) -> None:
+def write_layout(access: ConfigAccess, buses: list[FoundBus], layout: Layout) -> None:
+    """Write all addresses of a layout, after closing every window behind these root buses."""
     for bus in buses:
         for function in bus.walk():
             if function.bridge:

@@ -7,17 +7,20 @@ configuration requests, so the tree must be routable as it is built, as on a mac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.hardware.pcie.allocation import Layout, Pool, lay_out
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
+from pyvfio_backends.software.hardware.pcie.config_mechanism import ConfigAccess
 from pyvfio_backends.software.hardware.pcie.enumeration import Found, FoundBus, Reserve, number_behind, number_buses
 from pyvfio_backends.software.hardware.pcie.root_complex import RootBus, RootComplex
 
-__all__ = ["Apertures", "Firmware", "Setup"]
+__all__ = ["Apertures", "Arrange", "Firmware", "Setup"]
 
+Arrange = Callable[[ConfigAccess, list[FoundBus], dict[Pool, range], Reserve], Layout]
+"""How addresses are given: to what is on root buses, out of apertures by pool, with a reservation for slots."""
 _LINES = (10, 10, 11, 11)
 _LAST_TURNED = 24
 
@@ -68,12 +71,14 @@ class Firmware:
     """How it sets a machine up.
 
     `lines` are the interrupts that the four pins of device 0 on a root bus are wired to; the pins of the devices after
-    it are turned, each by one more, up to device 24.
+    it are turned, each by one more, up to device 24.  `arrange` gives addresses: `lay_out`, or `lay_out_downwards` for
+    those of QEMU's machines.
     """
 
     apertures: Apertures = field(default_factory=Apertures)
     reserve: Reserve = field(default_factory=Reserve)
     lines: Sequence[int] = _LINES
+    arrange: Arrange = lay_out
 
     def set_up(self, complex_: RootComplex) -> Setup:
         """Set up everything that a root complex has."""
@@ -81,7 +86,7 @@ class Firmware:
             number_buses(complex_, bus.segment.number, bus.number, bus.last, self.reserve)
             for bus in complex_.root_buses
         ]
-        return self._finish(complex_, buses, self.apertures.pools)
+        return self._finish(complex_, buses, self.arrange(complex_, buses, self.apertures.pools, self.reserve))
 
     def set_up_behind(self, complex_: RootComplex, bridge: Bridge) -> Setup:
         """Set up what came behind a bridge after `set_up`, within the bus numbers and windows that the bridge has.
@@ -98,10 +103,9 @@ class Firmware:
             Pool.PREFETCHABLE: bridge.prefetchable_window(),
         }
         pools = {pool: range(first, max(first, last + 1)) for pool, (first, last) in windows.items()}
-        return self._finish(complex_, [bus], pools)
+        return self._finish(complex_, [bus], lay_out(complex_, [bus], pools, self.reserve))
 
-    def _finish(self, complex_: RootComplex, buses: list[FoundBus], pools: dict[Pool, range]) -> Setup:
-        layout = lay_out(complex_, buses, pools, self.reserve)
+    def _finish(self, complex_: RootComplex, buses: list[FoundBus], layout: Layout) -> Setup:
         setup = Setup(buses, layout)
         without: dict[int, set[Pool]] = {}
         for function, _, pool in layout.unplaced:
