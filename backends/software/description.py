@@ -209,7 +209,8 @@ class MachineSpec:
     uevent number at boot; `features` the words of that line of ``/proc/cpuinfo`` (empty: there is no such file; without
     ``edat`` there are no huge pages); `processors` its number of processors (1 to 64), each of which can be interrupted
     by PCI functions of its own with `directed_interrupts`; with `interpretation` the machine carries out the PCI
-    instructions of guests itself; `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
+    instructions of guests itself; with `pci_mmap` its kernel lets programs map BARs, as from Linux 6.15 on;
+    `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
     PCI functions are `functions`, and `pci_devices` with their `pairs`; `devices` are more, in QEMU's words.
     What the host does with its devices is in `disks` and the fields after it (`usage`).
     """
@@ -228,6 +229,7 @@ class MachineSpec:
     interpretation: bool = False
     processors: int = 1
     directed_interrupts: bool = False
+    pci_mmap: bool = False
     modules: tuple[str, ...] = ("vfio", "vfio_iommu_type1", "iommufd", "vfio_pci", "mdev", "vfio_ccw")
     paths: list[ChannelPathSpec] = field(default_factory=list)
     subchannels: list[SubchannelSpec] = field(default_factory=list)

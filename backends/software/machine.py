@@ -58,6 +58,7 @@ class Machine:
         self.kernel.boot_id = str(uuid.UUID(bytes=random.Random(f"{spec.name} {seed}").randbytes(16), version=4))
         self.kernel.features = spec.features
         self.kernel.storage_size = spec.memory
+        self.kernel.pci_mmap = spec.pci_mmap
         self.kernel.cmdline = spec.host.cmdline
         if spec.features and "edat" not in spec.features:
             self.kernel.huge_pages = []
@@ -77,3 +78,4 @@ class Machine:
         self.faults.release_all()
         self.clock.close()
         self.kernel.uevents.close()
+        self.zpci.close()

@@ -9,6 +9,7 @@ from pyvfio.process.eventfd import EventFd, EventFdReference, wait_for_any
 from pyvfio.process.memory import AnonymousMemory, ProcessMemory, populate
 from pyvfio.process.pin import Pin
 from pyvfio.process.shared_log import SharedLog
+from pyvfio.process.shared_memory import SharedMemory
 
 __all__ = [
     "AnonymousMemory",
@@ -18,6 +19,7 @@ __all__ = [
     "ProcessMemory",
     "Reservation",
     "SharedLog",
+    "SharedMemory",
     "effective_user",
     "populate",
     "reservations",

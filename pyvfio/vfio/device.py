@@ -148,7 +148,9 @@ class Device:
                 "region info",
                 index=index,
             )
-            found = self._regions[index] = Region(self.backend, self.fileno, self.name, answer, capabilities)
+            found = self._regions[index] = Region(
+                self.backend, self.fileno, self.name, answer, capabilities, takes_instructions=self._is_zpci
+            )
         return found
 
     def regions(self) -> list[Region]:
@@ -251,6 +253,10 @@ class Device:
         if not self.info.flags & abi.DeviceFlags.RESET:
             raise Misuse("reset device", self.name, cause="the kernel says that it cannot be reset")
         self._call("reset device", abi.VFIO_DEVICE_RESET)
+
+    @property
+    def _is_zpci(self) -> bool:
+        return any(one.id == abi.VFIO_DEVICE_INFO_CAP_ZPCI_BASE for one in self.info.capabilities)
 
     @property
     def zpci(self) -> ZpciFacts | None:

@@ -3,6 +3,8 @@
 How a region is reached is said by its flags: ``MMAP`` (whole, or the areas of its sparse-mmap capability) means that
 registers can be mapped; anywhere else, and everywhere without the flag (PCI on s390 before Linux 6.15, all of
 vfio-ccw), the same access is one ``pread`` or ``pwrite``.  Both give the same answers, so callers do not choose.
+PCI functions of IBM Z are read and written also where they can be mapped: only PCI instructions reach through such a
+mapping, which loads and stores of a program are not.
 
 Registers are little-endian, as PCI has them, on any host.  Each typed access is one aligned access of its size.
 """
@@ -63,7 +65,14 @@ class Region:
     """
 
     def __init__(
-        self, backend: Backend, fd: Callable[[], int], name: str, info: abi.RegionInfo, capabilities: list[Capability]
+        self,
+        backend: Backend,
+        fd: Callable[[], int],
+        name: str,
+        info: abi.RegionInfo,
+        capabilities: list[Capability],
+        *,
+        takes_instructions: bool = False,
     ) -> None:
         self._backend = backend
         self._fd = fd
@@ -76,6 +85,7 @@ class Region:
         self.writable = bool(self.flags & abi.RegionFlags.WRITE)
         self.capabilities = capabilities
         self._mappings: list[_Mapping] | None = None
+        self._takes_instructions = takes_instructions
         self.access_note = ""
 
     @property
@@ -215,6 +225,9 @@ class Region:
     def _mapped(self) -> list[_Mapping]:
         if self._mappings is None:
             self._mappings = []
+            if self._takes_instructions and self.mappable:
+                self.access_note = "a mapping takes PCI instructions, which loads and stores are not"
+                return self._mappings
             try:
                 for area in self.sparse:
                     self._mappings.append(_Mapping(area, self._map(area)))

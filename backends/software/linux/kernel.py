@@ -76,6 +76,8 @@ class Kernel:
         self.roots: dict[str, Device] = {}
         self.cmdline = ""
         """The options of the kernel's command line (``/proc/cmdline``)."""
+        self.pci_mmap = False
+        """Whether programs may map the BARs of PCI functions, as on s390 from Linux 6.15 on."""
         self.storage_size = 0
         """The machine's storage in bytes."""
         self.mounts: list[MountEntry] = [

@@ -9,6 +9,7 @@ without a store function.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +33,7 @@ __all__ = [
     "fail",
 ]
 
+MapAt = Callable[[int, int, int, int], "mmap.mmap"]
 Show = Callable[[], "str | bytes"]
 Store = Callable[[bytes], "int | None"]
 
@@ -211,7 +213,7 @@ class AttributeFile(SeekableFile):
 class BinaryAttribute(Node):
     """A binary attribute such as ``config``: random access with a fixed `size` (0: without a limit)."""
 
-    __slots__ = ("read_at", "size", "st_mode", "write_at")
+    __slots__ = ("map_at", "read_at", "size", "st_mode", "write_at")
     mode_binds_root = True
 
     def __init__(
@@ -220,8 +222,10 @@ class BinaryAttribute(Node):
         read_at: Callable[[int, int], bytes] | None = None,
         write_at: Callable[[int, bytes], int] | None = None,
         mode: int | None = None,
+        map_at: MapAt | None = None,
     ) -> None:
         self.size = size
+        self.map_at = map_at
         self.read_at = read_at
         self.write_at = write_at
         if mode is None:
@@ -261,6 +265,11 @@ class BinaryAttributeFile(SeekableFile):
         if attribute.write_at is None:
             raise fail(errno.EIO)
         return attribute.write_at(offset, data) if data else 0
+
+    def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
+        if self._attribute.map_at is None:
+            raise fail(errno.ENODEV)
+        return self._attribute.map_at(length, flags, prot, offset)
 
     def fsync(self) -> None:
         """Nothing is kept back (``kernfs_file_fops``)."""

@@ -6,41 +6,34 @@ The model is ``drivers/pci`` of the kernel with the accesses of ``arch/s390/pci/
 from __future__ import annotations
 
 import errno
+import mmap
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.address import PciAddress
+from pyvfio.errors import NotModelled
 from pyvfio_backends.software.hardware.zpci import CONFIG_SPACE, OperandException, Refused, ZpciFunction
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_iov import PciSriov
 from pyvfio_backends.software.linux.pci_msi import PciMsi
+from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
 from pyvfio_backends.software.linux.vfs import Node, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.zpci import ZpciDev
 
-__all__ = ["ROM", "ErrorState", "PciDevice", "Resource", "ResourceFlag", "SavedState"]
+__all__ = ["ROM", "ErrorState", "PciDevice", "SavedState"]
 
 ROM = 6
 RESOURCES = 13
 _HEADER_DWORDS = 16
 _ALL_ONES = 0xFFFFFFFF
+_ISM = 0x1014, 0x04ED  # its BARs are not mappable (arch/s390/pci/pci_fixup.c, 6.15)
 _NEXT_SHIFT, _NEXT_MASK = 20, 0xFFC
 _INTX_DISABLE = regs.PCI_COMMAND_INTX_DISABLE
-
-
-class ResourceFlag:
-    """``include/linux/ioport.h``: the bits in the third column of ``resource``."""
-
-    MEM = 0x200
-    PREFETCH = 0x2000
-    READONLY = 0x4000
-    SIZEALIGN = 0x40000
-    MEM_64 = 0x100000
-    UNSET = 0x20000000
 
 
 class ErrorState(Enum):
@@ -49,24 +42,6 @@ class ErrorState(Enum):
     NORMAL = "normal"
     FROZEN = "frozen"
     LOST = "permanent failure"
-
-
-@dataclass(slots=True)
-class Resource:
-    """A resource: first and last address and flags (`ResourceFlag`); all zero when there is none."""
-
-    start: int = 0
-    end: int = 0
-    flags: int = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes, 0 when there is none (``pci_resource_len``)."""
-        return self.end - self.start + 1 if self.end else 0
-
-    def clear(self) -> None:
-        """Make it none."""
-        self.start = self.end = self.flags = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +97,7 @@ class PciDevice(Device):
         self._map_resources()
         # Attributes that only exist when the device had something to show when it was added:
         self.rom_size = self.resources[ROM].size
+        self.maps_bars = bus.kernel.pci_mmap and (self.vendor, self.device_id) != _ISM
         self.reset_methods = ["bus"] if zdev.may_reset() else []
         self.resettable = bool(self.reset_methods)
 
@@ -243,6 +219,17 @@ class PciDevice(Device):
             self.function.store(bar, offset, length, value)
         except (Refused, OperandException):
             return
+
+    def map_bar(self, bar: int, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
+        """Map a BAR into a program, once it was found to be allowed.
+
+        Raise `NotModelled` for registers: loads and stores of a program's memory reach no device here.  On IBM Z they
+        would not, either: it takes PCI instructions, or the system calls that make them.
+        """
+        memory = self.function.bars[bar].memory
+        if memory is None:
+            raise NotModelled("a mapping of the registers of a PCI function", self.name)
+        return memory.map(length, flags, prot, offset)
 
     def find_capability(self, number: int) -> int:
         """Where the capability with this id is, 0 when there is none (``pci_find_capability``)."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import mmap
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.linux.driver_core import override_attribute
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
+from pyvfio_backends.software.linux.resource import ResourceFlag
 from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, fail
 
 if TYPE_CHECKING:
@@ -79,12 +82,32 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
             lambda offset, data: _write_rom(device, offset, data),
             mode=0o600,
         )
+    if device.maps_bars:
+        entries.update(_bar_files(device))
     if device.express:
         entries.update(_link_attributes(device))
     if device.sriov is not None:
         entries.update(device.sriov.attributes())
     entries.update(device.zdev.attributes(device))
     return entries
+
+
+def _bar_files(device: PciDevice) -> dict[str, Node]:
+    """``resourceN``, and ``resourceN_wc`` of what is prefetchable: to be mapped, not read (``pci_create_attr``)."""
+    entries: dict[str, Node] = {}
+    for bar, resource in enumerate(device.resources[: regs.PCI_STD_NUM_BARS]):
+        if resource.size:
+            names = [f"resource{bar}", *([f"resource{bar}_wc"] if resource.flags & ResourceFlag.PREFETCH else ())]
+            for name in names:
+                entries[name] = BinaryAttribute(resource.size, mode=0o600, map_at=partial(_map_bar, device, bar))
+    return entries
+
+
+def _map_bar(device: PciDevice, bar: int, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
+    page = device.kernel.page_size
+    if offset + length > -(-device.resources[bar].size // page) * page:  # pci_mmap_fits
+        raise fail(errno.EINVAL)
+    return device.map_bar(bar, length, flags, prot, offset)
 
 
 def _link_attributes(device: PciDevice) -> dict[str, Node]:

@@ -1,6 +1,7 @@
 """vfio-pci: a PCI function for a program (``drivers/vfio/pci/vfio_pci.c`` and ``vfio_pci_core.c``, 6.12, on s390).
 
-Regions are read and written, never mapped: a zPCI function is reached by instructions, not by addresses.
+Regions are read and written: a zPCI function is reached by instructions, not by addresses.  From 6.15 on the kernel
+maps BARs all the same, except ISM's (`PciDevice.maps_bars`).
 """
 
 from __future__ import annotations
@@ -141,8 +142,18 @@ class VfioPciDevice(VfioDevice):
         return self._bars.write(data, index, offset & _OFFSET_MASK) if data else 0
 
     def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
-        """See `VfioDevice.mmap`: nothing can be mapped (CONFIG_VFIO_PCI_MMAP is not for s390)."""
-        raise fail(errno.EINVAL)
+        """See `VfioDevice.mmap` (``vfio_pci_core_mmap``): BARs, shared, where the kernel maps any.
+
+        Raise OSError EINVAL, `NotModelled` for registers.
+        """
+        pdev, page = self.pdev, self.kernel.page_size
+        index, position = offset >> OFFSET_SHIFT, offset & _OFFSET_MASK
+        if not flags & mmap.MAP_SHARED or index >= ROM or not pdev.maps_bars:
+            raise fail(errno.EINVAL)
+        size = pdev.resources[index].size
+        if not size or position + length > -(-size // page) * page:
+            raise fail(errno.EINVAL)
+        return pdev.map_bar(index, length, flags, prot, position)
 
     # requests
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import NotModelled
-from pyvfio_backends.software.linux.pci_device import ROM, PciDevice, ResourceFlag
+from pyvfio_backends.software.linux import vfio_pci_msi as msi
+from pyvfio_backends.software.linux.pci_device import ROM, PciDevice
+from pyvfio_backends.software.linux.resource import ResourceFlag
 from pyvfio_backends.software.linux.vfs import fail
 
 __all__ = ["VirtualConfig"]
@@ -82,6 +84,8 @@ def _capabilities(device: PciDevice) -> Iterator[tuple[int, int, int, int]]:
 def _capability_length(device: PciDevice, number: int, at: int) -> int:
     if number == regs.PCI_CAP_ID_MSIX:
         return regs.PCI_CAP_MSIX_SIZEOF
+    if number == regs.PCI_CAP_ID_MSI:
+        return msi.capability_length(device, at)
     if number == regs.PCI_CAP_ID_VNDR:
         return device.read_config(at + regs.PCI_CAP_FLAGS, 1)
     if number == regs.PCI_CAP_ID_EXP:
@@ -126,6 +130,7 @@ class VirtualConfig:
         if device.no_command_memory:
             self.copy[regs.PCI_COMMAND] |= regs.PCI_COMMAND_MEMORY
         self.copy[regs.PCI_INTERRUPT_PIN] = 0  # s390 has no INTx (CONFIG_VFIO_PCI_INTX)
+        self._msi = 0
         self._take_capabilities()
 
     def _fill(self, offset: int, length: int) -> None:
@@ -154,6 +159,10 @@ class VirtualConfig:
             self._virtual[at + regs.PCI_CAP_LIST_NEXT] = 0xFF
             if number == regs.PCI_CAP_ID_EXP:
                 self._take_express(at)
+            elif number == regs.PCI_CAP_ID_MSI:
+                self._msi = at
+                for field, size in msi.virtual_fields(self.device, at):
+                    self._virtual[field : field + size] = self._writable[field : field + size] = b"\xff" * size
             link, found = at + regs.PCI_CAP_LIST_NEXT, True
         if not found:
             self.copy[regs.PCI_STATUS] &= ~regs.PCI_STATUS_CAP_LIST & 0xFF
@@ -271,6 +280,12 @@ class VirtualConfig:
                 self._write_header(at, size, value)
             elif owner == regs.PCI_CAP_ID_EXP:
                 self._write_express(at, size, value)
+            elif owner == regs.PCI_CAP_ID_MSI:
+                self._write_default(at, size, value)
+                flags = self._msi + regs.PCI_MSI_FLAGS
+                if at <= flags < at + size:
+                    now = msi.write_flags(self.device, self._msi, self._word(flags, 2))
+                    self.copy[flags : flags + 2] = now.to_bytes(2, "little")
             elif owner in (_NOBODY, regs.PCI_CAP_ID_VNDR):
                 self.device.store_config(at, size, value)
         return len(data)

@@ -114,17 +114,31 @@ def region_info(vdev: VfioPciDevice, argument: Argument) -> int:
     argsz, _, index, cap_offset, _, _ = _REGION.unpack(argument.read(0, _REGION.size))
     if argsz < _REGION.size:
         raise fail(errno.EINVAL)
-    flags = 0
+    flags, chain = 0, b""
     if index == abi.VFIO_PCI_CONFIG_REGION_INDEX:
         size, flags = vdev.config_size, _READ_WRITE
     elif index < ROM:
         size = vdev.pdev.resources[index].size
         flags = _READ_WRITE if size else 0
+        if size and vdev.pdev.maps_bars:  # no BAR of s390 shares its first page with another
+            flags |= abi.VFIO_REGION_INFO_FLAG_MMAP
+            if vdev.pdev.msi.capability and vdev.pdev.msi.table[0] == index:
+                chain = build_capability_chain(
+                    [Capability(abi.VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, 1, b"")], _REGION.size
+                )
     elif index == abi.VFIO_PCI_ROM_REGION_INDEX:
         vdev.pdev.map_rom()  # no ROM of this machine can be mapped
         size = 0
     else:
         raise fail(errno.EINVAL)
+    if chain:
+        flags |= abi.VFIO_REGION_INFO_FLAG_CAPS
+        cap_offset = 0
+        if argsz < _REGION.size + len(chain):
+            argsz = _REGION.size + len(chain)
+        else:
+            argument.write(_REGION.size, chain)
+            cap_offset = _REGION.size
     argument.write(0, _REGION.pack(argsz, flags, index, cap_offset, size, index << OFFSET_SHIFT))
     return 0
 

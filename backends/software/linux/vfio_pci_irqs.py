@@ -1,6 +1,6 @@
 """The interrupts of vfio-pci: MSI-X vectors, the request and the error interrupt.
 
-The model is ``drivers/vfio/pci/vfio_pci_intrs.c`` (6.12) on s390, where no function has INTx or MSI for programs and a
+The model is ``drivers/vfio/pci/vfio_pci_intrs.c`` (6.12) on s390, where no function has INTx and a
 table of MSI-X vectors cannot grow while it is in use.
 """
 
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
+from pyvfio.errors import NotModelled
 from pyvfio.process import EventFdReference
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfio_irqs import IrqRequest, read_irq_set
+from pyvfio_backends.software.linux.vfio_pci_msi import message_count
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class Interrupts:
             return int(config.interrupt_pin != 0)
         if index == abi.VFIO_PCI_MSIX_IRQ_INDEX:
             return self.device.msi.table_size
+        if index == abi.VFIO_PCI_MSI_IRQ_INDEX:
+            return message_count(self.device)
         if index == abi.VFIO_PCI_ERR_IRQ_INDEX:
             return int(self.has_error)
         return int(index == abi.VFIO_PCI_REQ_IRQ_INDEX)
@@ -89,6 +93,11 @@ class Interrupts:
             self.error = self._single(request, self.error)
         elif request.index == abi.VFIO_PCI_MSIX_IRQ_INDEX:
             self._msix(request)
+        elif request.index == abi.VFIO_PCI_MSI_IRQ_INDEX:
+            if request.data == _EVENTFD:
+                # No device with MSI has a behaviour here, so none would ever interrupt.
+                raise NotModelled("MSI of PCI functions", self.device.name)
+            raise fail(errno.EINVAL)  # nothing is on
         else:
             raise fail(errno.EINVAL)
         return 0

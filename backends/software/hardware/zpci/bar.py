@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pyvfio.abi import pci_regs as regs
 
-__all__ = ["Bar", "Registers", "Unmapped"]
+__all__ = ["Bar", "Parts", "Registers", "Unmapped"]
+
+if TYPE_CHECKING:
+    from pyvfio.process import SharedMemory
 
 _DECODE_BITS = (1, 2, 4, 8)
 
@@ -28,15 +31,49 @@ class Registers(Protocol):
         """Do what a reset of the function does."""
 
 
+class Parts:
+    """Registers with others among them: `inner` from `start` on, `length` bytes (implements `Registers`)."""
+
+    def __init__(self, outer: Registers, inner: Registers, start: int, length: int) -> None:
+        self._outer = outer
+        self._inner = inner
+        self._start = start
+        self._end = start + length
+
+    def _at(self, offset: int, length: int) -> tuple[Registers, int]:
+        if self._start <= offset and offset + length <= self._end:
+            return self._inner, offset - self._start
+        return self._outer, offset
+
+    def read(self, offset: int, length: int) -> int:
+        """See `Registers.read`."""
+        registers, at = self._at(offset, length)
+        return registers.read(at, length)
+
+    def write(self, offset: int, length: int, value: int) -> None:
+        """See `Registers.write`."""
+        registers, at = self._at(offset, length)
+        registers.write(at, length, value)
+
+    def reset(self) -> None:
+        """See `Registers.reset`."""
+        self._outer.reset()
+        self._inner.reset()
+
+
 class Bar:
     """One base address register: `size` in bytes (a power of two), `flags` its low bits, `registers` behind it.
 
     `flags` are ``PCI_BASE_ADDRESS_SPACE_IO`` or a memory type with or without ``PCI_BASE_ADDRESS_MEM_PREFETCH``.
+    `memory` is what a BAR of plain memory shows, which can be mapped, too; None for registers.
     """
 
-    __slots__ = ("flags", "index", "registers", "size")
+    __slots__ = ("flags", "index", "memory", "registers", "size")
 
-    def __init__(self, index: int, size: int, flags: int, registers: Registers) -> None:
+    def __init__(
+        self, index: int, size: int, flags: int, registers: Registers, memory: SharedMemory | None = None
+    ) -> None:
+        self.memory = memory
         self.index = index
         self.size = size
         self.flags = flags

@@ -217,6 +217,13 @@ class ZpciFacility:
         if fid in self._leaving:
             self._leave(function)
 
+    def close(self) -> None:
+        """Give back what functions hold: the memory behind BARs."""
+        for function in self.functions.values():
+            for bar in function.bars.values():
+                if bar.memory is not None:
+                    bar.memory.close()
+
     # people at the console
 
     def plug(self, spec: FunctionDescription) -> ZpciFunction:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import Misuse
@@ -12,7 +12,7 @@ from pyvfio_backends.software.hardware.devices.bell import Bell
 from pyvfio_backends.software.hardware.devices.virtio_kinds import VirtioKind, virtio_blk, virtio_net, virtio_rng
 from pyvfio_backends.software.hardware.devices.virtio_pci import VirtioPci
 from pyvfio_backends.software.hardware.options import check_options, from_hex
-from pyvfio_backends.software.hardware.zpci.bar import Bar
+from pyvfio_backends.software.hardware.zpci.bar import Bar, Registers
 from pyvfio_backends.software.hardware.zpci.clp import (
     PFIP_SEGMENTS,
     UTILITY_STRING_SIZE,
@@ -21,6 +21,9 @@ from pyvfio_backends.software.hardware.zpci.clp import (
 )
 from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
 from pyvfio_backends.software.hardware.zpci.sriov import MOST_VFS, VF_OFFSET, VF_STRIDE, Sriov, make_express
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.devices.pci_kinds import BarShape, PciKind
 
 __all__ = [
     "MODELS",
@@ -37,6 +40,7 @@ Schedule = Callable[[float, Callable[[], None]], None]
 START_DMA = 0x100000000
 END_DMA = 0x1FFFFFFFFFFFFFF
 _BUILD = "build PCI function"
+_SHARED_SIZE, _SHARED_LEAST = 1 << 20, 1 << 12
 _COMMON_OPTIONS: Mapping[str, type] = {
     "pfip": str,
     "util_str": str,
@@ -139,7 +143,8 @@ def virtual(spec: FunctionDescription) -> list[VirtualDescription]:
             _BUILD, spec.model, cause=f"rid and vf_offset leave no room for {total} virtual functions on a bus"
         )
     kept = {name: value for name, value in options.items() if name not in _PHYSICAL_OPTIONS}
-    if spec.model != "virtio-bell":
+    model = MODELS.get(spec.model)
+    if model is not None and "legacy" in model.own:
         kept["legacy"] = False  # virtual functions have no I/O space
     return [
         VirtualDescription(
@@ -204,7 +209,7 @@ def build_function(
         function.config.data[regs.PCI_HEADER_TYPE] |= regs.PCI_HEADER_TYPE_MFD
         function.config.seal()
     others = virtual(spec)
-    if others or isinstance(spec, VirtualDescription):
+    if (others or isinstance(spec, VirtualDescription)) and len(function.config.data) == regs.PCI_CFG_SPACE_SIZE:
         make_express(function.config)
     if others:
         device = build_function(others[0], number).config.data
@@ -252,6 +257,77 @@ def _virtio(kind: Callable[..., VirtioKind], own: Mapping[str, type], *, legacy:
     return Model(name, make, {**own, "legacy": bool, "platform": bool})
 
 
+def _identified(
+    name: str, kind: Callable[[FunctionDescription], PciKind], own: Mapping[str, type] | None = None
+) -> Model:
+    """A model that is no more than its identity; `kind` chooses for a description."""
+
+    def make(spec: FunctionDescription, place: Place) -> ZpciFunction:
+        from pyvfio_backends.software.hardware.devices.pci_kinds import IdentifiedDevice
+
+        device = IdentifiedDevice(kind(spec), _registers(spec))
+        facts = _facts(
+            spec, place, device.bars, pft=device.kind.pft, mio=device.kind.mio, fmb_words=device.kind.fmb_words
+        )
+        return ZpciFunction(
+            facts, place.group(spec.pfgid), device.config, device.bars, msix=device.msix, number=place.number
+        )
+
+    return Model(name, make, own or {})
+
+
+def _roce_express(spec: FunctionDescription) -> PciKind:
+    from pyvfio_backends.software.hardware.devices.pci_kinds import ROCE_EXPRESS
+
+    return ROCE_EXPRESS[bool(spec.vfn)]
+
+
+def _roce_express2(spec: FunctionDescription) -> PciKind:
+    from pyvfio_backends.software.hardware.devices.pci_kinds import ROCE_EXPRESS_2
+
+    return ROCE_EXPRESS_2[bool(spec.vfn)]
+
+
+def _ism(spec: FunctionDescription) -> PciKind:
+    from pyvfio_backends.software.hardware.devices.pci_kinds import ISM
+
+    return ISM
+
+
+def _genwqe(spec: FunctionDescription) -> PciKind:
+    from pyvfio_backends.software.hardware.devices.pci_kinds import GENWQE
+
+    return GENWQE
+
+
+def _nvme(spec: FunctionDescription) -> PciKind:
+    from pyvfio_backends.software.hardware.devices.nvme_controller import NVME
+
+    return NVME
+
+
+def _ivshmem(spec: FunctionDescription) -> PciKind:
+    from pyvfio_backends.software.hardware.devices.ivshmem import ivshmem
+
+    size = spec.options.get("size", _SHARED_SIZE)
+    if size < _SHARED_LEAST or size & size - 1:
+        raise Misuse(_BUILD, spec.model, cause=f"size is a power of two, {_SHARED_LEAST} or more bytes, not {size}")
+    return ivshmem(size.bit_length() - 1)
+
+
+def _registers(spec: FunctionDescription) -> Callable[[BarShape], Registers] | None:
+    """What is behind the BARs of a model that has more than an identity."""
+    if spec.model == "nvme":
+        from pyvfio_backends.software.hardware.devices.nvme_controller import NvmeRegisters
+
+        return lambda bar: NvmeRegisters()
+    if spec.model == "ivshmem":
+        from pyvfio_backends.software.hardware.devices.ivshmem import IvshmemRegisters, SharedBar
+
+        return lambda bar: SharedBar(1 << bar.order) if bar.index else IvshmemRegisters()
+    return None
+
+
 def _facts(
     spec: FunctionDescription, place: Place, bars: Sequence[Bar], *, pft: int = 0, mio: bool = True, fmb_words: int = 0
 ) -> FunctionFacts:
@@ -290,6 +366,12 @@ def _facts(
 MODELS: dict[str, Model] = {
     model.name: model
     for model in (
+        _identified("genwqe", _genwqe),
+        _identified("ism", _ism),
+        _identified("ivshmem", _ivshmem, {"size": int}),
+        _identified("nvme", _nvme),
+        _identified("roce-express", _roce_express),
+        _identified("roce-express2", _roce_express2),
         Model("virtio-bell", _bell, {"delay": float}),
         _virtio(virtio_blk, {"size": int}, legacy=True, name="virtio-blk"),
         _virtio(virtio_net, {"mac": str}, legacy=True, name="virtio-net"),

@@ -15,7 +15,7 @@ Send = Callable[[int, int], None]
 
 
 class MsixTable:
-    """The registers of a BAR that holds nothing but the table (at 0) and the pending bits (at `pending_offset`).
+    """Registers that are nothing but the table (at 0) and the pending bits (at `pending_offset`), at `base` of a BAR.
 
     `send` is called with the address and the data of a message; without it, or while the vector or the function is
     masked, the pending bit is set instead.  Nothing is sent while MSI-X is off or the function is no bus master.
@@ -23,7 +23,15 @@ class MsixTable:
     """
 
     def __init__(
-        self, config: ConfigSpace, capability: int, bar: int, vectors: int, pending_offset: int, *, declare: bool = True
+        self,
+        config: ConfigSpace,
+        capability: int,
+        bar: int,
+        vectors: int,
+        pending_offset: int,
+        *,
+        base: int = 0,
+        declare: bool = True,
     ) -> None:
         self.config = config
         self.capability = capability
@@ -33,9 +41,14 @@ class MsixTable:
         self._entries = MsixEntries(vectors)
         if not declare:
             return
-        body = (vectors - 1).to_bytes(2, "little") + bar.to_bytes(4, "little")
-        config.add_capability(capability, regs.PCI_CAP_ID_MSIX, body + (pending_offset | bar).to_bytes(4, "little"))
+        places = (base | bar).to_bytes(4, "little") + (base + pending_offset | bar).to_bytes(4, "little")
+        config.add_capability(capability, regs.PCI_CAP_ID_MSIX, (vectors - 1).to_bytes(2, "little") + places)
         config.allow(capability + regs.PCI_MSIX_FLAGS, 2, regs.PCI_MSIX_FLAGS_ENABLE | regs.PCI_MSIX_FLAGS_MASKALL)
+
+    @property
+    def size(self) -> int:
+        """Bytes up to the end of the pending bits."""
+        return self.pending_offset + self._entries.pending_size
 
     # registers
 

@@ -1,0 +1,36 @@
+"""Resources: ranges of addresses with flags (``include/linux/ioport.h``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Resource", "ResourceFlag"]
+
+
+class ResourceFlag:
+    """``include/linux/ioport.h``: the bits in the third column of ``resource``."""
+
+    MEM = 0x200
+    PREFETCH = 0x2000
+    READONLY = 0x4000
+    SIZEALIGN = 0x40000
+    MEM_64 = 0x100000
+    UNSET = 0x20000000
+
+
+@dataclass(slots=True)
+class Resource:
+    """A resource: first and last address and flags (`ResourceFlag`); all zero when there is none."""
+
+    start: int = 0
+    end: int = 0
+    flags: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes, 0 when there is none (``pci_resource_len``)."""
+        return self.end - self.start + 1 if self.end else 0
+
+    def clear(self) -> None:
+        """Make it none."""
+        self.start = self.end = self.flags = 0
