@@ -121,7 +121,7 @@ def test_dma_needs_a_space_and_bus_mastering(function: ZpciFunction) -> None:
 @pytest.mark.parametrize(
     ("model", "options", "word"),
     [
-        ("nvme", {}, "no model 'nvme'"),
+        ("floppy", {}, "no model 'floppy'"),
         ("virtio-net", {"size": 1}, "no option 'size'"),
         ("virtio-net", {"mac": "52:54"}, "MAC address"),
         ("virtio-blk", {"size": 513}, "multiple of 512"),
