@@ -26,6 +26,7 @@ __all__ = [
     "CSS_ACTIONS",
     "MODULES",
     "OTHER_TYPES",
+    "ZPCI_ACTIONS",
     "ChannelPathSpec",
     "CssEventSpec",
     "FunctionSpec",
@@ -35,6 +36,7 @@ __all__ = [
     "PairSpec",
     "PciDeviceSpec",
     "SubchannelSpec",
+    "ZpciEventSpec",
 ]
 
 
@@ -201,6 +203,22 @@ class GroupSpec:
     msia: int = 0xFE00000000000000
 
 
+ZPCI_ACTIONS = ("unplug", "surprise", "offer", "assign", "ask", "take", "reserve", "fail")
+"""What can happen to PCI functions (`ZpciEventSpec.action`)."""
+
+
+@dataclass(slots=True)
+class ZpciEventSpec:
+    """``[[zpci.event]]``: an `action` that happens by itself to the function `fid`, `after` so many milliseconds of the
+    machine's clock.  `code` is the event code of an error (``fail``).
+    """
+
+    action: str
+    fid: int
+    after: int = 0
+    code: int = 0x3A
+
+
 @dataclass(slots=True)
 class MachineSpec:
     """A whole machine.  `architecture` is ``s390x``; `page_size` and `memory` (the host's
@@ -212,6 +230,7 @@ class MachineSpec:
     instructions of guests itself; with `pci_mmap` its kernel lets programs map BARs, as from Linux 6.15 on;
     `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
     PCI functions are `functions`, and `pci_devices` with their `pairs`; `devices` are more, in QEMU's words.
+    `zpci_events` happen to them, and with `error_reports` the machine takes reports of errors.
     What the host does with its devices is in `disks` and the fields after it (`usage`).
     """
 
@@ -239,6 +258,8 @@ class MachineSpec:
     pairs: list[PairSpec] = field(default_factory=list)
     pci_devices: list[PciDeviceSpec] = field(default_factory=list)
     devices: tuple[str, ...] = ()
+    zpci_events: list[ZpciEventSpec] = field(default_factory=list)
+    error_reports: bool = False
     groups: list[GroupSpec] = field(default_factory=list)
     disks: list[DiskSpec] = field(default_factory=list)
     holders: list[HolderSpec] = field(default_factory=list)

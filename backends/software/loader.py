@@ -30,6 +30,7 @@ from pyvfio_backends.software.description import (
     PairSpec,
     PciDeviceSpec,
     SubchannelSpec,
+    ZpciEventSpec,
 )
 from pyvfio_backends.software.function_check import check_functions
 from pyvfio_backends.software.hardware.devices.ckd_image import BadImage
@@ -46,6 +47,7 @@ from pyvfio_backends.software.usage import (
     SwapSpec,
 )
 from pyvfio_backends.software.usage_check import check_usage
+from pyvfio_backends.software.zpci_events import check_zpci_events
 
 __all__ = ["find_machine", "load_machine", "machine_files"]
 
@@ -61,6 +63,7 @@ _TABLES: dict[str, dict[str, tuple[str, type]]] = {
         "function": ("functions", FunctionSpec),
         "group": ("groups", GroupSpec),
         "pair": ("pairs", PairSpec),
+        "event": ("zpci_events", ZpciEventSpec),
     },
 }
 _ROWS: dict[str, tuple[str, type]] = {
@@ -153,7 +156,9 @@ class _Reader:
             setattr(spec, table, self.fill(kind, document.get(table, {}), (table,), names))
         self.check(spec)
         check_css_events(spec, self.error)
-        check_usage(check_functions(spec, self.error), self.error)
+        whole = check_functions(spec, self.error)
+        check_zpci_events(whole, self.error)
+        check_usage(whole, self.error)
         return spec
 
     def rows(self, kind: type, rows: Any, where: tuple[str, ...]) -> list[Any]:

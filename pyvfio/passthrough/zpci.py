@@ -31,10 +31,13 @@ from pyvfio.passthrough.zpci_interpreted import InterpretedFunction
 from pyvfio.passthrough.zpci_waiting import GuestWaiting
 from pyvfio.refusal import refusal
 from pyvfio.vfio.device import Device
+from pyvfio.zpci import sclp
 from pyvfio.zpci.event import AvailabilityCode, AvailabilityEvent, ErrorCode, ErrorEvent
 from pyvfio.zpci.function import FunctionState, InstructedFunction
 from pyvfio.zpci.handle import FH_INDEX
 from pyvfio.zpci.identifiers import Identifiers, Pair
+from pyvfio.zpci.instructions import Refused
+from pyvfio.zpci.sclp import ErrorNotification
 
 __all__ = ["GuestPci"]
 
@@ -193,22 +196,29 @@ class GuestPci(GuestWaiting):
             self._tell(function, AvailabilityCode.DECONFIGURED)
 
     def request(self, fid: int) -> None:
-        """Ask the guest to let a function go: it answers by deconfiguring it.  Raise `NoSuchDevice`."""
+        """Ask the guest to let a function go: it answers by deconfiguring it.  One in standby goes at once.
+
+        Raise `NoSuchDevice`.
+        """
         with self.lock:
             function = self.function(fid)
-            if fid not in self._asked:
+            if function.state is FunctionState.STANDBY:
+                self._remove(function)
+                self._tell(function, AvailabilityCode.RESERVED)
+            elif fid not in self._asked:
                 self._asked.add(fid)
                 self._tell(function, AvailabilityCode.DECONFIGURE_REQUESTED)
 
     def deconfigure(self, fid: int) -> None:
         """SCLP DECONFIGURE, by the guest: the function goes to standby, or away if that was asked for.
 
-        Raise `NoSuchDevice`, `Misuse` while it is enabled.
+        One that is enabled is disabled first.  Raise `NoSuchDevice`.
         """
         with self.lock:
             function = self.function(fid)
             if function.state not in (FunctionState.DISABLED, FunctionState.STANDBY, FunctionState.PERMANENT_ERROR):
-                raise Misuse("deconfigure PCI function", f"fid {fid:#x}", cause=f"it is {function.state.value}")
+                with contextlib.suppress(Refused):
+                    function.disable()
             function.state = FunctionState.STANDBY
             if fid in self._asked:
                 self._remove(function)
@@ -220,6 +230,19 @@ class GuestPci(GuestWaiting):
             function = self.function(fid)
             if function.state is FunctionState.STANDBY:
                 function.state = FunctionState.DISABLED
+
+    def adapter_state(self, fid: int) -> FunctionState | None:
+        """The state of a function, None for one that there is not (see `pyvfio.zpci.sclp.Adapters`)."""
+        return next((function.state for function in self._functions if function.fid == fid), None)
+
+    def notified(self, notification: ErrorNotification, data: bytes) -> bool:
+        """Take a report of an error; the host has no way to pass it on, so none is taken."""
+        return False
+
+    def sclp(self, command: int, sccb: bytes) -> bytes:
+        """SERVICE CALL, by the guest: the block after a command about a PCI function.  A guest cannot make it fail."""
+        with self.lock:
+            return sclp.call(self, command, sccb)
 
     def function(self, fid: int) -> InstructedFunction:
         """The function with this identifier.  Raise `NoSuchDevice`."""

@@ -303,4 +303,9 @@ def boot(machine: Machine) -> None:
     holder.boot(held_by(holder.name))
     boot_vfio_pci(machine, bus, held_by("vfio-pci"))
     interrupts.booting = False
+    facility.takes_reports = spec.error_reports
     facility.on_event = bus.event
+    if spec.zpci_events:
+        from pyvfio_backends.software import zpci_events  # few machines have any
+
+        zpci_events.plan(machine)

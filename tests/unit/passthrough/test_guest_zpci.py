@@ -138,16 +138,20 @@ def test_asking_the_guest_for_a_function() -> None:
     rig.guest.request(0x100)
     rig.guest.request(0x100)
     rig.enable()
-    with pytest.raises(Misuse, match="enabled"):
-        rig.guest.deconfigure(0x100)
-    rig.set(rig.fh, clp.SetOperation.DISABLE)
-    rig.guest.deconfigure(0x100)
+    rig.guest.deconfigure(0x100)  # it is reset, though it was enabled
     codes = [AvailabilityCode(event.pec) for event in events]
     assert codes == [AvailabilityCode.DECONFIGURE_REQUESTED, AvailabilityCode.RESERVED]
     assert [entry.fid for entry in rig.list().entries] == [0x101]
     with pytest.raises(NoSuchDevice):
         rig.guest.request(0x100)
     rig.close()
+
+
+def test_asking_for_a_function_in_standby(on: GuestRig) -> None:
+    """It goes at once (``s390_pcihost_unplug_request()`` in ``hw/s390x/s390-pci-bus.c`` of QEMU)."""
+    on.guest.deconfigure(0x100)
+    on.guest.request(0x100)
+    assert [entry.fid for entry in on.list().entries] == [0x101]
 
 
 def test_standby_and_back(on: GuestRig) -> None:

@@ -64,6 +64,25 @@ MISTAKES = {
     "id twice": (words("zpci,target=a,id=z", "virtio-rng-pci,id=z"), "machine.devices", 3, "the id z"),
     "id of a zpci twice": (words("zpci,target=a,id=z", "zpci,target=b,id=z"), "machine.devices", 3, "the id z"),
     "number as words": (HEAD + "devices = [8]\n", "machine.devices", 3, "must be a string"),
+    "event": (
+        HEAD + FUNCTION + '[[zpci.event]]\naction = "paint"\nfid = 2\n',
+        "zpci.event.action",
+        8,
+        "no action 'paint'",
+    ),
+    "event's fid": (HEAD + FUNCTION + '[[zpci.event]]\naction = "ask"\nfid = 3\n', "zpci.event.fid", 9, "fid 0x3"),
+    "event's time": (
+        HEAD + FUNCTION + '[[zpci.event]]\naction = "ask"\nfid = 2\nafter = -1\n',
+        "zpci.event.after",
+        10,
+        "negative",
+    ),
+    "event's code": (
+        HEAD + FUNCTION + '[[zpci.event]]\naction = "fail"\nfid = 2\ncode = 0x301\n',
+        "zpci.event.code",
+        10,
+        "0x301 is no event code of an error",
+    ),
     "vf": (words("zpci,fid=1,target=a", "virtio-bell,total_vfs=1,id=b"), "machine.devices", 3, "virtual function"),
 }
 

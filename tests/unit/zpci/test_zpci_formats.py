@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyvfio.errors import Misuse
-from pyvfio.zpci import clp, event, sic
+from pyvfio.zpci import clp, event, sclp, sic
 from pyvfio.zpci.block import BigBlock
 from pyvfio.zpci.fib import DirectedFib, Fib, FunctionControl
 from pyvfio.zpci.fmb import DMA_COUNTERS_VALID, Fmb
@@ -38,6 +38,9 @@ SIZES: dict[type[BigBlock], int] = {
     sic.DirectedBlock: 32,
     sic.ProcessorBlock: 40,
     sic.ForwardingBlock: 24,
+    sclp.AdapterSccb: 16,
+    sclp.ErrorNotification: 24,
+    sclp.ErrorReport: 4,
 }
 
 

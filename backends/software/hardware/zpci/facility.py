@@ -13,11 +13,13 @@ from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
 from pyvfio.zpci.handle import FH_INDEX, Sharing
 from pyvfio_backends.software.hardware.zpci.clp import GroupFacts
 from pyvfio_backends.software.hardware.zpci.function import FunctionState, ZpciFunction
-from pyvfio_backends.software.hardware.zpci.instructions import Refused, Status
+from pyvfio_backends.software.hardware.zpci.instructions import Refused
 from pyvfio_backends.software.hardware.zpci.models import FunctionDescription, Schedule, build_function, virtual
 
 if TYPE_CHECKING:
     from pyvfio.css.instructions import Storage
+    from pyvfio.zpci.sclp import ErrorNotification
+    from pyvfio_backends.software.hardware.zpci.console import ZpciConsole
 
 __all__ = ["ZpciEvent", "ZpciFacility"]
 
@@ -73,7 +75,7 @@ class ZpciFacility:
     ) -> None:
         self._timer = timer
         self._now = now
-        self._lock = lock if lock is not None else contextlib.nullcontext()
+        self.lock = lock if lock is not None else contextlib.nullcontext()
         self.uid_checking = uid_checking
         self._sharing = sharing
         self.mio = mio
@@ -84,6 +86,10 @@ class ZpciFacility:
         self.on_event: Callable[[ZpciEvent], None] | None = None
         self.on_leave: Callable[[ZpciFunction], None] = lambda function: None
         """Called when a function has left the machine."""
+        self.takes_reports = False
+        """Whether SCLP takes notifications of errors."""
+        self.reports: list[tuple[ErrorNotification, bytes]] = []
+        """Those that it took, with their data."""
         self._schedule = schedule
         self._number = 0
         self._leaving: set[int] = set()
@@ -132,11 +138,12 @@ class ZpciFacility:
     def _later(self, code: AvailabilityCode | ErrorCode, function: ZpciFunction) -> None:
         """Report when the store that caused it is over."""
         if self._schedule is None:
-            self._event(code, function)
+            self.tell(code, function)
         else:
-            self._schedule(0.0, lambda: self._event(code, function))
+            self._schedule(0.0, lambda: self.tell(code, function))
 
-    def _event(self, code: AvailabilityCode | ErrorCode, function: ZpciFunction) -> None:
+    def tell(self, code: AvailabilityCode | ErrorCode, function: ZpciFunction) -> None:
+        """Report an event of a function to the operating system."""
         if self.on_event is not None:
             self.on_event(ZpciEvent(code, function.fid, function.fh))
 
@@ -204,7 +211,7 @@ class ZpciFacility:
             function.state = FunctionState.DISABLED
 
     def deconfigure(self, fid: int) -> None:
-        """SCLP DECONFIGURE: configured to standby.  Raise `Refused` while the function is enabled.
+        """SCLP DECONFIGURE: configured to standby; one that is enabled is reset.  Raise `Refused`.
 
         A function whose removal was asked for (`unplug`) leaves the machine now.
         """
@@ -212,7 +219,7 @@ class ZpciFacility:
         if function is None or function.state is FunctionState.RESERVED:
             raise Refused(3)
         if function.state not in (FunctionState.DISABLED, FunctionState.STANDBY):
-            raise Refused(1, Status.FUNCTION_ALREADY_ENABLED)
+            function.reset()
         function.state = FunctionState.STANDBY
         if fid in self._leaving:
             self._leave(function)
@@ -224,21 +231,32 @@ class ZpciFacility:
                 if bar.memory is not None:
                     bar.memory.close()
 
+    def adapter_state(self, fid: int) -> FunctionState | None:
+        """The state of a function, None for one that there is not (see `pyvfio.zpci.sclp.Adapters`)."""
+        function = self.functions.get(fid)
+        return None if function is None else function.state
+
+    def notified(self, notification: ErrorNotification, data: bytes) -> bool:
+        """Keep a report of an error, if the machine takes some."""
+        if self.takes_reports:
+            self.reports.append((notification, data))
+        return self.takes_reports
+
     # people at the console
 
     def plug(self, spec: FunctionDescription) -> ZpciFunction:
         """Add a function at run time.  Raise `Misuse` when its identifier is taken."""
-        with self._lock:
+        with self.lock:
             function = self._add(spec)
             if function.configured:
-                self._event(AvailabilityCode.CONFIGURED, function)
+                self.tell(AvailabilityCode.CONFIGURED, function)
             elif function.state is FunctionState.STANDBY:
-                self._event(AvailabilityCode.STANDBY, function)
+                self.tell(AvailabilityCode.STANDBY, function)
             return function
 
     def adopt(self, function: ZpciFunction) -> None:
         """Add a function that was made elsewhere, configured.  Raise `Misuse` when its identifier is taken."""
-        with self._lock:
+        with self.lock:
             if function.fid in self.functions:
                 raise Misuse(
                     "plug PCI function",
@@ -247,11 +265,11 @@ class ZpciFacility:
                 )
             self.functions[function.fid] = function
             self._number = max(self._number, (function.fh & FH_INDEX) + 1)
-            self._event(AvailabilityCode.CONFIGURED, function)
+            self.tell(AvailabilityCode.CONFIGURED, function)
 
     def report(self, fid: int, code: ErrorCode, *, address: int = 0, vector: int = 0, write: bool = False) -> None:
         """Report an error of a function that has left the enabled state by itself.  Raise `NoSuchDevice`."""
-        with self._lock:
+        with self.lock:
             function = self.function(fid)
             if self.on_event is not None:
                 self.on_event(ZpciEvent(code, fid, function.fh, address, vector, write))
@@ -262,19 +280,19 @@ class ZpciFacility:
         The operating system is asked to let it go, and it leaves when that is done.  With `surprise` it is gone at
         once, and loads and stores fail from now on.
         """
-        with self._lock:
+        with self.lock:
             function = self.function(fid)
             if surprise:
                 self._lose_virtual(function)
                 function.reset()
                 function.state = FunctionState.RESERVED
                 del self.functions[fid]
-                self._event(AvailabilityCode.DECONFIGURED, function)
+                self.tell(AvailabilityCode.DECONFIGURED, function)
                 self.on_leave(function)
                 return
             self._leaving.add(fid)
             if function.configured:
-                self._event(AvailabilityCode.DECONFIGURE_REQUESTED, function)
+                self.tell(AvailabilityCode.DECONFIGURE_REQUESTED, function)
             else:
                 self._leave(function)
 
@@ -291,14 +309,16 @@ class ZpciFacility:
         self._leaving.discard(function.fid)
         function.state = FunctionState.RESERVED
         self.functions.pop(function.fid, None)
-        self._event(AvailabilityCode.RESERVED, function)
+        self.tell(AvailabilityCode.RESERVED, function)
         self.on_leave(function)
 
     def fail(self, fid: int) -> None:
         """Put an enabled function into the error state.  Raise `NoSuchDevice`, `Misuse` when it is not enabled."""
-        with self._lock:
-            function = self.function(fid)
-            if function.state is not FunctionState.ENABLED:
-                raise Misuse("fail PCI function", f"fid {fid:#x}", cause=f"it is {function.state.value}, not enabled")
-            function.state = FunctionState.ERROR
-            self._event(ErrorCode.SERVICE_ACTION, function)
+        self.console.fail(fid)
+
+    @property
+    def console(self) -> ZpciConsole:
+        """What else people do with functions, and what goes wrong."""
+        from pyvfio_backends.software.hardware.zpci.console import ZpciConsole  # few machines need it
+
+        return ZpciConsole(self)
