@@ -6,21 +6,16 @@ spoken to in the words of ``-device``.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from pyvfio.backend import Backend
 from pyvfio.errors import Misuse, NoSuchDevice
-from pyvfio.testing.attributes import Attributes
+from pyvfio.testing.monitor import Monitor, MonitorError
 from pyvfio.zpci.device_option import DeviceOption
 from pyvfio.zpci.identifiers import FID_LIMIT, UID_LIMIT
 
 __all__ = ["PlugRefused", "Plugger", "plugger"]
-
-_PORTS: Final = "/sys/class/virtio-ports"
-_LARGE: Final = 1 << 16
 
 
 class PlugRefused(Exception):
@@ -57,52 +52,29 @@ class _OfMachine:
 
 
 class _OfMonitor:
-    """The monitor of QEMU (QMP): a JSON object a line.  It may have been spoken to before, in this boot."""
+    """The monitor of QEMU, opened for each request: one program at a time may have its port open."""
 
-    def __init__(self, backend: Backend, node: str) -> None:
+    def __init__(self, backend: Backend, port: str) -> None:
         self._backend = backend
-        self._node = node
-        self._call("qmp_capabilities", {})  # refused the second time, which does no harm
+        self._port = port
 
     def plug(self, words: str) -> None:
         option = DeviceOption.parse(words)
-        properties: dict[str, Any] = dict(option.properties)
+        properties: dict[str, object] = dict(option.properties)
         for name, limit in (("uid", UID_LIMIT), ("fid", FID_LIMIT)):
             if name in properties:
                 properties[name] = option.number(name, limit)
-        self._checked("device_add", {"driver": option.driver, **properties})
+        self._ask("device_add", driver=option.driver, **properties)
 
     def unplug(self, name: str) -> None:
-        self._checked("device_del", {"id": name})
+        self._ask("device_del", id=name)
 
-    def _checked(self, command: str, arguments: dict[str, Any]) -> None:
-        answer = self._call(command, arguments)
-        if "error" in answer:
-            raise PlugRefused(answer["error"]["desc"])
-
-    def _call(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        mark = os.urandom(8).hex()
-        request = {"execute": command, "arguments": arguments, "id": mark}
-        fd = self._backend.open(self._node, os.O_RDWR)
-        try:
-            self._backend.write(fd, json.dumps(request).encode() + b"\n")
-            rest = b""
-            while True:
-                *lines, rest = (rest + self._backend.read(fd, _LARGE)).split(b"\n")
-                for line in lines:
-                    answer = _object(line)
-                    if answer.get("id") == mark:
-                        return answer
-        finally:
-            self._backend.close(fd)
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}  # the end of what somebody else did not read
-    return found if isinstance(found, dict) else {}
+    def _ask(self, command: str, **arguments: object) -> None:
+        with Monitor(self._backend, self._port) as monitor:
+            try:
+                monitor.ask(command, **arguments)
+            except MonitorError as error:
+                raise PlugRefused(str(error)) from error
 
 
 def plugger(backend: Backend) -> Plugger | None:
@@ -110,9 +82,5 @@ def plugger(backend: Backend) -> Plugger | None:
     machine = getattr(backend, "machine", None)
     if hasattr(machine, "pci_devices"):
         return _OfMachine(machine)
-    sysfs = Attributes(backend)
-    if sysfs.exists(_PORTS):
-        for port in backend.listdir(_PORTS):
-            if sysfs.read(f"{_PORTS}/{port}/name") == "qmp":
-                return _OfMonitor(backend, f"/dev/{port}")
-    return None
+    port = Monitor.find(backend)
+    return None if port is None else _OfMonitor(backend, port)
