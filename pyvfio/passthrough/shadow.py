@@ -195,11 +195,13 @@ class ShadowMappings:
 def _inside(found: Iterable[Run], areas: Sequence[MemoryArea]) -> Iterator[Run]:
     """The parts of runs that are storage of the guest, each within one area."""
     for run in found:
+        start, end = run.address, run.address + run.length
         for area in areas:
-            low = max(run.address, area.start)
-            high = min(run.address + run.length, area.start + area.length)
-            if low < high:
-                yield Run(run.iova + low - run.address, low, high - low, run.protected)
+            low, high = max(start, area.start), min(end, area.start + area.length)
+            if low == start and high == end:
+                yield run
+            elif low < high:
+                yield Run(run.iova + low - start, low, high - low, run.protected)
 
 
 def _outside(given: Iterable[Run], first: int, end: int) -> list[Run]:

@@ -181,9 +181,10 @@ class GuestFunction:
             return int.from_bytes(self._read_config(offset, length), "little")
         if self.msix is not None and self.msix.holds(space, offset, length):
             return self.msix.read(space, offset, length)
-        with self._answering():
+        try:
             return int.from_bytes(self._regions[space].read(offset, length), "little")
-        raise Refused(1, Status.BLOCKED)
+        except PyvfioError:
+            raise self._silent() from None
 
     def store(self, space: int, offset: int, length: int, value: int) -> None:
         """Store a little-endian number.  Raise `Refused` or `OperandException`."""
@@ -194,10 +195,10 @@ class GuestFunction:
         elif msix is not None and msix.holds(space, offset, length):
             msix.write(space, offset, length, value)
         else:
-            with self._answering():
+            try:
                 self._regions[space].write(offset, value.to_bytes(length, "little"))
-                return
-            raise Refused(1, Status.BLOCKED)
+            except PyvfioError:
+                raise self._silent() from None
 
     def _check(self, space: int, offset: int, length: int) -> None:
         if self.state in (FunctionState.ERROR, FunctionState.PERMANENT_ERROR):
@@ -214,11 +215,10 @@ class GuestFunction:
             raise OperandException(f"access of {length} bytes at {offset:#x} of BAR {space}", self.device.name)
 
     def _read_config(self, offset: int, length: int) -> bytes:
-        data = b""
-        with self._answering():
+        try:
             data = self._config.read(offset, length)
-        if not data:
-            raise Refused(1, Status.BLOCKED)
+        except PyvfioError:
+            raise self._silent() from None
         if self.msix is not None:
             flags = self.msix.place.flags
             if offset < flags + 2 and flags < offset + length:
@@ -246,6 +246,11 @@ class GuestFunction:
                     self.msix.write_flags(int.from_bytes(word, "little"))
             return
         raise Refused(1, Status.BLOCKED)
+
+    def _silent(self) -> Refused:
+        """The host's device does not answer: how a load or a store ends."""
+        self.fail()
+        return Refused(1, Status.BLOCKED)
 
     @contextlib.contextmanager
     def _answering(self) -> Iterator[None]:

@@ -28,6 +28,11 @@ __all__ = ["Processor"]
 
 _INVALID_HANDLE: Final = Answer(3)
 _ADDRESS: Final = (1 << 64) - 1
+_TRANSLATING: Final = (
+    FunctionOperation.REGISTER_TRANSLATION,
+    FunctionOperation.DEREGISTER_TRANSLATION,
+    FunctionOperation.REREGISTER_TRANSLATION,
+)
 _GONE: Final = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED, FunctionState.PERMANENT_ERROR)
 
 
@@ -186,23 +191,26 @@ class Processor:
             return _INVALID_HANDLE
         if isinstance(fib, DirectedFib) or fib.fmt:
             return self._modify_directed(found, operation, fib)
-        translating: dict[int, Callable[[], Answer]] = {
-            FunctionOperation.REGISTER_TRANSLATION: lambda: found.register_translation(fib),
-            FunctionOperation.DEREGISTER_TRANSLATION: found.deregister_translation,
-            FunctionOperation.REREGISTER_TRANSLATION: lambda: found.reregister_translation(fib),
-        }
-        others: dict[int, Callable[[], Answer]] = {
-            FunctionOperation.REGISTER_INTERRUPTS: lambda: found.register_interrupts(fib),
-            FunctionOperation.DEREGISTER_INTERRUPTS: found.deregister_interrupts,
-            FunctionOperation.RESET_ERROR: found.reset_error,
-            FunctionOperation.RESET_BLOCK: found.reset_block,
-            FunctionOperation.SET_MEASUREMENT: lambda: found.set_measurement(fib),
-        }
-        if operation in translating:
-            return translating[operation]() if space == 0 else Answer(1, Status.DMA_SPACE_NOT_ENABLED)
-        if operation not in others:
-            raise OperandException("modify PCI function controls", cause=f"operation {operation} is not installed")
-        return others[operation]()
+        if operation in _TRANSLATING and space:
+            return Answer(1, Status.DMA_SPACE_NOT_ENABLED)
+        match operation:
+            case FunctionOperation.REGISTER_INTERRUPTS:
+                return found.register_interrupts(fib)
+            case FunctionOperation.DEREGISTER_INTERRUPTS:
+                return found.deregister_interrupts()
+            case FunctionOperation.REGISTER_TRANSLATION:
+                return found.register_translation(fib)
+            case FunctionOperation.DEREGISTER_TRANSLATION:
+                return found.deregister_translation()
+            case FunctionOperation.REREGISTER_TRANSLATION:
+                return found.reregister_translation(fib)
+            case FunctionOperation.RESET_ERROR:
+                return found.reset_error()
+            case FunctionOperation.RESET_BLOCK:
+                return found.reset_block()
+            case FunctionOperation.SET_MEASUREMENT:
+                return found.set_measurement(fib)
+        raise OperandException("modify PCI function controls", cause=f"operation {operation} is not installed")
 
     def _modify_directed(self, found: FunctionControls, operation: int, fib: Fib | DirectedFib) -> Answer:
         """Format 1 is for registering directed interruptions and for nothing else, where the machine has them."""

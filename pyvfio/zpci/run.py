@@ -11,8 +11,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from pyvfio.css.instructions import StorageError
 from pyvfio.zpci.event import ErrorCode
@@ -38,8 +37,7 @@ _PAGE_LEVEL: Final = -1
 _Piece: TypeAlias = tuple[int, int, int, bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """`length` bytes of DMA addresses from `iova` on, which are the absolute addresses from `address` on."""
 
     iova: int

@@ -21,6 +21,7 @@ from dasd import dasd_read, dasd_write
 from inside import run_inside
 from measure import Line, best
 from sense_id import sense_id
+from zpci import zpci
 
 import pyvfio
 from pyvfio.abi import vfio_type1 as abi
@@ -206,6 +207,7 @@ def main() -> None:
         sense_id,
         dasd_read,
         dasd_write,
+        zpci,
         many_subchannels,
         list_command,
     )
