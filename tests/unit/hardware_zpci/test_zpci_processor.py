@@ -19,6 +19,8 @@ from zpci_rig import (
     HostForwardingRig,
     InterpretedRig,
     MachineRig,
+    NestedInterpretedRig,
+    NestedRig,
     Rig,
 )
 
@@ -50,6 +52,8 @@ RIGS = {
     "guest": (GuestRig, GUEST),
     "interpreted": (InterpretedRig, GUEST | INTERPRETED),
     "host-forwards": (HostForwardingRig, GUEST | INTERPRETED),
+    "nested": (NestedRig, GUEST),
+    "nested-interpreted": (NestedInterpretedRig, GUEST),
 }
 
 

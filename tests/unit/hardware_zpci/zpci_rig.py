@@ -21,7 +21,9 @@ from pyvfio.zpci.function import FunctionState, InstructedFunction
 from pyvfio.zpci.instructions import CONFIG_SPACE, FunctionOperation, Request
 from pyvfio.zpci.processor import Processor
 from pyvfio.zpci.table import Designation, Iota, page_entry, region_entry, segment_entry
+from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
+from pyvfio_backends.software.guest import GuestMachine
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 
 BASE = 0x1_0000_0000
@@ -255,3 +257,52 @@ class HostForwardingRig(InterpretedRig):
 
     level = "interpreted, forwarded by the host"
     assist = False
+
+
+class NestedRig(Rig):
+    """The functions of a software machine, given to a guest whose Linux gives them to a guest of its own."""
+
+    level = "nested"
+    interpret = False
+
+    def __init__(self, functions: int = 2) -> None:
+        super().__init__()
+        spec = MachineSpec(
+            "two-bells",
+            interpretation=self.interpret,
+            functions=[FunctionSpec(uid=0x10 + n, fid=0x20 + n, model="virtio-bell") for n in range(functions)],
+        )
+        self.host = Host("software", machine=spec)
+        self.machine = GuestMachine()
+        self.linux = Host(SoftwareBackend(self.machine))
+        self.memory = GuestMemory(SIZE)
+        self.cpu = self.guest = _Guest(self, self.memory)
+        for n in range(functions):
+            below = f"{0x10 + n:04x}:00:00.0"
+            bind(self.host.device(below))
+            self.machine.attach_pci(open_device(self.host, below), uid=0x30 + n, fid=0x40 + n)
+            between = self.linux.device(f"{0x30 + n:04x}:00:00.0")
+            bind(between)
+            self.guest.attach(open_device(self.linux, between), uid=0x60 + n, fid=0x100 + n)
+
+    def signal(self, vector: int) -> None:
+        self.host.backend.machine.zpci.functions[0x20].signal(vector)  # type: ignore[attr-defined]
+        self.machine.look()
+        self.guest.poll()
+
+    def unplug(self) -> None:
+        self.guest.detach(0x100)
+
+    def close(self) -> None:
+        self.guest.close()
+        self.memory.close()
+        self.machine.close()
+        self.linux.close()
+        self.host.close()
+
+
+class NestedInterpretedRig(NestedRig):
+    """The same, where the host's machine carries out the instructions of the guest between."""
+
+    level = "nested, interpreted below"
+    interpret = True
