@@ -61,6 +61,8 @@ _LOOKS: Final = 1000
 class GuestKernelMemory(HostMemory):
     """The absolute storage of a guest: `storage`, of which its kernel has `room` bytes from `kernel_at` on."""
 
+    shared = True  # with the hypervisor
+
     def __init__(self, storage: GuestMemory, page_size: int, kernel_at: int, room: int) -> None:
         super().__init__(page_size)
         self.storage = storage

@@ -30,6 +30,9 @@ _LIMIT = 1 << 31
 class HostMemory:
     """Storage by absolute address; `page_size` is the machine's."""
 
+    shared = False
+    """Whether others than the holder of the machine's lock write to kernel memory: bits are for `update_byte` then."""
+
     def __init__(self, page_size: int) -> None:
         self.page_size = page_size
         self._starts: list[int] = []
@@ -56,7 +59,7 @@ class HostMemory:
         return at
 
     def block(self, address: int) -> bytearray:
-        """The block that was allocated at `address`, for the kernel's own accesses."""
+        """The block that was allocated at `address`, for the kernel's own accesses; there are none when `shared`."""
         return self._blocks[address]
 
     def free(self, address: int) -> None:

@@ -24,7 +24,7 @@ class AirqVector:
         self.bits = bits
         self.end = 0 if allocate else bits
         self.address = memory.allocate(-(-bits // (8 * _WORD)) * _WORD)
-        self._block = memory.block(self.address)
+        self._block = None if memory.shared else memory.block(self.address)
 
     def release(self) -> None:
         """Give the memory back."""
@@ -50,9 +50,14 @@ class AirqVector:
         block, end = self._block, self.end
         size = -(-end // (8 * _WORD)) * _WORD
         width = 8 * size
-        found = int.from_bytes(block[:size], "big") & (1 << width - start) - 1
+        raw = self._memory.read(self.address, size) if block is None else block[:size]
+        found = int.from_bytes(raw, "big") & (1 << width - start) - 1
         bit = width - found.bit_length()
         if bit >= end:
             return -1
-        block[bit // 8] &= 0xFF ^ 0x80 >> bit % 8
+        keep = 0xFF ^ 0x80 >> bit % 8
+        if block is None:
+            self._memory.update_byte(self.address + bit // 8, keep, 0)
+        else:
+            block[bit // 8] &= keep
         return bit
