@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
@@ -14,11 +14,22 @@ from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.function import Function
 
-__all__ = ["RequestFailed", "bar_address", "capabilities", "dma_read", "dma_write", "perform"]
+__all__ = [
+    "Control",
+    "RequestFailed",
+    "bar_address",
+    "capabilities",
+    "dma_read",
+    "dma_write",
+    "perform",
+    "read_control",
+]
 
 _BOUNDARY = 1 << 12
 """No request crosses a multiple of this."""
 _LARGEST = 8
+_LEAST_PAYLOAD = 128
+_PAYLOAD_SHIFT = 5
 
 
 class RequestFailed(DmaFault):
@@ -43,6 +54,35 @@ def capabilities(config: ConfigSpace) -> dict[tuple[bool, int], int]:
             found.setdefault((True, regs.pci_ext_cap_id(header)), at)
         at = regs.pci_ext_cap_next(header)
     return found
+
+
+class Control(NamedTuple):
+    """What the registers of a function say that requests depend on: read once, and again after a write."""
+
+    master: bool
+    power: int
+    acs: int
+    payload: int
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether it may send requests: it is bus master, and in D0."""
+        return self.master and not self.power
+
+
+def read_control(function: Function) -> Control:
+    """Read what requests depend on."""
+    config = function.config
+    power = function.offset(regs.PCI_CAP_ID_PM)
+    acs = function.offset(regs.PCI_EXT_CAP_ID_ACS, extended=True)
+    express = function.offset(regs.PCI_CAP_ID_EXP)
+    control = 0 if express is None else config.read(express + regs.PCI_EXP_DEVCTL, 2)
+    return Control(
+        config.bus_master,
+        0 if power is None else config.read(power + regs.PCI_PM_CTRL, 2) & regs.PCI_PM_CTRL_STATE_MASK,
+        0 if acs is None else config.read(acs + regs.PCI_ACS_CTRL, 2),
+        _LEAST_PAYLOAD << ((control & regs.PCI_EXP_DEVCTL_PAYLOAD) >> _PAYLOAD_SHIFT),
+    )
 
 
 def bar_address(config: ConfigSpace, bar: Bar) -> int:
@@ -102,7 +142,7 @@ def dma_read(function: Function, iova: int, count: int) -> bytes:
 
 def dma_write(function: Function, iova: int, data: bytes) -> None:
     """A function writes `data`.  Raise `RequestFailed` when it may send nothing at all."""
-    if function.bus is None or not function.config.bus_master or function.power_state:
+    if function.bus is None or not function.control.may_ask:
         raise RequestFailed(iova, len(data), write=True, outcome=Outcome.UNSUPPORTED)
     for address, length in _trains(iova, len(data)):
         request = Request.store(address, data[address - iova : address - iova + length])

@@ -31,6 +31,7 @@ class Bridge(Function):
     def __init__(self, config: ConfigSpace, bars: Sequence[Bar] = (), *, name: str = "") -> None:
         super().__init__(config, bars, name=name)
         self.secondary: Bus = self.make_bus()
+        self._windows: list[Decoder] | None = None
         config.watch(bridge_regs.PCI_BRIDGE_CONTROL, 2, self._control_written)
 
     def make_bus(self) -> Bus:
@@ -62,15 +63,26 @@ class Bridge(Function):
 
     def decoders(self) -> list[Decoder]:
         """See `Function.decoders`: and the windows."""
-        found = super().decoders()
-        command = self.config.command
-        if command & regs.PCI_COMMAND_MEMORY and not self.power_state:
-            found += [Decoder(first, last, Space.MEMORY, self, None) for first, last in self.memory_windows()]
-        if command & regs.PCI_COMMAND_IO and not self.power_state:
+        return super().decoders() + self.windows()
+
+    def windows(self) -> list[Decoder]:
+        """The windows that are open now."""
+        if self._windows is None:
+            command = self.config.command if not self.power_state else 0
+            self._windows = []
+            if command & regs.PCI_COMMAND_MEMORY:
+                self._windows += [
+                    Decoder(first, last, Space.MEMORY, self, None) for first, last in self.memory_windows()
+                ]
             first, last = self.io_window()
-            if first <= last:
-                found.append(Decoder(first, last, Space.IO, self, None))
-        return found
+            if command & regs.PCI_COMMAND_IO and first <= last:
+                self._windows.append(Decoder(first, last, Space.IO, self, None))
+        return self._windows
+
+    def moved(self) -> None:
+        """See `Function.moved`."""
+        self._windows = None
+        super().moved()
 
     def memory_windows(self) -> list[tuple[int, int]]:
         """The memory and the prefetchable window, first and last address, as far as they are open."""
@@ -110,14 +122,15 @@ class Bridge(Function):
         refused = self.check_forwarded(request)
         if refused is not None:
             return refused
-        isa = self._control & bridge_regs.PCI_BRIDGE_CTL_ISA and request.space is Space.IO
+        isa = request.space is Space.IO and self._bridge_control & bridge_regs.PCI_BRIDGE_CTL_ISA
         if not self.passes or (isa and request.address < _ISA_END and request.address & _ISA_HOLE):
             self.errors.refused(Outcome.UNSUPPORTED, request)
             return Completion(Outcome.UNSUPPORTED, completer=self.rid)
         completion = self.secondary.deliver(request)
         if completion.outcome is Outcome.TIMEOUT:
             return completion
-        self._note_completion(completion)
+        if not completion.ok:
+            self._note_completion(completion)
         return completion
 
     def check_forwarded(self, request: Request) -> Completion | None:
@@ -135,7 +148,7 @@ class Bridge(Function):
 
     def ascend(self, request: Request, source: Function) -> Completion:
         """Take a request from below: forward it to the bus that the bridge is on, if it may."""
-        if not self.config.bus_master or not self.passes or self.bus is None:
+        if not self.control.master or not self.passes or self.bus is None:
             self.errors.refused(Outcome.UNSUPPORTED, request)
             return Completion(Outcome.UNSUPPORTED, completer=self.rid)
         if not request.redirected and self.claims(request):
@@ -146,22 +159,20 @@ class Bridge(Function):
     def claims(self, request: Request) -> bool:
         """Whether an address is in one of its windows."""
         first, last = request.address, request.last
-        return any(
-            one.bar is None and one.space is request.space and one.first <= last and first <= one.last
-            for one in self.decoders()
-        )
+        space = request.space
+        return any(one.space is space and one.first <= last and first <= one.last for one in self.windows())
 
     def forward_error(self, message: ErrorMessage) -> None:
         """Take an error message from below, and pass it on if bridge control lets it."""
         if message.severity is not Severity.CORRECTABLE:
             self._secondary_status(regs.PCI_STATUS_SIG_SYSTEM_ERROR)
-        if self._control & bridge_regs.PCI_BRIDGE_CTL_SERR and self.bus is not None:
+        if self._bridge_control & bridge_regs.PCI_BRIDGE_CTL_SERR and self.bus is not None:
             self.report(message)
 
     # control
 
     @property
-    def _control(self) -> int:
+    def _bridge_control(self) -> int:
         return self.config.read(bridge_regs.PCI_BRIDGE_CONTROL, 2)
 
     def _secondary_status(self, bits: int) -> None:
@@ -171,7 +182,7 @@ class Bridge(Function):
 
     def _control_written(self, before: int, ones: int) -> None:
         reset = bridge_regs.PCI_BRIDGE_CTL_BUS_RESET
-        if self._control & reset and not before & reset:
+        if self._bridge_control & reset and not before & reset:
             self.reset_secondary()
 
     def reset_secondary(self) -> None:

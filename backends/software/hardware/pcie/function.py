@@ -21,6 +21,7 @@ from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace
 from pyvfio_backends.software.hardware.pci_register import Capability
 from pyvfio_backends.software.hardware.pcie import access
+from pyvfio_backends.software.hardware.pcie.access import Control
 from pyvfio_backends.software.hardware.pcie.capabilities import Msi, Msix
 from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.msi import MsiSender
@@ -37,8 +38,6 @@ __all__ = ["ROM", "Decoder", "Function"]
 
 ROM = 6
 """The index of the expansion ROM among the base addresses."""
-_LEAST_PAYLOAD = 128
-_PAYLOAD_SHIFT = 5
 
 
 class Decoder(NamedTuple):
@@ -80,6 +79,7 @@ class Function:
         self.msi: MsiSender | None = None
         self.on_reset: list[Callable[[], None]] = []
         self._found: dict[tuple[bool, int], int] | None = None
+        self._control: Control | None = None
         self.intx = False
         """Whether the device asserts its interrupt pin."""
         for bar in bars:
@@ -105,7 +105,7 @@ class Function:
 
     def add(self, capability: Capability, at: int | None = None) -> int:
         """Add a capability (see `ConfigSpace.add`); its offset."""
-        self._found = None
+        self._found = self._control = None
         offset = self.config.add(capability, at)
         watch_resets(self, capability, offset)
         if isinstance(capability, Express):
@@ -144,25 +144,26 @@ class Function:
         return None if at is None else ExpressType(regs.pci_exp_type(self.config.read(at + regs.PCI_EXP_FLAGS, 2)))
 
     @property
+    def control(self) -> Control:
+        """What the registers say that requests depend on."""
+        if self._control is None:
+            self._control = access.read_control(self)
+        return self._control
+
+    @property
     def max_payload(self) -> int:
         """The largest payload that it may send and will take, in bytes."""
-        at = self.offset(regs.PCI_CAP_ID_EXP)
-        if at is None:
-            return _LEAST_PAYLOAD
-        control = self.config.read(at + regs.PCI_EXP_DEVCTL, 2)
-        return _LEAST_PAYLOAD << ((control & regs.PCI_EXP_DEVCTL_PAYLOAD) >> _PAYLOAD_SHIFT)
+        return self.control.payload
 
     @property
     def power_state(self) -> int:
         """0 to 3: D0, D1, D2, D3hot."""
-        at = self.offset(regs.PCI_CAP_ID_PM)
-        return 0 if at is None else self.config.read(at + regs.PCI_PM_CTRL, 2) & regs.PCI_PM_CTRL_STATE_MASK
+        return self.control.power
 
     @property
     def acs(self) -> int:
         """The access control services that are on."""
-        at = self.offset(regs.PCI_EXT_CAP_ID_ACS, extended=True)
-        return 0 if at is None else self.config.read(at + regs.PCI_ACS_CTRL, 2)
+        return self.control.acs
 
     def egress_blocks(self, other: Function) -> bool:
         """Whether access control services of a port forbid requests to a port beside it; only a port can."""
@@ -222,7 +223,7 @@ class Function:
 
         A function that may not (no bus master, not in D0, unplugged) sends nothing: unsupported request.
         """
-        if self.bus is None or not self.config.bus_master or self.power_state:
+        if self.bus is None or not self.control.may_ask:
             return Completion(Outcome.UNSUPPORTED)
         request.requester = self.rid
         completion = self.bus.ascend(request, self)
@@ -277,16 +278,18 @@ class Function:
     def _changed(self, offset: int, length: int) -> None:
         if self._others is not None:
             self._others(offset, length)
-        if self.bus is not None and (offset < regs.PCI_STD_HEADER_SIZEOF or self._is_power(offset, length)):
-            self.bus.forget()
+        before, self._control = self._control, None
+        if offset < regs.PCI_STD_HEADER_SIZEOF or (before is not None and before.power != self.power_state):
+            self.moved()
         if self.intx and offset <= regs.PCI_COMMAND + 1 < offset + length:
             self._show_intx()
         if self.msix is not None:
             self.msix.control_changed()
 
-    def _is_power(self, offset: int, length: int) -> bool:
-        at = self.offset(regs.PCI_CAP_ID_PM)
-        return at is not None and offset <= at + regs.PCI_PM_CTRL + 1 and at + regs.PCI_PM_CTRL < offset + length
+    def moved(self) -> None:
+        """Take note that it may answer other addresses, or none."""
+        if self.bus is not None:
+            self.bus.forget()
 
     def reset(self, *, cold: bool = False) -> None:
         """Bring everything back to the start but sticky bits; after a loss of power (`cold`) those too.
@@ -299,9 +302,9 @@ class Function:
         """`reset` this function and nothing else."""
         self.set_intx(False)
         self.config.reset(cold=cold)
+        self._control = None
         for bar in self.bars.values():
             bar.registers.reset()
         for told in self.on_reset:
             told()
-        if self.bus is not None:
-            self.bus.forget()
+        self.moved()
