@@ -88,6 +88,32 @@ def test_a_place_is_taken_once() -> None:
         bus.plug(function, 4)
 
 
+def test_a_device_of_several_functions_is_plugged_in_one_step_or_not_at_all() -> None:
+    port = root_port(Slot(4))
+    RootComplex().add_root_bus().plug(port, 1)
+    elsewhere = RootComplex().add_root_bus().plug(endpoint())
+    with pytest.raises(Misuse, match="on a bus already"):
+        port.plug_all({0: endpoint(), 1: elsewhere})
+    assert not port.present
+    assert not link_active(port)
+    functions = {number: endpoint() for number in (0, 1, 9)}
+    port.plug_all(functions)
+    assert sorted(port.secondary.functions) == [0, 1, 9]
+    assert port.unplug() == list(functions.values())
+
+
+def test_nothing_gets_through_a_bridge_that_holds_its_bus_in_reset() -> None:
+    made = rig()
+    for port, function in ((made.rp[1], made.c), (made.f.bus.bridge, made.f)):  # type: ignore[union-attr]
+        assert port is not None
+        rid = function.rid
+        port.config.write(0x3E, 2, 0x40)
+        assert made.complex.config_read(0, rid, 0, 4) == 0xFFFFFFFF
+        port.config.write(0x3E, 2, 0)
+        assert made.complex.config_read(0, rid, 0, 4) == 0x56781234
+        assert not function.config.command
+
+
 def test_function_0_says_that_there_are_more() -> None:
     bus = RootComplex().add_root_bus()
     first, second = bus.plug(endpoint(), 3, 0), bus.plug(endpoint(), 3, 1)

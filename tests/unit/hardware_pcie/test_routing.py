@@ -365,5 +365,8 @@ def test_poisoned_data_is_not_used(made: Rig) -> None:
     assert not made.host.seen
 
 
-def test_io_does_not_go_up(made: Rig) -> None:
+def test_io_and_requests_for_translations_do_not_go_up(made: Rig) -> None:
+    translation = Request.read(0, 8)
+    translation.address_type = AddressType.TRANSLATION
+    assert made.a.send(translation).outcome is Outcome.UNSUPPORTED
     assert made.a.send(Request.read(0x60, 1, space=Space.IO)).outcome is Outcome.UNSUPPORTED

@@ -113,3 +113,10 @@ def test_unplugging_gives_back_the_physical_function_alone(made: Made) -> None:
     assert made.port.unplug() == [made.physical]
     assert not made.virtual.active
     assert not made.port.present
+
+
+def test_taking_the_physical_function_off_its_bus_takes_them_along(made: Made) -> None:
+    made.enable(4)
+    made.port.secondary.unplug(made.physical)
+    assert not made.port.secondary.functions
+    assert made.changes == [4, 0]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_extended_regs as extended
-from pyvfio.abi.pci_regs import AcsBits
+from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.pcie.request import (
     AddressType,
@@ -81,8 +81,10 @@ class Bus:
         return function
 
     def unplug(self, function: Function) -> None:
-        """Take a function off the bus."""
+        """Take a function off the bus; a physical one takes its virtual ones along."""
         function.set_intx(False)
+        for told in function.on_unplug:
+            told()
         del self.functions[function.devfn]
         function.bus = None
         self.forget()
@@ -211,7 +213,7 @@ class SwitchBus(Bus):
         if decoder is None or decoder.target is source:
             return super().ascend(request, source)
         if may_go_direct(request, source):
-            if source.acs & AcsBits.EC and source.egress_blocks(decoder.target):
+            if source.acs & regs.PCI_ACS_EC and source.egress_blocks(decoder.target):
                 source.errors.uncorrectable(extended.PCI_ERR_UNC_ACSV, request)
                 return Completion(Outcome.VIOLATION)
             return decoder.target.receive(request, decoder)
@@ -234,6 +236,6 @@ class ConventionalBus(Bus):
 def may_go_direct(request: Request, source: Function) -> bool:
     """Whether a request may go straight to a peer: `source` does not redirect it, or it is translated and may."""
     services = source.acs
-    if not services & AcsBits.RR:
+    if not services & regs.PCI_ACS_RR:
         return True
-    return bool(services & AcsBits.DT) and request.address_type is AddressType.TRANSLATED
+    return bool(services & regs.PCI_ACS_DT) and request.address_type is AddressType.TRANSLATED

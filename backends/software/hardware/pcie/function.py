@@ -54,7 +54,8 @@ class Function:
     """A function of `config` and `bars`, on no bus yet (`Bus.plug`).
 
     `rom` lies behind the expansion ROM register, with `rom_size` bytes.  `hung` functions answer nothing at all but
-    stay on the bus: what is asked of them ends in a completion timeout.  `on_reset` are called after a reset.
+    stay on the bus: what is asked of them ends in a completion timeout.  `on_reset` are called after a
+    reset, `on_unplug` before it leaves its bus.
     """
 
     virtual = False
@@ -78,6 +79,7 @@ class Function:
         self.msix: MsixTable | None = None
         self.msi: MsiSender | None = None
         self.on_reset: list[Callable[[], None]] = []
+        self.on_unplug: list[Callable[[], None]] = []
         self._found: dict[tuple[bool, int], int] | None = None
         self._control: Control | None = None
         self.intx = False

@@ -11,12 +11,12 @@ with access control services its requester id (source validation) and the kind o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
-from pyvfio.abi.pci_regs import AcsBits
+from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus, Link, SwitchBus
@@ -78,6 +78,21 @@ class DownstreamPort(Port):
         self.settle()
         return function
 
+    def plug_all(self, functions: Mapping[int, Function]) -> None:
+        """Put a device of several functions, by their numbers, at the other end: the link comes up once all are there.
+
+        Raise `Misuse` where a place is taken or a function is on a bus already; then none of them is plugged.
+        """
+        done: list[Function] = []
+        try:
+            for number, function in functions.items():
+                done.append(self.secondary.plug(function, number >> 3, number & 7))
+        except Misuse:
+            for function in done:
+                self.secondary.unplug(function)
+            raise
+        self.settle()
+
     def unplug(self) -> list[Function]:
         """Take the device away, all its functions at once; they are given back as after a loss of power."""
         gone = [one for one in self.secondary.functions.values() if not one.virtual]
@@ -134,7 +149,7 @@ class DownstreamPort(Port):
     @property
     def passes(self) -> bool:
         """See `Bridge.passes`."""
-        return self.link_up and not self.power_state
+        return self.link_up and super().passes
 
     @property
     def ari_forwarding(self) -> bool:
@@ -155,16 +170,16 @@ class DownstreamPort(Port):
         refused = self.check_forwarded(request) or self._check_access(request)
         if refused is not None:
             return refused
-        if not request.redirected and self.acs & AcsBits.UF and self.claims(request):
+        if not request.redirected and self.acs & regs.PCI_ACS_UF and self.claims(request):
             request.redirected = True
-        elif request.redirected and not self.acs & AcsBits.UF and self.claims(request):
+        elif request.redirected and not self.acs & regs.PCI_ACS_UF and self.claims(request):
             request.redirected = False  # it would come back to this port: refused below
         return super().ascend(request, source)
 
     def _check_access(self, request: Request) -> Completion | None:
         services = self.acs
-        foreign = services & AcsBits.SV and request.requester >> 8 not in self.buses
-        translated = services & AcsBits.TB and request.address_type is not AddressType.UNTRANSLATED
+        foreign = services & regs.PCI_ACS_SV and request.requester >> 8 not in self.buses
+        translated = services & regs.PCI_ACS_TB and request.address_type is not AddressType.UNTRANSLATED
         if foreign or translated:
             self.errors.uncorrectable(extended.PCI_ERR_UNC_ACSV, request)
             return Completion(Outcome.VIOLATION, completer=self.rid)

@@ -226,13 +226,16 @@ class RootComplex:
     # from devices
 
     def upstream(self, segment: int, request: Request, port: Function) -> Completion:
-        """Take a request that came up to the root complex through `port`, and let the IOMMU answer it."""
+        """Take a request that came up to the root complex through `port`, and let the IOMMU answer it.
+
+        I/O does not go up, and translations are not given to devices: both are unsupported.
+        """
         if not request.digest and port.errors.checks_digest:
             return port.check(request) or Completion(Outcome.ECRC)
         if request.poisoned:
             port.errors.poisoned(request)
             return Completion(Outcome.POISONED)
-        if request.space is Space.IO:
+        if request.space is Space.IO or request.address_type is AddressType.TRANSLATION:
             port.errors.refused(Outcome.UNSUPPORTED, request)
             return Completion(Outcome.UNSUPPORTED)
         translated = request.address_type is AddressType.TRANSLATED

@@ -115,6 +115,7 @@ class VirtualFunctions:
         function.config.watch(self.offset + regs.PCI_SRIOV_CTRL, 2, self._control_written)
         function.config.watch(self.offset + regs.PCI_SRIOV_BAR, 4 * regs.PCI_SRIOV_NUM_BARS, self._bars_written)
         function.on_reset.append(self._settle)
+        function.on_unplug.append(lambda: self._make(0))
 
     def _read(self, field_: int, width: int = 2) -> int:
         return self.function.config.read(self.offset + field_, width)
@@ -149,6 +150,13 @@ class VirtualFunctions:
         bus = self.function.bus
         if bus is None or wanted == len(self.active):
             self._bars_written(0, 0)
+        else:
+            self._make(wanted)
+
+    def _make(self, wanted: int) -> None:
+        """Have as many as wanted, all of them new."""
+        bus = self.function.bus
+        if bus is None or wanted == len(self.active):
             return
         for one in self.active:
             bus.remove(one)
