@@ -41,13 +41,22 @@ async def wait_for_any_async(fds: Iterable[int], timeout: float | None) -> bool:
 class EventThread:
     """Calls `work` on a thread whenever one of the descriptors that `fds` names can be read, until `close`.
 
-    The descriptors are asked for anew each time, and at least every `period` seconds.  What `work` raises ends the
-    thread, is kept in `error`, and raised by `close`.  A context manager.
+    The descriptors are asked for anew each time, and at least every `period` seconds.  `due` says in how many seconds
+    there is work in any case (None: never).  What `work` raises ends the thread, is kept in `error`, and raised by
+    `close`.  A context manager.
     """
 
-    def __init__(self, fds: Callable[[], list[int]], work: Callable[[], object], *, period: float = 0.2) -> None:
+    def __init__(
+        self,
+        fds: Callable[[], list[int]],
+        work: Callable[[], object],
+        *,
+        due: Callable[[], float | None] = lambda: None,
+        period: float = 0.2,
+    ) -> None:
         self._fds = fds
         self._work = work
+        self._due = due
         self._period = period
         self._stop = EventFd()
         self._stopping = False
@@ -58,7 +67,10 @@ class EventThread:
     def _run(self) -> None:
         try:
             while not self._stopping:
-                if wait_for_any([*self._fds(), self._stop.fileno()], self._period) and not self._stopping:
+                due = self._due()
+                limit = self._period if due is None else min(due, self._period)
+                came = wait_for_any([*self._fds(), self._stop.fileno()], limit) or due == limit
+                if came and not self._stopping:
                     self._work()
                     time.sleep(0)  # let whoever waits for the lock have it
         except Exception as error:

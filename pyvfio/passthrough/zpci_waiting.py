@@ -113,7 +113,8 @@ class GuestWaiting(GuestProcessor):
                         function.fail()
                     if news.asked:
                         self.request(function.fid)
-            while self._timers and self._timers[0][0] <= time.monotonic():
+            now = time.monotonic()  # what is due again at once waits for the next time
+            while self._timers and self._timers[0][0] <= now:
                 heapq.heappop(self._timers)[2]()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -136,5 +137,5 @@ class GuestWaiting(GuestProcessor):
         return min((limit for limit in (timeout, due) if limit is not None), default=None)
 
     def serve(self) -> EventThread:
-        """A thread that polls whenever something happens, until it is closed (a context manager)."""
-        return EventThread(self.filenos, self.poll)
+        """A thread that polls whenever something happens or is due, until it is closed (a context manager)."""
+        return EventThread(self.filenos, self.poll, due=lambda: self._patience(None))
