@@ -167,30 +167,29 @@ BARS = st.lists(
 
 
 @st.composite
-def trees(draw: st.DrawFn) -> RootComplex:
-    """A root complex with up to three root buses and a few levels below."""
+def trees(draw: st.DrawFn, *, acs: bool = False) -> RootComplex:
+    """A root complex with up to three root buses and a few levels below; with `acs` all ports have and use it."""
     complex_ = RootComplex(Host())
     for segment, number in draw(st.sampled_from([[(0, 0)], [(0, 0), (0, 0x80)], [(0, 0), (0, 0x40), (3, 0)]])):
         bus = complex_.add_root_bus(segment, number)
         for device in sorted(draw(st.sets(st.integers(0, 31), max_size=4))):
             for function in range(draw(st.sampled_from([1, 1, 2]))):
-                _grow(draw, bus, device, function, depth=0)
+                _grow(draw, bus, device, function, acs)
     return complex_
 
 
-def _grow(draw: st.DrawFn, bus: Bus, device: int, number: int, *, depth: int) -> None:
+def _grow(draw: st.DrawFn, bus: Bus, device: int, number: int, acs: bool) -> None:
     what = draw(st.sampled_from(["endpoint", "port", "port", "hotplug"]))
     if what == "endpoint":
         bus.plug(endpoint(draw(BARS), kind=ExpressType.RC_END), device, number)
         return
-    port = bus.plug(
-        (root_port if draw(st.booleans()) else ioh3420)(Slot(1) if what == "hotplug" else None), device, number
-    )
-    assert isinstance(port, DownstreamPort)
-    _below(draw, port, depth)
+    make = root_port if acs or draw(st.booleans()) else ioh3420
+    port = make(Slot(1) if what == "hotplug" else None)
+    bus.plug(port, device, number)
+    _below(draw, port, 0, acs)
 
 
-def _below(draw: st.DrawFn, port: DownstreamPort, depth: int) -> None:
+def _below(draw: st.DrawFn, port: DownstreamPort, depth: int, acs: bool) -> None:
     what = draw(st.sampled_from(["nothing", "endpoint", "functions", "switch", "pci"] if depth < 2 else ["endpoint"]))
     if what in ("endpoint", "functions"):
         for number in range(1 if what == "endpoint" else draw(st.integers(2, 8))):
@@ -199,8 +198,10 @@ def _below(draw: st.DrawFn, port: DownstreamPort, depth: int) -> None:
         up = port.plug(x3130_upstream())
         for number in range(draw(st.integers(1, 3))):
             down = xio3130_downstream(Slot(number))
+            if acs:
+                down.add(Acs())
             up.secondary.plug(down, number)  # type: ignore[attr-defined]
-            _below(draw, down, depth + 1)
+            _below(draw, down, depth + 1, acs)
     elif what == "pci":
         bridge = port.plug(pcie_pci_bridge())
         for device in sorted(draw(st.sets(st.integers(0, 31), max_size=3))):
