@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from pyvfio.errors import Misuse, NoSuchDevice
-from pyvfio.zpci.device_option import ZPCI, DeviceOption
-from pyvfio.zpci.identifiers import Identifiers, Pair
+from pyvfio.zpci.identifiers import ZPCI, Identifiers, Pair
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec, PciDeviceSpec
 from pyvfio_backends.software.hardware.zpci.models import MODELS, build_function, virtual
 
 if TYPE_CHECKING:
+    from pyvfio.zpci.device_option import DeviceOption
     from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 
 __all__ = ["PciDevices", "with_devices"]
@@ -87,6 +87,8 @@ class PciDevices:
 
     def add(self, words: str) -> list[PciDeviceSpec]:
         """A device in QEMU's words: the function it makes, none for a ``zpci`` device.  Raise `Misuse`."""
+        from pyvfio.zpci.device_option import DeviceOption  # most machines have no device in words
+
         option = DeviceOption.parse(words)
         if option.driver != ZPCI:
             return [self.join(_described(option))]
@@ -215,7 +217,7 @@ def _model(option: DeviceOption) -> tuple[str, bool | None]:
             next_step="pyvfio.passthrough.PairedDevices gives a guest devices of a host in these words",
         )
     base, found, kind = name.partition(_PCI)
-    if not found or base not in MODELS or kind not in _LEGACY:
+    if not found or kind not in _LEGACY or base not in MODELS or "legacy" not in MODELS[base].options:
         listed = ", ".join(sorted(MODELS))
         raise Misuse(_ADD, option.text, cause=f"there is no model {name!r}", next_step=f"there is {ZPCI}, {listed}")
     return base, _LEGACY[kind]

@@ -11,9 +11,9 @@ from pyvfio.host import Host
 from pyvfio.passthrough.zpci import GuestPci
 from pyvfio.vfio import open_device
 from pyvfio.vfio.device import Device
-from pyvfio.zpci.device_option import ZPCI, DeviceOption
+from pyvfio.zpci.device_option import DeviceOption
 from pyvfio.zpci.function import InstructedFunction
-from pyvfio.zpci.identifiers import Pair
+from pyvfio.zpci.identifiers import ZPCI, Pair
 
 __all__ = ["Emulated", "PairedDevices"]
 

@@ -6,7 +6,6 @@ read too: ``{"driver":"zpci","uid":8,"target":"vfio1"}``.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,10 +13,7 @@ from typing import Any, Final
 from pyvfio.errors import Misuse
 from pyvfio.zpci.identifiers import FID_LIMIT, UID_LIMIT, Identifiers, Pair
 
-__all__ = ["ZPCI", "DeviceOption"]
-
-ZPCI: Final = "zpci"
-"""The driver that gives a PCI device its identifiers."""
+__all__ = ["DeviceOption"]
 
 _READ: Final = "read device option"
 _NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*")
@@ -62,6 +58,8 @@ class DeviceOption:
 
     @staticmethod
     def _of_json(text: str) -> list[tuple[str, str]]:
+        import json  # a machine file is TOML
+
         def as_word(name: str, value: Any) -> str:
             if isinstance(value, bool):
                 return "on" if value else "off"

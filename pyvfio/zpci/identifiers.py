@@ -17,7 +17,10 @@ from typing import Final
 
 from pyvfio.errors import Misuse
 
-__all__ = ["FID_LIMIT", "UID_LIMIT", "Identifiers", "Pair"]
+__all__ = ["FID_LIMIT", "UID_LIMIT", "ZPCI", "Identifiers", "Pair"]
+
+ZPCI: Final = "zpci"
+"""The driver of the devices that give identifiers, in the words of QEMU's ``-device``."""
 
 UID_LIMIT: Final = 1 << 16
 """One more than the greatest UID.  0 is none: Linux shows no such domain while UIDs are checked."""
