@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pyvfio.zpci import clp, event, fib, forwarding, sic
+from pyvfio.zpci import clp, event, fib, forwarding, sclp, sic
 from pyvfio.zpci.block import BigBlock
 from pyvfio.zpci.fib import FunctionControl
 from pyvfio.zpci.instructions import FunctionOperation, Status
@@ -74,6 +74,21 @@ BLOCKS: list[tuple[str, str, BigBlock]] = [
         ".reserved1 = 9, .fh = 1, .fid = 2, .reserved6 = 5, .pec = 0x303",
         event.AvailabilityEvent(1, 2, 0x303, 9, bytes(17) + b"\5"),
     ),
+    (
+        "pci_cfg_sccb",
+        ".header = {.length = 4096, .function_code = 1, .control_mask = {2, 3, 4}, .response_code = 0x120},"
+        ".atype = 2, .aid = 0x12345678",
+        sclp.AdapterSccb(4096, 1, 0x020304, sclp.SclpCode.NOTHING_TO_DO, sclp.ADAPTER_PCI, 0x12345678),
+    ),
+    (
+        "err_notify_sccb",
+        ".header = {.length = 0x18, .response_code = 0x20}, .evbuf = {.header = {.length = 0x10, .type = 0x18,"
+        ".flags = 0x80}, .action = 2, .atype = 2, .fh = 5, .fid = 6}",
+        sclp.ErrorNotification(0x18, code=sclp.SclpCode.COMPLETED, event_length=0x10,
+                               event_type=sclp.EVENT_ERROR_NOTIFICATION, flags=0x80,
+                               action=sclp.ReportAction.INFORMATION, type=sclp.ADAPTER_PCI, fh=5, fid=6),
+    ),
+    ("zpci_report_error_header", ".version = 1, .action = 2, .length = 0x1234", sclp.ErrorReport(1, 2, 0x1234)),
     (
         "clp_req_list_pci",
         ".hdr = {.len = 32, .cmd = 2, .fmt = 1, .reserved1 = 2, .reserved2 = 3}, .resume_token = 4",
@@ -187,6 +202,9 @@ def headers() -> str:
     for path, names in (
         ("arch/s390/pci/pci_event.c", ("zpci_ccdf_err", "zpci_ccdf_avail")),
         ("arch/s390/kvm/pci.h", ("zpci_gaite",)),
+        ("arch/s390/include/asm/sclp.h", ("zpci_report_error_header",)),
+        ("drivers/s390/char/sclp.h", ("sccb_header", "evbuf_header")),
+        ("drivers/s390/char/sclp_pci.c", ("err_notify_evbuf", "err_notify_sccb", "pci_cfg_sccb")),
     ):
         for name in names:
             found = re.search(rf"struct {name} \{{.*?\n\}}[^\n]*;", (SOURCE / path).read_text(), re.S)
