@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from zpci_rig import BASE, SIZE, TABLES, VECTOR, GuestRig, HostForwardingRig, InterpretedRig, MachineRig, Rig
+from zpci_rig import BASE, SIZE, TABLES, VECTOR, GuestRig, HostForwardingRig, InterpretedRig, MachineRig, NestedRig, Rig
 
 from pyvfio.css.instructions import OperandException
 from pyvfio.errors import Misuse, NoSuchDevice
@@ -199,7 +199,7 @@ class Anything(RuleBasedStateMachine):
     def interrupt(self, vector: int) -> None:
         if self.state is not FunctionState.RESERVED and not self.lost:
             self.rig.signal(vector)
-        elif isinstance(self.rig, GuestRig):
+        elif isinstance(self.rig, (GuestRig, NestedRig)):
             self.rig.guest.poll()
 
     @rule()
@@ -239,14 +239,14 @@ class Anything(RuleBasedStateMachine):
         assert self.slowest < SLOW
 
 
-@pytest.mark.parametrize("kind", [MachineRig, GuestRig, InterpretedRig, HostForwardingRig])
+@pytest.mark.parametrize("kind", [MachineRig, GuestRig, InterpretedRig, HostForwardingRig, NestedRig])
 def test_anything(kind: type[Rig]) -> None:
     machine = type("Machine", (Anything,), {"kind": kind})
     before, threads = descriptors(), threading.active_count()
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(
-            max_examples=25,
+            max_examples=5 if kind is NestedRig else 25,  # it takes long to build
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
