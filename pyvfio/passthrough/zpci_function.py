@@ -7,13 +7,14 @@ it is in `zpci_facts`.
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.vfio import DeviceFlags, PciIrq
 from pyvfio.css.instructions import Storage
-from pyvfio.errors import Misuse, PyvfioError
+from pyvfio.errors import Misuse, NotModelled, PyvfioError
 from pyvfio.passthrough.memory import GuestStorage
 from pyvfio.passthrough.msix import GuestMsix, MsixPlace, Send
 from pyvfio.passthrough.shadow import ShadowMappings
@@ -183,8 +184,10 @@ class GuestFunction:
             return self.msix.read(space, offset, length)
         try:
             return int.from_bytes(self._regions[space].read(offset, length), "little")
-        except PyvfioError:
-            raise self._silent() from None
+        except PyvfioError as error:
+            if error.errno == errno.EIO:
+                return (1 << 8 * length) - 1
+            raise self._ending(error) from None
 
     def store(self, space: int, offset: int, length: int, value: int) -> None:
         """Store a little-endian number.  Raise `Refused` or `OperandException`."""
@@ -197,8 +200,9 @@ class GuestFunction:
         else:
             try:
                 self._regions[space].write(offset, value.to_bytes(length, "little"))
-            except PyvfioError:
-                raise self._silent() from None
+            except PyvfioError as error:
+                if error.errno != errno.EIO:
+                    raise self._ending(error) from None
 
     def _check(self, space: int, offset: int, length: int) -> None:
         if self.state in (FunctionState.ERROR, FunctionState.PERMANENT_ERROR):
@@ -217,8 +221,8 @@ class GuestFunction:
     def _read_config(self, offset: int, length: int) -> bytes:
         try:
             data = self._config.read(offset, length)
-        except PyvfioError:
-            raise self._silent() from None
+        except PyvfioError as error:
+            raise self._ending(error) from None
         if self.msix is not None:
             flags = self.msix.place.flags
             if offset < flags + 2 and flags < offset + length:
@@ -247,8 +251,14 @@ class GuestFunction:
             return
         raise Refused(1, Status.BLOCKED)
 
-    def _silent(self) -> Refused:
-        """The host's device does not answer: how a load or a store ends."""
+    def _ending(self, error: PyvfioError) -> Exception:
+        """How a load or a store ends that the host refused: it has given the device up, unless it says what it lacks.
+
+        The one refusal that says nothing of the device is EIO, for a BAR while the guest has memory decoding off: then
+        loads give ones and stores nothing, as a bus on which nobody answers.
+        """
+        if isinstance(error, NotModelled):
+            return error
         self.fail()
         return Refused(1, Status.BLOCKED)
 
@@ -257,6 +267,8 @@ class GuestFunction:
         """What the host's device does not do any more puts the function into the permanent error state."""
         try:
             yield
+        except NotModelled:
+            raise
         except PyvfioError:
             self.fail()
 

@@ -9,17 +9,20 @@ from typing import cast
 
 import pytest
 
-from pyvfio.errors import Misuse, NoSuchDevice
+from pyvfio.binding import bind
+from pyvfio.errors import Misuse, NoSuchDevice, NotModelled
+from pyvfio.host import Host
 from pyvfio.passthrough.zpci_facts import describe_function
 from pyvfio.pci import bell
 from pyvfio.vfio import Device
+from pyvfio.vfio.opening import open_device
 from pyvfio.zpci import clp
 from pyvfio.zpci.event import AvailabilityCode, AvailabilityEvent, ErrorCode
 from pyvfio.zpci.facts import ZpciBase, ZpciFacts
 from pyvfio.zpci.fib import Fib
 from pyvfio.zpci.instructions import Answer, FunctionOperation, Request, Status
 from pyvfio.zpci.table import Iota, page_entry
-from pyvfio_backends.software.description import FunctionSpec
+from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.hardware.zpci.models import build_function
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hardware_zpci"))
@@ -200,3 +203,28 @@ def test_the_measurement_block_is_told_in_words() -> None:
     device = cast(Device, None)  # the facts say it all
     told = describe_function(device, facts, uid=1, fid=2, group=3, bars=bytes(24), sizes=[0] * 6)
     assert told.fmb_length == 20
+
+
+def test_memory_decoding_off_is_no_failure_of_the_device(on: GuestRig) -> None:
+    """vfio-pci answers EIO then (``vfio_pci_rdwr.c``); QEMU gives its guest ones."""
+    on.store(0, bell.SOURCE, 8, 0x1234)
+    on.store(15, 4, 2, 0)
+    assert on.load(0, bell.SOURCE, 4) == 0xFFFFFFFF
+    on.store(0, bell.SOURCE, 8, 0x5678)
+    on.store(15, 4, 2, 2)
+    assert on.load(0, bell.SOURCE, 8) == 0x1234
+    assert on.errors == []
+
+
+def test_what_is_not_modelled_says_so_and_is_no_failure_of_the_device(on: GuestRig) -> None:
+    spec = FunctionSpec(uid=0x50, fid=0x50, model="ism")
+    with Host("software", machine=MachineSpec("shared-memory", functions=[spec])) as host:
+        bind(host.device("0050:00:00.0"))
+        function = on.guest.attach(open_device(host, "0050:00:00.0"), uid=9, fid=9)
+        fh = function.enable()
+        for _ in range(2):
+            with pytest.raises(NotModelled, match="ISM"):
+                on.cpu.pcilg(Request(fh, 2, 4), 0)
+            with pytest.raises(NotModelled, match="ISM"):
+                on.cpu.pcistg(0, Request(fh, 2, 4), 0)
+        on.guest.detach(9)
