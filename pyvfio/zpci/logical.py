@@ -62,12 +62,21 @@ class LogicalProcessor:
         return None
 
     def set_function(self, fh: int, operation: int, spaces: int) -> tuple[int, int]:
-        """SET PCI FUNCTION: enable or disable."""
-        function = self.find(fh)
+        """SET PCI FUNCTION: enable or disable, or switch PCI memory I/O, of an enabled function that has it.
+
+        Memory I/O is asked for by the handle from before the function was enabled, too (`clp_enable_fh` of Linux).
+        """
+        mio = operation in (SetOperation.ENABLE_MIO, SetOperation.DISABLE_MIO)
+        function = self.by_index(fh) if mio else self.find(fh)
+        if mio and function is not None and (function.fh ^ fh) & ~FH_ENABLED:
+            function = None
         if function is None or function.state in _NOT_CONFIGURED:
             return ClpCode.INVALID_HANDLE, 0
         if function.state is FunctionState.PERMANENT_ERROR:
             return ClpCode.PERMANENT_ERROR, 0
+        if mio:
+            usable = function.fh & FH_ENABLED and function.query().mio_available
+            return (ClpCode.OK, function.fh) if usable else (ClpCode.HANDLE_NOT_FOR_OPERATION, 0)
         if operation == SetOperation.ENABLE:
             if spaces != 1:
                 return (ClpCode.INSUFFICIENT_RESOURCES if spaces else ClpCode.INVALID_DMA_SPACES), 0

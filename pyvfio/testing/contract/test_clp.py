@@ -144,6 +144,18 @@ def test_query_has_the_sizes_of_the_bars(
             assert 1 << order == end - start + 1
 
 
+def test_linux_takes_a_part_of_the_dma_addresses(
+    backend: Backend, sysfs: Attributes, asker: Asker, entry: clp.HandleEntry
+) -> None:
+    """The hardware tells more than the host has storage for; what Linux does not use is reserved for its group."""
+    raw = asker.ask(clp.QueryRequest(handle=entry.fh).to_bytes())
+    answer = clp.FunctionResponse.from_bytes(raw[: clp.FunctionResponse.SIZE])
+    regions = sysfs.read(f"{by_fid(backend, sysfs)[entry.fid]}/iommu_group/reserved_regions").splitlines()
+    below, above = ([int(word, 16) for word in line.split()[:2]] for line in regions)
+    assert below == [0, answer.sdma - 1]
+    assert answer.sdma < above[0] - 1 <= answer.edma
+
+
 def test_group(asker: Asker, backend: Backend, sysfs: Attributes, entry: clp.HandleEntry) -> None:
     pfgid = int(sysfs.read(f"{by_fid(backend, sysfs)[entry.fid]}/pfgid"), 16)
     raw = asker.ask(clp.QueryRequest(command=GROUP, handle=pfgid).to_bytes())
