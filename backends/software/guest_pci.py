@@ -91,6 +91,7 @@ def _facts(cpu: ZpciInstructions, fh: int) -> tuple[FunctionFacts, GroupFacts]:
         pfip=told.pfip,
         util_str=told.utility if told.utility_available else b"",
         fmb_words=told.fmb_length,
+        fidparm=told.fidparm,
         rid=told.rid if told.rid_available else None,
         is_physfn=bool(told.physical),
     )

@@ -398,6 +398,8 @@ class ZpciDev:
             "util_string": BinaryAttribute(UTILITY_STRING_SIZE, self._utility_string),
             "vfn": Attribute(lambda: f"{facts.vfn:#06x}\n"),
         }
+        if self.bus.kernel.pci_mmap:  # such a kernel is newer than the 6.14 that began to show it
+            entries["fidparm"] = Attribute(lambda: f"{facts.fidparm:#04x}\n")
         if device.indexed:
             entries["index"] = Attribute(lambda: f"{facts.uid if self.bus.unique_uid else _NO_INDEX}\n")
         return entries

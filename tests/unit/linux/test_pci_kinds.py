@@ -94,9 +94,8 @@ def test_an_older_kernel_maps_nothing(older: Z17, name: str) -> None:
     for index in range(regs.PCI_STD_NUM_BARS):
         assert not region(device, index)[0] & abi.VFIO_REGION_INFO_FLAG_MMAP
         assert errno_of(older.host.mmap, device.fd, 0x1000, mmap.MAP_SHARED, RDWR, index << 40) == "EINVAL"
-    assert not [
-        each for each in older.host.listdir(f"{BUS}/devices/{name}") if each.startswith("resource") and each[8:]
-    ]
+    assert files(older, name) == ["resource"]
+    assert "fidparm" not in older.host.listdir(f"{BUS}/devices/{name}")
 
 
 @pytest.mark.parametrize(
@@ -196,6 +195,7 @@ def test_what_is_told_is_told_alike(z17: Z17) -> None:
             for attribute in ("uid", "pchid", "vfn", "pft", "pfgid"):
                 assert getattr(told, attribute) == int(z17.attr(name, attribute), 16), attribute
             assert told.port == int(z17.attr(name, "port"))
+            assert told.fidparm == int(z17.attr(name, "fidparm"), 16) == int(name == ROCE)
             assert told.pfip == bytes(int(z17.attr(name, f"pfip/segment{n}"), 16) for n in range(4))
             util = z17.bytes(f"{BUS}/devices/{name}/util_string")
             assert util == (told.utility if told.utility_available else bytes(64))

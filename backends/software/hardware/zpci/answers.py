@@ -28,6 +28,7 @@ def query_function(facts: FunctionFacts, bars: tuple[int, ...], mio: Mapping[int
         bars=b"".join(value.to_bytes(4, "little") for value in bars),
         pfip=facts.pfip,
         port=facts.port,
+        fidparm=facts.fidparm,
         fmb_length=facts.fmb_words,
         pft=facts.pft,
         sdma=facts.start_dma,

@@ -37,7 +37,7 @@ class FunctionFacts:
     the function has none.  `rid` is the routing identifier (bus and devfn) and `tid` the topology in which it is valid,
     each None where the machine gives none; `is_physfn` says that it can make virtual functions, `mio_capable` that its
     BARs have addresses for PCI memory I/O instructions.  `fmb_words` is the length of its measurement block in words of
-    4 bytes, as CLP tells it.
+    4 bytes, as CLP tells it, `fidparm` the parameter of its definition (8 bits).
     """
 
     fid: int
@@ -58,6 +58,7 @@ class FunctionFacts:
     tid: int | None = None
     is_physfn: bool = False
     mio_capable: bool = False
+    fidparm: int = 0
 
 
 def mio_addresses(number: int, sizes: Sequence[int]) -> dict[int, int]:

@@ -51,9 +51,11 @@ _COMMON_OPTIONS: Mapping[str, type] = {
     "vf_uid": int,
     "vf_offset": int,
     "multifunction": bool,
+    "fidparm": int,
     "translations": int,
 }
 _PHYSICAL_OPTIONS = ("total_vfs", "vf_fid", "vf_uid", "vf_offset")
+_BYTE = 0xFF
 _FID_LIMIT, _UID_LIMIT = 1 << 32, 1 << 16
 
 
@@ -189,13 +191,13 @@ def build_function(
 ) -> ZpciFunction:
     """The function of a description, disabled.  For `number` and the rest see `Place`.
 
-    Options of all models: `pfip` and `util_str` (hexadecimal), `start_dma`, `end_dma`; `translations` is how many pages
-    the machine translates for the function's DMA (without: any number); `multifunction` says in the header that the
-    device has other functions; `total_vfs` makes a physical function, whose virtual ones have the
-    identifiers from `vf_fid` and `vf_uid` on (default: those after its own), the first of them `vf_offset` places
-    behind it; of virtio: `legacy`, `platform` (VIRTIO_F_ACCESS_PLATFORM), and `mac` or `size`; of the bell: `delay`
-    (seconds of machine time from the doorbell to its work).  Raise `Misuse` for a model or an option that does not
-    exist, and for a value that makes no sense.
+    Options of all models: `pfip` and `util_str` (hexadecimal), `fidparm`, `start_dma`, `end_dma`; `translations` is how
+    many pages the machine translates for the function's DMA (without: any number); `multifunction` says in the header
+    that the device has other functions; `total_vfs` makes a physical function, whose virtual ones have the identifiers
+    from `vf_fid` and `vf_uid` on (default: those after its own), the first of them `vf_offset` places behind it; of
+    virtio: `legacy`, `platform` (VIRTIO_F_ACCESS_PLATFORM), and `mac` or `size`; of the bell: `delay` (seconds of
+    machine time from the doorbell to its work).  Raise `Misuse` for a model or an option that does not exist, and for a
+    value that makes no sense.
     """
     model = MODELS.get(spec.model)
     if model is None:
@@ -339,6 +341,9 @@ def _facts(
         values[bar.index] = bar.flags
     s0, s1, s2, s3, s4, s5 = sizes
     v0, v1, v2, v3, v4, v5 = values
+    fidparm = options.get("fidparm", 0)
+    if not 0 <= fidparm <= _BYTE:
+        raise Misuse(_BUILD, spec.model, cause=f"fidparm is a byte, not {fidparm:#x}")
     path = from_hex(_BUILD, spec.model, "pfip", options.get("pfip", ""))
     utility = from_hex(_BUILD, spec.model, "util_str", options.get("util_str", ""))
     return FunctionFacts(
@@ -360,6 +365,7 @@ def _facts(
         tid=spec.tid if spec.tid >= 0 else None,
         is_physfn=bool(options.get("total_vfs")),
         mio_capable=place.mio and mio,
+        fidparm=fidparm,
     )
 
 
