@@ -54,6 +54,7 @@ class FunctionControls:
         self.group = function.query_group()
         self.counts = Counts()
         self.space: Space | None = None
+        self._iota = 0
         self.registration: Registration | DirectedRegistration | None = None
         self.measurement = measure(self.counts, lambda at: report(function, ErrorCode.MEASUREMENT_ADDRESS, at, 0, True))
         self._storage = storage
@@ -78,7 +79,7 @@ class FunctionControls:
         state = _STATES.get(self.function.state, FunctionControl(0))
         if space is not None:
             state |= FunctionControl.DMA_REGISTERED
-        pba, pal, iota = (space.pba, space.pal, space.iota.to_word()) if space else (0, 0, 0)
+        pba, pal, iota = (space.pba, space.pal, self._iota) if space else (0, 0, 0)
         fmb = self.measurement.address
         if interrupts is None:
             return Fib(fc=state, pba=pba, pal=pal, iota=iota, fmb=fmb)
@@ -172,6 +173,7 @@ class FunctionControls:
             self.space = self.function.make_space(self._storage, anchor, pba, pal, self._fault)
         except InsufficientMappings:
             return Answer(1, Status.INSUFFICIENT_RESOURCES)
+        self._iota = fib.iota
         return _DONE
 
     def deregister_translation(self) -> Answer:

@@ -390,6 +390,18 @@ def test_registering_and_replacing_an_address_space(on: Rig) -> None:
     assert on.cpu.stpcifc(on.fh, 0)[1] == Fib(fc=FunctionControl.ENABLED)
 
 
+@pytest.mark.parametrize("rest", [0, 0x3000, 0x600, 0x1E3])
+def test_the_stored_anchor_is_the_one_that_was_registered(on: Rig, rest: int) -> None:
+    """Also in bits that say nothing, as QEMU keeps it (``stpcifc_service_call``); the limits are whole pages."""
+    on.tables()
+    anchor = Iota(TABLES).to_word() | rest
+    fib = Fib(pba=BASE + 5, pal=BASE + 0x1005, iota=anchor)
+    assert on.cpu.mpcifc(on.fh, 0, FunctionOperation.REGISTER_TRANSLATION, fib) == Answer()
+    stored = on.cpu.stpcifc(on.fh, 0)[1]
+    assert isinstance(stored, Fib)
+    assert (stored.iota, stored.pba, stored.pal) == (anchor, BASE, BASE + 0x1FFF)
+
+
 @pytest.mark.parametrize(("start", "length"), [(0, 4096), (BASE + 0x100000, 4096), (1 << 63, 1 << 62)])
 def test_a_refresh_outside_the_space_is_an_error_event(on: Rig, start: int, length: int) -> None:
     on.dma_on()
