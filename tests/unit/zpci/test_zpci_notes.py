@@ -9,6 +9,8 @@ import pytest
 
 from pyvfio.errors import Misuse, PyvfioError
 from pyvfio.host import Host
+from pyvfio.zpci.event_code import AvailabilityCode
+from pyvfio.zpci.function_watch import FunctionWatch
 from pyvfio.zpci.notes import NOTES, Note, NoteReader
 from pyvfio.zpci.report import LOG_ZPCICTL, ErrorReport, ReportAction
 
@@ -83,6 +85,25 @@ def test_without_debugfs() -> None:
         del host.backend.machine.kernel.debug["s390dbf"]  # type: ignore[attr-defined]
         with pytest.raises(PyvfioError):
             NoteReader(host.sysfs)
+
+
+def test_a_function_that_comes_and_goes_is_seen() -> None:
+    """The machine's events with their codes, and what Linux makes of them."""
+    from pyvfio_backends.software.description import FunctionSpec
+
+    with Host("software", machine="lab-s390x") as host, FunctionWatch(host) as watch:
+        machine = host.backend.machine.zpci  # type: ignore[attr-defined]
+        machine.plug(FunctionSpec(0x77, 0x78, "virtio-rng"))
+        machine.unplug(0x78)
+        found = []
+        while (event := watch.read(0.5)) is not None:
+            found.append(event)
+        codes = [event.pec for event in found if event.kind == "availability"]
+        assert codes == [AvailabilityCode.CONFIGURED, AvailabilityCode.DECONFIGURE_REQUESTED, AvailabilityCode.RESERVED]
+        assert [event.text for event in found if event.kind == "slot"] == ["slot there", "slot gone"]
+        assert {event.fid for event in found} == {0x78}
+        assert "there again" not in {event.text for event in found}
+        assert "deconfigured" in {event.text for event in found}
 
 
 # reports
