@@ -20,7 +20,7 @@ from pyvfio.passthrough.signals import HostSignals
 from pyvfio.zpci import clp
 from pyvfio.zpci.event import AvailabilityCode, AvailabilityEvent, ErrorCode, ErrorEvent
 from pyvfio.zpci.fib import Fib
-from pyvfio.zpci.instructions import Answer, FunctionOperation, Request, Status
+from pyvfio.zpci.instructions import Answer, FunctionOperation, OperandException, Request, Status
 from pyvfio.zpci.table import Iota, page_entry
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 
@@ -330,3 +330,72 @@ def test_a_guest_is_told_of_what_comes_and_goes() -> None:
         (AvailabilityCode.CONFIGURED, 6),
         (AvailabilityCode.DECONFIGURED, 6),
     ]
+
+
+# ---- in the middle -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["detach", "unbind", "surprise", "close"])
+def test_a_function_goes_while_instructions_are_on_their_way(on: GuestRig, how: str) -> None:
+    """Two processors of the guest work on, and see nothing but condition codes."""
+    on.interrupts_on()
+    on.dma_on()
+    on.map(0, 0x10000)
+    wrong: list[BaseException] = []
+    codes: set[int] = set()
+    stop = threading.Event()
+
+    def work() -> None:
+        fh = on.fh
+        fib = Fib(pba=BASE, pal=BASE + 0xFFFFF, iota=Iota(TABLES).to_word())
+        steps = (
+            lambda: on.cpu.pcilg(Request(fh, 15, 4), 0),
+            lambda: on.cpu.pcistg(0, Request(fh, 0, 8), 0x18),
+            lambda: on.cpu.pcistb(bytes(16), Request(fh, 0, 16), 0x18 & -8),
+            lambda: on.cpu.rpcit(fh, BASE, 0x1000),
+            lambda: on.cpu.mpcifc(fh, 0, FunctionOperation.REREGISTER_TRANSLATION, fib),
+            lambda: on.cpu.stpcifc(fh, 0)[0],
+        )
+        while not stop.is_set():
+            for step in steps:
+                try:
+                    codes.add(step().cc)
+                except OperandException:
+                    continue
+                except BaseException as error:
+                    wrong.append(error)
+                    return
+            on.cpu.clp(clp.ListRequest().to_bytes(), 4096)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    with on.guest.serve():
+        threading.Event().wait(0.1)
+        if how == "detach":
+            on.guest.detach(0x100)
+        elif how == "close":
+            on.function().device.close()  # type: ignore[attr-defined]
+        else:
+            events = events_of(on)
+            machine = on.host.backend.machine  # type: ignore[attr-defined]
+            leaving = threading.Thread(
+                target=(lambda: on.host.sysfs.write_text("/sys/bus/pci/drivers/vfio-pci/unbind", "0010:00:00.0"))
+                if how == "unbind"
+                else (lambda: machine.zpci.unplug(0x20, surprise=True))
+            )
+            leaving.start()
+            for _ in range(500):
+                if events:
+                    break
+                threading.Event().wait(0.01)
+            on.guest.detach(0x100)
+            leaving.join(10)
+            assert not leaving.is_alive()
+        threading.Event().wait(0.1)
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+    assert wrong == []
+    assert 0 in codes
+    assert codes <= {0, 1, 3}
