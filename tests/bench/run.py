@@ -20,6 +20,7 @@ from pathlib import Path
 from dasd import dasd_read, dasd_write
 from inside import run_inside
 from measure import Line, best
+from pcie import pcie
 from sense_id import sense_id
 from zpci import zpci
 
@@ -208,6 +209,7 @@ def main() -> None:
         dasd_read,
         dasd_write,
         zpci,
+        pcie,
         many_subchannels,
         list_command,
     )

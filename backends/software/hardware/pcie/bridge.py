@@ -32,7 +32,7 @@ class Bridge(Function):
         super().__init__(config, bars, name=name)
         self.secondary: Bus = self.make_bus()
         self._windows: list[Decoder] | None = None
-        self._holds_reset = False
+        self.holds_reset = False
         config.watch(bridge_regs.PCI_BRIDGE_CONTROL, 2, self._control_written)
 
     def make_bus(self) -> Bus:
@@ -54,7 +54,7 @@ class Bridge(Function):
     @property
     def passes(self) -> bool:
         """Whether anything gets through to the bus behind it: not while it is held in reset."""
-        return not self.power_state and not self._holds_reset
+        return not self.power_state and not self.holds_reset
 
     def egress_blocks(self, other: Function) -> bool:
         """Whether its egress control vector forbids requests to another port of the switch."""
@@ -182,9 +182,9 @@ class Bridge(Function):
             self.config.put(bridge_regs.PCI_SEC_STATUS, 2, status | bits)
 
     def _control_written(self, before: int, ones: int) -> None:
-        held = self._holds_reset
-        self._holds_reset = bool(self._bridge_control & bridge_regs.PCI_BRIDGE_CTL_BUS_RESET)
-        if self._holds_reset and not held:
+        held = self.holds_reset
+        self.holds_reset = bool(self._bridge_control & bridge_regs.PCI_BRIDGE_CTL_BUS_RESET)
+        if self.holds_reset and not held:
             self.reset_secondary()
 
     def reset_secondary(self) -> None:
@@ -200,7 +200,7 @@ class Bridge(Function):
 
     def reset_self(self, *, cold: bool = False) -> None:
         """See `Function.reset_self`."""
-        self._holds_reset = False
+        self.holds_reset = False
         super().reset_self(cold=cold)
 
 

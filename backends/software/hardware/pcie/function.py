@@ -207,7 +207,7 @@ class Function:
 
     def check(self, request: Request) -> Completion | None:
         """What makes the request end here, as its receiver: malformed, bad end-to-end CRC, poisoned.  None: nothing."""
-        if request.payload > self.max_payload and self.express_type is not None:
+        if request.write and request.payload > self.max_payload and self.express_type is not None:
             self.errors.uncorrectable(extended_regs.PCI_ERR_UNC_MALF_TLP, request)
             return Completion(Outcome.MALFORMED)
         if not request.digest and self.errors.checks_digest:

@@ -35,7 +35,7 @@ class Port(Bridge):
 
     def check_forwarded(self, request: Request) -> Completion | None:
         """See `Bridge.check_forwarded`: packets beyond the port's largest payload are malformed."""
-        if request.payload > self.max_payload:
+        if request.write and request.payload > self.max_payload:
             self.errors.uncorrectable(extended.PCI_ERR_UNC_MALF_TLP, request)
             return Completion(Outcome.MALFORMED)
         return None
@@ -149,7 +149,7 @@ class DownstreamPort(Port):
     @property
     def passes(self) -> bool:
         """See `Bridge.passes`."""
-        return self.link_up and super().passes
+        return self.link_up and not self.power_state and not self.holds_reset
 
     @property
     def ari_forwarding(self) -> bool:

@@ -119,6 +119,9 @@ class RootComplex:
         self.peer_to_peer = peer_to_peer
         self.message_range = _MESSAGES
         self.segments: dict[int, Segment] = {}
+        self.root_buses: list[RootBus] = []
+        """All root buses, by segment and number."""
+        self._ecams: list[Ecam] = []
         self.on_intx: Callable[[RootBus, int, int, bool, Function], None] | None = None
         self.ports = AddressPorts(self)
 
@@ -137,16 +140,13 @@ class RootComplex:
         self.segments[segment] = home
         home.root_buses.append(bus)
         home.root_buses.sort(key=lambda one: one.number)
+        self.root_buses = [one for number in sorted(self.segments) for one in self.segments[number].root_buses]
         return bus
 
     def place_ecam(self, segment: int, base: int, last_bus: int = _BUSES - 1) -> None:
         """Put the configuration space of a segment at an address, for buses 0 to `last_bus`."""
         self.segments[segment].ecam = Ecam(self, segment, base, last_bus)
-
-    @property
-    def root_buses(self) -> list[RootBus]:
-        """All root buses, by segment and number."""
-        return [bus for number in sorted(self.segments) for bus in self.segments[number].root_buses]
+        self._ecams = [one.ecam for one in self.segments.values() if one.ecam is not None]
 
     def functions(self) -> Iterator[tuple[int, Function]]:
         """All functions with the number of their segment, what is behind a bridge right after it."""
@@ -191,9 +191,8 @@ class RootComplex:
 
     def transfer(self, request: Request) -> Completion:
         """Send a request down to the function that claims it."""
-        for segment in self.segments.values():
-            ecam = segment.ecam
-            if ecam is not None and request.space is Space.MEMORY and ecam.contains(request.address):
+        for ecam in self._ecams:
+            if request.space is Space.MEMORY and ecam.contains(request.address):
                 return ecam.perform(request)
         for bus in self.root_buses:
             decoder = bus.claim(request)
