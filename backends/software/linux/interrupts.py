@@ -7,7 +7,7 @@ devices this machine has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 __all__ = ["InterruptCounts", "InterruptLine"]
@@ -52,13 +52,18 @@ _KINDS: Final = {
 
 
 class InterruptLine:
-    """An interrupt number with its chip; `name` is who handles it, empty for nobody.  `counts` are by processor."""
+    """An interrupt number with its chip; `name` is who handles it, empty for nobody.  `counts` are by processor.
 
-    __slots__ = ("chip", "counts", "name")
+    `affinity` is the mask of processors that may take it; `move` gives it to one of them, None where that cannot be.
+    """
+
+    __slots__ = ("affinity", "chip", "counts", "move", "name")
 
     def __init__(self, chip: str, processors: int) -> None:
         self.chip = chip
         self.name = ""
+        self.affinity = (1 << processors) - 1
+        self.move: Callable[[int], None] | None = None
         self.counts = [0] * processors
 
 

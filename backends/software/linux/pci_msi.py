@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
@@ -49,6 +50,7 @@ class PciMsi:
         self.listed = False
         self._handlers: dict[int, Callable[[], None]] = {}
         self._lines: list[InterruptLine] = []
+        self._targets: list[int] = []
 
     @property
     def capability(self) -> int:
@@ -100,6 +102,10 @@ class PciMsi:
         numbers = interrupt_numbers(kernel)
         self.irqs = [numbers.take() for _ in range(maximum)]
         self._lines = [kernel.interrupts.add(number, _CHIP) for number in self.irqs]
+        self._targets = [0] * maximum
+        if self._interrupts.directed:
+            for vector, line in enumerate(self._lines):
+                line.move = partial(self._move, vector)
         for vector, (line, name) in enumerate(zip(self._lines, names, strict=False)):
             line.name = name
             self._handlers[vector] = _nothing
@@ -126,7 +132,9 @@ class PciMsi:
         device = self.device
         bar, offset = self.table
         at = offset + vector * _ENTRY
-        device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_LOWER_ADDR, 8, self._interrupts.address(self))
+        device.store_bar(
+            bar, at + regs.PCI_MSIX_ENTRY_LOWER_ADDR, 8, self._interrupts.address(self, self._targets[vector])
+        )
         device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_DATA, 4, vector)
         masked = _UNMASKED if vector in self._handlers else _MASKED
         device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_VECTOR_CTRL, 4, masked)
@@ -141,6 +149,11 @@ class PciMsi:
         """Have it handled no more (``free_irq``)."""
         self._handlers.pop(vector, None)
         self._lines[vector].name = ""
+        self._write_entry(vector)
+
+    def _move(self, vector: int, cpu: int) -> None:
+        """Have a processor take a vector from now on (``zpci_set_irq_affinity``)."""
+        self._targets[vector] = cpu
         self._write_entry(vector)
 
     def deliver(self, vector: int, cpu: int) -> None:

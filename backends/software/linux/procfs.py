@@ -37,8 +37,13 @@ class ProcFile(Attribute):
     size = 0
     mode_binds_root = False
 
-    def __init__(self, show: Callable[[], str]) -> None:
-        super().__init__(show)
+    def __init__(
+        self,
+        show: Callable[[], str],
+        store: Callable[[bytes], None] | None = None,
+        mode: int | None = None,
+    ) -> None:
+        super().__init__(show, store, mode)
 
     def open(self, path: str, flags: int) -> File:
         return _OpenProcFile(self)
@@ -88,11 +93,15 @@ class ProcDirectory(Directory):
             return Symlink(str(os.getpid()))
         if name == "cpuinfo" and self._kernel.features:
             return ProcFile(self._cpuinfo)
+        if name == "irq":
+            from pyvfio_backends.software.linux.irq_affinity import IrqDirectory
+
+            return IrqDirectory(self._kernel.interrupts)
         return self._fixed.get(name) or self._process(name)
 
     def names(self) -> Iterable[str]:
         pids = sorted({os.getpid(), *(process.pid for process in self._kernel.processes)})
-        return [*self._fixed, *(["cpuinfo"] if self._kernel.features else []), "self", *map(str, pids)]
+        return [*self._fixed, *(["cpuinfo"] if self._kernel.features else []), "irq", "self", *map(str, pids)]
 
     def _process(self, name: str) -> Directory | None:
         mounts = self._kernel.mounts

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from errno import EPERM
 
 import pytest
 
@@ -15,6 +17,7 @@ from pyvfio.passthrough import GuestMemory, GuestPci
 from pyvfio.testing.attributes import Attributes
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.entropy import EntropySource
+from pyvfio.testing.expect import fails
 
 PATH = "/proc/interrupts"
 SOURCE = "0040:00:00.0"
@@ -111,3 +114,20 @@ def test_interrupts_of_a_device_are_counted(host: Host, source: BoundFunction, r
         assert grown["MSI"] >= 3
         assert 3 <= grown["PCF"] + grown["PCD"] <= grown["AIO"]
     assert not [words for words in read().words.values() if source.address in words]
+
+
+def test_floating_interrupts_have_no_affinity(backend: Backend, sysfs: Attributes, read: Callable[[], Table]) -> None:
+    """All processors may take one, and that cannot be changed; root opens the file all the same."""
+    table = read()
+    mine = [name for name, words in table.words.items() if name.isdecimal() and "virtio" in words]
+    if not mine or table.counts["PCD"]:
+        pytest.skip("no function is in use, or interrupts are directed")
+    folder = f"/proc/irq/{mine[0]}"
+    last = table.processors - 1
+    assert sysfs.read(f"{folder}/smp_affinity_list").strip() == (f"0-{last}" if last else "0")
+    for name in ("smp_affinity", "smp_affinity_list"):
+        assert backend.stat(f"{folder}/{name}").st_mode & 0o777 == 0o444
+        fd = backend.open(f"{folder}/{name}", os.O_WRONLY)
+        with fails(EPERM):
+            backend.write(fd, b"1\n")
+        backend.close(fd)

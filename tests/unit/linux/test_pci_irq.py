@@ -5,7 +5,9 @@ The form that no machine of the lab has (directed) follows ``arch/s390/pci/pci_i
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +22,7 @@ from pyvfio.zpci.fib import DirectedFib, Fib
 from pyvfio.zpci.function import FunctionState
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.linux.airq import AirqVector
+from pyvfio_backends.software.linux.irq_affinity import list_text, mask_text, read_list, read_mask
 from pyvfio_backends.software.machine import Machine
 from pyvfio_backends.software.memory import HostMemory
 from pyvfio_backends.software.usage import HostSpec
@@ -248,6 +251,55 @@ def test_more_vectors_than_the_processors_have(make: Callable[..., Rig]) -> None
     rig.devices[0].irq(PciIrq.MSIX).enable()
     more = bits.allocate(4)
     assert (taken, more) == (8, -1)
+
+
+def test_an_interrupt_is_given_to_another_processor(make: Callable[..., Rig]) -> None:
+    rig = make(**DIRECTED)
+    number = sorted(rig.host.backend.listdir("/sys/bus/pci/devices/0010:00:00.0/msi_irqs"), key=int)[2]
+    folder = f"/proc/irq/{number}"
+    assert rig.host.sysfs.read_text(f"{folder}/smp_affinity_list") == "0-3"
+    rig.host.sysfs.write_text(f"{folder}/smp_affinity_list", "3,2")
+    assert rig.host.sysfs.read_text(f"{folder}/smp_affinity") == "c"
+    rig.signal(0, 2)
+    rig.signal(0, 1)
+    assert (rig.seen(0, 2), rig.seen(0, 1)) == (1, 1)
+    text = rig.text()
+    assert text[number][:4] == ["0", "0", "1", "0"]
+    assert text["PCD"][:4] == ["1", "0", "1", "0"]
+    rig.devices[0].reset()
+    rig.devices[0].config.write_u16(4, 6)
+    rig.signal(0, 2)
+    assert rig.text()[number][:4] == ["0", "0", "2", "0"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "code"),
+    [
+        ("smp_affinity", "0", errno.EINVAL),
+        ("smp_affinity", "10", errno.EINVAL),
+        ("smp_affinity", "x", errno.EINVAL),
+        ("smp_affinity", "123456789", errno.EOVERFLOW),
+        ("smp_affinity_list", "4", errno.ERANGE),
+        ("smp_affinity_list", "2-1", errno.EINVAL),
+        ("smp_affinity_list", "", errno.EINVAL),
+    ],
+)
+def test_processors_that_there_are_not(make: Callable[..., Rig], file: str, text: str, code: int) -> None:
+    backend = make(**DIRECTED).host.backend
+    fd = backend.open(f"/proc/irq/3/{file}", os.O_RDWR)
+    with pytest.raises(OSError) as caught:
+        backend.write(fd, f"{text}\n".encode())
+    backend.close(fd)
+    assert caught.value.errno == code
+
+
+@pytest.mark.parametrize(("mask", "bits", "text", "ranges"), [
+    (1, 1, "1", "0"), (0xF, 4, "f", "0-3"), (0x15, 5, "15", "0,2,4"), (1 << 33, 64, "00000002,00000000", "33"),
+    (1 << 32, 33, "1,00000000", "32"),
+])  # fmt: skip
+def test_masks_as_the_kernel_writes_them(mask: int, bits: int, text: str, ranges: str) -> None:
+    assert (mask_text(mask, bits), list_text(mask)) == (text, ranges)
+    assert (read_mask(text.encode()), read_list(ranges.encode(), bits)) == (mask, mask)
 
 
 # ---- /proc/interrupts --------------------------------------------------------------------------------------------
