@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pyvfio.zpci import clp, event, fib, forwarding, sclp, sic
+from pyvfio.zpci import characteristics, clp, event, fib, forwarding, sclp, sic
 from pyvfio.zpci.block import BigBlock
 from pyvfio.zpci.fib import FunctionControl
 from pyvfio.zpci.instructions import FunctionOperation, Status
@@ -122,6 +122,21 @@ BLOCKS: list[tuple[str, str, BigBlock]] = [
         ".mui = 4000, .dtsm = 0x40, .maxfaal = 0x567, .dnoi = 0x89a, .maxcpu = 0xbcd, .dasm = 1, .msia = 2",
         clp.GroupResponse(noi=0xABC, version=2, frame=1, refresh=1, maxstbl=0x1234, mui=4000, dtsm=0x40,
                           maxfaal=0x567, dnoi=0x89A, maxcpu=0xBCD, dasm=1, msia=2),
+    ),
+    ("clp_req_slpc", ".hdr = {.len = 16, .cmd = 1}", characteristics.CharacteristicsRequest()),
+    (
+        "clp_rsp_slpc",
+        ".hdr = {.len = 128, .rsp = 16}, .lpif = {0x11121314}, .lpic = {0x21222324}",
+        characteristics.CharacteristicsResponse(
+            lpif=bytes.fromhex("11121314") + bytes(28), lpic=bytes.fromhex("21222324") + bytes(28)
+        ),
+    ),
+    (
+        "clp_rsp_slpc_pci",
+        ".hdr = {.len = 128, .rsp = 16}, .vwb = 1, .mio_wb = 0x2a, .lpic = {0x21222324}",
+        characteristics.CharacteristicsResponse(
+            mio_valid=1, mio_wb=0x2A, lpic=bytes.fromhex("21222324") + bytes(28)
+        ),
     ),
     (
         "clp_rsp_set_pci",
