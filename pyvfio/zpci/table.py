@@ -8,7 +8,7 @@ A DMA address of 64 bits is an index for each level, and an offset::
          +----------+----------+----------+----------+---------+----------------+
 
 Region-first, region-second, region-third and segment tables have 2,048 entries (16 KiB), page tables 256 (2 KiB); an
-entry has 8 bytes, big-endian.  The anchor says where the walk begins::
+entry has 8 bytes, big-endian; one of zeros is wrong in every table.  The anchor says where the walk begins::
 
     bit   0                                   52 53    55         59     62
          +-----------------------------------+--+-----+----------+------+----+
@@ -45,7 +45,10 @@ __all__ = [
     "Designation",
     "Iota",
     "Leaf",
+    "TableMemory",
     "TranslationFault",
+    "descend",
+    "level_shift",
     "page_entry",
     "region_entry",
     "segment_entry",
@@ -173,7 +176,7 @@ class Leaf:
     protected: bool = False
 
 
-def fetch(memory: TableMemory, place: int, iova: int) -> int:
+def _fetch(memory: TableMemory, place: int, iova: int) -> int:
     """The entry at `place`.  Raise `TranslationFault` when nothing is there, or zeros."""
     try:
         entry = int.from_bytes(memory.read(place, ENTRY), "big")
@@ -216,7 +219,7 @@ def walk(memory: TableMemory, iota: Iota, iova: int) -> Leaf:
     origin, protected = iota.origin, False
     for level in range(iota.designation, -1, -1):
         shift = level_shift(level)
-        entry = fetch(memory, origin + (iova >> shift & _INDEX) * ENTRY, iova)
+        entry = _fetch(memory, origin + (iova >> shift & _INDEX) * ENTRY, iova)
         below, large = descend(entry, level, iova)
         span = 1 << shift
         if below is None:
@@ -225,7 +228,7 @@ def walk(memory: TableMemory, iota: Iota, iova: int) -> Leaf:
         if large:
             return Leaf(iova & -span, span, below, protected)
         origin = below
-    entry = fetch(memory, origin + (iova >> 12 & _PAGE_INDEX) * ENTRY, iova)
+    entry = _fetch(memory, origin + (iova >> 12 & _PAGE_INDEX) * ENTRY, iova)
     page = iova & FRAME_ORIGIN
     if entry & PAGE_INVALID:
         return Leaf(page, FRAME, None)
