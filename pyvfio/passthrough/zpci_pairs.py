@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from pyvfio.address import PciAddress
-from pyvfio.errors import BadAddress, Misuse, NoSuchDevice, PyvfioError
+from pyvfio.errors import BadAddress, Misuse, NoSuchDevice, NotModelled, PyvfioError
 from pyvfio.host import Host
 from pyvfio.passthrough.zpci import GuestPci
 from pyvfio.vfio import open_device
@@ -61,8 +61,8 @@ class PairedDevices:
     def plug(self, *words: str) -> list[InstructedFunction]:
         """Plug devices in, in the order of the words; their functions.
 
-        Raise `Misuse` for words that make no sense and for identifiers that are taken, and what opening a device
-        raises; then nothing of this call stays plugged.
+        Raise `Misuse` for words that make no sense and for identifiers that are taken, `NotModelled` for
+        ``relaxed-translation=on``, and what opening a device raises; then nothing of this call stays plugged.
         """
         options = [DeviceOption.parse(each) for each in words]
         found: list[InstructedFunction] = []
@@ -74,6 +74,8 @@ class PairedDevices:
                 for option in options:
                     self._check_name(option)
                     if option.driver == ZPCI:
+                        if option.switch("relaxed-translation", False):
+                            raise NotModelled("relaxed translation of a guest's PCI function", option.text)
                         pair = option.define(self.guest.identifiers)
                         targets.append(pair.target)
                         switches = option.switch("interpret", True), option.switch("forwarding-assist", True)

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 import pyvfio
+from pyvfio.errors import NotModelled
 from pyvfio.iommu.address_space import IovaRange
-from pyvfio.passthrough import GuestMemory, GuestPci
+from pyvfio.passthrough import GuestMemory, GuestPci, PairedDevices
 from pyvfio.passthrough.zpci_facts import DEFAULT_GROUP, SimulatedGroups, describe_function, describe_group
 from pyvfio.pci import bell
 from pyvfio.zpci import clp
@@ -155,3 +156,26 @@ def test_an_emulated_function_works_beside_a_passed_one(kind: type[GuestRig]) ->
     assert rig.interrupts == [3, 3]
     assert rig.memory.read(0x2100, 2) == b"\x04\x40"
     rig.close()
+
+
+def test_relaxed_translation_is_not_there() -> None:
+    with pyvfio.Host("software", machine="z15-lpar") as host, GuestMemory(0x1000) as memory, GuestPci(memory) as guest:
+        devices = PairedDevices(guest, host)
+        with pytest.raises(NotModelled, match="relaxed translation"):
+            devices.plug("zpci,uid=8,fid=2,target=one,relaxed-translation=on")
+        assert devices.plug("zpci,uid=8,fid=2,target=one,relaxed-translation=off") == []
+
+
+def test_the_switches_in_qemus_words() -> None:
+    with pyvfio.Host("software", machine="z15-lpar") as host, GuestMemory(0x1000) as memory, GuestPci(memory) as guest:
+        pyvfio.bind(host.device("0060:00:00.0"))
+        devices = PairedDevices(guest, host)
+        for words, expected in (
+            ("", (True, True)),
+            (",forwarding-assist=off", (True, False)),
+            (",interpret=off", (False, False)),
+        ):
+            (given,) = devices.plug(f"zpci,fid=2,target=one{words}", "vfio-pci,host=0060:00:00.0,id=one")
+            function: Any = given
+            assert (function.interpreted, function.forwarding_assist) == expected
+            devices.unplug("one", surprise=True)
