@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from measure import Line, best
 
 import pyvfio
-from pyvfio.abi.vfio import PciRegion
+from pyvfio.abi.pci_regs import PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY
+from pyvfio.abi.vfio import PciIrq, PciRegion
 from pyvfio.css.instructions import StorageError
 from pyvfio.passthrough import GuestMemory, GuestPci
 from pyvfio.pci import bell
@@ -297,6 +299,26 @@ def refreshes() -> list[Line]:
     ]
 
 
+def interrupts() -> list[Line]:
+    """A message of a function to its eventfd, through bit vectors in storage and the kernel's handlers."""
+    lines = []
+    for form, directed in (("floating", False), ("directed", True)):
+        spec = MachineSpec(
+            "interrupts", functions=[FunctionSpec(0x10, 0x20, "virtio-bell")], directed_interrupts=directed
+        )
+        with pyvfio.Host("software", machine=spec) as host:
+            pyvfio.bind(host.device(NAME))
+            with pyvfio.open_device(host, NAME) as device, device.irq(PciIrq.MSIX) as irq:
+                irq.enable()
+                device.config.write_u16(PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER)
+                function = host.backend.machine.zpci.functions[0x20]  # type: ignore[attr-defined]
+                rate = 1 / best(partial(function.signal, 0), 50, 60)
+                if not irq.eventfds[0].read():
+                    raise RuntimeError("no interrupt came")
+        lines.append(Line(f"{form} interrupts to an eventfd", f"{rate:,.0f}/s", "50,000/s", rate / 50_000))
+    return lines
+
+
 def zpci() -> list[Line]:
-    """PCI on IBM Z: mappings of a guest's memory, instructions a second, refreshes."""
-    return [*mappings(), *instructions(), *refreshes()]
+    """PCI on IBM Z: mappings of a guest's memory, instructions a second, refreshes, interrupts."""
+    return [*mappings(), *instructions(), *refreshes(), *interrupts()]

@@ -253,6 +253,22 @@ def test_more_vectors_than_the_processors_have(make: Callable[..., Rig]) -> None
     assert (taken, more) == (8, -1)
 
 
+def test_a_machine_file_with_directed_interrupts() -> None:
+    with Host("software", machine="z17-pci") as host:
+        machine: Machine = host.backend.machine  # type: ignore[attr-defined]
+        function = next(one for one in machine.zpci.functions.values() if one.uid == 0x4000)
+        assert function.query_group().dnoi == function.query_group().noi
+        bind(host.device("4000:00:00.0"))
+        with open_device(host, "4000:00:00.0") as device, device.irq(PciIrq.MSIX) as irq:
+            irq.enable()
+            device.config.write_u16(4, 6)
+            with machine.lock:
+                function.signal(1)
+            assert irq.eventfds[1].read() == 1
+        text = host.sysfs.read_text("/proc/interrupts")
+        assert len(text.splitlines()[0].split()) == 4
+
+
 def test_an_interrupt_is_given_to_another_processor(make: Callable[..., Rig]) -> None:
     rig = make(**DIRECTED)
     number = sorted(rig.host.backend.listdir("/sys/bus/pci/devices/0010:00:00.0/msi_irqs"), key=int)[2]
