@@ -37,11 +37,14 @@ from pyvfio.zpci.function import FunctionState, InstructedFunction
 from pyvfio.zpci.handle import FH_INDEX
 from pyvfio.zpci.identifiers import Identifiers, Pair
 from pyvfio.zpci.instructions import Refused
+from pyvfio.zpci.interruptions import SUBCLASSES
 from pyvfio.zpci.sclp import ErrorNotification
+from pyvfio.zpci.sic import SicOperation
 
 __all__ = ["GuestPci"]
 
 _MOST: Final = 1 << 16
+_AT_REST: Final = (FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED)
 
 
 class GuestPci(GuestWaiting):
@@ -276,6 +279,22 @@ class GuestPci(GuestWaiting):
 
     def _device_lost(self, function: GuestFunction) -> None:
         self.report(function, ErrorCode.PERMANENT_ERROR, 0, 0, False)
+
+    def reset(self) -> None:
+        """Put all functions into the state in which a guest starts: disabled, with nothing registered.
+
+        Functions that the guest was asked for go now, and all interruptions are allowed again.  Source:
+        ``hw/s390x/s390-pci-bus.c`` of QEMU (``s390_pcihost_reset``, ``s390_pci_device_reset``).
+        """
+        with self.lock:
+            for function in self.all_functions():
+                if function.fid in self._asked:
+                    self._remove(function)
+                    self._tell(function, AvailabilityCode.RESERVED)
+                elif function.state not in _AT_REST:
+                    function.disable()
+            for isc in range(SUBCLASSES):
+                self.interruptions.control(SicOperation.ALL, isc)
 
     def close(self) -> None:
         """Close all devices; a second call does nothing."""

@@ -17,12 +17,16 @@ from pyvfio.abi.vfio import PciIrq
 from pyvfio.errors import KernelRefused, Misuse
 from pyvfio.passthrough import GuestMemory, GuestPci
 from pyvfio.passthrough.signals import HostSignals
+from pyvfio.pci import bell
 from pyvfio.zpci import clp
 from pyvfio.zpci.event import AvailabilityCode, AvailabilityEvent, ErrorCode, ErrorEvent
 from pyvfio.zpci.fib import Fib
+from pyvfio.zpci.handle import FH_ENABLED
 from pyvfio.zpci.instructions import Answer, FunctionOperation, OperandException, Request, Status
+from pyvfio.zpci.sic import SicOperation
 from pyvfio.zpci.table import Iota, page_entry
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
+from pyvfio_backends.software.hardware.zpci.models import build_function
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hardware_zpci"))
 from zpci_rig import BASE, TABLES, GuestRig, InterpretedRig
@@ -155,6 +159,50 @@ def test_storage_that_goes_while_it_is_mapped() -> None:
     rig.memory.write(TABLES + 0x8000, page_entry(0, valid=False).to_bytes(8, "big"))
     assert rig.cpu.rpcit(rig.fh, BASE, 0x1000) == Answer()
     rig.close()
+
+
+# ---- the guest starts again --------------------------------------------------------------------------------------
+
+
+def test_a_reset_of_the_guest_resets_its_functions(on: GuestRig) -> None:
+    on.interrupts_on()
+    on.dma_on()
+    on.map(0, 0x10000)
+    on.cpu.sic(SicOperation.SINGLE, 3)
+    on.signal(0)
+    on.store(0, bell.SOURCE, 8, 0x1234)
+    enabled = on.fh
+    on.guest.add(build_function(FunctionSpec(uid=0x99, fid=0x900, model="virtio-bell"), 7))
+    on.enable(2)
+    on.guest.reset()
+    assert [entry.fh & FH_ENABLED for entry in on.list().entries] == [0, 0, 0]
+    assert on.function().device.space.mappings() == []  # type: ignore[attr-defined]
+    assert on.cpu.pcilg(Request(enabled, 15, 4), 0) == Answer(3)
+    on.enable()
+    assert on.load(0, bell.SOURCE, 8) == 0
+    assert on.cpu.stpcifc(on.fh, 0)[1].iota == 0
+    on.interrupts.clear()
+    on.interrupts_on()
+    for _ in range(2):
+        on.signal(0)
+    assert on.interrupts == [3, 3]
+
+
+def test_a_reset_carries_out_what_the_guest_was_asked_for(on: GuestRig) -> None:
+    events = events_of(on)
+    on.guest.request(0x100)
+    on.guest.reset()
+    assert events == [AvailabilityCode.DECONFIGURE_REQUESTED, AvailabilityCode.RESERVED]
+    assert [entry.fid for entry in on.list().entries] == [0x101]
+
+
+def test_a_reset_while_the_device_does_not_answer(on: GuestRig) -> None:
+    on.function().device.close()  # type: ignore[attr-defined]
+    on.guest.reset()
+    entry = on.list().entries[0]
+    assert entry.fh & FH_ENABLED == 0
+    assert on.set(entry.fh, clp.SetOperation.ENABLE)[0] == clp.ClpCode.OK
+    assert on.cpu.pcilg(Request(entry.fh | FH_ENABLED, 15, 4), 0).cc in (1, 3)
 
 
 # ---- the host runs short -----------------------------------------------------------------------------------------
