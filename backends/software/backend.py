@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 from pyvfio.backend import Holder
 from pyvfio.network import Network
-from pyvfio.process import ProcessMemory, umask
+from pyvfio.process import ProcessMemory, SharedMapping, umask
 from pyvfio_backends.software.linux.file import File, PathFile
 from pyvfio_backends.software.linux.uaccess import AddressArgument, BufferArgument
 from pyvfio_backends.software.linux.uevents import UeventQueue
@@ -226,7 +226,16 @@ class SoftwareBackend:
             writes = prot & _mmap.PROT_WRITE and flags & _mmap.MAP_SHARED
             if not isinstance(file, PathFile) and (not description.readable or (writes and not description.writable)):
                 raise fail(errno.EACCES)  # do_mmap looks at the descriptor before it asks the file
-            return file.mmap(length, flags, prot, offset)
+            mapped = file.mmap(length, flags, prot, offset)
+            if isinstance(mapped, SharedMapping):
+                mapped.keep(fd, self._unmapped)
+            return mapped
+
+    def _unmapped(self) -> None:
+        """A mapping ended, which may have been the last to hold its file."""
+        with self._lock:
+            self._table.reap()
+            self._clock.settle()
 
     # names
 

@@ -9,7 +9,7 @@ from pyvfio.process.eventfd import EventFd, EventFdReference, wait_for_any
 from pyvfio.process.memory import AnonymousMemory, ProcessMemory, populate
 from pyvfio.process.pin import Pin
 from pyvfio.process.shared_log import SharedLog
-from pyvfio.process.shared_memory import SharedMemory
+from pyvfio.process.shared_memory import SharedMapping, SharedMemory
 
 __all__ = [
     "AnonymousMemory",
@@ -19,6 +19,7 @@ __all__ = [
     "ProcessMemory",
     "Reservation",
     "SharedLog",
+    "SharedMapping",
     "SharedMemory",
     "effective_user",
     "populate",

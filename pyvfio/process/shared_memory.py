@@ -5,8 +5,29 @@ from __future__ import annotations
 import mmap
 import os
 import weakref
+from collections.abc import Callable
 
-__all__ = ["SharedMemory"]
+__all__ = ["SharedMapping", "SharedMemory"]
+
+
+class SharedMapping(mmap.mmap):
+    """A mapping that keeps a descriptor open as long as it is there, as a mapping keeps its file open."""
+
+    _kept: weakref.finalize[..., SharedMapping] | None = None
+    _ended: Callable[[], None] | None = None
+
+    def keep(self, fd: int, ended: Callable[[], None]) -> None:
+        """Keep a duplicate of `fd`; `ended` is called when `close` has given it back (not when the mapping is lost)."""
+        self._kept = weakref.finalize(self, os.close, os.dup(fd))
+        self._ended = ended
+
+    def close(self) -> None:
+        """Unmap.  Raise `BufferError` while something else shows the memory."""
+        super().close()
+        if self._kept is not None and self._kept.alive:
+            self._kept()
+            if self._ended is not None:
+                self._ended()
 
 
 class SharedMemory:
@@ -35,9 +56,9 @@ class SharedMemory:
         """Write at an offset; what is past the end is lost."""
         os.pwrite(self._descriptor(), data[: max(self.length - offset, 0)], offset)
 
-    def map(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
+    def map(self, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
         """A mapping, as `mmap.mmap` takes its arguments.  Raise OSError."""
-        return mmap.mmap(self._descriptor(), length, flags=flags, prot=prot, offset=offset)
+        return SharedMapping(self._descriptor(), length, flags=flags, prot=prot, offset=offset)
 
     def close(self) -> None:
         """Give the descriptor back; what is mapped stays mapped, anything else finds zeros again."""

@@ -9,13 +9,15 @@ without a store function.
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pyvfio_backends.software.linux.file import File, SeekableFile
+
+if TYPE_CHECKING:
+    from pyvfio.process import SharedMapping
 
 __all__ = [
     "Attribute",
@@ -33,7 +35,7 @@ __all__ = [
     "fail",
 ]
 
-MapAt = Callable[[int, int, int, int], "mmap.mmap"]
+MapAt = Callable[[int, int, int, int], "SharedMapping"]
 Show = Callable[[], "str | bytes"]
 Store = Callable[[bytes], "int | None"]
 
@@ -266,7 +268,7 @@ class BinaryAttributeFile(SeekableFile):
             raise fail(errno.EIO)
         return attribute.write_at(offset, data) if data else 0
 
-    def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
+    def mmap(self, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
         if self._attribute.map_at is None:
             raise fail(errno.ENODEV)
         return self._attribute.map_at(length, flags, prot, offset)

@@ -6,7 +6,6 @@ The model is ``drivers/pci`` of the kernel with the accesses of ``arch/s390/pci/
 from __future__ import annotations
 
 import errno
-import mmap
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
 from pyvfio_backends.software.linux.vfs import Node, fail
 
 if TYPE_CHECKING:
+    from pyvfio.process import SharedMapping
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.zpci import ZpciDev
 
@@ -220,7 +220,7 @@ class PciDevice(Device):
         except (Refused, OperandException):
             return
 
-    def map_bar(self, bar: int, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
+    def map_bar(self, bar: int, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
         """Map a BAR into a program, once it was found to be allowed.
 
         Raise `NotModelled` for registers: loads and stores of a program's memory reach no device here.  On IBM Z they

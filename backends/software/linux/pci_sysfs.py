@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import mmap
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from pyvfio_backends.software.linux.resource import ResourceFlag
 from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, fail
 
 if TYPE_CHECKING:
+    from pyvfio.process import SharedMapping
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
 __all__ = ["device_attributes", "number"]
@@ -103,7 +103,7 @@ def _bar_files(device: PciDevice) -> dict[str, Node]:
     return entries
 
 
-def _map_bar(device: PciDevice, bar: int, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
+def _map_bar(device: PciDevice, bar: int, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
     page = device.kernel.page_size
     if offset + length > -(-device.resources[bar].size // page) * page:  # pci_mmap_fits
         raise fail(errno.EINVAL)

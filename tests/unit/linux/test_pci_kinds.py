@@ -8,6 +8,7 @@ golden data say.
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import struct
@@ -301,6 +302,26 @@ def test_memory_is_the_same_through_a_mapping_and_an_instruction(z17: Z17) -> No
         assert errno_of(z17.host.pread, fd, 4, 0) == "EIO"
         z17.host.close(fd)
     assert files(z17, SHARED_MEMORY) == ["resource", "resource0", "resource2", "resource2_wc"]
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_a_mapping_keeps_the_device_open(z17: Z17, close: bool) -> None:
+    """The group has a user until it is unmapped (the README of the x86 lab: a live mapping keeps the device open)."""
+    device = z17.open(SHARED_MEMORY)
+    mapped = z17.host.mmap(device.fd, 0x1000, mmap.MAP_SHARED, RDWR, 2 << 40)
+    z17.host.close(device.fd)
+    z17.host.close(device.group)
+    z17.host.close(device.container)
+    number = z17.host.readlink(f"{BUS}/devices/{SHARED_MEMORY}/iommu_group").rsplit("/", 1)[-1]
+    assert errno_of(z17.host.open, f"/dev/vfio/{number}", os.O_RDWR) == "EBUSY"
+    mapped[0:4] = b"kept"
+    if close:
+        mapped.close()
+    else:
+        del mapped
+        gc.collect()
+    again = Device(z17, SHARED_MEMORY)
+    assert again.read(4, 0, 2) == b"kept"
 
 
 def test_the_library_reads_and_writes_where_a_mapping_takes_instructions() -> None:
