@@ -219,7 +219,14 @@ PCI_EXP_DPC_RP_PIO_HEADER_LOG = 0x20
 PCI_EXP_DPC_RP_PIO_IMPSPEC_LOG = 0x30
 PCI_EXP_DPC_RP_PIO_TLPPREFIX_LOG = 0x34
 
-# ---- not in the header: PCI Express Base Specification, 6.0, 7.9.14.3 ---------------------------------------------
+# ---- not in the header: PCI Express Base Specification, 6.0, 7.8.4.7 and 7.9.14.3 ----------------------------------
+
+
+class AerControl(IntFlag):
+    """Bits of the advanced error capabilities and control register that the header has no names for."""
+
+    MULTIPLE_CAPABLE = 0x200
+    MULTIPLE_ENABLE = 0x400
 
 
 class DpcControl(IntFlag):

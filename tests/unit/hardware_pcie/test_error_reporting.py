@@ -8,7 +8,7 @@ from pcie_rig import MEMORY, Rig, endpoint, rig
 from pyvfio.abi import pci_bridge_regs as bridge
 from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
-from pyvfio.abi.pci_extended_regs import DpcControl
+from pyvfio.abi.pci_extended_regs import AerControl, DpcControl
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
@@ -17,6 +17,7 @@ from pyvfio_backends.software.hardware.pcie.express import DEVICE_ERRORS, REPORT
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.models import ioh3420
 from pyvfio_backends.software.hardware.pcie.packet import header
+from pyvfio_backends.software.hardware.pcie.port import RootPort
 from pyvfio_backends.software.hardware.pcie.request import Outcome, Request, Space
 from pyvfio_backends.software.hardware.pcie.root_complex import EventCollector
 
@@ -110,7 +111,68 @@ def test_several_messages_leave_the_first_source(made: Rig) -> None:
     assert root.get(extended.PCI_ERR_ROOT_STATUS) & 0x7F == every
     root.set(extended.PCI_ERR_ROOT_STATUS, 0x7F)
     assert root.get(extended.PCI_ERR_ROOT_STATUS) & 0x7F == 0
-    assert len(made.host.messages) == 4
+    assert len(made.host.messages) == 1, "none was cleared in between"
+
+
+def test_the_interrupt_goes_out_when_there_is_something_new_or_newly_enabled(made: Rig) -> None:
+    """6.2.4.1.2: a message at each change from "nothing enabled has come" to "something has"."""
+    root = Registers(made.rp[0])
+    made.a.errors.correctable(extended.PCI_ERR_COR_BAD_TLP)
+    root.set(extended.PCI_ERR_ROOT_STATUS, 0x7F)
+    made.a.errors.correctable(extended.PCI_ERR_COR_BAD_TLP)
+    assert len(made.host.messages) == 2
+    root.set(extended.PCI_ERR_ROOT_COMMAND, 0)
+    assert len(made.host.messages) == 2
+    root.set(extended.PCI_ERR_ROOT_COMMAND, ALL_MESSAGES)
+    assert len(made.host.messages) == 3
+
+
+def test_without_messages_the_pin_is_asserted_as_long_as_an_error_stands(made: Rig) -> None:
+    root, port = Registers(made.rp[0]), made.rp[0]
+    levels: list[bool] = []
+    made.complex.on_intx = lambda bus, devfn, pin, level, source: levels.append(level)
+    assert port.msi is not None
+    port.config.write(port.msi.offset + regs.PCI_MSI_FLAGS, 2, 0)
+    made.a.errors.correctable(extended.PCI_ERR_COR_BAD_TLP)
+    assert levels[-1]
+    root.set(extended.PCI_ERR_ROOT_STATUS, 0x7F)
+    assert not levels[-1]
+    assert not made.host.messages
+
+
+def test_several_errors_are_recorded_where_software_lets_them(made: Rig) -> None:
+    port = made.dn[0]
+    registers = Registers(port)
+    registers.set(extended.PCI_ERR_CAP, AerControl.MULTIPLE_ENABLE)
+    first, second = Request.read(0x1000, 4), Request.read(0x2000, 4)
+    port.errors.uncorrectable(extended.PCI_ERR_UNC_ACSV, first)
+    port.errors.uncorrectable(extended.PCI_ERR_UNC_POISON_TLP, second)
+    log = registers.aer + extended.PCI_ERR_HEADER_LOG + 8
+    assert (registers.get(extended.PCI_ERR_CAP) & 0x1F, port.config.read(log, 4)) == (21, 0x1000)
+    registers.set(extended.PCI_ERR_UNCOR_STATUS, extended.PCI_ERR_UNC_ACSV)
+    assert (registers.get(extended.PCI_ERR_CAP) & 0x1F, port.config.read(log, 4)) == (12, 0x2000)
+    assert registers.get(extended.PCI_ERR_UNCOR_STATUS) == extended.PCI_ERR_UNC_POISON_TLP
+    for _ in range(10):
+        port.errors.uncorrectable(extended.PCI_ERR_UNC_ECRC, first)
+    assert registers.get(extended.PCI_ERR_COR_STATUS) == extended.PCI_ERR_COR_LOG_OVER
+
+
+def test_a_masked_advisory_error_leaves_the_uncorrectable_status_alone(made: Rig) -> None:
+    """Figure 6-3 of the Base Specification: the way ends at the mask of advisory non-fatal errors."""
+    end = Registers(made.a)
+    made.a.errors.uncorrectable(extended.PCI_ERR_UNC_UNSUP, None, advisory=True)
+    assert end.get(extended.PCI_ERR_COR_STATUS) == extended.PCI_ERR_COR_ADV_NFAT
+    assert end.get(extended.PCI_ERR_UNCOR_STATUS) == 0
+
+
+def test_an_unsupported_request_is_reported_if_that_is_enabled_or_serr(made: Rig) -> None:
+    end = Registers(made.a)
+    made.a.config.write(end.express + regs.PCI_EXP_DEVCTL, 2, REPORTING & ~regs.PCI_EXP_DEVCTL_URRE)
+    made.a.errors.uncorrectable(extended.PCI_ERR_UNC_UNSUP, None)
+    assert not made.rp[0].root_errors.received
+    made.a.config.write(regs.PCI_COMMAND, 2, made.a.config.command | regs.PCI_COMMAND_SERR)
+    made.a.errors.uncorrectable(extended.PCI_ERR_UNC_UNSUP, None)
+    assert len(made.rp[0].root_errors.received) == 1
 
 
 def test_a_masked_error_is_noted_and_not_sent(made: Rig) -> None:
@@ -280,6 +342,20 @@ def test_a_fatal_error_takes_the_link_down(contained: tuple[Rig, Function, int])
     port.config.write(at + extended.PCI_EXP_DPC_STATUS, 2, extended.PCI_EXP_DPC_STATUS_TRIGGER)
     assert port.passes
     assert made.complex.config_read(0, rid, 0, 4) == 0x56781234
+
+
+def test_an_error_of_the_port_itself_is_contained_and_not_sent(contained: tuple[Rig, Function, int]) -> None:
+    _, function, at = contained
+    port = function.bus.bridge  # type: ignore[union-attr]
+    assert isinstance(port, RootPort)
+    express_at = port.offset(regs.PCI_CAP_ID_EXP)
+    assert express_at is not None
+    port.config.write(express_at + regs.PCI_EXP_DEVCTL, 2, REPORTING)
+    port.config.write(at + extended.PCI_EXP_DPC_CTL, 2, extended.PCI_EXP_DPC_CTL_EN_NONFATAL)
+    port.errors.uncorrectable(extended.PCI_ERR_UNC_ACSV, None)
+    assert port.config.read(at + extended.PCI_EXP_DPC_STATUS, 2) == extended.PCI_EXP_DPC_STATUS_TRIGGER
+    assert not port.passes
+    assert not port.root_errors.received
 
 
 def test_software_can_trigger_containment(contained: tuple[Rig, Function, int]) -> None:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pyvfio.abi import pci_extended_regs as extended
+from pyvfio.abi.pci_extended_regs import AerControl
 from pyvfio_backends.software.hardware.pci_register import ExtendedCapability, Register
 
 __all__ = ["CORRECTABLE", "FATAL", "ROOT_EVENTS", "UNCORRECTABLE", "Aer"]
@@ -80,7 +81,6 @@ ROOT_EVENTS = (
     | extended.PCI_ERR_ROOT_FATAL_RCV
 )
 """The bits of the root error status register that a written 1 clears."""
-_MULTIPLE = 1 << 9
 _SIZE, _SIZE_WITHOUT_LOG = 0x48, 0x38
 
 
@@ -119,8 +119,8 @@ class Aer(ExtendedCapability):
         yield Register(extended.PCI_ERR_COR_MASK, 4, _COR_MASKED, rw=CORRECTABLE, sticky=CORRECTABLE)
         able = extended.PCI_ERR_CAP_ECRC_GENC | extended.PCI_ERR_CAP_ECRC_CHKC if self.ecrc else 0
         enable = extended.PCI_ERR_CAP_ECRC_GENE | extended.PCI_ERR_CAP_ECRC_CHKE if self.ecrc else 0
-        able |= _MULTIPLE if self.multiple else 0
-        enable |= _MULTIPLE << 1 if self.multiple else 0
+        able |= AerControl.MULTIPLE_CAPABLE if self.multiple else 0
+        enable |= AerControl.MULTIPLE_ENABLE if self.multiple else 0
         pointer = extended.PCI_ERR_CAP_ECRC_GENC - 1
         yield Register(extended.PCI_ERR_CAP, 4, able, rw=enable, sticky=enable | pointer)
         yield Register(extended.PCI_ERR_HEADER_LOG, 16, sticky=(1 << 128) - 1)

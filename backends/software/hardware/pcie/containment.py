@@ -2,7 +2,7 @@
 
 ::
 
-    enable 1: ERR_FATAL            --+
+    enable 1: ERR_FATAL            --+   (or an error of the port itself that would be one)
     enable 2: and ERR_NONFATAL     --+--> triggered, reason, source id --> link down, device reset
     software trigger               --+            |
                                                   +--> interrupt, if enabled
@@ -53,7 +53,7 @@ class Containment:
         return bool(self.port.config.read(at + extended.PCI_EXP_DPC_STATUS, 2) & extended.PCI_EXP_DPC_STATUS_TRIGGER)
 
     def takes(self, message: ErrorMessage) -> bool:
-        """Whether a message from below triggers containment, and so goes no further."""
+        """Whether a message, from below or of the port itself, triggers containment, and so goes no further."""
         at = self._at
         if at is None or message.severity is Severity.CORRECTABLE or self.active:
             return False
@@ -63,7 +63,10 @@ class Containment:
         if not control & enables:
             return False
         reason = extended.PCI_EXP_DPC_STATUS_TRIGGER_RSN_FE if fatal else extended.PCI_EXP_DPC_STATUS_TRIGGER_RSN_NFE
-        self._trigger(at, reason, message.rid)
+        if message.rid == self.port.rid:
+            self._trigger(at, extended.PCI_EXP_DPC_STATUS_TRIGGER_RSN_UNCOR, 0)
+        else:
+            self._trigger(at, reason, message.rid)
         return True
 
     def _control_written(self, before: int, ones: int) -> None:

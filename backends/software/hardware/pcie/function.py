@@ -22,6 +22,7 @@ from pyvfio_backends.software.hardware.pci_config import ConfigSpace
 from pyvfio_backends.software.hardware.pci_register import Capability
 from pyvfio_backends.software.hardware.pcie import access
 from pyvfio_backends.software.hardware.pcie.access import Control
+from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.capabilities import Msi, Msix
 from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.msi import MsiSender
@@ -109,10 +110,16 @@ class Function:
         """Add a capability (see `ConfigSpace.add`); its offset."""
         self._found = self._control = None
         offset = self.config.add(capability, at)
+        self.added(capability, offset)
+        return offset
+
+    def added(self, capability: Capability, offset: int) -> None:
+        """Make a capability that was added at an offset do something."""
         watch_resets(self, capability, offset)
         if isinstance(capability, Express):
             self.config.extend()  # whether or not it has an extended capability
-        return offset
+        elif isinstance(capability, Aer):
+            self.errors.watch(offset)
 
     def add_msi(self, declared: Msi, at: int | None = None) -> int:
         """Add MSI, and send by it."""
@@ -245,6 +252,11 @@ class Function:
         """Copy within memory, through the device.  Raise `DmaFault`."""
         self.dma_write(target, self.dma_read(source, count))
 
+    @property
+    def messages_on(self) -> bool:
+        """Whether MSI-X or MSI is enabled, so that the interrupt pin is not used."""
+        return (self.msix is not None and self.msix.enabled) or (self.msi is not None and bool(self.msi.enabled))
+
     def signal(self, vector: int) -> None:
         """Send interrupt message `vector`, of MSI-X or MSI, whichever is on; nothing while neither is."""
         if self.msix is not None and self.msix.enabled:
@@ -305,6 +317,8 @@ class Function:
         self.set_intx(False)
         self.config.reset(cold=cold)
         self._control = None
+        if cold:
+            self.errors.queue.clear()
         for bar in self.bars.values():
             bar.registers.reset()
         for told in self.on_reset:

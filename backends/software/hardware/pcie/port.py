@@ -18,6 +18,8 @@ from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+from pyvfio_backends.software.hardware.pci_register import Capability
+from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus, Link, SwitchBus
 from pyvfio_backends.software.hardware.pcie.containment import Containment
@@ -201,6 +203,15 @@ class DownstreamPort(Port):
         if not self.containment.takes(message):
             super().forward_error(message)
 
+    def report(self, message: ErrorMessage) -> None:
+        """See `Function.report`: an error of its own may be contained; then nothing is sent."""
+        if message.rid != self.rid or not self.containment.takes(message):
+            self.send_error(message)
+
+    def send_error(self, message: ErrorMessage) -> None:
+        """Send an error message up."""
+        super().report(message)
+
 
 class RootPort(DownstreamPort):
     """A port of the root complex, where error messages end."""
@@ -209,6 +220,12 @@ class RootPort(DownstreamPort):
         super().__init__(config, bars, name=name)
         self.root_errors = RootErrors(self)
 
-    def report(self, message: ErrorMessage) -> None:
-        """See `Function.report`: it ends here."""
+    def added(self, capability: Capability, offset: int) -> None:
+        """See `Function.added`."""
+        super().added(capability, offset)
+        if isinstance(capability, Aer):
+            self.root_errors.watch(offset)
+
+    def send_error(self, message: ErrorMessage) -> None:
+        """See `DownstreamPort.send_error`: it ends here."""
         self.root_errors.receive(message)

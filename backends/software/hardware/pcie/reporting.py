@@ -8,7 +8,8 @@ An uncorrectable error becomes, by the severity register and by who can still me
         +-- severity 0 ------------------------------------------------------------> ERR_NONFATAL
         +-- severity 1 ------------------------------------------------------------> ERR_FATAL
 
-The first unmasked one is in the header log until its status bit is cleared, and the first error pointer names it.
+The first unmasked one is in the header log until its status bit is cleared, and the first error pointer names it;
+where several are recorded, the next one takes its place then.
 Messages go only if device control (or SERR in the command register) lets them.
 Source: PCI Express Base Specification, 6.0, 6.2.3 to 6.2.5 and figure 6-3.
 """
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.pci_extended_regs import AerControl
 from pyvfio_backends.software.hardware.pcie.aer import FATAL
 from pyvfio_backends.software.hardware.pcie.packet import header
 from pyvfio_backends.software.hardware.pcie.request import Outcome, Request
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["ErrorMessage", "Reporter", "Severity"]
 
 _POINTER = 0x1F
+_QUEUE = 8
 
 
 class Severity(Enum):
@@ -64,10 +67,12 @@ _DETECTED = {
 class Reporter:
     """Notes the errors that `function` detects.  A conventional function has the bits of the status register only."""
 
-    __slots__ = ("function",)
+    __slots__ = ("function", "queue")
 
     def __init__(self, function: Function) -> None:
         self.function = function
+        self.queue: list[tuple[int, int]] = []
+        """Errors that wait to be shown, with their header logs, where software lets several be recorded."""
 
     # what happens
 
@@ -96,16 +101,25 @@ class Reporter:
         self.uncorrectable(extended.PCI_ERR_UNC_POISON_TLP, request)
 
     def uncorrectable(self, error: int, request: Request | None, *, advisory: bool = False) -> None:
-        """An uncorrectable error (a bit ``PCI_ERR_UNC_*``) was detected, with the request that showed it."""
-        aer = self._aer
+        """An uncorrectable error (a bit ``PCI_ERR_UNC_*``) was detected, with the request that showed it.
+
+        `advisory`: somebody else learns of it by a completion, so a non-fatal one is only reported as correctable.
+        """
         severity = Severity.FATAL if self._severities & error else Severity.NONFATAL
         if advisory and severity is Severity.NONFATAL:
             self._advisory(error, request)
             return
         self._detected(severity, error)
-        if aer is not None and not self._note(aer, error, request):
-            return
-        if error != extended.PCI_ERR_UNC_UNSUP or self._control & regs.PCI_EXP_DEVCTL_URRE:
+        aer = self._aer
+        if aer is not None:
+            masked = self._get(aer + extended.PCI_ERR_UNCOR_MASK) & error
+            if not masked:
+                self._record(aer, error, request)
+            self._set(aer + extended.PCI_ERR_UNCOR_STATUS, error)
+            if masked:
+                return
+        serr = self.function.config.command & regs.PCI_COMMAND_SERR
+        if error != extended.PCI_ERR_UNC_UNSUP or serr or self._control & regs.PCI_EXP_DEVCTL_URRE:
             self._send(severity)
 
     def correctable(self, error: int) -> None:
@@ -132,26 +146,46 @@ class Reporter:
         if aer is not None:
             self._set(aer + extended.PCI_ERR_COR_STATUS, extended.PCI_ERR_COR_ADV_NFAT)
             if self._get(aer + extended.PCI_ERR_COR_MASK) & extended.PCI_ERR_COR_ADV_NFAT:
-                self._set(aer + extended.PCI_ERR_UNCOR_STATUS, error)
                 return
-            if not self._note(aer, error, request):
-                return
-            if error != extended.PCI_ERR_UNC_UNSUP or self._control & regs.PCI_EXP_DEVCTL_URRE:
-                self._send(Severity.CORRECTABLE)
+            if not self._get(aer + extended.PCI_ERR_UNCOR_MASK) & error:
+                self._record(aer, error, request)
+            self._set(aer + extended.PCI_ERR_UNCOR_STATUS, error)
+        if error != extended.PCI_ERR_UNC_UNSUP or self._control & regs.PCI_EXP_DEVCTL_URRE:
+            self._send(Severity.CORRECTABLE)
 
-    def _note(self, aer: int, error: int, request: Request | None) -> bool:
-        """Set the status bit, and log what comes first; whether it is not masked."""
+    def _record(self, aer: int, error: int, request: Request | None) -> None:
+        """Log an error if it is the first; queue it where several are recorded."""
+        log = header(request) if request is not None else 0
+        if not self._first_stands(aer):
+            self._show(aer, error, log)
+        elif self._get(aer + extended.PCI_ERR_CAP) & AerControl.MULTIPLE_ENABLE:
+            if len(self.queue) < _QUEUE:
+                self.queue.append((error, log))
+            else:
+                self.correctable(extended.PCI_ERR_COR_LOG_OVER)
+
+    def _first_stands(self, aer: int) -> bool:
+        """Whether the error that the first error pointer names was not cleared yet."""
         status, mask = (self._get(aer + at) for at in (extended.PCI_ERR_UNCOR_STATUS, extended.PCI_ERR_UNCOR_MASK))
-        self._set(aer + extended.PCI_ERR_UNCOR_STATUS, error)
-        if mask & error:
-            return False
+        return bool(status & ~mask & 1 << (self._get(aer + extended.PCI_ERR_CAP) & _POINTER))
+
+    def _show(self, aer: int, error: int, log: int) -> None:
         control = self._get(aer + extended.PCI_ERR_CAP)
-        if not status & 1 << (control & _POINTER) & ~mask:
-            pointer = error.bit_length() - 1
-            self.function.config.put(aer + extended.PCI_ERR_CAP, 4, control & ~_POINTER | pointer)
-            log = header(request) if request is not None else 0
-            self.function.config.put(aer + extended.PCI_ERR_HEADER_LOG, 16, log)
-        return True
+        self.function.config.put(aer + extended.PCI_ERR_CAP, 4, control & ~_POINTER | error.bit_length() - 1)
+        self.function.config.put(aer + extended.PCI_ERR_HEADER_LOG, 16, log)
+
+    def watch(self, aer: int) -> None:
+        """Go on to the next recorded error when software clears the first one."""
+
+        def cleared(before: int, ones: int) -> None:
+            first = 1 << (self._get(aer + extended.PCI_ERR_CAP) & _POINTER)
+            if self.queue and before & first and not self._get(aer + extended.PCI_ERR_UNCOR_STATUS) & first:
+                error, log = self.queue.pop(0)
+                self._show(aer, error, log)
+                for waiting, _ in [(error, log), *self.queue]:
+                    self._set(aer + extended.PCI_ERR_UNCOR_STATUS, waiting)
+
+        self.function.config.watch(aer + extended.PCI_ERR_UNCOR_STATUS, 4, cleared)
 
     def _detected(self, severity: Severity, error: int) -> None:
         at = self.function.offset(regs.PCI_CAP_ID_EXP)

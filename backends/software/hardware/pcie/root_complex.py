@@ -22,6 +22,8 @@ from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+from pyvfio_backends.software.hardware.pci_register import Capability
+from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus, may_go_direct
 from pyvfio_backends.software.hardware.pcie.config_mechanism import AddressPorts, Ecam
@@ -45,6 +47,12 @@ class EventCollector(Function):
     def __init__(self, config: ConfigSpace, bars: Sequence[Bar] = (), *, name: str = "") -> None:
         super().__init__(config, bars, name=name)
         self.root_errors = RootErrors(self)
+
+    def added(self, capability: Capability, offset: int) -> None:
+        """See `Function.added`."""
+        super().added(capability, offset)
+        if isinstance(capability, Aer):
+            self.root_errors.watch(offset)
 
 
 class RootBus(Bus):

@@ -1,8 +1,9 @@
 """What a root port, or an event collector, makes of error messages: root error status, their source, an interrupt.
 
 The first correctable and the first uncorrectable message since software cleared its bit leave the routing id of their
-sender; later ones only say that there were several.  The interrupt goes out for each message whose kind the root error
-command register enables.  Registers are drawn in `aer`.  Source: PCI Express Base Specification, 6.0, 7.8.4.9 to 11.
+sender; later ones only say that there were several.  There is an interrupt while a kind that the root error command
+register enables has come: a message when that becomes so, or else the pin for as long as it is.  Registers are drawn
+in `aer`.  Source: PCI Express Base Specification, 6.0, 7.8.4.9 to 11 and 6.2.4.1.2.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ __all__ = ["RootErrors"]
 
 _VECTOR_SHIFT = 27
 _SOURCE_BITS = 16
-_ENABLES = {
-    Severity.CORRECTABLE: extended.PCI_ERR_ROOT_CMD_COR_EN,
-    Severity.NONFATAL: extended.PCI_ERR_ROOT_CMD_NONFATAL_EN,
-    Severity.FATAL: extended.PCI_ERR_ROOT_CMD_FATAL_EN,
-}
+_PAIRS = (
+    (extended.PCI_ERR_ROOT_COR_RCV, extended.PCI_ERR_ROOT_CMD_COR_EN),
+    (extended.PCI_ERR_ROOT_NONFATAL_RCV, extended.PCI_ERR_ROOT_CMD_NONFATAL_EN),
+    (extended.PCI_ERR_ROOT_FATAL_RCV, extended.PCI_ERR_ROOT_CMD_FATAL_EN),
+)
 
 
 class RootErrors:
@@ -32,6 +33,7 @@ class RootErrors:
     def __init__(self, function: Function) -> None:
         self.function = function
         self.received: list[ErrorMessage] = []
+        self._pending = False
 
     def receive(self, message: ErrorMessage) -> None:
         """Take a message."""
@@ -60,5 +62,20 @@ class RootErrors:
             status |= extended.PCI_ERR_ROOT_UNCOR_RCV
         config.put(aer + extended.PCI_ERR_ROOT_STATUS, 4, status)
         config.put(aer + extended.PCI_ERR_ROOT_ERR_SRC, 4, source)
-        if config.read(aer + extended.PCI_ERR_ROOT_COMMAND, 4) & _ENABLES[message.severity]:
+        self._interrupt(aer)
+
+    def watch(self, aer: int) -> None:
+        """Interrupt, or stop to, as software writes the root error command and status registers."""
+        for register in (extended.PCI_ERR_ROOT_COMMAND, extended.PCI_ERR_ROOT_STATUS):
+            self.function.config.watch(aer + register, 4, lambda before, ones: self._interrupt(aer))
+        self.function.on_reset.append(lambda: self._interrupt(aer))
+
+    def _interrupt(self, aer: int) -> None:
+        function = self.function
+        status = function.config.read(aer + extended.PCI_ERR_ROOT_STATUS, 4)
+        command = function.config.read(aer + extended.PCI_ERR_ROOT_COMMAND, 4)
+        was, self._pending = self._pending, any(status & bit and command & enable for bit, enable in _PAIRS)
+        if not function.messages_on:
+            function.set_intx(self._pending)
+        elif self._pending and not was:
             function.signal(status >> _VECTOR_SHIFT)
