@@ -98,7 +98,7 @@ class ShadowMappings:
         raise InsufficientMappings
 
     def _follow(self, first: int, end: int) -> None:
-        areas = self._storage.areas()
+        areas = _Areas(self._storage.areas())
         found = self._told(first, end, areas)
         wanted: list[Run] = []
         fault, more = None, False
@@ -122,17 +122,17 @@ class ShadowMappings:
             else:
                 self._unmap(run)
                 again += _outside([run], first, end)
-        self._owed = self._map_all(again, areas)
+        self._owed = self._map_all(areas.inside(again), areas)  # the guest may have lost storage of these
         left = wanted if self._owed else self._map_all(_without(wanted, kept), areas)
         if fault is not None:
             raise fault
         if self._owed or left or more:
             raise InsufficientMappings
 
-    def _told(self, first: int, end: int, areas: Sequence[MemoryArea]) -> Iterator[Run]:
-        return _inside(runs(self._storage, self.iota, first, end), areas)
+    def _told(self, first: int, end: int, areas: _Areas) -> Iterator[Run]:
+        return areas.inside(runs(self._storage, self.iota, first, end))
 
-    def _still(self, run: Run, low: int, high: int, areas: Sequence[MemoryArea]) -> bool:
+    def _still(self, run: Run, low: int, high: int, areas: _Areas) -> bool:
         """Whether the tables say what is mapped, of a run beyond those that were looked at."""
         try:
             return any(_says(told, run, low, high) for told in islice(self._told(low, high, areas), 1))
@@ -150,7 +150,7 @@ class ShadowMappings:
         found += [self._runs[key] for key in self._runs.irange(first, end, inclusive=(False, False))]
         return [run for run in found if run.iova < end and run.iova + run.length > first]
 
-    def _map_all(self, wanted: Iterable[Run], areas: Sequence[MemoryArea]) -> list[Run]:
+    def _map_all(self, wanted: Iterable[Run], areas: _Areas) -> list[Run]:
         """Map runs; those from the first one on for which there was no room."""
         todo = iter(wanted)
         for run in todo:
@@ -158,11 +158,9 @@ class ShadowMappings:
                 return [run, *todo]
         return []
 
-    def _map(self, run: Run, areas: Sequence[MemoryArea]) -> bool:
+    def _map(self, run: Run, areas: _Areas) -> bool:
         """Map a run; whether there was room for it."""
-        area = next((one for one in areas if one.start <= run.address < one.start + one.length), None)
-        if area is None:
-            return True  # the guest has lost the storage of what is to be mapped again
+        area = areas.at(run.address)
         self.calls += 1
         try:
             self._space.map(
@@ -192,16 +190,30 @@ class ShadowMappings:
                 continue
 
 
-def _inside(found: Iterable[Run], areas: Sequence[MemoryArea]) -> Iterator[Run]:
-    """The parts of runs that are storage of the guest, each within one area."""
-    for run in found:
-        start, end = run.address, run.address + run.length
-        for area in areas:
-            low, high = max(start, area.start), min(end, area.start + area.length)
-            if low == start and high == end:
-                yield run
-            elif low < high:
-                yield Run(run.iova + low - start, low, high - low, run.protected)
+class _Areas:
+    """The guest's storage at the time of a refresh, found by guest address."""
+
+    def __init__(self, areas: Sequence[MemoryArea]) -> None:
+        self._areas = areas
+        self._starts = [area.start for area in areas]
+
+    def at(self, address: int) -> MemoryArea:
+        """The area that has this address."""
+        return self._areas[bisect_right(self._starts, address) - 1]
+
+    def inside(self, found: Iterable[Run]) -> Iterator[Run]:
+        """The parts of runs that are storage of the guest, each within one area."""
+        for run in found:
+            start, end = run.address, run.address + run.length
+            place = max(0, bisect_right(self._starts, start) - 1)
+            while place < len(self._areas) and self._starts[place] < end:
+                area = self._areas[place]
+                low, high = max(start, area.start), min(end, area.start + area.length)
+                if low == start and high == end:
+                    yield run
+                elif low < high:
+                    yield Run(run.iova + low - start, low, high - low, run.protected)
+                place += 1
 
 
 def _outside(given: Iterable[Run], first: int, end: int) -> list[Run]:

@@ -193,6 +193,32 @@ def test_storage_that_the_guest_has_not_is_not_mapped(guest: Guest) -> None:
     assert set(guest.seen()) == {1, 3}
 
 
+def test_storage_that_the_guest_has_lost_is_not_mapped_again(guest: Guest) -> None:
+    """Of a mapping that is split after its storage went: the rest goes, too."""
+    extra = guest.memory.add(SIZE + FRAME, 8 * FRAME)
+    frames = (extra.start - FREE) // FRAME
+    for page in range(6):
+        guest.set(page, frames + page)
+    guest.refresh(0, 6)
+    assert len(guest.table.maps) == 1
+    guest.memory.remove(extra.start)
+    guest.clear(3)
+    guest.refresh(3, 1)
+    assert guest.table.maps == {}
+
+
+def test_many_areas(guest: Guest) -> None:
+    """One run over several is a mapping each, and nothing where there is none between them."""
+    for number in range(20):
+        guest.memory.add(0x1000000 + 2 * number * FRAME, FRAME)
+    frame = (0x1000000 - FREE) // FRAME
+    for page in range(50):
+        guest.set(page, frame - 5 + page)
+    guest.refresh(0, 50)
+    assert [mapping.length for mapping in guest.table.maps.values()] == [FRAME] * 20
+    assert sorted(guest.table.maps) == [BASE + (5 + 2 * number) * FRAME for number in range(20)]
+
+
 def test_refresh_ends_at_the_limits(guest: Guest) -> None:
     guest.set(0, 0)
     guest.set(PAGES - 1, 1)
