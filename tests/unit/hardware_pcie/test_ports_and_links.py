@@ -159,6 +159,7 @@ def test_pins_are_turned_by_the_bridges() -> None:
     made.f.config.write(regs.PCI_COMMAND, 2, made.f.config.command | regs.PCI_COMMAND_INTX_DISABLE)
     made.f.config.write(regs.PCI_COMMAND, 2, made.f.config.command & ~regs.PCI_COMMAND_INTX_DISABLE)
     made.f.set_intx(False)
+    made.f.reset()
     made.g.set_intx(True)
     assert told == [(2, 3, True, "f"), (2, 3, False, "f"), (2, 3, True, "f"), (2, 3, False, "f"), (3, 1, True, "g")]
 

@@ -3,7 +3,7 @@
 ::
 
     request       what travels, and what becomes of it              capabilities, express,   registers, declared
-    function      a function: registers, BARs, its own requests      extended, aer, dpc, sriov
+    function, pin  a function: registers, BARs, its own requests    extended, aer, dpc, sriov
     bus           links, switch buses, conventional buses            msi, resets, reporting,  what the registers do
     bridge, port  windows, links, access control services            root_errors, containment
     root_complex  segments, root buses, the way in                   models                   ports of known make

@@ -26,6 +26,7 @@ from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.capabilities import Msi, Msix
 from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.msi import MsiSender
+from pyvfio_backends.software.hardware.pcie.pin import InterruptPin
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Reporter
 from pyvfio_backends.software.hardware.pcie.request import Completion, Outcome, Request, Space, rid_of
 from pyvfio_backends.software.hardware.pcie.resets import watch_resets
@@ -83,8 +84,7 @@ class Function:
         self.on_unplug: list[Callable[[], None]] = []
         self._found: dict[tuple[bool, int], int] | None = None
         self._control: Control | None = None
-        self.intx = False
-        """Whether the device asserts its interrupt pin."""
+        self.pin = InterruptPin(self)
         for bar in bars:
             config.set_bar(bar.index, bar.size, bar.flags)
         if rom_size:
@@ -275,17 +275,7 @@ class Function:
 
     def set_intx(self, asserted: bool) -> None:
         """Assert or release the interrupt pin."""
-        data = self.config.data
-        self.intx = asserted and bool(data[regs.PCI_INTERRUPT_PIN])
-        status = data[regs.PCI_STATUS] & ~regs.PCI_STATUS_INTERRUPT
-        data[regs.PCI_STATUS] = status | (regs.PCI_STATUS_INTERRUPT if self.intx else 0)
-        self._show_intx()
-
-    def _show_intx(self) -> None:
-        pin = self.config.data[regs.PCI_INTERRUPT_PIN]
-        if pin and self.bus is not None:
-            out = self.intx and not self.config.command & regs.PCI_COMMAND_INTX_DISABLE
-            self.bus.intx(self.devfn, pin, out, self)
+        self.pin.set(asserted)
 
     # being written and reset
 
@@ -295,8 +285,8 @@ class Function:
         before, self._control = self._control, None
         if offset < regs.PCI_STD_HEADER_SIZEOF or (before is not None and before.power != self.power_state):
             self.moved()
-        if self.intx and offset <= regs.PCI_COMMAND + 1 < offset + length:
-            self._show_intx()
+        if self.pin.asserted and offset <= regs.PCI_COMMAND + 1 < offset + length:
+            self.pin.show()
         if self.msix is not None:
             self.msix.control_changed()
 
