@@ -11,6 +11,7 @@ from pyvfio_backends.software.linux.driver_core import override_attribute
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.resource import ResourceFlag
 from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, fail
+from pyvfio_backends.software.linux.zpci_sysfs import zpci_attributes
 
 if TYPE_CHECKING:
     from pyvfio.process import SharedMapping
@@ -88,7 +89,7 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
         entries.update(_link_attributes(device))
     if device.sriov is not None:
         entries.update(device.sriov.attributes())
-    entries.update(device.zdev.attributes(device))
+    entries.update(zpci_attributes(device.zdev, device))
     return entries
 
 

@@ -1,6 +1,6 @@
 """The s390 half of PCI: functions as Linux keeps them, their IOMMU and hotplug slot, plugging and recovery.
 
-The model is ``arch/s390/pci`` (`pci.c`, `pci_bus.c`, `pci_event.c`, `pci_sysfs.c`) and
+The model is ``arch/s390/pci`` (`pci.c`, `pci_bus.c`, `pci_event.c`) and
 ``drivers/pci/hotplug/s390_pci_hpc.c``.
 """
 
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import struct
 from collections.abc import Iterator
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
@@ -19,13 +17,12 @@ from pyvfio.address import PciAddress
 from pyvfio.zpci.handle import FH_ENABLED
 from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.hardware.zpci import CONFIG_SPACE, Refused, ZpciFunction
-from pyvfio_backends.software.hardware.zpci.clp import PFIP_SEGMENTS, UTILITY_STRING_SIZE
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 from pyvfio_backends.software.linux.dma_domain import DmaDomain, IommuCounters
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_root import PciRoot
 from pyvfio_backends.software.linux.pci_slot import PciSlot
-from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, StaticDirectory, fail
+from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.linux.zpci_debug import FunctionStatistics
 from pyvfio_backends.software.linux.zpci_iommu import ZpciIommu
 
@@ -37,9 +34,6 @@ __all__ = ["ZpciDev", "ZpciState"]
 
 _IOMAP_BASE = 0x4000000000000000
 _IOMAP_SHIFT = 48
-_NO_INDEX = 0xFFFFFFFF
-# struct zpci_report_error_header (arch/s390/include/asm/sclp.h): version, action, length of what follows
-_REPORT_HEADER = struct.Struct("=BBH")
 
 
 class ZpciState(Enum):
@@ -375,53 +369,3 @@ class ZpciDev:
         unused = self.pdev is None and not self._references
         if self.state is ZpciState.RESERVED and unused and self.bus.zdevs.get(self.fid) is self:
             self.release()
-
-    # attributes (pci_sysfs.c)
-
-    def attributes(self, device: PciDevice) -> dict[str, Node]:
-        """The s390 files of the PCI device."""
-        facts = self.function.facts
-        segments = {f"segment{n}": Attribute(partial("{:#04x}\n".format, facts.pfip[n])) for n in range(PFIP_SEGMENTS)}
-        entries: dict[str, Node] = {
-            "function_id": Attribute(lambda: f"{self.fid:#010x}\n"),
-            "function_handle": Attribute(lambda: f"{self.function.fh:#010x}\n"),
-            "mio_enabled": Attribute(lambda: f"{int(self.use_mio)}\n"),
-            "pchid": Attribute(lambda: f"{facts.pchid:#06x}\n"),
-            "pfgid": Attribute(lambda: f"{facts.pfgid:#04x}\n"),
-            "pfip": StaticDirectory(dict(segments)),
-            "pft": Attribute(lambda: f"{facts.pft:#04x}\n"),
-            "port": Attribute(lambda: f"{facts.port}\n"),
-            "recover": Attribute(store=lambda data: self.recover(device)),
-            "report_error": BinaryAttribute(self.bus.kernel.page_size, None, self._report_error, mode=0o200),
-            "uid": Attribute(lambda: f"{facts.uid:#x}\n"),
-            "uid_is_unique": Attribute(lambda: f"{int(self.bus.unique_uid)}\n"),
-            "util_string": BinaryAttribute(UTILITY_STRING_SIZE, self._utility_string),
-            "vfn": Attribute(lambda: f"{facts.vfn:#06x}\n"),
-        }
-        if self.bus.kernel.pci_mmap:  # such a kernel is newer than the 6.14 that began to show it
-            entries["fidparm"] = Attribute(lambda: f"{facts.fidparm:#04x}\n")
-        if device.indexed:
-            entries["index"] = Attribute(lambda: f"{facts.uid if self.bus.unique_uid else _NO_INDEX}\n")
-        return entries
-
-    def _utility_string(self, offset: int, n: int) -> bytes:
-        return self.function.facts.util_str.ljust(UTILITY_STRING_SIZE, b"\0")[offset : offset + n]
-
-    def _report_error(self, offset: int, data: bytes) -> int:
-        if offset or len(data) < _REPORT_HEADER.size:
-            raise fail(errno.EINVAL)
-        version, action, length = _REPORT_HEADER.unpack_from(data)
-        from pyvfio.zpci import sclp  # hardly a run reports errors
-
-        room = self.bus.kernel.page_size - sclp.ErrorNotification.SIZE
-        if version != 1 or action not in tuple(sclp.ReportAction) or length > room:
-            raise fail(errno.EINVAL)  # sclp_pci_check_report()
-        if not self.facility.takes_reports:
-            raise fail(errno.EOPNOTSUPP)
-        head = sclp.ErrorReport(version, action, length).notification(self.function.fh, self.fid).to_bytes()
-        # As much as the header says goes to the machine, whatever was written.
-        block = head + data[_REPORT_HEADER.size :][:length].ljust(length, b"\0")
-        answer = sclp.call(self.facility, sclp.SclpCommand.WRITE_EVENT_DATA, block)
-        if sclp.ErrorNotification.from_bytes(answer[: len(head)]).code != sclp.SclpCode.COMPLETED:
-            raise fail(errno.EIO)
-        return len(data)

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.devices.bell import Bell
 from pyvfio_backends.software.hardware.devices.virtio_kinds import VirtioKind, virtio_blk, virtio_net, virtio_rng
 from pyvfio_backends.software.hardware.devices.virtio_pci import VirtioPci
-from pyvfio_backends.software.hardware.options import check_options, from_hex
-from pyvfio_backends.software.hardware.zpci.bar import Bar, Registers
-from pyvfio_backends.software.hardware.zpci.clp import (
-    PFIP_SEGMENTS,
-    UTILITY_STRING_SIZE,
-    FunctionFacts,
-    GroupFacts,
-)
+from pyvfio_backends.software.hardware.options import check_options
+from pyvfio_backends.software.hardware.zpci.clp import GroupFacts
+from pyvfio_backends.software.hardware.zpci.facts import function_facts
 from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
 from pyvfio_backends.software.hardware.zpci.sriov import MOST_VFS, VF_OFFSET, VF_STRIDE, Sriov, make_express
-
-if TYPE_CHECKING:
-    from pyvfio_backends.software.hardware.devices.pci_kinds import BarShape, PciKind
 
 __all__ = [
     "MODELS",
@@ -37,10 +29,7 @@ __all__ = [
 ]
 
 Schedule = Callable[[float, Callable[[], None]], None]
-START_DMA = 0x100000000
-END_DMA = 0x1FFFFFFFFFFFFFF
 _BUILD = "build PCI function"
-_SHARED_SIZE, _SHARED_LEAST = 1 << 20, 1 << 12
 _COMMON_OPTIONS: Mapping[str, type] = {
     "pfip": str,
     "util_str": str,
@@ -55,7 +44,6 @@ _COMMON_OPTIONS: Mapping[str, type] = {
     "translations": int,
 }
 _PHYSICAL_OPTIONS = ("total_vfs", "vf_fid", "vf_uid", "vf_offset")
-_BYTE = 0xFF
 _FID_LIMIT, _UID_LIMIT = 1 << 32, 1 << 16
 
 
@@ -224,7 +212,7 @@ def _bell(spec: FunctionDescription, place: Place) -> ZpciFunction:
     options = spec.options
     bell = Bell(delay=float(options.get("delay", 0.0)), schedule=place.schedule if "delay" in options else None)
     function = ZpciFunction(
-        _facts(spec, place, bell.bars),
+        function_facts(spec, place, bell.bars),
         place.group(spec.pfgid),
         bell.config,
         bell.bars,
@@ -245,7 +233,7 @@ def _virtio(kind: Callable[..., VirtioKind], own: Mapping[str, type], *, legacy:
             platform=options.get("platform", False),
         )
         function = ZpciFunction(
-            _facts(spec, place, device.bars),
+            function_facts(spec, place, device.bars),
             place.group(spec.pfgid),
             device.config,
             device.bars,
@@ -259,125 +247,26 @@ def _virtio(kind: Callable[..., VirtioKind], own: Mapping[str, type], *, legacy:
     return Model(name, make, {**own, "legacy": bool, "platform": bool})
 
 
-def _identified(
-    name: str, kind: Callable[[FunctionDescription], PciKind], own: Mapping[str, type] | None = None
-) -> Model:
-    """A model that is no more than its identity; `kind` chooses for a description."""
+def _identified(name: str, own: Mapping[str, type] | None = None) -> Model:
+    """A model of `identified`, which is imported when there is one."""
 
     def make(spec: FunctionDescription, place: Place) -> ZpciFunction:
-        from pyvfio_backends.software.hardware.devices.pci_kinds import IdentifiedDevice
+        from pyvfio_backends.software.hardware.zpci.identified import identified
 
-        device = IdentifiedDevice(kind(spec), _registers(spec))
-        facts = _facts(
-            spec, place, device.bars, pft=device.kind.pft, mio=device.kind.mio, fmb_words=device.kind.fmb_words
-        )
-        return ZpciFunction(
-            facts, place.group(spec.pfgid), device.config, device.bars, msix=device.msix, number=place.number
-        )
+        return identified(spec, place)
 
     return Model(name, make, own or {})
-
-
-def _roce_express(spec: FunctionDescription) -> PciKind:
-    from pyvfio_backends.software.hardware.devices.pci_kinds import ROCE_EXPRESS
-
-    return ROCE_EXPRESS[bool(spec.vfn)]
-
-
-def _roce_express2(spec: FunctionDescription) -> PciKind:
-    from pyvfio_backends.software.hardware.devices.pci_kinds import ROCE_EXPRESS_2
-
-    return ROCE_EXPRESS_2[bool(spec.vfn)]
-
-
-def _ism(spec: FunctionDescription) -> PciKind:
-    from pyvfio_backends.software.hardware.devices.pci_kinds import ISM
-
-    return ISM
-
-
-def _genwqe(spec: FunctionDescription) -> PciKind:
-    from pyvfio_backends.software.hardware.devices.pci_kinds import GENWQE
-
-    return GENWQE
-
-
-def _nvme(spec: FunctionDescription) -> PciKind:
-    from pyvfio_backends.software.hardware.devices.nvme_controller import NVME
-
-    return NVME
-
-
-def _ivshmem(spec: FunctionDescription) -> PciKind:
-    from pyvfio_backends.software.hardware.devices.ivshmem import ivshmem
-
-    size = spec.options.get("size", _SHARED_SIZE)
-    if size < _SHARED_LEAST or size & size - 1:
-        raise Misuse(_BUILD, spec.model, cause=f"size is a power of two, {_SHARED_LEAST} or more bytes, not {size}")
-    return ivshmem(size.bit_length() - 1)
-
-
-def _registers(spec: FunctionDescription) -> Callable[[BarShape], Registers] | None:
-    """What is behind the BARs of a model that has more than an identity."""
-    if spec.model == "nvme":
-        from pyvfio_backends.software.hardware.devices.nvme_controller import NvmeRegisters
-
-        return lambda bar: NvmeRegisters()
-    if spec.model == "ivshmem":
-        from pyvfio_backends.software.hardware.devices.ivshmem import IvshmemRegisters, SharedBar
-
-        return lambda bar: SharedBar(1 << bar.order) if bar.index else IvshmemRegisters()
-    return None
-
-
-def _facts(
-    spec: FunctionDescription, place: Place, bars: Sequence[Bar], *, pft: int = 0, mio: bool = True, fmb_words: int = 0
-) -> FunctionFacts:
-    options = spec.options
-    sizes = [0] * regs.PCI_STD_NUM_BARS
-    values = [0] * regs.PCI_STD_NUM_BARS
-    for bar in bars:
-        sizes[bar.index] = bar.size.bit_length() - 1
-        values[bar.index] = bar.flags
-    s0, s1, s2, s3, s4, s5 = sizes
-    v0, v1, v2, v3, v4, v5 = values
-    fidparm = options.get("fidparm", 0)
-    if not 0 <= fidparm <= _BYTE:
-        raise Misuse(_BUILD, spec.model, cause=f"fidparm is a byte, not {fidparm:#x}")
-    path = from_hex(_BUILD, spec.model, "pfip", options.get("pfip", ""))
-    utility = from_hex(_BUILD, spec.model, "util_str", options.get("util_str", ""))
-    return FunctionFacts(
-        fid=spec.fid,
-        uid=spec.uid,
-        pchid=spec.pchid,
-        pfgid=spec.pfgid,
-        pft=pft if spec.pft < 0 else spec.pft,
-        vfn=spec.vfn,
-        port=spec.port,
-        bar_sizes=(s0, s1, s2, s3, s4, s5),
-        bar_values=(v0, v1, v2, v3, v4, v5),
-        start_dma=options.get("start_dma", START_DMA),
-        end_dma=options.get("end_dma", END_DMA),
-        pfip=path.ljust(PFIP_SEGMENTS, b"\0")[:PFIP_SEGMENTS],
-        util_str=utility.ljust(UTILITY_STRING_SIZE, b"\0")[:UTILITY_STRING_SIZE] if utility else b"",
-        fmb_words=fmb_words,
-        rid=spec.rid if spec.rid >= 0 else 0 if options.get("total_vfs") else None,
-        tid=spec.tid if spec.tid >= 0 else None,
-        is_physfn=bool(options.get("total_vfs")),
-        mio_capable=place.mio and mio,
-        fidparm=fidparm,
-    )
 
 
 MODELS: dict[str, Model] = {
     model.name: model
     for model in (
-        _identified("genwqe", _genwqe),
-        _identified("ism", _ism),
-        _identified("ivshmem", _ivshmem, {"size": int}),
-        _identified("nvme", _nvme),
-        _identified("roce-express", _roce_express),
-        _identified("roce-express2", _roce_express2),
+        _identified("genwqe"),
+        _identified("ism"),
+        _identified("ivshmem", {"size": int}),
+        _identified("nvme"),
+        _identified("roce-express"),
+        _identified("roce-express2"),
         Model("virtio-bell", _bell, {"delay": float}),
         _virtio(virtio_blk, {"size": int}, legacy=True, name="virtio-blk"),
         _virtio(virtio_net, {"mac": str}, legacy=True, name="virtio-net"),
