@@ -113,3 +113,11 @@ def test_the_window_in_configuration_space_reaches_the_registers(net: VirtioPci)
     config.write(0x8C, 4, abi.VIRTIO_PCI_COMMON_DFSELECT)
     config.write(0x94, 4, 0)
     assert net.device_select == 0
+
+
+def test_the_window_onto_what_no_register_answers_keeps_its_data(net: VirtioPci) -> None:
+    """As in QEMU (``virtio_address_space_read`` finds no region): here between MSI-X table and pending bits."""
+    config = net.config
+    for place, length, value in ((0x88, 1, 1), (0x8C, 4, 0x400), (0x90, 4, 4), (0x94, 4, 0x12345678)):
+        config.write(place, length, value)
+    assert config.read(0x94, 4) == 0x12345678

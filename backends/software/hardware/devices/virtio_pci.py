@@ -14,6 +14,7 @@ registers alone; writing 0 to the device status resets what belongs to the drive
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from pyvfio_backends.software.hardware.devices.virtio_kinds import VirtioKind
 from pyvfio_backends.software.hardware.devices.virtqueue import QueueError, SplitQueue
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
-from pyvfio_backends.software.hardware.zpci.bar import Bar
+from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
 from pyvfio_backends.software.hardware.zpci.msix import MsixTable
 
 if TYPE_CHECKING:
@@ -157,13 +158,16 @@ class VirtioPci:
         window = self._window()
         if window is not None:
             bar, offset, length = window
-            self.config.data[_WINDOW_DATA : _WINDOW_DATA + length] = bar.read(offset, length).to_bytes(length, "little")
+            with contextlib.suppress(Unmapped):  # what no register answers leaves the data as they are
+                value = bar.read(offset, length)
+                self.config.data[_WINDOW_DATA : _WINDOW_DATA + length] = value.to_bytes(length, "little")
 
     def _config_written(self, offset: int, length: int) -> None:
         window = self._window() if offset < _WINDOW_DATA + 4 and offset + length > _WINDOW_DATA else None
         if window is not None:
             bar, at, count = window
-            bar.write(at, count, int.from_bytes(self.config.data[_WINDOW_DATA : _WINDOW_DATA + count], "little"))
+            with contextlib.suppress(Unmapped):
+                bar.write(at, count, int.from_bytes(self.config.data[_WINDOW_DATA : _WINDOW_DATA + count], "little"))
 
     # the registers of BAR 4
 
