@@ -2,13 +2,13 @@
 
 ::
 
-    request       what travels, and what becomes of it              capabilities, express,   registers, declared
-    function, pin  a function: registers, BARs, its own requests    extended, aer, dpc, sriov
-    bus           links, switch buses, conventional buses            msi, resets, reporting,  what the registers do
-    bridge, port  windows, links, access control services            root_errors, containment
-    root_complex  segments, root buses, the way in                   models                   ports of known make
-    upstream      the way out: `Iommu`                               bar_sizing, enumeration, firmware
-    config_mechanism  ECAM, CF8/CFC                                  allocation, firmware
+    what travels        request, packet, access
+    what there is       function (with pin, resets), bus, bridge, port, root_complex (with config_mechanism)
+    what is above it    upstream: `Iommu`
+    registers declared  capabilities, express, extended, aer, dpc, sriov
+    registers at work   msi, vpd, sriov, reporting, root_errors, containment
+    known makes         models (ports and bridges), endpoints; block: what lies behind their base addresses
+    firmware            bar_sizing, enumeration, allocation or layout_downwards (SeaBIOS's), firmware
 
 A machine is made by plugging: `RootComplex.add_root_bus`, `Bus.plug`, `DownstreamPort.plug`; then `Firmware.set_up`
 numbers and places everything.  `dump.dump` shows it to ``lspci -F``.
