@@ -38,9 +38,10 @@ __all__ = ["ShadowMappings"]
 _EXHAUSTED: Final = (errno.ENOSPC, errno.ENOMEM)
 _WRONG: Final = (errno.EINVAL, errno.EOVERFLOW, errno.EEXIST, errno.EFAULT)
 
-#: How many runs a refresh takes without asking the kernel whether it would; and how many where there is no limit.
+#: How many runs a refresh takes without asking the kernel whether it would; and how many it adds where there is no limit
+#: (iommufd): as many as a type 1 container takes, so that it ends; the guest refreshes again then, and gets further.
 _UNASKED: Final = 1 << 12
-_MOST: Final = 1 << 20
+_MOST: Final = 1 << 16
 
 
 class ShadowMappings:
@@ -140,9 +141,9 @@ class ShadowMappings:
             return False
 
     def _most(self) -> int:
-        """The most runs that can be mapped."""
+        """The most runs that a refresh takes."""
         available = self._space.available
-        return _MOST if available is None else len(self._runs) + available + 1
+        return len(self._runs) + (_MOST if available is None else available) + 1
 
     def _overlapping(self, first: int, end: int) -> list[Run]:
         low = self._runs.bisect_right(first) - 1

@@ -266,6 +266,27 @@ def test_more_runs_than_the_kernel_takes(guest: Guest, monkeypatch: pytest.Monke
     assert guest.seen() == guest.pages
 
 
+def test_where_there_is_no_limit_a_refresh_ends_and_the_next_gets_further(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadow, "_UNASKED", 2)
+    monkeypatch.setattr(shadow, "_MOST", 7)
+    monkeypatch.setattr(guest.table, "available", lambda: None)
+    for page in range(0, 60, 2):
+        guest.set(page, page)
+    turns = 0
+    while turns < 10:
+        turns += 1
+        try:
+            guest.refresh(0, PAGES)
+        except InsufficientMappings:
+            assert len(guest.table.maps) == 8 * turns
+        else:
+            break
+    assert turns == 4
+    assert guest.seen() == guest.pages
+
+
 def test_what_was_split_and_found_no_room_is_mapped_when_there_is_some(guest: Guest) -> None:
     guest.table.limit = 2
     for page in (*range(10), 100):
