@@ -38,8 +38,8 @@ __all__ = ["ShadowMappings"]
 _EXHAUSTED: Final = (errno.ENOSPC, errno.ENOMEM)
 _WRONG: Final = (errno.EINVAL, errno.EOVERFLOW, errno.EEXIST, errno.EFAULT)
 
-#: How many runs a refresh takes without asking the kernel whether it would; and how many it adds where there is no limit
-#: (iommufd): as many as a type 1 container takes, so that it ends; the guest refreshes again then, and gets further.
+#: How many runs a refresh takes without asking the kernel whether it would; and how many it adds where there is no
+#: limit (iommufd): as many as a type 1 container takes, so that it ends; the guest refreshes again, and gets further.
 _UNASKED: Final = 1 << 12
 _MOST: Final = 1 << 16
 
