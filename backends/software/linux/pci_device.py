@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pyvfio.abi import pci_regs as regs
 from pyvfio.address import PciAddress
 from pyvfio.errors import NotModelled
+from pyvfio.zpci.handle import FH_ENABLED
 from pyvfio_backends.software.hardware.zpci import CONFIG_SPACE, OperandException, Refused, ZpciFunction
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_iov import PciSriov
@@ -168,11 +169,12 @@ class PciDevice(Device):
     # accesses
 
     def load_config(self, offset: int, length: int) -> int:
-        """Read configuration space for a program.
+        """Read configuration space for a program, also of a function that is lost (``pci_user_read_config_dword``).
 
-        Raise OSError EIO when the function refuses, ENODEV when it is lost, ENXIO for what the instruction rejects.
+        Raise OSError EIO when the function refuses, ENODEV when it is not enabled, ENXIO for what the instruction
+        rejects.
         """
-        if self.disconnected:
+        if not self.function.fh & FH_ENABLED:
             raise fail(errno.ENODEV)
         try:
             return self.function.load(CONFIG_SPACE, offset, length)
@@ -183,7 +185,7 @@ class PciDevice(Device):
 
     def store_config(self, offset: int, length: int, value: int) -> None:
         """Write configuration space for a program.  Errors as `load_config`."""
-        if self.disconnected:
+        if not self.function.fh & FH_ENABLED:
             raise fail(errno.ENODEV)
         try:
             self.function.store(CONFIG_SPACE, offset, length, value)
@@ -193,16 +195,19 @@ class PciDevice(Device):
             raise fail(errno.ENXIO) from None
 
     def read_config(self, offset: int, length: int) -> int:
-        """Read configuration space for the kernel itself: all ones when that fails."""
+        """Read configuration space for the kernel itself: all ones when that fails, or the function is lost."""
         try:
-            return self.load_config(offset, length)
+            if not self.disconnected:
+                return self.load_config(offset, length)
+            return (1 << 8 * length) - 1
         except OSError:
             return (1 << 8 * length) - 1
 
     def write_config(self, offset: int, length: int, value: int) -> None:
-        """Write configuration space for the kernel itself: nothing happens when that fails."""
+        """Write configuration space for the kernel itself: nothing happens when that fails, or it is lost."""
         try:
-            self.store_config(offset, length, value)
+            if not self.disconnected:
+                self.store_config(offset, length, value)
         except OSError:
             return
 
