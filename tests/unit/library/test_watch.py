@@ -184,7 +184,7 @@ def listening() -> threading.Event:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, listening: threading.Event) -> Host:
     host = Host("software", machine="z15-lpar")
-    monkeypatch.setattr(options, "open_host", lambda backend, machine: Host(host.backend))
+    monkeypatch.setattr(options, "open_host", lambda *words: Host(host.backend))
     read = UeventQueue.read
 
     def told(queue: UeventQueue, timeout: float | None = 0.0) -> Uevent | None:

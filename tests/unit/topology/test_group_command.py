@@ -128,7 +128,7 @@ def test_a_channel_device_that_vfio_ccw_has(
 ) -> None:
     """Its mediated device has the group."""
     with Host("software", machine="z15-lpar") as host:
-        monkeypatch.setattr(options, "open_host", lambda backend, machine: Host(host.backend))
+        monkeypatch.setattr(options, "open_host", lambda *words: Host(host.backend))
         with BoundSubchannel(host.backend, "0.0.0e00") as taken, taken.create() as mdev:
             for name in ("0.0.0e00", mdev.uuid, str(mdev.group_number)):
                 assert run(["group", name]) == 0
