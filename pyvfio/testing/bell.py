@@ -9,11 +9,12 @@ The registers are documented in `pyvfio.pci.bell`.  ::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+import contextlib
+from typing import TYPE_CHECKING, Final, Self
 
 from pyvfio.abi.pci_regs import PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY
 from pyvfio.abi.vfio import PciIrq
-from pyvfio.errors import KernelRefused, WrongBus
+from pyvfio.errors import KernelRefused, Timeout, WrongBus
 from pyvfio.pci import bell as regs
 from pyvfio.pci.bell import BellCommand, BellStatus
 
@@ -22,15 +23,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Bell", "BellFailed"]
 
+_ONES: Final = 0xFFFFFFFF
+
 
 class BellFailed(KernelRefused):
-    """The bell says that a command failed; `status` are its bits and `fault` the IOVA where DMA failed."""
+    """The bell says that a command failed; `status` are its bits and `fault` the IOVA where DMA failed.
 
-    def __init__(self, name: str, status: BellStatus, fault: int) -> None:
+    On IBM Z a function that uses an address which was not mapped is lost until it is recovered: `lost` says so, and
+    what the bell would tell is unknown.
+    """
+
+    def __init__(self, name: str, status: BellStatus, fault: int, *, lost: bool = False) -> None:
         cause = f"status {status!r}" + (f", DMA failed at {fault:#x}" if fault else "")
-        super().__init__("ring the bell", name, cause=cause, next_step="map the addresses for DMA first")
+        next_step = "map the addresses for DMA first"
+        if lost:
+            cause = "it does not answer any more, as after DMA to an address that is not mapped"
+            next_step = f"pyvfio zpci reset {name} when it is closed; map the addresses for DMA first"
+        super().__init__("ring the bell", name, cause=cause, next_step=next_step)
         self.status = status
         self.fault = fault
+        self.lost = lost
 
 
 class Bell:
@@ -78,17 +90,30 @@ class Bell:
     def _do(self, command: BellCommand, count: int, timeout: float) -> int:
         self.bar.write_u32(regs.COUNT, count)
         self.bar.write_u32(regs.COMMAND, command)
-        interrupts = self.irq.wait(timeout, self._vector)
-        status = BellStatus(self.bar.read_u32(regs.STATUS))
+        self._status()  # no interrupt comes from a function that is lost
+        try:
+            interrupts = self.irq.wait(timeout, self._vector)
+        except Timeout:
+            self._status()
+            raise
+        status = self._status()
         self.bar.write_u32(regs.STATUS, status)
         if status & BellStatus.ERROR:
             raise BellFailed(self.device.name, status, self.bar.read_u64(regs.FAULT))
         return interrupts
 
+    def _status(self) -> BellStatus:
+        """The status.  Raise `BellFailed` when the function is lost."""
+        status = self.bar.read_u32(regs.STATUS)
+        if status == _ONES:
+            raise BellFailed(self.device.name, BellStatus.ERROR, 0, lost=True)
+        return BellStatus(status)
+
     def close(self) -> None:
-        """Interrupt off, command register as it was."""
+        """Interrupt off, command register as it was, unless the function is lost."""
         self.irq.disable()
-        self.device.config.write_u16(PCI_COMMAND, self._command)
+        with contextlib.suppress(KernelRefused):
+            self.device.config.write_u16(PCI_COMMAND, self._command)
 
     def __enter__(self) -> Self:
         return self

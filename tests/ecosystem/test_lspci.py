@@ -48,7 +48,9 @@ from pyvfio_backends.software.hardware.pcie.sriov import Sriov, VfBar
 from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 PREFETCH64 = regs.PCI_BASE_ADDRESS_MEM_TYPE_64 | regs.PCI_BASE_ADDRESS_MEM_PREFETCH
-COMPLAINT = re.compile(r"warning|!!!|bogus|broken|\binvalid\b|unable|error \d|corrupt|chain looping|too short|<\?+>", re.I)
+COMPLAINT = re.compile(
+    r"warning|!!!|bogus|broken|\binvalid\b|unable|error \d|corrupt|chain looping|too short|<\?+>", re.I
+)
 
 
 def everything() -> RootComplex:

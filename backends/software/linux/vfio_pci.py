@@ -95,12 +95,17 @@ class VfioPciDevice(VfioDevice):
         pdev.set_master(False)
         self.interrupts.close()
         pdev.write_config(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_INTX_DISABLE)
+        needs_reset = True
         if self.reset_works and not pdev.locked:
             with contextlib.suppress(OSError):  # the kernel goes on without
                 pdev.reset_function_locked()
+                needs_reset = False
         if self._saved is not None:
             pdev.restore_state(self._saved)
         pdev.disable()
+        if needs_reset and pdev.zdev.may_reset() and not pdev.locked:  # vfio_pci_dev_set_try_reset()
+            with contextlib.suppress(OSError):
+                self._reset_slot()
         self.interrupts.close_channels()
 
     def set_dma(self, space: DmaSpace | None) -> None:
@@ -199,13 +204,18 @@ class VfioPciDevice(VfioDevice):
                 raise fail(errno.EINVAL)
         if pdev.locked:
             raise fail(errno.EAGAIN)
+        self._reset_slot()
+        return 0
+
+    def _reset_slot(self) -> None:
+        """Reset the slot and give the function its configuration space back (``pci_reset_bus``).  Raise OSError."""
+        pdev = self.pdev
         saved = pdev.save_state()
         pdev.write_config(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_INTX_DISABLE)
         try:
             pdev.zdev.reset_slot()
         finally:
             pdev.restore_state(saved)
-        return 0
 
     def _ioeventfd(self, argument: Argument) -> int:
         """Check as ``vfio_pci_ioeventfd`` does; what it would wait for is not modelled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from pyvfio_backends.software.hardware.zpci.models import FunctionDescription, S
 if TYPE_CHECKING:
     from pyvfio.css.instructions import Storage
     from pyvfio.zpci.sclp import ErrorNotification
+    from pyvfio_backends.software.hardware.dma import DmaFault
     from pyvfio_backends.software.hardware.zpci.console import ZpciConsole
 
 __all__ = ["ZpciEvent", "ZpciFacility"]
@@ -110,6 +112,7 @@ class ZpciFacility:
             raise Misuse("plug PCI function", f"fid {spec.fid:#x}", cause="there is a function with this identifier")
         function = build_function(spec, self._number, self._schedule, mio=self.mio, groups=self._groups)
         function.sharing = self._sharing
+        function.on_dma_fault = functools.partial(self._dma_failed, function)
         if self.processors or self.forwards:
             group = function.group
             function.group = replace(
@@ -141,6 +144,20 @@ class ZpciFacility:
             self.tell(code, function)
         else:
             self._schedule(0.0, lambda: self.tell(code, function))
+
+    def _dma_failed(self, function: ZpciFunction, fault: DmaFault) -> None:
+        """The function used an address that it was not given: it is in error, which is reported when it has stopped."""
+        inside = function.facts.start_dma <= fault.iova <= function.facts.end_dma
+        code = ErrorCode.INVALID_TABLE_ENTRY if inside else ErrorCode.OUT_OF_RANGE
+
+        def report() -> None:
+            if self.functions.get(function.fid) is function and function.state is FunctionState.ERROR:
+                self.report(function.fid, code, address=fault.iova, write=fault.write)
+
+        if self._schedule is None:
+            report()
+        else:
+            self._schedule(0.0, report)
 
     def tell(self, code: AvailabilityCode | ErrorCode, function: ZpciFunction) -> None:
         """Report an event of a function to the operating system."""

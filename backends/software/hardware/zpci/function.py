@@ -15,8 +15,9 @@ space, the registers behind the BARs, DMA and interrupts.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
@@ -91,6 +92,8 @@ class ZpciFunction:
         self.state = FunctionState.DISABLED
         self.dma: DmaSpace | None = None
         self.on_reset: Callable[[], None] | None = None
+        self.on_dma_fault: Callable[[DmaFault], None] | None = None
+        """Called when an access was refused by the address space that Linux gave (tables report by themselves)."""
         self.most_translations: int | None = None
         self.counts = Counts()
         self.stop_measuring: Callable[[], None] | None = None
@@ -287,12 +290,29 @@ class ZpciFunction:
 
     def dma_read(self, iova: int, count: int) -> bytes:
         """Read memory.  Raise `DmaFault`, also while there is no address space or the function is no bus master."""
-        return self._space(iova, count, write=False).read(iova, count)
+        space = self._space(iova, count, write=False)
+        with self._watched():
+            return space.read(iova, count)
 
     def dma_write(self, iova: int, data: bytes) -> None:
         """Write memory.  Raise `DmaFault`."""
-        self._space(iova, len(data), write=True).write(iova, data)
+        space = self._space(iova, len(data), write=True)
+        with self._watched():
+            space.write(iova, data)
 
     def dma_copy(self, target: int, source: int, count: int) -> None:
         """Copy within memory.  Raise `DmaFault`."""
-        self._space(source, count, write=False).copy(target, source, count)
+        space = self._space(source, count, write=False)
+        with self._watched():
+            space.copy(target, source, count)
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """An access that is refused puts the function into the error state, and the machine reports it."""
+        try:
+            yield
+        except DmaFault as fault:
+            if self.usable and self.on_dma_fault is not None:
+                self.state = FunctionState.ERROR
+                self.on_dma_fault(fault)
+            raise
