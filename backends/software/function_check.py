@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
+from pyvfio_backends.software.hardware.zpci.facts import RANGES
 from pyvfio_backends.software.hardware.zpci.models import MODELS, FunctionDescription, build_function, virtual
 from pyvfio_backends.software.pci_devices import PciDevices, with_devices
 
@@ -18,15 +19,6 @@ _DEVICE: Final = ("pci", "device")
 _WORDS: Final = ("machine", "devices")
 _STATES: Final = ("configured", "standby", "reserved")
 _LIMITS: Final = {"uid": 0xFFFF, "fid": 0xFFFFFFFF}
-_RANGES: Final = {
-    "pchid": (0, 0xFFFF),
-    "pft": (-1, 0xFF),
-    "pfgid": (0, 0xFF),
-    "vfn": (0, 0xFFFF),
-    "port": (0, 0xF),
-    "rid": (-1, 0xFFFF),
-    "tid": (-1, 0xFFFF),
-}
 _GROUP: Final = ("zpci", "group")
 _GROUP_RANGES: Final = {
     "pfgid": (0, 0xFF),
@@ -135,7 +127,7 @@ class _Checker:
             raise self.error((*where, "model"), cause, index)
         if function.state not in _STATES:
             raise self.error((*where, "state") if rows else where, "must be configured, standby or reserved", index)
-        self.ranges(function, _RANGES, where, index)
+        self.ranges(function, RANGES, where, index)
         options = (*where, "options") if rows else where
         try:
             build_function(function, 0)

@@ -7,6 +7,8 @@ import os
 import weakref
 from collections.abc import Callable
 
+from pyvfio.process.descriptor import identity
+
 __all__ = ["SharedMapping", "SharedMemory"]
 
 
@@ -18,7 +20,8 @@ class SharedMapping(mmap.mmap):
 
     def keep(self, fd: int, ended: Callable[[], None]) -> None:
         """Keep a duplicate of `fd`; `ended` is called when `close` has given it back (not when the mapping is lost)."""
-        self._kept = weakref.finalize(self, os.close, os.dup(fd))
+        kept = os.dup(fd)
+        self._kept = weakref.finalize(self, _give_back, kept, identity(kept))
         self._ended = ended
 
     def close(self) -> None:
@@ -28,6 +31,11 @@ class SharedMapping(mmap.mmap):
             self._kept()
             if self._ended is not None:
                 self._ended()
+
+
+def _give_back(fd: int, kept: tuple[int, int] | None) -> None:
+    if identity(fd) == kept:  # else whose file it is has closed it, and the number is somebody else's
+        os.close(fd)
 
 
 class SharedMemory:

@@ -17,6 +17,7 @@ __all__ = ["DeviceOption"]
 
 _READ: Final = "read device option"
 _NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*")
+_MOST_DIGITS: Final = 100
 _SWITCH: Final = dict.fromkeys(("on", "yes", "true", "y"), True) | dict.fromkeys(("off", "no", "false", "n"), False)
 _SWITCHES: Final = ("interpret", "forwarding-assist", "relaxed-translation")
 _ZPCI_PROPERTIES: Final = ("id", "uid", "fid", "target", *_SWITCHES)
@@ -91,9 +92,11 @@ class DeviceOption:
         if _NUMBER.fullmatch(word) is None:
             raise Misuse(_READ, self.text, cause=f"{name}={word} is no number", next_step="decimal or 0x...")
         octal = word.startswith("0") and word.isdecimal()
-        value = int(word, 8 if octal else 0)
+        # Python reads no decimal number of thousands of digits.
+        value = int(word, 8 if octal else 0) if len(word) <= _MOST_DIGITS else limit
         if value >= limit:
-            raise Misuse(_READ, self.text, cause=f"{name} is between 0 and {limit - 1:#x}, not {value:#x}")
+            shown = f"{value:#x}" if len(word) <= _MOST_DIGITS else f"a number of {len(word)} digits"
+            raise Misuse(_READ, self.text, cause=f"{name} is between 0 and {limit - 1:#x}, not {shown}")
         return value
 
     def switch(self, name: str, default: bool) -> bool:

@@ -28,8 +28,9 @@ _BLOCK = struct.Struct(">4xIQQQQQ")
 class Measurement:
     """One function's measurement.
 
-    `interval` is in seconds, `now` gives the time of the machine's clock (an unsigned number of 63 bits that grows);
-    `on_error` is called when the block cannot be written: the measurement has ended then.
+    `interval` is in seconds (0: the machine never updates the block), `now` gives the time of the machine's clock (an
+    unsigned number of 63 bits that grows); `on_error` is called when the block cannot be written: the measurement has
+    ended then.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class Measurement:
         self.address = 0
 
     def _next(self) -> None:
+        if self._interval <= 0:
+            return  # "at once, again and again" would never end
         epoch = self._epoch
         self._schedule(self._interval, lambda: self._update() if epoch == self._epoch else None)
 

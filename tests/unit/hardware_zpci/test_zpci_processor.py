@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -449,6 +450,16 @@ def test_counters_come_once_an_interval(on: Rig) -> None:
     assert measure(on, 0) == Answer()
     on.tick()
     assert block(on).samples == 2
+
+
+def test_a_group_without_an_interval_has_its_blocks_never_updated() -> None:
+    """Not at once, again and again: that would never end."""
+    rig = MachineRig()
+    rig.facility.functions[0x100].group = replace(rig.facility.functions[0x100].group, frame_update=0)
+    rig.enable()
+    assert measure(rig, FMB) == Answer()
+    assert rig.work == []
+    assert rig.cpu.stpcifc(rig.fh, 0)[1].fmb == FMB
 
 
 @pytest.mark.parametrize(("address", "cc", "code"), [(1 << 40, 0, ErrorCode.MEASUREMENT_ADDRESS),

@@ -115,6 +115,18 @@ def test_what_cannot_be_mapped(z17: Z17, length: int, flags: int, offset: int) -
     assert errno_of(z17.host.mmap, device.fd, length, flags, RDWR, offset) == "EINVAL"
 
 
+def test_a_mapping_that_outlives_the_machine_closes_nothing_of_others() -> None:
+    """The number that kept its file open may be somebody else's by the time it goes."""
+    lab = Z17()
+    with lab.host:
+        mapped = lab.host.mmap(lab.open(SHARED_MEMORY).fd, 0x1000, mmap.MAP_SHARED, RDWR, 2 << 40)
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(16)]
+    mapped.close()
+    assert [os.fstat(fd).st_rdev for fd in others] == [os.stat(os.devnull).st_rdev] * 16
+    for fd in others:
+        os.close(fd)
+
+
 @pytest.mark.parametrize("name", [ROCE, NVME, SHARED_MEMORY])
 def test_registers_are_not_mapped_here_though_the_kernel_would(z17: Z17, name: str) -> None:
     device = z17.open(name)

@@ -168,7 +168,16 @@ class Running:
         return [str(one) for one in self.host.functions()]
 
 
-@pytest.mark.parametrize("wrong", ["virtio-rng-pci,id=dev0", "zpci,uid=1,target=dev2", "virtio-blk-pci,size=-1", "x"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("virtio-rng-pci,id=dev0", "zpci,uid=1,target=dev2", "virtio-blk-pci,size=-1", "x"),
+        *("virtio-rng-pci,state=on", "virtio-rng-pci,pchid=65536", "virtio-rng-pci,port=16"),
+        *("virtio-rng-pci,end_dma=0", "virtio-rng-pci,start_dma=18446744073709551615"),
+        *("virtio-bell,delay=nan", "virtio-bell,delay=inf", "virtio-bell,delay=-1"),
+        *("ivshmem,size=2048", "ivshmem,size=9223372036854775808"),
+    ],
+)
 def test_a_plug_that_fails_changes_nothing(wrong: str) -> None:
     running = Running("zpci,uid=1,target=dev0", "virtio-rng-pci,id=dev0", "zpci,uid=7,fid=7,target=later")
     before = list(running.devices.identifiers)

@@ -43,6 +43,8 @@ WRONG_PAIRS = {
     "fid in use": ("zpci,fid=0x2,target=dev1", "fid 0x2 is in use already: dev0 has it"),
     "uid too large": ("zpci,uid=65536,target=dev1", "uid is between 0 and 0xffff, not 0x10000"),
     "fid too large": ("zpci,fid=0x100000000,target=dev1", "fid is between 0 and 0xffffffff"),
+    "uid beyond all reason": (f"zpci,uid={'1' * 5000},target=dev1", "0xffff, not a number of 5000 digits"),
+    "fid beyond all reason": (f"zpci,fid=0x{'1' * 5000},target=dev1", "0xffffffff, not a number of 5002 digits"),
     "uid no number": ("zpci,uid=eight,target=dev1", "uid=eight is no number"),
     "uid negative": ("zpci,uid=-1,target=dev1", "uid=-1 is no number"),
     "no octal number": ("zpci,uid=08,target=dev1", "uid=08 is no number"),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["identified"]
 
-_SHARED_SIZE, _SHARED_LEAST = 1 << 20, 1 << 12
+_SHARED_SIZE, _SHARED_LEAST, _SHARED_MOST = 1 << 20, 1 << 12, 1 << 62
 _KINDS: Final[dict[str, tuple[PciKind, PciKind]]] = {
     "genwqe": (GENWQE, GENWQE),
     "ism": (ISM, ISM),
@@ -49,8 +49,8 @@ def identified(spec: FunctionDescription, place: Place) -> ZpciFunction:
 
 def _shared(spec: FunctionDescription) -> PciKind:
     size = spec.options.get("size", _SHARED_SIZE)
-    if size < _SHARED_LEAST or size & size - 1:
-        cause = f"size is a power of two, {_SHARED_LEAST} or more bytes, not {size}"
+    if not _SHARED_LEAST <= size <= _SHARED_MOST or size & size - 1:
+        cause = f"size is a power of two from {_SHARED_LEAST} to {_SHARED_MOST} bytes, not {size}"
         raise Misuse("build PCI function", spec.model, cause=cause)
     return ivshmem(size.bit_length() - 1)
 

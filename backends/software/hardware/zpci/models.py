@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -30,6 +31,7 @@ __all__ = [
 
 Schedule = Callable[[float, Callable[[], None]], None]
 _BUILD = "build PCI function"
+_STATES = ("configured", "standby", "reserved")
 _COMMON_OPTIONS: Mapping[str, type] = {
     "pfip": str,
     "util_str": str,
@@ -190,6 +192,10 @@ def build_function(
     model = MODELS.get(spec.model)
     if model is None:
         raise Misuse(_BUILD, f"fid {spec.fid:#x}", cause=f"there is no model {spec.model!r}")
+    if spec.state not in _STATES:
+        raise Misuse(
+            _BUILD, f"fid {spec.fid:#x}", cause=f"state is configured, standby or reserved, not {spec.state!r}"
+        )
     check_options(_BUILD, model.name, spec.options, model.options)
     function = model.make(spec, Place(number, schedule, mio, groups or {}))
     most = function.most_translations = spec.options.get("translations")
@@ -210,7 +216,10 @@ def build_function(
 
 def _bell(spec: FunctionDescription, place: Place) -> ZpciFunction:
     options = spec.options
-    bell = Bell(delay=float(options.get("delay", 0.0)), schedule=place.schedule if "delay" in options else None)
+    delay = float(options.get("delay", 0.0))
+    if not (math.isfinite(delay) and delay >= 0):
+        raise Misuse(_BUILD, spec.model, cause=f"delay is a number of seconds, not {delay}")
+    bell = Bell(delay=delay, schedule=place.schedule if "delay" in options else None)
     function = ZpciFunction(
         function_facts(spec, place, bell.bars),
         place.group(spec.pfgid),
