@@ -19,7 +19,7 @@ from pyvfio.devices import PciFunction
 from pyvfio.errors import BadAddress, Misuse, NoSuchDevice, PyvfioError, WrongBus
 from pyvfio.zpci.handle import FH_ENABLED, FunctionHandle
 from pyvfio.zpci.node import CLP_NODE, ClpNode
-from pyvfio.zpci.statistics import Statistics, read_statistics
+from pyvfio.zpci.statistics import Statistics, find_statistics, read_statistics
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["SLOTS", "Known", "KnownFunction", "device_with", "find_functions", "known_functions", "type_name"]
 
 SLOTS: Final = "/sys/bus/pci/slots"
+_MEASUREMENTS: Final = "/sys/kernel/debug/pci"
 _SEGMENTS: Final = 4
 _EBCDIC: Final = "cp037"
 _FID_DIGITS: Final = 8
@@ -201,15 +202,13 @@ class _Reader:
             }
         if device is not None:
             with contextlib.suppress(NoSuchDevice):  # it went meanwhile
-                found |= {name: value for name, value in self._device(device).items() if value not in (None, ())}
+                told = self._device(device) | (self._identity(device) if answer is None else {})
+                found |= {name: value for name, value in told.items() if value not in (None, ())}
         return KnownFunction(fid, "configured" if configured else "standby", power=power, **found)  # type: ignore[arg-type]
 
     def _device(self, device: PciFunction) -> dict[str, object]:
-        sysfs, path = self.host.sysfs, device.path
-        segments = [_number(device.attribute(f"pfip/segment{n}")) for n in range(_SEGMENTS)]
-        utility = None
-        with contextlib.suppress(PyvfioError):
-            utility = sysfs.read_bytes(f"{path}/util_string").decode(_EBCDIC).rstrip("\0 ")
+        """What Linux alone tells."""
+        sysfs, path, driver = self.host.sysfs, device.path, device.driver
         mio = device.attribute("mio_enabled")
         answers = None
         with contextlib.suppress(PyvfioError):
@@ -217,11 +216,24 @@ class _Reader:
         return {
             "device": device.name,
             "fh": device.fh,
-            "uid": device.uid,
             "uid_is_unique": device.uid_is_unique,
+            "driver": driver,
+            "mio": None if mio is None else mio == "1",
+            "answers": answers,
+            "reports": sysfs.exists(f"{path}/report_error"),
+            "statistics": self._statistics(device, driver),
+        }
+
+    def _identity(self, device: PciFunction) -> dict[str, object]:
+        """What Linux has from the logical processor, for those who cannot ask that: each is a file to be read."""
+        segments = [_number(device.attribute(f"pfip/segment{n}")) for n in range(_SEGMENTS)]
+        utility = None
+        with contextlib.suppress(PyvfioError):
+            utility = self.host.sysfs.read_bytes(f"{device.path}/util_string").decode(_EBCDIC).rstrip("\0 ")
+        return {
+            "uid": device.uid,
             "vendor": device.vendor_id,
             "device_id": device.device_id,
-            "driver": device.driver,
             "pchid": device.pchid,
             "pfgid": device.pfgid,
             "pft": device.pft,
@@ -230,18 +242,16 @@ class _Reader:
             "pfip": tuple(one for one in segments if one is not None),
             "util": utility,
             "fidparm": _number(device.attribute("fidparm")),
-            "mio": None if mio is None else mio == "1",
-            "answers": answers,
-            "reports": sysfs.exists(f"{path}/report_error"),
-            "statistics": self._statistics(device),
         }
 
-    def _statistics(self, device: PciFunction) -> Statistics | None:
+    def _statistics(self, device: PciFunction, driver: str | None) -> Statistics | None:
         try:
+            if driver is None or _MEASUREMENTS in self.missing:  # then nobody needs to know why there are none
+                return find_statistics(device)
             return read_statistics(device)
         except PyvfioError as error:
-            if device.driver is not None:
-                self.missing.setdefault("/sys/kernel/debug/pci", str(error.cause or error).splitlines()[0])
+            if driver is not None:
+                self.missing.setdefault(_MEASUREMENTS, str(error.cause or error).splitlines()[0])
             return None
 
 

@@ -11,18 +11,18 @@ Source: ``arch/s390/pci/pci_debug.c``; ``zpci_hot_reset_device`` in ``arch/s390/
 
 from __future__ import annotations
 
-import errno
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pyvfio.errors import MalformedAnswer, NotAvailable, PyvfioError
+from pyvfio.refusal import MISSING
 from pyvfio.sysfs import Sysfs
 
 if TYPE_CHECKING:
     from pyvfio.devices import PciFunction
 
-__all__ = ["DEBUGFS", "Statistics", "measure", "read_statistics", "restart", "statistics_path"]
+__all__ = ["DEBUGFS", "Statistics", "find_statistics", "measure", "read_statistics", "restart", "statistics_path"]
 
 DEBUGFS: Final = "/sys/kernel/debug"
 _DISABLED: Final = "FMB statistics disabled"
@@ -105,19 +105,25 @@ def _missing(sysfs: Sysfs, function: PciFunction, path: str) -> NotAvailable:
     return NotAvailable("read the measurements", function.name, path=path, cause=cause, next_step=step)
 
 
-def read_statistics(function: PciFunction) -> Statistics:
-    """The measurements of a function now.
+def find_statistics(function: PciFunction) -> Statistics | None:
+    """The measurements of a function now; None when there is no such file, as while no driver has enabled it.
 
-    Raise `NotAvailable` (with the reason) when there is no such file, `PermissionDenied` for who is not root,
-    `MalformedAnswer` for a text of another form.
+    Raise `PermissionDenied` for who is not root, `MalformedAnswer` for a text of another form.
     """
-    path = statistics_path(function.name)
     try:
-        return Statistics.parse(function.sysfs.read_text(path))
+        return Statistics.parse(function.sysfs.read_text(statistics_path(function.name)))
     except PyvfioError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+        if error.errno not in MISSING:
             raise
-        raise _missing(function.sysfs, function, path) from error
+        return None
+
+
+def read_statistics(function: PciFunction) -> Statistics:
+    """The same; raise `NotAvailable` with the reason when there is no such file."""
+    found = find_statistics(function)
+    if found is None:
+        raise _missing(function.sysfs, function, statistics_path(function.name))
+    return found
 
 
 def measure(function: PciFunction, on: bool) -> bool:

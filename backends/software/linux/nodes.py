@@ -27,6 +27,7 @@ __all__ = [
     "CharacterDevice",
     "Directory",
     "DirectoryFile",
+    "DirectoryOfDirectories",
     "Node",
     "Opener",
     "StaticDirectory",
@@ -120,6 +121,32 @@ class StaticDirectory(Directory):
 
     def names(self) -> Iterable[str]:
         return self.entries
+
+
+class _Shown(Protocol):
+    """Whatever is shown as a directory."""
+
+    def directory(self) -> Directory:
+        """The directory."""
+
+
+class DirectoryOfDirectories(Directory):
+    """A directory over a table of objects, as it is at each look; there may be very many."""
+
+    __slots__ = ("_table",)
+
+    def __init__(self, table: Mapping[str, _Shown]) -> None:
+        self._table = table
+
+    def lookup(self, name: str) -> Node | None:
+        one = self._table.get(name)
+        return None if one is None else one.directory()
+
+    def names(self) -> Iterable[str]:
+        return list(self._table)
+
+    def subdirectories(self) -> int:
+        return len(self._table)
 
 
 class Symlink(Node):

@@ -16,13 +16,13 @@ from pyvfio.errors import Misuse, NotModelled
 from pyvfio.zpci.handle import Sharing
 from pyvfio_backends.software.hardware.zpci import GroupFacts, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
-from pyvfio_backends.software.linux.debugfs import DebugDirectory
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.driver_core import Bus, Driver
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.ida import Ida
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.misc import add_misc_device
+from pyvfio_backends.software.linux.nodes import DirectoryOfDirectories
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId
 from pyvfio_backends.software.linux.pci_irq import PciInterrupts, machine_instructions
@@ -220,7 +220,7 @@ class PciBus(Bus):
         return {
             "rescan": Attribute(store=self._store_rescan),
             "resource_alignment": Attribute(lambda: self._alignment, self._store_alignment),
-            "slots": StaticDirectory({name: slot.directory for name, slot in self.slots.items()}),
+            "slots": DirectoryOfDirectories(self.slots),
         }
 
     def _store_rescan(self, data: bytes) -> None:
@@ -285,7 +285,7 @@ def boot(machine: Machine) -> None:
     kernel.add_bus(bus)
     notes = bus.notes
     kernel.debug["s390dbf"] = lambda: StaticDirectory({"pci_msg": notes.directory})
-    kernel.debug["pci"] = lambda: DebugDirectory(lambda: {name: one.directory for name, one in bus.statistics.items()})
+    kernel.debug["pci"] = lambda: DirectoryOfDirectories(bus.statistics)
     add_misc_device(kernel, "clp", _CLP_MINOR, "clp", 0o600, lambda path, flags: _clp(facility))
     kernel.class_("iommu")  # there even without a function
     bus.register(_PortDriver(bus, "pcieport", module="pcieportdrv"))

@@ -134,6 +134,14 @@ class PciDevice(Device):
             found.pop(name, None)
         return found
 
+    def attribute(self, name: str) -> Node | None:
+        """See `Device.attribute`."""
+        from pyvfio_backends.software.linux.pci_sysfs import shown_attribute
+
+        if name in self.removed_files:
+            return None
+        return shown_attribute(self, name) or super().attribute(name)
+
     def links(self) -> dict[str, str]:
         """See `Device.links`."""
         found = {"iommu": self.zdev.iommu.devpath}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,13 @@ from pyvfio_backends.software.linux.driver_core import override_attribute
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.resource import ResourceFlag
 from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, fail
-from pyvfio_backends.software.linux.zpci_sysfs import zpci_attributes
+from pyvfio_backends.software.linux.zpci_sysfs import zpci_attributes, zpci_shown
 
 if TYPE_CHECKING:
     from pyvfio.process import SharedMapping
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
-__all__ = ["device_attributes", "number"]
+__all__ = ["device_attributes", "number", "shown_attribute"]
 
 _SPEEDS = ("", "2.5", "5.0", "8.0", "16.0", "32.0", "64.0")
 _WIDTH_SHIFT = 4
@@ -33,28 +34,36 @@ def number(data: bytes) -> int:
         raise fail(errno.EINVAL) from None
 
 
+def _shown(device: PciDevice) -> dict[str, Callable[[], str]]:
+    """The files that only tell something."""
+    return {
+        "ari_enabled": lambda: "0\n",
+        "class": lambda: f"{device.class_code:#08x}\n",
+        "consistent_dma_mask_bits": lambda: f"{device.dma_mask_bits}\n",
+        "device": lambda: f"{device.device_id:#06x}\n",
+        "dma_mask_bits": lambda: f"{device.dma_mask_bits}\n",
+        "irq": lambda: "0\n",
+        "local_cpulist": lambda: "0\n",
+        "local_cpus": lambda: "1\n",
+        "modalias": lambda: f"{device.modalias}\n",
+        "power_state": lambda: f"{device.power_state}\n",
+        "resource": lambda: _show_resources(device),
+        "revision": lambda: f"{device.revision:#04x}\n",
+        "subsystem_device": lambda: f"{device.subsystem_device:#06x}\n",
+        "subsystem_vendor": lambda: f"{device.subsystem_vendor:#06x}\n",
+        "vendor": lambda: f"{device.vendor:#06x}\n",
+    }
+
+
+def shown_attribute(device: PciDevice, name: str) -> Node | None:
+    """One of the files that only tell something, without making all others; None for any other name."""
+    show = _shown(device).get(name) or zpci_shown(device.zdev).get(name)
+    return None if show is None else Attribute(show)
+
+
 def device_attributes(device: PciDevice) -> dict[str, Node]:
     """All files of a function besides those that every device has."""
-    entries: dict[str, Node] = {
-        name: Attribute(show)
-        for name, show in {
-            "ari_enabled": lambda: "0\n",
-            "class": lambda: f"{device.class_code:#08x}\n",
-            "consistent_dma_mask_bits": lambda: f"{device.dma_mask_bits}\n",
-            "device": lambda: f"{device.device_id:#06x}\n",
-            "dma_mask_bits": lambda: f"{device.dma_mask_bits}\n",
-            "irq": lambda: "0\n",
-            "local_cpulist": lambda: "0\n",
-            "local_cpus": lambda: "1\n",
-            "modalias": lambda: f"{device.modalias}\n",
-            "power_state": lambda: f"{device.power_state}\n",
-            "resource": lambda: _show_resources(device),
-            "revision": lambda: f"{device.revision:#04x}\n",
-            "subsystem_device": lambda: f"{device.subsystem_device:#06x}\n",
-            "subsystem_vendor": lambda: f"{device.subsystem_vendor:#06x}\n",
-            "vendor": lambda: f"{device.vendor:#06x}\n",
-        }.items()
-    }
+    entries: dict[str, Node] = {name: Attribute(show) for name, show in _shown(device).items()}
     entries["broken_parity_status"] = Attribute(
         lambda: f"{int(device.broken_parity)}\n", lambda data: setattr(device, "broken_parity", bool(number(data)))
     )

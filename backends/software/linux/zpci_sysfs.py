@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,28 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice
     from pyvfio_backends.software.linux.zpci import ZpciDev
 
-__all__ = ["zpci_attributes"]
+__all__ = ["zpci_attributes", "zpci_shown"]
 
 _NO_INDEX = 0xFFFFFFFF
 # struct zpci_report_error_header (arch/s390/include/asm/sclp.h): version, action, length of what follows
 _REPORT_HEADER = struct.Struct("=BBH")
+
+
+def zpci_shown(zdev: ZpciDev) -> dict[str, Callable[[], str]]:
+    """Those of the files that only tell something."""
+    facts = zdev.function.facts
+    return {
+        "function_id": lambda: f"{zdev.fid:#010x}\n",
+        "function_handle": lambda: f"{zdev.function.fh:#010x}\n",
+        "mio_enabled": lambda: f"{int(zdev.use_mio)}\n",
+        "pchid": lambda: f"{facts.pchid:#06x}\n",
+        "pfgid": lambda: f"{facts.pfgid:#04x}\n",
+        "pft": lambda: f"{facts.pft:#04x}\n",
+        "port": lambda: f"{facts.port}\n",
+        "uid": lambda: f"{facts.uid:#x}\n",
+        "uid_is_unique": lambda: f"{int(zdev.bus.unique_uid)}\n",
+        "vfn": lambda: f"{facts.vfn:#06x}\n",
+    }
 
 
 def zpci_attributes(zdev: ZpciDev, device: PciDevice) -> dict[str, Node]:
@@ -26,20 +44,11 @@ def zpci_attributes(zdev: ZpciDev, device: PciDevice) -> dict[str, Node]:
     facts = zdev.function.facts
     segments = {f"segment{n}": Attribute(partial("{:#04x}\n".format, facts.pfip[n])) for n in range(PFIP_SEGMENTS)}
     entries: dict[str, Node] = {
-        "function_id": Attribute(lambda: f"{zdev.fid:#010x}\n"),
-        "function_handle": Attribute(lambda: f"{zdev.function.fh:#010x}\n"),
-        "mio_enabled": Attribute(lambda: f"{int(zdev.use_mio)}\n"),
-        "pchid": Attribute(lambda: f"{facts.pchid:#06x}\n"),
-        "pfgid": Attribute(lambda: f"{facts.pfgid:#04x}\n"),
+        **{name: Attribute(show) for name, show in zpci_shown(zdev).items()},
         "pfip": StaticDirectory(dict(segments)),
-        "pft": Attribute(lambda: f"{facts.pft:#04x}\n"),
-        "port": Attribute(lambda: f"{facts.port}\n"),
         "recover": Attribute(store=lambda data: zdev.recover(device)),
         "report_error": BinaryAttribute(zdev.bus.kernel.page_size, None, partial(_report_error, zdev), mode=0o200),
-        "uid": Attribute(lambda: f"{facts.uid:#x}\n"),
-        "uid_is_unique": Attribute(lambda: f"{int(zdev.bus.unique_uid)}\n"),
         "util_string": BinaryAttribute(UTILITY_STRING_SIZE, partial(_utility_string, zdev)),
-        "vfn": Attribute(lambda: f"{facts.vfn:#06x}\n"),
     }
     if zdev.bus.kernel.pci_mmap:  # such a kernel is newer than the 6.14 that began to show it
         entries["fidparm"] = Attribute(lambda: f"{facts.fidparm:#04x}\n")
