@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 
 import click
 
-from pyvfio.devices import PciFunction
-from pyvfio.errors import NoSuchDevice, WrongBus
+from pyvfio.errors import NoSuchDevice
 from pyvfio.host import Host
 from pyvfio.zpci.clp import FunctionResponse, GroupResponse, HandleEntry
 from pyvfio.zpci.handle import FunctionHandle
+from pyvfio.zpci.known import find_functions, type_name
 from pyvfio.zpci.node import CLP_NODE, ClpNode
 from pyvfio_tools.commands import Commands
-from pyvfio_tools.complete import complete_device
+from pyvfio_tools.complete import complete_function
 from pyvfio_tools.options import host_options
 from pyvfio_tools.output import print_json, print_pairs, print_table
 
@@ -67,46 +66,22 @@ def list_(host: Host, as_json: bool) -> None:
     click.echo(f"{len(found.entries)} of at most {found.max_functions} functions; UIDs are {unique}")
 
 
-def _entry(node: ClpNode, name: str, paths: Callable[[str], int | None]) -> HandleEntry:
-    """The function that somebody names by FID, by handle or as a device.  Raise `NoSuchDevice`."""
-    entries = node.list()
-    number = paths(name)
-    if number is None:
-        try:
-            number = int(name, 16)
-        except ValueError:
-            number = -1
-    for entry in entries:
-        if number in (entry.fid, entry.fh):
+def _entry(node: ClpNode, fid: int) -> HandleEntry:
+    """What LIST PCI tells of a function now.  Raise `NoSuchDevice`."""
+    for entry in node.list():
+        if entry.fid == fid:
             return entry
-    known = ", ".join(f"{entry.fid:x}" for entry in entries) or "none"
-    raise NoSuchDevice(
-        "find PCI function",
-        name,
-        path=CLP_NODE,
-        cause=f"no function has this FID or handle (FIDs: {known})",
-        next_step="pyvfio clp list",
-    )
-
-
-def _fid_of(host: Host, name: str) -> int | None:
-    """The FID of a device that Linux knows; None when the name is a number."""
-    if ":" not in name and not name.startswith("/") and all(letter in "0123456789abcdefxABCDEFX" for letter in name):
-        return None
-    device = host.device(name)
-    fid = device.fid if isinstance(device, PciFunction) else None
-    if fid is None:
-        raise WrongBus("find PCI function", name, cause="it has no function identifier")
-    return fid
+    raise NoSuchDevice("find PCI function", f"fid {fid:08x}", path=CLP_NODE, cause="the logical processor names it not")
 
 
 @clp.command()
-@click.argument("name", metavar="FUNCTION", shell_complete=complete_device)
+@click.argument("name", metavar="FUNCTION", shell_complete=complete_function)
 @host_options
 def function(host: Host, as_json: bool, name: str) -> None:
     """Show what QUERY PCI FUNCTION tells of one function.
 
-    FUNCTION is a FID or a handle (hexadecimal), or a device in any spelling.
+    FUNCTION is a device in any spelling, or a hexadecimal FID, UID or handle; fid=60, uid=60 and fh=80000002 leave no
+    doubt.
 
     \b
     Examples:
@@ -114,7 +89,8 @@ def function(host: Host, as_json: bool, name: str) -> None:
       pyvfio clp function 60 --machine z15-lpar
     """
     with ClpNode(host.backend) as node:
-        entry = _entry(node, name, lambda given: _fid_of(host, given))
+        (fid,) = find_functions(host, [name])
+        entry = _entry(node, fid)
         found = node.function(entry.fh)
     if as_json:
         print_json({"fh": entry.fh, **_plain(found), "bar_values": found.bar_values, "utility": found.utility_text})
@@ -127,11 +103,12 @@ def function(host: Host, as_json: bool, name: str) -> None:
             ("channel", f"{found.pchid:04x}"),
             ("virtual function", found.vfn),
             ("port", found.port),
-            ("type", found.pft),
+            ("type", f"{found.pft:02x} ({type_name(found.pft)})"),
             ("group", f"{found.pfgid:02x}"),
             ("routing id", f"{found.rid:04x}" if found.rid_available else ""),
             ("internal path", found.pfip.hex(" ")),
             ("utility string", found.utility_text),
+            ("definition parameter", f"{found.fidparm:02x}"),
             ("BARs", "\n".join(f"{n}: {1 << order} bytes" for n, order in enumerate(found.bar_sizes) if order)),
             ("DMA addresses", f"{found.sdma:#x} to {found.edma:#x}"),
             ("measurement block", f"{4 * found.fmb_length} bytes" if found.fmb_length else ""),

@@ -114,11 +114,20 @@ def _devices(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
 
 @_of_host
 def complete_function(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
-    """The functions of IBM Z by address, or by FID while they have none, with their driver or state."""
+    """The functions of IBM Z by address, or by FID while they have none, with their driver or state.
+
+    Who begins with ``fid=``, ``uid=`` or ``fh=`` gets these numbers.
+    """
     from pyvfio.zpci.known import known_functions
 
+    kind = incomplete.partition("=")[0] if "=" in incomplete else ""
     for one in known_functions(host).functions:
-        yield one.device or f"{one.fid:x}", one.driver or one.state
+        text = one.driver or one.state
+        number = {"": None, "fid": one.fid, "uid": one.uid, "fh": one.fh}.get(kind)
+        if number is not None:
+            yield f"{kind}={number:x}", f"{one.device} {text}".lstrip()
+        elif not kind:
+            yield one.device or f"fid={one.fid:x}", text
 
 
 @_of_host

@@ -20,20 +20,24 @@ __all__ = ["SHELLS", "words_of"]
 _BASH = """\
 # bash completion for %(prog_name)s
 %(complete_func)s() {
-    local kind word help current prefix answer
+    local kind word help current prefix other answer
     COMPREPLY=()
     answer=$(COMP_WORDS="${COMP_LINE:0:COMP_POINT}" %(complete_var)s=bash_complete "$1" 2>/dev/null) || return 0
     current=${COMP_LINE:0:COMP_POINT}
     current=${current##*[[:space:]]}
-    current=${current##*=}
-    # readline breaks words at ":": what stands before the last one is on the line already
-    prefix=
+    # readline breaks words at ":" and "=": what stands before the last of them is on the line already
+    prefix= other=
     [[ $COMP_WORDBREAKS == *:* ]] && prefix=${current%%"${current##*:}"}
+    [[ $COMP_WORDBREAKS == *=* ]] && other=${current%%"${current##*=}"}
+    (( ${#other} > ${#prefix} )) && prefix=$other
     while IFS= read -r kind && IFS= read -r word && IFS= read -r help; do
         case $kind in
             file) compopt -o default 2>/dev/null ;;
             dir) compopt -o dirnames 2>/dev/null ;;
-            *) COMPREPLY+=("${word#"$prefix"}") ;;
+            *)
+                COMPREPLY+=("${word#"$prefix"}")
+                [[ $word == *= ]] && compopt -o nospace 2>/dev/null
+                ;;
         esac
     done <<< "$answer"
 }
@@ -110,10 +114,7 @@ def words_of(line: str) -> tuple[list[str], str]:
 
 
 class _Complete(ShellComplete):
-    """What the three have in common."""
-
-    replaces_word = True
-    """Whether the shell puts the offer in the place of the whole word, ``--option=`` included."""
+    """What the three have in common: an offer is the whole word."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """The words after the command's own name."""
@@ -121,10 +122,10 @@ class _Complete(ShellComplete):
         return words[1:], begun
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
-        """As click, with ``--option=`` before its values for the shells that want it."""
+        """As click, with ``--option=`` before its values."""
         found = super().get_completions(args, incomplete)
         option, equals, _ = incomplete.partition("=")
-        if self.replaces_word and equals and option.startswith("--"):
+        if equals and option.startswith("--"):
             for item in found:
                 item.value = f"{option}={item.value}"
         return found
@@ -138,7 +139,6 @@ class _Complete(ShellComplete):
 class _Bash(_Complete):
     name = "bash"
     source_template = _BASH
-    replaces_word = False
 
 
 class _Zsh(_Complete):

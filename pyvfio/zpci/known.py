@@ -31,6 +31,7 @@ __all__ = ["SLOTS", "Known", "KnownFunction", "device_with", "find_functions", "
 SLOTS: Final = "/sys/bus/pci/slots"
 _MEASUREMENTS: Final = "/sys/kernel/debug/pci"
 _SEGMENTS: Final = 4
+_SHOW: Final = "pyvfio zpci show lists all functions, also those in standby"
 _EBCDIC: Final = "cp037"
 _FID_DIGITS: Final = 8
 _GONE: Final = b"\xff" * 4
@@ -273,7 +274,7 @@ def _none(text: str, there: Sequence[int]) -> NoSuchDevice:
         "find PCI function",
         text,
         cause=f"no function has this FID, UID or handle (FIDs: {known})",
-        next_step="pyvfio zpci show lists all functions, also those in standby",
+        next_step=_SHOW,
     )
 
 
@@ -297,7 +298,7 @@ def _find(host: Host, every: dict[int, tuple[int | None, int | None]], name: str
     text = rest if equals else name.strip()
     number = _number(text) if all(letter in "0123456789abcdefxABCDEFX" for letter in text) else None
     if equals and (kind not in ("fid", "uid", "fh") or number is None):
-        raise BadAddress(name, "it is fid=, uid= or fh= with a hexadecimal number")
+        raise BadAddress(name, "it is fid=, uid= or fh= with a hexadecimal number", _SHOW)
     if number is not None:
         meant = {
             fid
@@ -319,11 +320,25 @@ def _find(host: Host, every: dict[int, tuple[int | None, int | None]], name: str
             raise _none(name, list(every))
     try:
         device = host.device(text)
+    except BadAddress as error:
+        raise BadAddress(name, f"{error.cause}, a FID, a UID or a handle (hexadecimal)", _SHOW) from error
     except NoSuchDevice as error:
         if number is None:
+            _add_standby(error, every, text)
             raise
         raise _none(name, list(every)) from error
     fid = device.fid if isinstance(device, PciFunction) else None
     if fid is None:
-        raise WrongBus("find PCI function", device.name, cause="it is no function of IBM Z: it has no FID")
+        cause = "it is no function of IBM Z: it has no FID"
+        raise WrongBus("find PCI function", device.name, cause=cause, next_step=_SHOW)
     return fid
+
+
+def _add_standby(error: NoSuchDevice, every: dict[int, tuple[int | None, int | None]], text: str) -> None:
+    """Say of an address which function may have had it: one in standby has none, and the UID is mostly its domain."""
+    domain, _, rest = text.partition(":")
+    number = _number(domain) if rest else None
+    for fid, (uid, fh) in every.items():
+        if number and uid == number and fh is not None and not fh & FH_ENABLED:
+            error.cause = f"{error.cause}; function {fid:08x} with UID {uid:x} is not enabled, so it has no address"
+            error.next_step = f"pyvfio zpci show fid={fid:x} shows it, pyvfio zpci enable fid={fid:x} configures it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["uid_checking"] is True
 
 
-@pytest.mark.parametrize("name", ["0060:00:00.0", "60", "0x60", "80000002"])
+@pytest.mark.parametrize("name", ["0060:00:00.0", "60", "0x60", "80000002", "uid=60", "fh=80000002"])
 def test_a_function_by_each_of_its_names(capsys: pytest.CaptureFixture[str], name: str) -> None:
     status, out, _ = run(capsys, "function", name, "--json")
     assert status == 0
@@ -42,8 +43,10 @@ def test_a_function_by_each_of_its_names(capsys: pytest.CaptureFixture[str], nam
 
 def test_a_function_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     out = run(capsys, "function", "60")[1]
-    assert "handle            80000002 (enabled, index 2)" in out
-    assert "BARs              0: 4096 bytes" in out
+    assert re.search("^handle +80000002 .enabled, index 2.$", out, re.M)
+    assert re.search("^type +00 .unclassified.$", out, re.M)
+    assert re.search("^definition parameter +00$", out, re.M)
+    assert re.search("^BARs +0: 4096 bytes$", out, re.M)
 
 
 def test_a_group(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,9 +57,9 @@ def test_a_group(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (("function", "777"), 3, "no function has this FID or handle (FIDs: 10, 1000, 60)"),
+        (("function", "777"), 3, "no function has this FID, UID or handle (FIDs: 10, 60, 1000)"),
         (("function", "zz"), 3, "it is no address"),
-        (("function", "0.0.013f"), 3, "no function identifier"),
+        (("function", "0.0.013f"), 3, "it has no FID"),
         (("group", "7e"), 6, "0x010b unknown group"),
         (("group", "zz"), 2, "no number from 0 to ff"),
         (("group", "100"), 2, "no number from 0 to ff"),

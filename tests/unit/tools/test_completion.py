@@ -71,7 +71,10 @@ OFFERS = {
     "pyvfio list --backend kernel --device zpci": [],
     "pyvfio list --backend ": ["kernel", "software"],
     "pyvfio completion ": ["bash", "zsh", "fish"],
-    "pyvfio list --sort=dri": ["driver"],
+    "pyvfio list --sort=dri": ["--sort=driver"],
+    f"pyvfio zpci show {Z15} uid=": ["uid=11", "uid=20", "uid=60"],
+    f"pyvfio clp function {Z15} fh=8": ["fh=80000000", "fh=80000001", "fh=80000002"],
+    "pyvfio zpci enable --machine z17-pci fid": ["fid=5001"],
 }  # fmt: skip
 
 
@@ -80,8 +83,8 @@ def test_offers(line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert sorted(word for _, word, _ in ask("bash", line, capsys, monkeypatch)) == sorted(OFFERS[line])
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_replace_the_whole_word(
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_replace_the_whole_word(
     shell: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [word for _, word, _ in ask(shell, "pyvfio list --sort=dri", capsys, monkeypatch)] == ["--sort=driver"]
@@ -244,6 +247,10 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         (f"pyvfio show {Z15} 0011:00:", ["00.0"]),
         (f"pyvfio show {Z15} eth", ["eth0"]),
         ("pyvfio list --sort=dri", ["driver"]),
+        # nor is what stands before the last "=" repeated
+        (f"pyvfio list {Z15} --device=zpci,uid=8,t", ["compopt -o nospace", "8,target="]),
+        (f"pyvfio list {Z15} --device zpci,uid=8,t", ["compopt -o nospace", "8,target="]),
+        (f"pyvfio zpci show {Z15} uid=2", ["20"]),
         ("pyvfio list --machine ./", ["compopt -o default", ""]),
         ("pyvfio mo", ["monitor"]),
     ],

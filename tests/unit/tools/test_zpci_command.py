@@ -100,6 +100,20 @@ def test_a_number_of_two_functions(pyvfio: Command) -> None:
     assert "00000103" in pyvfio("show", "uid=100")[0]
 
 
+def test_the_address_of_a_function_in_standby(pyvfio: Command) -> None:
+    """It has none, but people know it from before: they are told how to name the function."""
+    pyvfio("disable", "0011:00:00.0")
+    lines = "\n".join(pyvfio("enable", "0011:00:00.0", status=3))
+    assert "function 00000101 with UID 11 is not enabled" in lines
+    assert "pyvfio zpci enable fid=101" in lines
+    assert "pyvfio zpci enable" not in "\n".join(pyvfio("enable", "0099:00:00.0", status=3))
+
+
+@pytest.mark.parametrize("name", ["fid=zz", "xid=1", "", "-1", "10:20"])
+def test_names_that_cannot_be_read(pyvfio: Command, name: str) -> None:
+    assert "pyvfio zpci show lists all functions" in "\n".join(pyvfio("show", "--", name, status=2))
+
+
 @pytest.mark.parametrize("words", [["disable", "101", "fid=100"], ["reset", "fid=100"]])
 def test_a_mounted_disk_is_refused(pyvfio: Command, host: Host, words: list[str]) -> None:
     lines = "\n".join(pyvfio(*words, status=5))
