@@ -253,7 +253,7 @@ def test_a_driver_that_cannot_recover(host: Host, backend: Backend, monkeypatch:
         machine.zpci.fail(zdev.fid)
         return len(data)
 
-    monkeypatch.setattr(ZpciDev, "_report_error", take)
+    monkeypatch.setattr("pyvfio_backends.software.linux.zpci_sysfs._report_error", take)
     short = dataclasses.replace(step, seconds=0)  # type: ignore[type-var]
     with pytest.raises(StepFailed) as caught:
         carry_out(Plan("reset", ("0011:00:00.0",), (short,), sysfs=host.sysfs))
