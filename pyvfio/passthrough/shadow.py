@@ -43,12 +43,16 @@ _WRONG: Final = (errno.EINVAL, errno.EOVERFLOW, errno.EEXIST, errno.EFAULT)
 _UNASKED: Final = 1 << 12
 _MOST: Final = 1 << 16
 
+#: How many runs a refresh looks at where the guest has no storage: a few tables can name any number of them.
+_STRAYS: Final = 1 << 16
+
 
 class ShadowMappings:
     """DMA addresses from `pba` to `pal` (inclusive) by the guest's tables (implements `pyvfio.zpci.function.Space`).
 
     `calls` counts the map and unmap calls that were made.  What the tables map to addresses where the guest has no
-    storage is not mapped: the device cannot use it.  What else the kernel refuses is raised inside `answering`; when
+    storage is not mapped: the device cannot use it; a refresh that finds very many of those ends as one for which there
+    were no mappings left.  What else the kernel refuses is raised inside `answering`; when
     that takes it, the refresh ends as one for which there were no mappings left.  Raise `Misuse` when the host's pages
     are larger than the guest's.
     """
@@ -110,15 +114,18 @@ class ShadowMappings:
                 more = next(found, None) is not None
         except TranslationFault as error:
             fault, end = error, max(first, error.iova & -FRAME)
+        except _Astray:
+            more = True
         kept: list[tuple[int, int]] = []
         again = _outside(self._owed, first, end)
         starts = [run.iova for run in wanted]
+        looked_at = starts[-1] if starts else first - 1
         for run in self._overlapping(first, end):
             low, high = max(run.iova, first), min(run.iova + run.length, end)
             place = bisect_right(starts, low) - 1
             if place >= 0 and _says(wanted[place], run, low, high):
                 kept.append((low, high))
-            elif more and low > starts[-1] and self._still(run, low, high, areas):
+            elif more and low > looked_at and self._still(run, low, high, areas):
                 continue
             else:
                 self._unmap(run)
@@ -131,13 +138,13 @@ class ShadowMappings:
             raise InsufficientMappings
 
     def _told(self, first: int, end: int, areas: _Areas) -> Iterator[Run]:
-        return areas.inside(runs(self._storage, self.iota, first, end))
+        return areas.inside(runs(self._storage, self.iota, first, end), _STRAYS)
 
     def _still(self, run: Run, low: int, high: int, areas: _Areas) -> bool:
         """Whether the tables say what is mapped, of a run beyond those that were looked at."""
         try:
             return any(_says(told, run, low, high) for told in islice(self._told(low, high, areas), 1))
-        except TranslationFault:
+        except (TranslationFault, _Astray):
             return False
 
     def _most(self) -> int:
@@ -191,6 +198,10 @@ class ShadowMappings:
                 continue
 
 
+class _Astray(Exception):
+    """The tables map more and more that is no storage of the guest."""
+
+
 class _Areas:
     """The guest's storage at the time of a refresh, found by guest address."""
 
@@ -202,19 +213,29 @@ class _Areas:
         """The area that has this address."""
         return self._areas[bisect_right(self._starts, address) - 1]
 
-    def inside(self, found: Iterable[Run]) -> Iterator[Run]:
-        """The parts of runs that are storage of the guest, each within one area."""
+    def inside(self, found: Iterable[Run], strays: int | None = None) -> Iterator[Run]:
+        """The parts of runs that are storage of the guest, each within one area.
+
+        Raise `_Astray` for more than so many `strays`, in which there is none.
+        """
+        away = 0
         for run in found:
             start, end = run.address, run.address + run.length
             place = max(0, bisect_right(self._starts, start) - 1)
+            here = False
             while place < len(self._areas) and self._starts[place] < end:
                 area = self._areas[place]
                 low, high = max(start, area.start), min(end, area.start + area.length)
                 if low == start and high == end:
                     yield run
+                    here = True
                 elif low < high:
                     yield Run(run.iova + low - start, low, high - low, run.protected)
+                    here = True
                 place += 1
+            away += not here
+            if strays is not None and away > strays:
+                raise _Astray
 
 
 def _outside(given: Iterable[Run], first: int, end: int) -> list[Run]:

@@ -287,6 +287,30 @@ def test_where_there_is_no_limit_a_refresh_ends_and_the_next_gets_further(
     assert guest.seen() == guest.pages
 
 
+def test_tables_that_lead_out_of_storage_again_and_again_end_a_refresh(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few tables name any number of such pages; what is mapped behind them is as the tables say nevertheless."""
+    monkeypatch.setattr(shadow, "_STRAYS", 3)
+    for page in (0, 100, 200):
+        guest.set(page, page // 10)
+    guest.refresh(0, PAGES)
+    for page in range(10, 20):
+        guest.put(guest._place(page), page_entry((1 << 40) + 2 * page * FRAME))
+    guest.clear(200)
+    with pytest.raises(InsufficientMappings):
+        guest.refresh(0, PAGES)
+    assert guest.seen() == guest.pages
+    guest.clear(0)
+    guest.clear(100)
+    with pytest.raises(InsufficientMappings):
+        guest.refresh(0, PAGES)
+    assert guest.seen() == guest.pages == {}
+    guest.set(5, 5)
+    guest.refresh(0, 13)  # three of them are none too many
+    assert guest.seen() == guest.pages
+
+
 def test_what_was_split_and_found_no_room_is_mapped_when_there_is_some(guest: Guest) -> None:
     guest.table.limit = 2
     for page in (*range(10), 100):
