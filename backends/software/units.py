@@ -31,27 +31,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from pyvfio_backends.software.hardware.css import ControlUnit
-from pyvfio_backends.software.hardware.devices.dasd import make_dasd
-from pyvfio_backends.software.hardware.devices.echo import Echo
-from pyvfio_backends.software.hardware.devices.qdio import fcp, osa
-from pyvfio_backends.software.hardware.devices.scripted import make_scripted
-from pyvfio_backends.software.hardware.devices.tape import make_tape
-from pyvfio_backends.software.hardware.devices.terminal3270 import Terminal3270
-from pyvfio_backends.software.hardware.devices.virtio_input import virtio_keyboard, virtio_tablet
-from pyvfio_backends.software.hardware.devices.virtio_models import (
-    virtio_9p,
-    virtio_balloon,
-    virtio_blk,
-    virtio_console,
-    virtio_crypto,
-    virtio_gpu,
-    virtio_net,
-    virtio_rng,
-    virtio_scsi,
-)
 from pyvfio_backends.software.hardware.options import check_options
 
 __all__ = ["UNITS", "Unit"]
@@ -94,44 +78,59 @@ class Unit:
         return self.factory(options)
 
 
+def _in(module: str) -> ModuleType:
+    """A module of models, which is imported for machines that have one of its units."""
+    return import_module(f"pyvfio_backends.software.hardware.devices.{module}")
+
+
 def _units(*units: Unit) -> dict[str, Unit]:
     return {unit.name: unit for unit in units}
 
 
 UNITS: dict[str, Unit] = _units(
-    Unit("dasd-3390", lambda options: make_dasd(**options), _DASD),
-    Unit("echo", lambda options: Echo(**options), {"size": int}),
-    Unit("fcp", lambda options: fcp(), {}, qdio=True),
-    Unit("osa", lambda options: osa(), {}, qdio=True),
-    Unit("tape-3480", lambda options: make_tape(model="3480", **options), _TAPE),
-    Unit("tape-3490", lambda options: make_tape(**options), _TAPE),
+    Unit("dasd-3390", lambda options: _in("dasd").make_dasd(**options), _DASD),
+    Unit("echo", lambda options: _in("echo").Echo(**options), {"size": int}),
+    Unit("fcp", lambda options: _in("qdio").fcp(), {}, qdio=True),
+    Unit("osa", lambda options: _in("qdio").osa(), {}, qdio=True),
+    Unit("tape-3480", lambda options: _in("tape").make_tape(model="3480", **options), _TAPE),
+    Unit("tape-3490", lambda options: _in("tape").make_tape(**options), _TAPE),
     Unit(
         "scripted",
-        lambda options: make_scripted(options.get("script", {}), options.get("latency", 0.0)),
+        lambda options: _in("scripted").make_scripted(options.get("script", {}), options.get("latency", 0.0)),
         {"script": dict, "latency": float},
     ),
-    Unit("3270", lambda options: Terminal3270(**options), {"model": int, "answers": bool}),
+    Unit("3270", lambda options: _in("terminal3270").Terminal3270(**options), {"model": int, "answers": bool}),
     Unit(
         "virtio-blk",
-        lambda options: virtio_blk(
+        lambda options: _in("virtio_models").virtio_blk(
             options.get("size", _DISK_SIZE), options.get("block_size", _BLOCK_SIZE), options.get("queues", 1)
         ),
         {"size": int, "serial": str, "readonly": bool, "block_size": int, "queues": int},
         virtual=True,
     ),
-    Unit("virtio-net", lambda options: virtio_net(options.get("mac", _MAC)), {"mac": str}, virtual=True),
+    Unit(
+        "virtio-net",
+        lambda options: _in("virtio_models").virtio_net(options.get("mac", _MAC)),
+        {"mac": str},
+        virtual=True,
+    ),
     Unit(
         "virtio-console",
-        lambda options: virtio_console(options.get("ports", _CONSOLE_PORTS)),
+        lambda options: _in("virtio_models").virtio_console(options.get("ports", _CONSOLE_PORTS)),
         {"port": str, "ports": int},
         virtual=True,
     ),
-    Unit("virtio-rng", lambda options: virtio_rng(), {}, virtual=True),
-    Unit("virtio-balloon", lambda options: virtio_balloon(), {}, virtual=True),
-    Unit("virtio-scsi", lambda options: virtio_scsi(), {}, virtual=True),
-    Unit("virtio-gpu", lambda options: virtio_gpu(), {}, virtual=True),
-    Unit("virtio-keyboard", lambda options: virtio_keyboard(), {}, virtual=True),
-    Unit("virtio-tablet", lambda options: virtio_tablet(), {}, virtual=True),
-    Unit("virtio-crypto", lambda options: virtio_crypto(), {}, virtual=True),
-    Unit("virtio-9p", lambda options: virtio_9p(options.get("mount_tag", "")), {"mount_tag": str}, virtual=True),
+    Unit("virtio-rng", lambda options: _in("virtio_models").virtio_rng(), {}, virtual=True),
+    Unit("virtio-balloon", lambda options: _in("virtio_models").virtio_balloon(), {}, virtual=True),
+    Unit("virtio-scsi", lambda options: _in("virtio_models").virtio_scsi(), {}, virtual=True),
+    Unit("virtio-gpu", lambda options: _in("virtio_models").virtio_gpu(), {}, virtual=True),
+    Unit("virtio-keyboard", lambda options: _in("virtio_input").virtio_keyboard(), {}, virtual=True),
+    Unit("virtio-tablet", lambda options: _in("virtio_input").virtio_tablet(), {}, virtual=True),
+    Unit("virtio-crypto", lambda options: _in("virtio_models").virtio_crypto(), {}, virtual=True),
+    Unit(
+        "virtio-9p",
+        lambda options: _in("virtio_models").virtio_9p(options.get("mount_tag", "")),
+        {"mount_tag": str},
+        virtual=True,
+    ),
 )

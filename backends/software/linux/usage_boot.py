@@ -15,7 +15,6 @@ from pyvfio_backends.software.linux.host_state import MountEntry, SwapEntry
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.net_boot import boot_network
 from pyvfio_backends.software.linux.vfs import StaticDirectory, Symlink
-from pyvfio_backends.software.linux.virtual_block import add_mapped, add_raid
 from pyvfio_backends.software.medium.image import Image, Window
 from pyvfio_backends.software.medium.signatures import Area, Marks, sign
 from pyvfio_backends.software.medium.tables import Part, write_dasd, write_table
@@ -123,6 +122,8 @@ def _sign_all(image: Image, row: DiskSpec, parts: list[Part], machine: str, kern
 
 def _stack(kernel: Kernel, row: HolderSpec, machine: str) -> None:
     """Add a device that stands on others."""
+    from pyvfio_backends.software.linux.virtual_block import add_mapped, add_raid  # few machines have any
+
     below = [_block(kernel, slave) for slave in row.slaves]
     sizes = [entry.state.content.size for entry in below]
     minor = int(re.sub(r"\D", "", row.name))

@@ -15,7 +15,6 @@ from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
 from pyvfio.zpci.handle import FH_ENABLED
 from pyvfio_backends.software.hardware.zpci import FunctionState, Refused, ZpciFunction
 from pyvfio_backends.software.linux.pci_device import ErrorState
-from pyvfio_backends.software.linux.pci_recovery import attempt_recovery, report_loss
 from pyvfio_backends.software.linux.zpci import ZpciDev, ZpciState
 
 if TYPE_CHECKING:
@@ -147,5 +146,7 @@ class ZpciEvents:
         if function is None or function.fh != event.fh:
             return  # the handle is stale
         device = zdev.pdev
+        from pyvfio_backends.software.linux.pci_recovery import attempt_recovery, report_loss  # few functions fail
+
         if event.code in _HOPELESS or not attempt_recovery(device):
             report_loss(device)
