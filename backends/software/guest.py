@@ -326,25 +326,39 @@ class GuestMachine(Machine):
         self.guest_pci.poll()
 
     def _pci_interrupted(self, isc: int) -> None:
-        """The host may interrupt from any thread, and must not wait for this machine."""
+        self._take_in(self._pci_scan)
+
+    def _pci_scan(self) -> None:
+        for function in self.zpci.all_functions():
+            if isinstance(function, PassedFunction):
+                function.scan()
+
+    def _pci_error(self, event: ErrorEvent) -> None:
+        # Linux may wait for somebody before it has taken an event in.
+        self._take_in(lambda: self.clock.schedule(0.0, lambda: self._pci_report(event)))
+
+    def _pci_report(self, event: ErrorEvent) -> None:
+        if event.fid in self.zpci.functions:
+            self.zpci.report(event.fid, ErrorCode(event.pec))
+
+    def _take_in(self, work: Callable[[], None]) -> None:
+        """Do what the host caused, which may do so from any thread.
+
+        Who calls has the lock of the guest's functions, and must neither wait for this machine nor for what it waits
+        for: what becomes due is done later, by the one who has the machine.
+        """
         if self.lock.acquire(blocking=False):
             try:
-                self._pci_scan()
+                work()
             finally:
                 self.lock.release()
         else:
-            threading.Thread(target=self._pci_scan, name="pyvfio-pci-interruption", daemon=True).start()
+            threading.Thread(target=self._take_in_later, args=(work,), name="pyvfio-pci-guest", daemon=True).start()
 
-    def _pci_scan(self) -> None:
+    def _take_in_later(self, work: Callable[[], None]) -> None:
         with self.lock:
-            for function in self.zpci.all_functions():
-                if isinstance(function, PassedFunction):
-                    function.scan()
+            work()
             self.clock.settle()
-
-    def _pci_error(self, event: ErrorEvent) -> None:
-        if event.fid in self.zpci.functions:
-            self.zpci.report(event.fid, ErrorCode(event.pec))
 
     def look(self) -> int:
         """Take in what the host reports of the guest's devices; how many events of channel devices there were."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 import pyvfio
-from pyvfio.errors import Misuse
+from pyvfio.abi import pci_regs as regs
+from pyvfio.errors import Misuse, PyvfioError
 from pyvfio.passthrough import GuestMemory, GuestPci
 from pyvfio.testing.bell import Bell, BellFailed
 from pyvfio.testing.entropy import EntropySource
@@ -221,6 +223,30 @@ def test_disabling_gives_all_back_on_all_storeys(inner: Inner, storeys: Storeys)
     again.start()
     again.ask(8)
     assert again.answered == 1
+
+
+def test_linux_takes_an_error_in_when_nobody_holds_the_guests_functions(storeys: Storeys) -> None:
+    """It may wait for others then, who look at the functions before they give the machine back."""
+    name = storeys.give(BELL, 7)
+    pyvfio.bind(storeys.guest.device(name))
+    tell, free = storeys.machine.zpci.on_event, []
+    assert tell is not None
+
+    def told(event: Any) -> None:
+        other = threading.Thread(target=storeys.machine.guest_pci.filenos, daemon=True)
+        other.start()
+        other.join(5)
+        free.append(not other.is_alive())
+        tell(event)
+
+    storeys.machine.zpci.on_event = told
+    device = pyvfio.open_device(storeys.guest, name)
+    storeys.hardware.zpci.unplug(0x60, surprise=True)
+    with contextlib.suppress(PyvfioError):
+        device.config.write_u16(regs.PCI_COMMAND, 0)
+    storeys.machine.look()
+    assert free == ([] if storeys.hardware.spec.interpretation else [True])  # an interpreted one leaves in silence
+    device.close()
 
 
 def test_the_host_loses_its_device(inner: Inner, storeys: Storeys) -> None:
