@@ -49,6 +49,10 @@ class _Behind:
         """See `Registers.read`."""
         raise Unmapped
 
+    def takes(self, offset: int, length: int) -> bool:
+        """See `Registers.takes`."""
+        return True  # the machine below looks
+
     def write(self, offset: int, length: int, value: int) -> None:
         """See `Registers.write`."""
         raise Unmapped

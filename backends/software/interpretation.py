@@ -81,6 +81,13 @@ class _GuestsFunction:
             self._function.store(space, offset, length, value)
             self._settle()
 
+    def check_block(self, space: int, offset: int, length: int) -> None:
+        """See `Accessible.check_block`."""
+        with self._lock:
+            if not self._mine:
+                raise Refused(3)
+            self._function.check_block(space, offset, length)
+
     def has_bar(self, number: int) -> bool:
         """See `HostFunction.has_bar`."""
         return self._function.has_bar(number)

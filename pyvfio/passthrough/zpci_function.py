@@ -204,6 +204,13 @@ class GuestFunction:
                 if error.errno != errno.EIO:
                     raise self._ending(error) from None
 
+    def check_block(self, space: int, offset: int, length: int) -> None:
+        """Whether the block can be stored.  Raise `Refused` or `OperandException`.
+
+        VFIO takes doublewords anywhere in a region, so they need only be inside.
+        """
+        self._check(space, offset + length - 8, 8)
+
     def _check(self, space: int, offset: int, length: int) -> None:
         if self.state in (FunctionState.ERROR, FunctionState.PERMANENT_ERROR):
             raise Refused(1, Status.BLOCKED)

@@ -94,6 +94,10 @@ class InterpretedFunction(GuestFunction):
         """Store a little-endian number.  Raise `Refused` or `OperandException`."""
         self.host.store(space, offset, length, value)
 
+    def check_block(self, space: int, offset: int, length: int) -> None:
+        """Whether the block can be stored.  Raise `Refused` or `OperandException`."""
+        self.host.check_block(space, offset, length)
+
     def register_interrupts(self, send: Send | None) -> None:
         """Messages do not come by here; see `forward`."""
         if send is None:

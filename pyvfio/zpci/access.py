@@ -28,6 +28,10 @@ class Accessible(Protocol):
         """Store a little-endian number.  Raise `Refused` or `OperandException`."""
         ...
 
+    def check_block(self, space: int, offset: int, length: int) -> None:
+        """Whether doublewords from `offset` on can be stored in a BAR.  Raise `Refused` or `OperandException`."""
+        ...
+
     def has_bar(self, number: int) -> bool:
         """Whether there is a base address register of this number."""
         ...
@@ -54,7 +58,10 @@ def store(function: Accessible, data: int, request: Request, offset: int) -> Ans
 
 
 def store_block(function: Accessible, most: int, data: bytes, request: Request, offset: int) -> Answer:
-    """PCI STORE BLOCK of at most `most` bytes.  Raise `SpecificationException` or `OperandException`."""
+    """PCI STORE BLOCK of at most `most` bytes, all of them or none.
+
+    Raise `SpecificationException` or `OperandException`.
+    """
     length = len(data)
     if request.space >= _BARS or not function.has_bar(request.space):
         return Answer(1, Status.INVALID_ADDRESS_SPACE)
@@ -65,6 +72,7 @@ def store_block(function: Accessible, most: int, data: bytes, request: Request, 
     if offset % _BOUNDARY + length > _BOUNDARY:
         raise SpecificationException("PCI store block", f"handle {request.fh:08x}", cause="it crosses a 4 KiB boundary")
     try:
+        function.check_block(request.space, offset, length)
         for place in range(0, length, _DOUBLEWORD):
             value = int.from_bytes(data[place : place + _DOUBLEWORD], "little")
             function.store(request.space, offset + place, _DOUBLEWORD, value)

@@ -123,6 +123,10 @@ class InstructedFunction(Protocol):
         """Store a little-endian number.  Raise `Refused` or `OperandException`."""
         ...
 
+    def check_block(self, space: int, offset: int, length: int) -> None:
+        """Whether doublewords from `offset` on can be stored in a BAR.  Raise `Refused` or `OperandException`."""
+        ...
+
     def has_bar(self, number: int) -> bool:
         """Whether there is a base address register of this number."""
         ...

@@ -37,6 +37,8 @@ def _agrees(backend: Backend, path: str) -> bool:
 def test_a_directory(backend: Backend, sysfs: Attributes, path: str) -> None:
     if path.startswith(CHANNEL) and not sysfs.exists("/sys/bus/css"):
         pytest.skip("this host has no channel subsystem")
+    if path.endswith("/chp0.00") and not sysfs.exists(path):
+        pytest.skip("this host has no channel path 0")
     assert _agrees(backend, path)
 
 

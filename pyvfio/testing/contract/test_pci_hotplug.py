@@ -29,6 +29,12 @@ class Pluggable:
         mine = [name for name in slots if sysfs.read(f"/sys/bus/pci/slots/{name}/address") == address.rsplit(".", 1)[0]]
         self.power = f"/sys/bus/pci/slots/{mine[0]}/power" if mine else ""
 
+    def expected(self, *actions: str) -> list[tuple[str, str]]:
+        """Events of the function; no driver is bound or unbound that was not there."""
+        return [
+            (each, self.address) for each in actions if self.driver_before is not None or each not in ("bind", "unbind")
+        ]
+
     def there(self) -> bool:
         return self.sysfs.exists(self.path)
 
@@ -139,19 +145,19 @@ def test_rescan_of_what_is_there(backend: Backend, sysfs: Attributes, plug: Plug
 
 def test_events_of_remove_and_rescan(backend: Backend, sysfs: Attributes, plug: Pluggable) -> None:
     seen = events(backend, lambda: sysfs.write(f"{plug.path}/remove", "1"))
-    assert seen == [("unbind", plug.address), ("remove", plug.address)]
+    assert seen == plug.expected("unbind", "remove")
     seen = events(backend, lambda: sysfs.write(RESCAN, "1"))
-    assert seen == [("add", plug.address), ("bind", plug.address)]
+    assert seen == plug.expected("add", "bind")
 
 
 def test_power_off_and_on(backend: Backend, sysfs: Attributes, plug: Pluggable, slot: str) -> None:
     assert sysfs.read(slot) == "1"
     off = events(backend, lambda: sysfs.write(slot, "0"))
-    assert off == [("unbind", plug.address), ("remove", plug.address)]
+    assert off == plug.expected("unbind", "remove")
     assert not plug.there()
     assert sysfs.read(slot) == "0"
     on = events(backend, lambda: sysfs.write(slot, "1"))
-    assert on == [("add", plug.address), ("bind", plug.address)]
+    assert on == plug.expected("add", "bind")
     assert plug.there()
     assert sysfs.read(slot) == "1"
 
@@ -166,7 +172,7 @@ def test_recover(backend: Backend, sysfs: Attributes, plug: Pluggable) -> None:
     if not sysfs.exists(f"{plug.path}/recover"):
         pytest.skip("this function has no recover")
     seen = events(backend, lambda: sysfs.write(f"{plug.path}/recover", "1"))
-    assert [action for action, _ in seen] == ["unbind", "remove", "add", "bind"]
+    assert seen == plug.expected("unbind", "remove", "add", "bind")
     assert plug.there()
 
 

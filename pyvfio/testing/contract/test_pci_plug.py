@@ -139,8 +139,8 @@ REFUSED = {
     "target with a zpci": "zpci,target=hot0",
     "uid in use": "zpci,uid=0x77,target=hot2",
     "fid in use": "zpci,fid=0x88,target=hot2",
-    "uid of a function from the start": "zpci,uid=0x20,target=hot2",
-    "fid of a function from the start": "zpci,fid=0x1000,target=hot2",
+    "uid of a function from the start": "zpci,uid={uid},target=hot2",
+    "fid of a function from the start": "zpci,fid={fid},target=hot2",
     "id in use": "zpci,target=hot2,id=hot0",
     "no such property": "zpci,target=hot2,vid=1",
     "no such device": "virtio-nothing-pci",
@@ -148,11 +148,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_plugged(slots: Slots, name: str) -> None:
+def test_what_cannot_be_plugged(slots: Slots, lab: Lab, name: str) -> None:
+    uid, fid = (slots.sysfs.read(f"{DEVICES}/{lab.pci}/{file}") for file in ("uid", "function_id"))
     slots.plug(*PAIR)
     assert slots.comes(HOT)
     with pytest.raises(PlugRefused):
-        slots.plug(REFUSED[name])
+        slots.plug(REFUSED[name].format(uid=uid, fid=fid))
     assert slots.new == {SLOT}
 
 
@@ -171,10 +172,15 @@ def test_a_pair_is_a_function_with_its_identifiers(slots: Slots) -> None:
 
 
 def test_without_identifiers_the_lowest_ones_are_taken(slots: Slots) -> None:
+    known = slots.backend.listdir(DEVICES)
+    uids = {int(slots.sysfs.read(f"{DEVICES}/{name}/uid"), 16) for name in known}
+    fids = {int(name, 16) for name in slots.before}
+    free_uids = [uid for uid in range(1, len(uids) + 3) if uid not in uids]
+    free_fids = [fid for fid in range(len(fids) + 2) if fid not in fids]
     slots.plug("zpci,target=hot0", "virtio-rng-pci,id=hot0", "virtio-rng-pci,id=hot1")
-    assert slots.comes("0001:00:00.0")
-    assert slots.comes("0002:00:00.0")
-    assert slots.new == {"00000000", "00000001"}
+    for uid in free_uids[:2]:
+        assert slots.comes(f"{uid:04x}:00:00.0")
+    assert slots.new == {f"{fid:08x}" for fid in free_fids[:2]}
 
 
 @pytest.mark.parametrize("name", ["hot0", "zhot0"])

@@ -30,6 +30,8 @@ def function(host: Host, lab: Lab) -> Iterator[PciFunction]:
     """A function that its driver has enabled; it is measured afterwards."""
     if not host.sysfs.exists(ROOT):
         pytest.skip("debugfs has no PCI functions here")
+    if not host.sysfs.exists(f"/sys/bus/pci/devices/{lab.pci2}"):
+        pytest.skip(f"this host has no PCI function {lab.pci2}")
     found = host.function(lab.pci2)
     if not host.sysfs.exists(statistics_path(found.name)):
         pytest.skip(f"{found} is not enabled")

@@ -80,6 +80,9 @@ class Reference:
                 elif register.w1c >> number & 1:
                     self.rules[place] = "w1c"
 
+    def takes(self, offset: int, length: int) -> bool:
+        return True
+
     def write(self, offset: int, length: int, value: int) -> None:
         for number in range(length * 8):
             at, bit = offset + number // 8, number % 8

@@ -122,6 +122,9 @@ class Refusing:
     def read(self, offset: int, length: int) -> int:
         raise Refusal(self.outcome)
 
+    def takes(self, offset: int, length: int) -> bool:
+        return True
+
     def write(self, offset: int, length: int, value: int) -> None:
         raise Refusal(self.outcome)
 

@@ -215,6 +215,21 @@ def test_a_store_block_stores(on: Rig) -> None:
     assert (on.load(0, bell.SOURCE, 8), on.load(0, bell.TARGET, 8)) == (0x1234, 0x5678)
 
 
+@pytest.mark.parametrize(("space", "length"), [(0, 24), (1, 72)])
+def test_a_store_block_that_ends_where_nothing_answers_stores_nothing(space: int, length: int) -> None:
+    """QEMU, too, looks at the whole block first (``hw/s390x/s390-pci-inst.c``, pcistb_service_call).
+
+    VFIO drops what no register takes, so there is nothing of it in a guest.
+    """
+    rig = MachineRig()
+    rig.enable()
+    before = rig.load(space, 0, 8)
+    with pytest.raises(OperandException):
+        rig.cpu.pcistb(b"\x55" * length, Request(rig.fh, space, length), 0)
+    assert rig.load(space, 0, 8) == before
+    assert rig.cpu.pcistb(b"\x55" * (length - 8), Request(rig.fh, space, length - 8), 0) == Answer()
+
+
 # ---- interruptions -----------------------------------------------------------------------------------------------
 
 

@@ -436,6 +436,16 @@ def test_memory_io(tree: Tree, features: str | None, mio: str, status: str, word
     assert words in found.detail
 
 
+def test_memory_io_that_one_function_has_not(tree: Tree) -> None:
+    zpci(tree, "1", "1")
+    tree.function("3000:00:00.0")
+    for name, text in (("function_id", "0x2"), ("mio_enabled", "0")):
+        tree.file(f"/sys/devices/pci0000:00/3000:00:00.0/{name}", text + "\n")
+    tree.file("/proc/cpuinfo", "features\t: pcimio\n")
+    found = tree.one(s390.memory_io)
+    assert (found.status, found.detail) == (OK, "on, but not for 3000:00:00.0")
+
+
 def test_memory_io_without_functions(tree: Tree) -> None:
     assert tree.ask(s390.memory_io) == []
     tree.folder("/sys/bus/css")

@@ -100,6 +100,14 @@ class Bell:
         register, shift = self._locate(offset, length)
         return self._values[register] >> shift & (1 << 8 * length) - 1
 
+    def takes(self, offset: int, length: int) -> bool:
+        """See `Registers.takes`."""
+        try:
+            self._locate(offset, length)
+        except Unmapped:
+            return False
+        return True
+
     def write(self, offset: int, length: int, value: int) -> None:
         """See `Registers.write`."""
         register, shift = self._locate(offset, length)

@@ -46,16 +46,20 @@ class IvshmemRegisters:
 
     def read(self, offset: int, length: int) -> int:
         """See `Registers.read`."""
-        if length != 4 or offset % 4:
+        if not self.takes(offset, length):
             raise Unmapped
         return self._mask if offset == _MASK else 0  # nobody ever interrupts
 
     def write(self, offset: int, length: int, value: int) -> None:
         """See `Registers.write`."""
-        if length != 4 or offset % 4:
+        if not self.takes(offset, length):
             raise Unmapped
         if offset == _MASK:
             self._mask = value & _DWORD
+
+    def takes(self, offset: int, length: int) -> bool:
+        """See `Registers.takes`."""
+        return length == 4 and offset % 4 == 0
 
 
 class SharedBar:
@@ -70,6 +74,10 @@ class SharedBar:
     def read(self, offset: int, length: int) -> int:
         """See `Registers.read`."""
         return int.from_bytes(self.memory.read(offset, length), "little")
+
+    def takes(self, offset: int, length: int) -> bool:
+        """See `Registers.takes`."""
+        return True
 
     def write(self, offset: int, length: int, value: int) -> None:
         """See `Registers.write`."""

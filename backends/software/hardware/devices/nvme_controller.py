@@ -66,6 +66,14 @@ class NvmeRegisters:
         value = self._values.get(_INTMS if register == _INTMC else register, 0)
         return value >> shift & (1 << 8 * length) - 1
 
+    def takes(self, offset: int, length: int) -> bool:
+        """See `Registers.takes`."""
+        try:
+            self._place(offset, length)
+        except Unmapped:
+            return False
+        return True
+
     def write(self, offset: int, length: int, value: int) -> None:
         """See `Registers.write`.  Raise `NotModelled` for what starts or stops the controller."""
         register, shift = self._place(offset, length)

@@ -135,6 +135,9 @@ class _NoBehaviour:
     def read(self, offset: int, length: int) -> int:
         raise NotModelled(f"the registers of {self._what}")
 
+    def takes(self, offset: int, length: int) -> bool:
+        return True
+
     def write(self, offset: int, length: int, value: int) -> None:
         raise NotModelled(f"the registers of {self._what}")
 

@@ -190,6 +190,10 @@ class VirtioPci:
             return int.from_bytes(known.ljust(length, b"\xff"), "little") if end > within else 0
         return 0
 
+    def takes(self, offset: int, length: int) -> bool:
+        """See `Registers.takes`."""
+        return True
+
     def write(self, offset: int, length: int, value: int) -> None:
         """See `Registers.write`."""
         part, within = offset & -_PART, offset % _PART
@@ -337,6 +341,9 @@ class _Legacy:
 
     def read(self, offset: int, length: int) -> int:
         return 0
+
+    def takes(self, offset: int, length: int) -> bool:
+        return True
 
     def write(self, offset: int, length: int, value: int) -> None:
         raise NotModelled("the legacy registers of virtio PCI functions")

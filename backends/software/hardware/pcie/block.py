@@ -35,6 +35,14 @@ class Block:
         place, part = self._find(offset)
         part.write(place, length, value)
 
+    def takes(self, offset: int, length: int) -> bool:
+        """See `Registers.takes`."""
+        try:
+            place, part = self._find(offset)
+        except Unmapped:
+            return False
+        return part.takes(place, length)
+
     def reset(self) -> None:
         """See `Registers.reset`."""
         for _, part in self._parts:
@@ -58,6 +66,10 @@ class Memory:
         if offset + length > len(self.data):
             raise Unmapped
         self.data[offset : offset + length] = value.to_bytes(length, "little")
+
+    def takes(self, offset: int, length: int) -> bool:
+        """See `Registers.takes`."""
+        return offset + length <= len(self.data)
 
     def reset(self) -> None:
         """See `Registers.reset`: memory keeps its content."""

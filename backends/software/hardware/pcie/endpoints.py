@@ -56,6 +56,10 @@ class _Unmodelled:
         """See `Registers.read`."""
         raise NotModelled(f"registers of {self.what}, offset {offset:#x}")
 
+    def takes(self, offset: int, length: int) -> bool:
+        """See `Registers.takes`."""
+        return True
+
     def write(self, offset: int, length: int, value: int) -> None:
         """See `Registers.write`."""
         self.read(offset, length)

@@ -27,6 +27,9 @@ class Registers(Protocol):
     def write(self, offset: int, length: int, value: int) -> None:
         """Store a value.  Raise `Unmapped`."""
 
+    def takes(self, offset: int, length: int) -> bool:
+        """Whether `write` stores there, and does not raise `Unmapped`."""
+
     def reset(self) -> None:
         """Do what a reset of the function does."""
 
@@ -54,6 +57,11 @@ class Parts:
         """See `Registers.write`."""
         registers, at = self._at(offset, length)
         registers.write(at, length, value)
+
+    def takes(self, offset: int, length: int) -> bool:
+        """See `Registers.takes`."""
+        registers, at = self._at(offset, length)
+        return registers.takes(at, length)
 
     def reset(self) -> None:
         """See `Registers.reset`."""
@@ -89,6 +97,11 @@ class Bar:
         if length not in _DECODE_BITS or offset < 0 or offset + length > self.size:
             raise Unmapped
         return self.registers.read(offset, length)
+
+    def takes(self, offset: int, length: int) -> bool:
+        """Whether `length` bytes at `offset`, both multiples of 8, can be stored by doublewords."""
+        places = range(offset, offset + length, 8)
+        return offset + length <= self.size and all(self.registers.takes(place, 8) for place in places)
 
     def write(self, offset: int, length: int, value: int) -> None:
         """Store 1, 2, 4 or 8 bytes within the BAR.  Raise `Unmapped`."""

@@ -262,6 +262,12 @@ class ZpciFunction:
                 raise OperandException(f"nothing at offset {offset:#x} of BAR {space}") from None
         self.counts.stores += 1
 
+    def check_block(self, space: int, offset: int, length: int) -> None:
+        """PCI STORE BLOCK, before anything is stored: whether all can be.  Raise `Refused` or `OperandException`."""
+        self._admit()
+        if not self._bar(space, offset, _DOUBLEWORD).takes(offset, length):
+            raise OperandException(f"nothing at some offset of {length} bytes from {offset:#x} of BAR {space}")
+
     def _check_config(self, offset: int, length: int) -> None:
         if length not in _CONFIG_LENGTHS or offset % 4 + length > 4 or not 0 <= offset < len(self.config.data):
             raise OperandException(f"configuration access of {length} bytes at {offset:#x}")

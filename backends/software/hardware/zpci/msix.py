@@ -67,8 +67,14 @@ class MsixTable:
         if offset + length <= entries.size:
             for vector in entries.write(offset, length, value):
                 self._deliver(vector)
-        elif not self.pending_offset <= offset < self.pending_offset + entries.pending_size:
+        elif not self.takes(offset, length):
             raise Unmapped
+
+    def takes(self, offset: int, length: int) -> bool:
+        """See `Registers.takes`."""
+        entries = self._entries
+        pending = offset - self.pending_offset
+        return offset + length <= entries.size or 0 <= pending < entries.pending_size
 
     def reset(self) -> None:
         """See `Registers.reset`: all vectors masked, none pending."""
