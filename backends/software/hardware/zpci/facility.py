@@ -168,7 +168,8 @@ class ZpciFacility:
         """The function with this identifier.  Raise `NoSuchDevice`."""
         function = self.functions.get(fid)
         if function is None:
-            raise NoSuchDevice("find PCI function", f"fid {fid:#x}")
+            known = ", ".join(f"{one:x}" for one in sorted(self.functions)) or "none"
+            raise NoSuchDevice("find PCI function", f"fid {fid:#x}", cause=f"the machine has none (FIDs: {known})")
         return function
 
     def all_functions(self) -> list[ZpciFunction]:
