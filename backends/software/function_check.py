@@ -127,6 +127,10 @@ class _Checker:
             raise self.error((*where, "model"), cause, index)
         if function.state not in _STATES:
             raise self.error((*where, "state") if rows else where, "must be configured, standby or reserved", index)
+        drivers = ("vfio-pci", "virtio-pci") if "legacy" in MODELS[function.model].options else ("vfio-pci",)
+        if function.driver not in ("", *drivers):
+            cause = f"no driver {function.driver!r} takes a {function.model}; there is {', '.join(drivers)}"
+            raise self.error((*where, "driver") if rows else where, cause, index)
         self.ranges(function, RANGES, where, index)
         options = (*where, "options") if rows else where
         try:

@@ -242,6 +242,12 @@ class _Reader:
                 taken.add((key, identity))
             if row.unit not in UNITS:
                 raise self.error((*where, "unit"), f"no control unit {row.unit!r}; there is {_listing(UNITS)}", n)
+            if row.driver:
+                from pyvfio_backends.software.linux.ccw_drivers import DRIVERS  # the boot needs them, too
+
+                if row.driver not in DRIVERS:
+                    cause = f"no driver {row.driver!r} of channel devices; there is {_listing(DRIVERS)}"
+                    raise self.error((*where, "driver"), cause, n)
             self.image(row, taken, where, n)
             self.options(partial(UNITS[row.unit].make, row.options), where, n)
             if len(row.chpids) > 8:

@@ -116,6 +116,9 @@ class GuestPci(GuestWaiting):
 
     def _check_space(self, device: Device) -> None:
         for other in self._functions:
+            if isinstance(other, GuestFunction) and other.device is device:
+                cause = f"the guest has it already, with fid {other.fid:#x}"
+                raise Misuse("give a guest a PCI function", device.name, cause=cause)
             if isinstance(other, GuestFunction) and other.device.space is device.space:
                 raise Misuse(
                     "give a guest a PCI function",
@@ -252,7 +255,8 @@ class GuestPci(GuestWaiting):
         for function in self._functions:
             if function.fid == fid:
                 return function
-        raise NoSuchDevice("find PCI function", f"fid {fid:#x}")
+        known = ", ".join(f"{function.fid:x}" for function in self._functions) or "none"
+        raise NoSuchDevice("find PCI function", f"fid {fid:#x}", cause=f"the guest has none (FIDs: {known})")
 
     @staticmethod
     def _uid(function: InstructedFunction) -> int:

@@ -123,7 +123,8 @@ class PairedDevices:
             if target is not None and pair.target == target:
                 waits = pair in self.guest.identifiers.waiting()
                 return None if waits else self.guest.function(pair.fid)
-        raise NoSuchDevice("find a guest's PCI device", name)
+        known = ", ".join(self._names) or "none"
+        raise NoSuchDevice("find a guest's PCI device", name, cause=f"no device has this id (ids: {known})")
 
     def _check_name(self, option: DeviceOption) -> None:
         if option.id in self._names:

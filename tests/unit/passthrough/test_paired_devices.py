@@ -84,6 +84,18 @@ def test_an_id_can_be_given_once(rig: Rig) -> None:
             rig.devices.plug(words)
 
 
+def test_what_there_is_is_said(rig: Rig) -> None:
+    (function,) = rig.devices.plug("zpci,fid=0x77,target=card", "vfio-pci,host=0002:00:00.0,id=card")
+    assert isinstance(function, GuestFunction)
+    with pytest.raises(Misuse, match="the guest has it already, with fid 0x77"):
+        rig.guest.attach(function.device)
+    with pytest.raises(NoSuchDevice, match=r"\(FIDs: 77\)"):
+        rig.guest.detach(0x78)
+    with pytest.raises(NoSuchDevice, match=r"\(ids: card\)"):
+        rig.devices.unplug("cart")
+    assert rig.there == [(1, 0x77)]
+
+
 def test_without_emulation_there_is_vfio_only(rig: Rig) -> None:
     with pytest.raises(Misuse, match="nothing here emulates"):
         PairedDevices(rig.guest, rig.host).plug("virtio-blk-pci,id=virtio1")

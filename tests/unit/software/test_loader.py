@@ -39,6 +39,12 @@ MISTAKES = {
     "uid": (HEAD + FUNCTION.replace("uid = 1", "uid = 65536"), "zpci.function.uid", 4, "between"),
     "uid twice": (HEAD + FUNCTION + FUNCTION.replace("fid = 2", "fid = 3"), "zpci.function.uid", 8, "twice"),
     "model": (HEAD + FUNCTION.replace("-rng", "-gpu"), "zpci.function.model", 6, "no model"),
+    "driver": (HEAD + FUNCTION + 'driver = "virtio"\n', "zpci.function.driver", 7, "vfio-pci, virtio-pci"),
+    "other driver": (
+        *(HEAD + FUNCTION.replace("-rng", "-bell") + 'driver = "virtio-pci"\n', "zpci.function.driver"),
+        *(7, "no driver 'virtio-pci' takes a virtio-bell; there is vfio-pci"),
+    ),
+    "ccw driver": (HEAD + PATH + SUBCHANNEL + 'driver = "dasd"\n', "css.subchannel.driver", 10, "dasd-eckd"),
     "state": (HEAD + FUNCTION + 'state = "on"\n', "zpci.function.state", 7, "configured"),
     "option": (HEAD + FUNCTION + "options = { size = 1 }\n", "zpci.function.options", 7, "no option 'size'"),
     "option's type": (HEAD + FUNCTION + "options = { legacy = 1 }\n", "zpci.function.options", 7, "type bool"),
