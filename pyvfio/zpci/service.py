@@ -31,7 +31,6 @@ _HEADER: Final = 16
 _LEAST_RESPONSE: Final = 8
 _MOST: Final = 8 * 1024
 _LEAST_LIST: Final = ListResponse.HEAD_SIZE + ListResponse.ENTRY_SIZE
-_RESERVED: Final = 0x0FFFFFFF
 
 
 class ClpFunctions(Protocol):

@@ -33,6 +33,8 @@ class Architecture:
     profiles: Mapping[str, tuple[str, ...]]
     unread_source: tuple[str, ...] = ()
     """Patterns of the kernel's source that this architecture's build does not read either."""
+    kept_source: tuple[str, ...] = ()
+    """Files of the kernel's source that are kept with the kernel (read by tests/unit/abi/test_zpci_layout.py)."""
     packages: tuple[Package, ...] = ()
     """What the host needs besides what every build needs."""
     emulator: tuple[str, ...] = ()
@@ -54,6 +56,13 @@ S390X = Architecture(
     config=_HERE / "kernel.config",
     kernel_steps=1563,
     unread_source=("drivers/net/ethernet/*.[chS]",),
+    kept_source=(
+        *(f"arch/s390/include/asm/{name}.h" for name in ("clp", "pci_clp", "pci_insn", "sclp")),
+        "arch/s390/pci/pci_event.c",
+        "arch/s390/kvm/pci.h",
+        "drivers/s390/char/sclp.h",
+        "drivers/s390/char/sclp_pci.c",
+    ),
     modules=(*VFIO_MODULES, "vfio_ccw"),
     command=devices.command,
     profiles=devices.PROFILES,

@@ -104,6 +104,14 @@ def build(
             objects / "usr/include", result / "headers/include", ignore=shutil.ignore_patterns(".*", "*.cmd")
         )
         shutil.copy2(objects / ".config", result / "config")
+        keep_source(architecture, source, result)
+
+
+def keep_source(architecture: Architecture, source: Path, result: Path) -> None:
+    """Copy the files of the kernel's own structures that a test compares with ours to `result`/source."""
+    for name in architecture.kept_source:
+        (result / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / name, result / "source" / name)
 
 
 def dropped(fragment: str, config: str) -> list[str]:

@@ -122,3 +122,12 @@ def test_default_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
     monkeypatch.setenv("HOME", "/home/me")
     assert default_root() == Path("/home/me/.cache/pyvfio/hil")
+
+
+def test_the_source_of_the_kernels_own_structures_is_kept(tmp_path: Path) -> None:
+    for name in S390X.kept_source:
+        (tmp_path / "from" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "from" / name).write_text(name)
+    kernel.keep_source(S390X, tmp_path / "from", tmp_path / "to")
+    for name in S390X.kept_source:
+        assert (tmp_path / "to/source" / name).read_text() == name

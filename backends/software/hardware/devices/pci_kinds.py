@@ -5,10 +5,13 @@ They can be found, taken and given back.  Loads and stores of their registers ra
 Sources: ids from the drivers' tables (``drivers/net/ethernet/mellanox/mlx4/main.c``, ``mlx5/core/main.c``,
 ``drivers/s390/net/ism_drv.c``, ``drivers/misc/genwqe/card_base.h``), function types from s390-tools
 (``libzpci``, `enum zpci_pft`), the size of ISM's BAR 0 and that it has no memory I/O from the kernel's change
-888bd8322dfc ("s390/pci: Introduce pdev->non_mappable_bars").  BARs and vectors of ConnectX adapters are those that
-listings of such adapters show; ISM's BAR 2 is as long as its longest command needs, rounded up to a page, and genwqe's
-BAR 0 has room for the registers in ``include/uapi/linux/genwqe/genwqe_card.h``: sizes that no public source tells, nor
-the subsystem ids of RoCE Express and ISM, which are 0 here.
+888bd8322dfc ("s390/pci: Introduce pdev->non_mappable_bars").
+
+Without a source that could be cited, and compared with no adapter: the BARs and MSI-X tables of ConnectX functions
+(which BAR there is follows from what mlx4 and mlx5 map: BAR 0 and BAR 2, and BAR 0; the sizes, the numbers of vectors
+and where the tables are were chosen to be like those of such adapters in other machines), the size of ISM's BAR 2 (its
+longest command, rounded up to a page) and of genwqe's BAR 0 (room for the registers in
+``include/uapi/linux/genwqe/genwqe_card.h``), and the subsystem ids of RoCE Express and ISM, which are 0 here.
 """
 
 from __future__ import annotations
