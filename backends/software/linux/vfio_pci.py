@@ -110,7 +110,7 @@ class VfioPciDevice(VfioDevice):
 
     def set_dma(self, space: DmaSpace | None) -> None:
         """See `VfioDevice.set_dma`."""
-        self.pdev.zdev.set_dma(space)
+        self.pdev.zdev.iommu.attach(space)
 
     def request(self, count: int) -> None:
         """See `VfioDevice.request`."""

@@ -1,7 +1,6 @@
-"""The s390 half of PCI: functions as Linux keeps them, their IOMMU and hotplug slot, plugging and recovery.
+"""The s390 half of PCI: functions as Linux keeps them.
 
-The model is ``arch/s390/pci`` (`pci.c`, `pci_bus.c`, `pci_event.c`) and
-``drivers/pci/hotplug/s390_pci_hpc.c``.
+The model is ``arch/s390/pci`` (`pci.c`, `pci_bus.c`).
 """
 
 from __future__ import annotations
@@ -9,22 +8,20 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.address import PciAddress
 from pyvfio.zpci.handle import FH_ENABLED
-from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.hardware.zpci import CONFIG_SPACE, Refused, ZpciFunction
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
-from pyvfio_backends.software.linux.dma_domain import DmaDomain, IommuCounters
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_root import PciRoot
 from pyvfio_backends.software.linux.pci_slot import PciSlot
 from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.linux.zpci_debug import FunctionStatistics
 from pyvfio_backends.software.linux.zpci_iommu import ZpciIommu
+from pyvfio_backends.software.linux.zpci_state import ZpciState
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kvm_zpci import KvmZdev
@@ -34,14 +31,6 @@ __all__ = ["ZpciDev", "ZpciState"]
 
 _IOMAP_BASE = 0x4000000000000000
 _IOMAP_SHIFT = 48
-
-
-class ZpciState(Enum):
-    """``enum zpci_state``."""
-
-    CONFIGURED = "configured"
-    STANDBY = "standby"
-    RESERVED = "reserved"
 
 
 class ZpciDev:
@@ -62,7 +51,6 @@ class ZpciDev:
         self.busy = False
         self._references = 0
         self.pdev: PciDevice | None = None
-        self.dma: DmaSpace | None = None
         self.entries: dict[int, int] = {}
         self.statistics: FunctionStatistics | None = None
         self.iommu = ZpciIommu(self)
@@ -220,23 +208,6 @@ class ZpciDev:
         """Whether the slot could be reset now: not while its state is changing (``reset_slot`` with probe)."""
         return not self.busy and self.state is ZpciState.CONFIGURED
 
-    def set_dma(self, space: DmaSpace | None) -> None:
-        """The address space for the function's DMA (``zpci_register_ioat``)."""
-        if isinstance(self.dma, DmaDomain):
-            self.dma.refreshes.remove(self.function.refresh)
-        if isinstance(space, DmaDomain):
-            space.refreshes.append(self.function.refresh)
-        self.dma = space
-        self.function.dma = space
-
-    def iommu_counters(self) -> IommuCounters | None:
-        """What is counted of the domain that the function is in (``zpci_get_iommu_ctrs``); None: its DMA is blocked."""
-        if isinstance(self.dma, DmaDomain):
-            return self.dma.counters
-        group = None if self.pdev is None else self.pdev.iommu_group
-        # The host's own drivers do no DMA here, so their domain stays as it was.
-        return IommuCounters() if group is not None and group.owner is None else None
-
     # measurement (pci_debug.c)
 
     def enabled(self, name: str) -> None:
@@ -260,62 +231,21 @@ class ZpciDev:
         self.hot_reset()
 
     def hot_reset(self) -> None:
-        """Disable and enable the function below its device (``zpci_hot_reset_device``).  Raise OSError EIO."""
+        """Note and do what a hot reset is (``zpci_hot_reset_device``).  Raise OSError EIO."""
         self._note(3, f"rst fid:{self.fid:x}, fh:{self.function.fh:x}")
         self.cycle()
 
     def cycle(self) -> None:
-        """Disable and enable the function, which keeps its address space (``zpci_hot_reset_device``).
-
-        Raise OSError EIO.
-        """
+        """Disable and enable the function below its device; its address space stays.  Raise OSError EIO."""
         try:
             if self.function.fh & FH_ENABLED:
                 self.disable_function()
             self.enable_function()
         except Refused:
             raise fail(errno.EIO) from None
-        self.function.dma = self.dma
+        self.function.dma = self.iommu.space
 
-    def recover(self, device: PciDevice) -> None:
-        """``recover``: take the device away, reset the function, and find the device again.  Raise OSError EIO."""
-        with self.state_lock():
-            if self.state is not ZpciState.CONFIGURED:
-                return
-            device.removed_files.add("recover")  # whoever comes now finds it gone
-            with self.bus.rescan_remove():
-                try:
-                    if not device.dead:
-                        self.remove_device(device)
-                        self.cycle()
-                finally:
-                    self.root.rescan()
-
-    # configuring (s390_pci_hpc.c, pci.c)
-
-    def power_on(self) -> None:
-        """Standby to configured, with its device.
-
-        Raise OSError EIO in any other state and when the machine refuses, ENODEV when no device is found.
-        """
-        with self.state_lock():
-            if self.state is not ZpciState.STANDBY:
-                raise fail(errno.EIO)
-            self._sclp(configure=True)
-            self.state = ZpciState.CONFIGURED
-            self.scan_configured()
-
-    def power_off(self) -> None:
-        """Configured to standby, without its device; may block.
-
-        Raise OSError EIO in any other state and when the machine refuses, EBUSY while it has virtual functions.
-        """
-        with self.state_lock():
-            if self.state is not ZpciState.CONFIGURED:
-                raise fail(errno.EIO)
-            if self.pdev is not None and self.pdev.sriov is not None and self.pdev.sriov.num_vfs:
-                raise fail(errno.EBUSY)
-            self.deconfigure()
+    # configuring
 
     def deconfigure(self) -> None:
         """Take the device away and give the function back; may block (``zpci_deconfigure_device``).
@@ -334,8 +264,12 @@ class ZpciDev:
         self._sclp(configure=False)
         self.state = ZpciState.STANDBY
 
+    def configure(self) -> None:
+        """Have the machine make a function in standby this system's (``sclp_pci_configure``).  Raise OSError EIO."""
+        self._sclp(configure=True)
+        self.state = ZpciState.CONFIGURED
+
     def _sclp(self, *, configure: bool) -> None:
-        """``sclp_pci_configure``, ``sclp_pci_deconfigure``.  Raise OSError EIO."""
         from pyvfio.zpci import sclp  # few runs change what is configured
 
         command = sclp.SclpCommand.CONFIGURE_ADAPTER if configure else sclp.SclpCommand.DECONFIGURE_ADAPTER

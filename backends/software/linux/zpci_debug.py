@@ -62,7 +62,7 @@ class FunctionStatistics:
         """Have the machine measure the function.  Raise OSError EINVAL when it does already, EIO when it refuses."""
         if self._block is not None:
             raise fail(errno.EINVAL)
-        counters = self._zdev.iommu_counters()
+        counters = self._zdev.iommu.counters()
         if counters is not None:
             counters.clear()
         block = _Block()
@@ -97,7 +97,7 @@ class FunctionStatistics:
         # The machine's functions have blocks of format 0, without counters of DMA.
         common = (block.loads, block.stores, block.store_blocks, block.refreshes)
         pairs = list(zip(_COMMON, common, strict=True))
-        counters = self._zdev.iommu_counters()
+        counters = self._zdev.iommu.counters()
         if counters is not None:
             pairs += zip(_SOFTWARE, counters.values, strict=True)
         return "".join(f"{line}\n" for line in [*lines, *(f"{name:>26}:\t{value}" for name, value in pairs)])

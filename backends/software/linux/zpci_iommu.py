@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.dma_domain import DmaDomain, IommuCounters
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.nodes import Node, StaticDirectory, Symlink
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.dma import DmaSpace
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.linux.zpci import ZpciDev
@@ -51,12 +53,16 @@ def dma_range(first: int, last: int, *, memory: int, page_size: int, cmdline: st
 
 
 class ZpciIommu(Device):
-    """``s390-iommu.FID`` of class ``iommu``, with links to the devices behind it; `first` and `last` DMA address."""
+    """``s390-iommu.FID`` of class ``iommu``, with links to the devices behind it; `first` and `last` DMA address.
+
+    `space` is what the function's DMA sees, None while it is blocked.
+    """
 
     def __init__(self, zdev: ZpciDev) -> None:
         kernel = zdev.bus.kernel
         super().__init__(kernel, f"s390-iommu.{zdev.fid:08x}", None, cls=kernel.class_("iommu"))
         self.zdev = zdev
+        self.space: DmaSpace | None = None
         facts = zdev.function.facts
         self.first, self.last = dma_range(
             facts.start_dma,
@@ -73,6 +79,25 @@ class ZpciIommu(Device):
         if pdev is not None:
             entries[pdev.name] = Symlink(f"../../../..{pdev.devpath.removeprefix('/devices')}")
         return {"devices": StaticDirectory(dict(entries))}
+
+    def attach(self, space: DmaSpace | None) -> None:
+        """The address space for the function's DMA (``zpci_register_ioat``)."""
+        function = self.zdev.function
+        if isinstance(self.space, DmaDomain):
+            self.space.refreshes.remove(function.refresh)
+        if isinstance(space, DmaDomain):
+            space.refreshes.append(function.refresh)
+        self.space = space
+        function.dma = space
+
+    def counters(self) -> IommuCounters | None:
+        """What is counted of the domain that the function is in (``zpci_get_iommu_ctrs``); None: its DMA is blocked."""
+        if isinstance(self.space, DmaDomain):
+            return self.space.counters
+        pdev = self.zdev.pdev
+        group = None if pdev is None else pdev.iommu_group
+        # The host's own drivers do no DMA here, so their domain stays as it was.
+        return IommuCounters() if group is not None and group.owner is None else None
 
     def group(self, kernel: Kernel) -> IommuGroup | None:
         """A group for the function's device; None for DMA addresses that Linux has no tables for."""

@@ -46,7 +46,7 @@ def zpci_attributes(zdev: ZpciDev, device: PciDevice) -> dict[str, Node]:
     entries: dict[str, Node] = {
         **{name: Attribute(show) for name, show in zpci_shown(zdev).items()},
         "pfip": StaticDirectory(dict(segments)),
-        "recover": Attribute(store=lambda data: zdev.recover(device)),
+        "recover": Attribute(store=lambda data: _recover(zdev, device)),
         "report_error": BinaryAttribute(zdev.bus.kernel.page_size, None, partial(_report_error, zdev), mode=0o200),
         "util_string": BinaryAttribute(UTILITY_STRING_SIZE, partial(_utility_string, zdev)),
     }
@@ -59,6 +59,21 @@ def zpci_attributes(zdev: ZpciDev, device: PciDevice) -> dict[str, Node]:
 
 def _utility_string(zdev: ZpciDev, offset: int, n: int) -> bytes:
     return zdev.function.facts.util_str.ljust(UTILITY_STRING_SIZE, b"\0")[offset : offset + n]
+
+
+def _recover(zdev: ZpciDev, device: PciDevice) -> None:
+    """Take the device away, reset the function, and find the device again.  Raise OSError EIO."""
+    with zdev.state_lock():
+        if not zdev.configured:
+            return
+        device.removed_files.add("recover")  # whoever comes now finds it gone
+        with zdev.bus.rescan_remove():
+            try:
+                if not device.dead:
+                    zdev.remove_device(device)
+                    zdev.cycle()
+            finally:
+                zdev.root.rescan()
 
 
 def _report_error(zdev: ZpciDev, offset: int, data: bytes) -> int:
