@@ -95,3 +95,55 @@ def test_an_error_is_told(rig: Rig) -> None:
     rig.facility.fail(1)
     assert rig.codes == [ErrorCode.SERVICE_ACTION]
     assert rig.facility.function(1).state is FunctionState.ERROR
+
+
+def physical() -> FunctionSpec:
+    options = {"total_vfs": 2, "vf_fid": 0x100, "vf_uid": 0x20}
+    return FunctionSpec(uid=0x10, fid=0x10, model="roce-express2", options=options)
+
+
+def virtual_functions(facility: ZpciFacility, count: int) -> None:
+    sriov = facility.function(0x10).sriov
+    assert sriov is not None
+    assert sriov.on_enable is not None
+    sriov.on_enable(count)
+
+
+def test_a_function_whose_virtual_ones_cannot_be_there_is_refused_whole() -> None:
+    facility = ZpciFacility([spec(0x101)])
+    with pytest.raises(Misuse, match="with this identifier"):
+        facility.plug(physical())
+    assert list(facility.functions) == [0x101]
+    assert facility.plug(spec(1)).number == 1
+
+
+def test_a_surprise_ends_the_wait_for_a_function(rig: Rig) -> None:
+    rig.facility.unplug(1)
+    rig.facility.unplug(1, surprise=True)
+    rig.facility.plug(spec(1))
+    rig.facility.deconfigure(1)
+    assert rig.facility.function(1).state is FunctionState.STANDBY
+
+
+def test_a_virtual_function_that_is_taken_away_ends_the_wait_for_it() -> None:
+    facility = ZpciFacility([physical()])
+    virtual_functions(facility, 1)
+    facility.unplug(0x100)
+    for count in (0, 1):
+        virtual_functions(facility, count)
+    facility.deconfigure(0x100)
+    assert facility.function(0x100).state is FunctionState.STANDBY
+
+
+@pytest.mark.parametrize("surprise", [False, True])
+def test_a_physical_function_goes_after_one_of_its_virtual_ones(surprise: bool) -> None:
+    facility = ZpciFacility([physical()])
+    virtual_functions(facility, 2)
+    facility.unplug(0x100, surprise=True)
+    virtual_functions(facility, 0)
+    virtual_functions(facility, 2)
+    assert sorted(facility.functions) == [0x10, 0x101]
+    facility.unplug(0x10, surprise=surprise)
+    if not surprise:
+        facility.deconfigure(0x10)
+    assert not facility.functions

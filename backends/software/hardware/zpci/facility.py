@@ -51,6 +51,10 @@ _NO_CONTROLS = (
 )
 
 
+def _taken(fid: int) -> Misuse:
+    return Misuse("plug PCI function", f"fid {fid:#x}", cause="there is a function with this identifier")
+
+
 class ZpciFacility:
     """The functions, by function identifier.
 
@@ -100,17 +104,22 @@ class ZpciFacility:
             self._add(spec)
 
     def _add(self, spec: FunctionDescription) -> ZpciFunction:
-        function = self._make(spec)
-        others = [self._make(other) for other in virtual(spec)]
+        specs = [spec, *virtual(spec)]
+        known = set(self.functions)
+        for one in specs:
+            if one.fid in known:
+                raise _taken(one.fid)
+            known.add(one.fid)
+        function, *others = (self._make(one, self._number + place) for place, one in enumerate(specs))
+        self._number += len(specs)
+        self.functions |= {one.fid: one for one in (function, *others)}
         if function.sriov is not None:
             self._virtual[function.fid] = others
             function.sriov.on_enable = lambda count: self._virtual_functions(others, count)
         return function
 
-    def _make(self, spec: FunctionDescription) -> ZpciFunction:
-        if spec.fid in self.functions:
-            raise Misuse("plug PCI function", f"fid {spec.fid:#x}", cause="there is a function with this identifier")
-        function = build_function(spec, self._number, self._schedule, mio=self.mio, groups=self._groups)
+    def _make(self, spec: FunctionDescription, number: int) -> ZpciFunction:
+        function = build_function(spec, number, self._schedule, mio=self.mio, groups=self._groups)
         function.sharing = self._sharing
         function.on_dma_fault = functools.partial(self._dma_failed, function)
         if self.processors or self.forwards:
@@ -123,19 +132,20 @@ class ZpciFacility:
             )
         if spec.state != "configured":
             function.state = FunctionState(spec.state)
-        self._number += 1
-        self.functions[spec.fid] = function
         return function
 
     def _virtual_functions(self, functions: list[ZpciFunction], count: int) -> None:
-        """Configure the first `count` virtual functions, and take the others away."""
+        """Configure the first `count` virtual functions, and take the others away; not those that have left."""
         for place, function in enumerate(functions):
+            if self.functions.get(function.fid) is not function:
+                continue
             if place < count and function.state is FunctionState.RESERVED:
                 function.state = FunctionState.DISABLED
                 self._later(AvailabilityCode.CONFIGURED, function)
             elif place >= count and function.state is not FunctionState.RESERVED:
                 function.reset()
                 function.state = FunctionState.RESERVED
+                self._leaving.discard(function.fid)
                 self._later(AvailabilityCode.DECONFIGURED, function)
 
     def _later(self, code: AvailabilityCode | ErrorCode, function: ZpciFunction) -> None:
@@ -276,11 +286,7 @@ class ZpciFacility:
         """Add a function that was made elsewhere, configured.  Raise `Misuse` when its identifier is taken."""
         with self.lock:
             if function.fid in self.functions:
-                raise Misuse(
-                    "plug PCI function",
-                    f"fid {function.fid:#x}",
-                    cause="there is a function with this identifier",
-                )
+                raise _taken(function.fid)
             self.functions[function.fid] = function
             self._number = max(self._number, (function.fh & FH_INDEX) + 1)
             self.tell(AvailabilityCode.CONFIGURED, function)
@@ -304,7 +310,7 @@ class ZpciFacility:
                 self._lose_virtual(function)
                 function.reset()
                 function.state = FunctionState.RESERVED
-                del self.functions[fid]
+                self._forget(function)
                 self.tell(AvailabilityCode.DECONFIGURED, function)
                 self.on_leave(function)
                 return
@@ -320,13 +326,18 @@ class ZpciFacility:
         if function.sriov is not None:
             function.sriov.switch_off()
         for other in others:
-            del self.functions[other.fid]
+            self._forget(other)
+
+    def _forget(self, function: ZpciFunction) -> None:
+        """The machine has a function no more, nor is it waited for."""
+        if self.functions.get(function.fid) is function:
+            del self.functions[function.fid]
+            self._leaving.discard(function.fid)
 
     def _leave(self, function: ZpciFunction) -> None:
         self._lose_virtual(function)
-        self._leaving.discard(function.fid)
         function.state = FunctionState.RESERVED
-        self.functions.pop(function.fid, None)
+        self._forget(function)
         self.tell(AvailabilityCode.RESERVED, function)
         self.on_leave(function)
 
