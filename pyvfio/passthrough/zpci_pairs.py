@@ -70,6 +70,7 @@ class PairedDevices:
         targets: list[str] = []
         with self.guest.lock:
             self._forget_gone()
+            waiting = self.guest.identifiers.waiting()
             try:
                 for option in options:
                     self._check_name(option)
@@ -89,9 +90,12 @@ class PairedDevices:
                         self._unnamed += 1
                         self._names[name] = name
                         names.append(name)
-            except PyvfioError:
+            except BaseException:
                 for function in found:
                     self.guest.detach(function.fid)
+                for pair in waiting:  # those of earlier calls wait on
+                    self.guest.identifiers.release(pair.target)
+                    self.guest.identifiers.define(pair.target, pair.uid, pair.fid)
                 for target in targets:
                     self.guest.identifiers.release(target)
                 for name in names:
@@ -137,7 +141,7 @@ class PairedDevices:
             try:
                 interpret, assist = self._switches.get(name, (True, True))
                 return guest.attach(device, name=name, interpret=interpret, forwarding_assist=assist)
-            except PyvfioError:
+            except BaseException:
                 device.close()
                 raise
         if self._emulate is None:
@@ -150,7 +154,7 @@ class PairedDevices:
         try:
             function = self._emulate(option, pair, guest.next_index())
             guest.add(function, name=name)
-        except PyvfioError:
+        except BaseException:
             (guest.identifiers.leave if waited else guest.identifiers.release)(name)
             raise
         return function

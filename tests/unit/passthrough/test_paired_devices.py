@@ -77,6 +77,27 @@ def test_mistakes_leave_nothing_behind(rig: Rig, name: str) -> None:
     rig.devices.plug("vfio-pci,host=0002:00:00.0,id=ok")  # it is closed, so it can be opened
 
 
+def test_a_mistake_leaves_what_an_earlier_call_plugged(rig: Rig) -> None:
+    rig.devices.plug("zpci,uid=8,fid=9,target=card,id=z")
+    with pytest.raises(Misuse):
+        rig.devices.plug("vfio-pci,host=0002:00:00.0,id=card", "virtio-gpu-pci")
+    assert rig.guest.identifiers.waiting() == [Pair(8, 9, "card")]
+    rig.devices.plug("virtio-blk-pci,id=card")
+    assert rig.there == [(8, 9)]
+    rig.devices.unplug("z")
+
+
+def test_whatever_goes_wrong_leaves_nothing(rig: Rig) -> None:
+    def broken(option: DeviceOption, pair: Pair, index: int) -> InstructedFunction:
+        raise ZeroDivisionError
+
+    devices = PairedDevices(rig.guest, rig.host, emulate=broken)
+    with pytest.raises(ZeroDivisionError):
+        devices.plug("zpci,target=ok", "vfio-pci,host=0002:00:00.0,id=ok", "virtio-blk-pci,id=b")
+    assert rig.there == []
+    assert list(rig.guest.identifiers) == []
+
+
 def test_an_id_can_be_given_once(rig: Rig) -> None:
     rig.devices.plug("zpci,target=a,id=z")
     for words in ("virtio-blk-pci,id=z", "zpci,target=b,id=z"):
