@@ -193,8 +193,8 @@ class PassedFunction(ZpciFunction):
         """See `ZpciFunction.disable`."""
         self._leave_space()
         self._forget_vector()
-        if self.stop_measuring is not None:
-            self.stop_measuring()
+        if self.on_reset is not None:
+            self.on_reset()
         self.counts.clear()
         return self._set(clp.SetOperation.DISABLE)
 
@@ -208,7 +208,6 @@ class PassedFunction(ZpciFunction):
         answer = self._cpu.pcilg(Request(self.fh, space, length), offset)
         if answer.cc:
             raise Refused(answer.cc, answer.status)
-        self.counts.loads += 1
         self._touched()
         return int.from_bytes(answer.data.to_bytes(length, "big"), "little")
 
@@ -218,7 +217,6 @@ class PassedFunction(ZpciFunction):
         answer = self._cpu.pcistg(data, Request(self.fh, space, length), offset)
         if answer.cc:
             raise Refused(answer.cc, answer.status)
-        self.counts.stores += 1
         self._touched()
 
     # interruptions (pci_irq.c, floating)

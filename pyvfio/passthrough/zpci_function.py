@@ -23,7 +23,7 @@ from pyvfio.passthrough.zpci_facts import DEFAULT_GROUP, describe_function, desc
 from pyvfio.vfio.device import Device
 from pyvfio.vfio.irq import Irq
 from pyvfio.zpci.clp import FunctionResponse, GroupResponse, HandleEntry
-from pyvfio.zpci.function import FunctionState, InsufficientMappings, OnFault
+from pyvfio.zpci.function import Counts, FunctionState, InsufficientMappings, OnFault
 from pyvfio.zpci.handle import FH_ENABLED, FunctionHandle, Sharing
 from pyvfio.zpci.instructions import CONFIG_SPACE, OperandException, Refused, Status
 from pyvfio.zpci.table import Iota, TranslationFault
@@ -62,6 +62,7 @@ class GuestFunction:
         self.device = device
         self.state = FunctionState.DISABLED
         self.on_reset: Callable[[], None] | None = None
+        self.counts = Counts()
         self.uid = uid
         self._fid = fid
         self._handle = FunctionHandle(sharing=Sharing.PASSED_THROUGH, index=index).to_word()

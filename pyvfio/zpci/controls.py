@@ -52,7 +52,7 @@ class FunctionControls:
     ) -> None:
         self.function = function
         self.group = function.query_group()
-        self.counts = Counts()
+        self.counts = function.counts
         self.space: Space | None = None
         self._iota = 0
         self.registration: Registration | DirectedRegistration | None = None
@@ -71,7 +71,7 @@ class FunctionControls:
         self.space = self.registration = None
         self.function.without_space(self._fault)
         self.measurement.stop()
-        self.counts.loads = self.counts.stores = self.counts.store_blocks = self.counts.refreshes = 0
+        self.counts.clear()
 
     def stored(self) -> Fib | DirectedFib:
         """STORE PCI FUNCTION CONTROLS: the FIB of a function that is enabled, in error or blocked."""
@@ -246,7 +246,7 @@ class FunctionControls:
         return _DONE
 
     def set_measurement(self, fib: Fib) -> Answer:
-        """Measure into the FIB's block, or stop."""
+        """Measure into the FIB's block, or stop and count anew."""
         if fib.fmb_key:
             self._report(self.function, ErrorCode.MEASUREMENT_PROTECTED, fib.fmb, 0, True)
             self.measurement.stop()
@@ -255,4 +255,5 @@ class FunctionControls:
             self.measurement.start(fib.fmb)
         else:
             self.measurement.stop()
+            self.counts.clear()
         return _DONE

@@ -80,10 +80,11 @@ class Space(Protocol):
 
 
 class InstructedFunction(Protocol):
-    """One function.  `state` is written by instructions too; `on_reset` is called when the function is reset."""
+    """One function.  `state` and `counts` are written by instructions too; `on_reset` is called when it is reset."""
 
     state: FunctionState
     on_reset: Callable[[], None] | None
+    counts: Counts
 
     @property
     def fid(self) -> int:

@@ -58,12 +58,6 @@ class Measurement:
         self.address = address
         self._next()
 
-    def start_now(self, address: int) -> None:
-        """The same, for a program whose first interval is over."""
-        self.stop()
-        self.address = address
-        self._update()
-
     def stop(self) -> None:
         """End the measurement; the block stays as it is."""
         self._epoch += 1

@@ -276,8 +276,6 @@ def boot(machine: Machine) -> None:
         forwards=spec.interpretation,
         schedule=machine.clock.schedule,
         lock=machine.lock,
-        timer=partial(machine.clock.schedule, background=True),
-        now=lambda: machine.clock.now,
     )
     directed = spec.directed_interrupts and "force_floating" not in _options(kernel.cmdline)
     interrupts = PciInterrupts(kernel, partial(machine_instructions, machine), directed=directed)

@@ -185,11 +185,13 @@ class PciDevice(Device):
         if not self.function.fh & FH_ENABLED:
             raise fail(errno.ENODEV)
         try:
-            return self.function.load(CONFIG_SPACE, offset, length)
+            value = self.function.load(CONFIG_SPACE, offset, length)
         except Refused:
             raise fail(errno.EIO) from None
         except OperandException:
             raise fail(errno.ENXIO) from None
+        self.function.counts.loads += 1
+        return value
 
     def store_config(self, offset: int, length: int, value: int) -> None:
         """Write configuration space for a program.  Errors as `load_config`."""
@@ -201,6 +203,7 @@ class PciDevice(Device):
             raise fail(errno.EIO) from None
         except OperandException:
             raise fail(errno.ENXIO) from None
+        self.function.counts.stores += 1
 
     def read_config(self, offset: int, length: int) -> int:
         """Read configuration space for the kernel itself: all ones when that fails, or the function is lost."""
@@ -222,9 +225,11 @@ class PciDevice(Device):
     def load_bar(self, bar: int, offset: int, length: int) -> int:
         """Read a BAR: all ones when the function refuses (``zpci_read``)."""
         try:
-            return self.function.load(bar, offset, length)
+            value = self.function.load(bar, offset, length)
         except (Refused, OperandException):
             return (1 << 8 * length) - 1
+        self.function.counts.loads += 1
+        return value
 
     def store_bar(self, bar: int, offset: int, length: int, value: int) -> None:
         """Write a BAR: nothing happens when the function refuses."""
@@ -232,6 +237,7 @@ class PciDevice(Device):
             self.function.store(bar, offset, length, value)
         except (Refused, OperandException):
             return
+        self.function.counts.stores += 1
 
     def map_bar(self, bar: int, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
         """Map a BAR into a program, once it was found to be allowed.

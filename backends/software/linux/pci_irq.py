@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pyvfio_backends.software.linux.vfs import fail
@@ -63,6 +64,8 @@ class PciInterrupts:
         """Nobody could have noticed anything yet."""
         self._delivery: Delivery | None = None
         self._put_off: dict[InterruptedDevice, None] = {}
+        self.later: list[Callable[[], None]] = []
+        """What else was put off while the machine booted."""
         self.handlers: dict[int, Callable[[int], None]] = {}
         """Who handles the adapter interruptions of other subclasses than PCI's (``register_adapter_interrupt``)."""
 
@@ -81,6 +84,9 @@ class PciInterrupts:
             for device in self._put_off:
                 delivery.set_up(device)
             self._put_off.clear()
+            later, self.later = self.later, []
+            for work in later:
+                work()
         return delivery
 
     @property
@@ -144,7 +150,7 @@ def machine_instructions(
         machine.memory,
         on_interruption=on_interruption,
         on_error=report,
-        schedule=machine.clock.schedule,
+        schedule=partial(machine.clock.schedule, background=True),
         now=lambda: int(machine.clock.now * _TOD_PER_SECOND),
         lock=machine.lock,
         processors=machine.zpci.processors,

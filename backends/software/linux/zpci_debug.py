@@ -11,7 +11,6 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pyvfio_backends.software.hardware.zpci import Refused
 from pyvfio_backends.software.linux.debugfs import DebugFile
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.vfs import StaticDirectory, fail
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["FunctionStatistics", "ZpciNotes"]
 
 _BLOCK = 128
+_GONE = 3  # the function is not there: it is measured no more
+_MOMENT = 1e-6
 _COMMON = ("Load operations", "Store operations", "Store block operations", "Refresh operations")
 _SOFTWARE = ("Mapped pages", "Unmapped pages", "Global RPCITs", "Sync Map RPCITs", "Sync RPCITs")
 _LONGEST = 66  # kstrtoul_from_user() reads no more
@@ -31,28 +32,18 @@ _LEVEL = 3  # what is less important is not noted
 _CALLER = "000003ffe0108922"
 
 
-class _Block:
-    """The block, in storage of the kernel that nothing else is in (`pyvfio.css.instructions.Storage`)."""
-
-    address = _BLOCK
-
-    def __init__(self) -> None:
-        self.data = bytearray(_BLOCK)
-
-    def read(self, address: int, count: int) -> bytes:
-        return bytes(self.data[address - self.address :][:count])
-
-    def write(self, address: int, data: bytes) -> None:
-        place = address - self.address
-        self.data[place : place + len(data)] = data
-
-
 class FunctionStatistics:
-    """The file ``statistics`` of a function, while its device is enabled."""
+    """The file ``statistics`` of a function, while its device is enabled.
+
+    What is enabled at boot is measured from when somebody could notice: a moment later, or when the machine's
+    instructions are used or the file is read.
+    """
 
     def __init__(self, zdev: ZpciDev) -> None:
         self._zdev = zdev
-        self._block: _Block | None = None
+        self._memory = zdev.bus.kernel.memory
+        self._address = 0
+        self._put_off = False
 
     def directory(self) -> StaticDirectory:
         """The directory of the device."""
@@ -60,35 +51,58 @@ class FunctionStatistics:
 
     def enable(self) -> None:
         """Have the machine measure the function.  Raise OSError EINVAL when it does already, EIO when it refuses."""
-        if self._block is not None:
+        if self._address:
             raise fail(errno.EINVAL)
         counters = self._zdev.iommu.counters()
         if counters is not None:
             counters.clear()
-        block = _Block()
-        self._measure(block, block.address)
-        self._block = block
+        self._address = self._memory.allocate(_BLOCK)
+        if self._zdev.bus.interrupts.booting:
+            self._put_off = True
+            self._zdev.bus.interrupts.later.append(self._begin)
+            self._zdev.bus.kernel.clock.schedule(_MOMENT, self._begin, background=True)
+        elif self._measure(self._address):
+            self._free()
+            raise fail(errno.EIO)
 
     def disable(self) -> None:
         """End that.  Raise OSError EINVAL when it is not measured, EIO when the machine refuses."""
-        if self._block is None:
+        if not self._address:
             raise fail(errno.EINVAL)
-        self._measure(self._block, 0)
-        self._block = None
+        if self._put_off:
+            self._put_off = False
+        elif self._measure(0) not in (0, _GONE):
+            raise fail(errno.EIO)
+        self._zdev.function.counts.clear()
+        self._free()
 
-    def _measure(self, block: _Block, address: int) -> None:
-        try:
-            self._zdev.facility.measure(self._zdev.function.fh, block, address)
-        except Refused as refused:
-            if address or refused.cc != 3:  # a function that is gone is measured no more
-                raise fail(errno.EIO) from None
+    def _begin(self) -> None:
+        """Do what was put off at boot."""
+        if self._put_off:
+            self._put_off = False
+            if self._measure(self._address):
+                self._free()
+
+    def _measure(self, address: int) -> int:
+        """MODIFY PCI FUNCTION CONTROLS, set measurement; its condition code."""
+        from pyvfio.zpci.fib import Fib
+        from pyvfio.zpci.instructions import FunctionOperation
+
+        zdev = self._zdev
+        processor = zdev.bus.interrupts.processor
+        return processor.mpcifc(zdev.function.fh, 0, FunctionOperation.SET_MEASUREMENT, Fib(fmb=address)).cc
+
+    def _free(self) -> None:
+        self._memory.free(self._address)
+        self._address = 0
 
     def _show(self) -> str:
-        if self._block is None:
+        self._begin()
+        if not self._address:
             return "FMB statistics disabled\n"
         from pyvfio.zpci.fmb import Fmb
 
-        block = Fmb.from_bytes(self._block.data)
+        block = Fmb.from_bytes(self._memory.block(self._address))
         lines = [
             f"Update interval: {self._zdev.function.group.frame_update} ms",
             f"Samples: {block.samples}",

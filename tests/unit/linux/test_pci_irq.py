@@ -19,7 +19,9 @@ from pyvfio.host import Host
 from pyvfio.vfio.device import Device
 from pyvfio.vfio.opening import open_device
 from pyvfio.zpci.fib import DirectedFib, Fib
+from pyvfio.zpci.fmb import Fmb
 from pyvfio.zpci.function import FunctionState
+from pyvfio.zpci.statistics import measure, read_statistics
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.linux.airq import AirqVector
 from pyvfio_backends.software.linux.irq_affinity import list_text, mask_text, read_list, read_mask
@@ -365,6 +367,38 @@ def test_what_was_set_up_at_boot_is_told_to_the_machine_when_it_matters() -> Non
         }
         assert interrupts.processor.stpcifc(machine.zpci.functions[1].fh, 0)[1].noi == 2
         assert interrupts.processor.stpcifc(machine.zpci.functions[2].fh, 0)[1].noi == 0
+
+
+def test_linux_has_functions_measured_by_instructions() -> None:
+    """``zpci_fmb_enable_device``: STORE PCI FUNCTION CONTROLS shows where the block is, and storage has it."""
+    spec = MachineSpec(
+        "measured", functions=[FunctionSpec(uid=n, fid=n, model="virtio-rng", driver="virtio-pci") for n in (1, 2)]
+    )
+    with Host("software", machine=spec) as host:
+        machine: Machine = host.backend.machine  # type: ignore[attr-defined]
+        processor = machine.kernel.buses["pci"].interrupts.processor  # type: ignore[attr-defined]
+
+        def place(fid: int) -> int:
+            stored: int = processor.stpcifc(machine.zpci.functions[fid].fh, 0)[1].fmb
+            return stored
+
+        first, second = place(1), place(2)
+        assert 0 not in (first, second)
+        assert first != second
+        host.sysfs.read_bytes("/sys/bus/pci/devices/0001:00:00.0/config")
+        machine.clock.advance(8)
+        block = Fmb.from_bytes(machine.memory.read(first, Fmb.SIZE))
+        told = read_statistics(host.function("0001:00:00.0"))
+        assert (block.samples, block.loads) == (told.samples, told.counters["load operations"])
+        assert block.samples == 2
+        assert block.loads
+        measure(host.function("0001:00:00.0"), False)
+        assert (place(1), place(2)) == (0, second)
+        measure(host.function("0001:00:00.0"), True)
+        assert place(1)
+        bind(host.function("0001:00:00.0"))
+        with open_device(host, "0001:00:00.0"):
+            assert place(1) == 0  # reset when it was opened
 
 
 # ---- vectors -----------------------------------------------------------------------------------------------------

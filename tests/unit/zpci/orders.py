@@ -14,7 +14,7 @@ from typing import Any
 from pyvfio.css.instructions import StorageError
 from pyvfio.zpci.controls import FunctionControls
 from pyvfio.zpci.event import ErrorCode
-from pyvfio.zpci.function import FunctionState
+from pyvfio.zpci.function import Counts, FunctionState
 from pyvfio.zpci.interruptions import AdapterInterruptions, StorageBits
 from pyvfio.zpci.vector import clear_bits
 
@@ -158,6 +158,7 @@ class Stub:
     def __init__(self) -> None:
         self.state = FunctionState.ENABLED
         self.on_reset: Callable[[], None] | None = None
+        self.counts = Counts()
         self.send: object = None
 
     def register_interrupts(self, send: object) -> None:

@@ -18,7 +18,6 @@ from pyvfio_backends.software.hardware.zpci.instructions import Refused
 from pyvfio_backends.software.hardware.zpci.models import FunctionDescription, Schedule, build_function, virtual
 
 if TYPE_CHECKING:
-    from pyvfio.css.instructions import Storage
     from pyvfio.zpci.sclp import ErrorNotification
     from pyvfio_backends.software.hardware.dma import DmaFault
     from pyvfio_backends.software.hardware.zpci.console import ZpciConsole
@@ -44,13 +43,6 @@ class ZpciEvent:
     write: bool = False
 
 
-_TOD_SECOND = 1_000_000 << 12
-_NO_CONTROLS = (
-    *(FunctionState.RESERVED, FunctionState.STANDBY, FunctionState.DISABLED),
-    FunctionState.PERMANENT_ERROR,
-)
-
-
 def _taken(fid: int) -> Misuse:
     return Misuse("plug PCI function", f"fid {fid:#x}", cause="there is a function with this identifier")
 
@@ -61,7 +53,6 @@ class ZpciFacility:
     `sharing` says in their handles whose they are, `mio` whether they can be reached by PCI memory I/O instructions.
     So many `processors` can have directed interruptions (0: none); a machine that `forwards` brings interruptions to
     guests.  The operating system sets `on_event`; it is called for each event and must not keep the caller waiting.
-    `timer` is what schedules for work that repeats itself, `now` the clock in seconds: both are for measurements.
     """
 
     def __init__(
@@ -76,11 +67,7 @@ class ZpciFacility:
         forwards: bool = False,
         schedule: Schedule | None = None,
         lock: AbstractContextManager[object] | None = None,
-        timer: Schedule | None = None,
-        now: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._timer = timer
-        self._now = now
         self.lock = lock if lock is not None else contextlib.nullcontext()
         self.uid_checking = uid_checking
         self._sharing = sharing
@@ -186,45 +173,7 @@ class ZpciFacility:
         """All of them, also the reserved ones (for `pyvfio.zpci.function.FunctionSet`)."""
         return list(self.functions.values())
 
-    # for the operating system: controls, CLP and SCLP
-
-    def measure(self, fh: int, storage: Storage, address: int) -> None:
-        """Have the measurement block at `address` of `storage` kept, 0: no more, and count anew (MODIFY PCI FUNCTION
-        CONTROLS, set measurement).
-
-        Raise `Refused` for a handle that is no enabled function's.
-        """
-        function = next((one for one in self.functions.values() if one.fh == fh), None)
-        if function is None or function.state in _NO_CONTROLS:
-            raise Refused(3)
-        if function.stop_measuring is not None:
-            function.stop_measuring()
-            function.stop_measuring = None
-        if not address:
-            function.counts.clear()
-        elif self._timer is not None and function.group.frame_update:
-            ended = False
-
-            def stop() -> None:
-                nonlocal ended
-                ended = True
-
-            function.stop_measuring = stop
-            interval = function.group.frame_update / 1000
-            # What writes blocks is loaded when the first one is due: most runs end before.
-            self._timer(interval, lambda: None if ended else self._begin(function, storage, address, interval))
-
-    def _begin(self, function: ZpciFunction, storage: Storage, address: int, interval: float) -> None:
-        from pyvfio.zpci.measurement import Measurement
-
-        if self._timer is not None:
-            measurement = Measurement(storage, function.counts, interval, self._timer, self._tod, lambda failed: None)
-            function.stop_measuring = measurement.stop
-            measurement.start_now(address)
-
-    def _tod(self) -> int:
-        """The machine's time in units of the TOD clock: 4096 of them are a microsecond."""
-        return int(self._now() * _TOD_SECOND)
+    # CLP and SCLP, for the operating system
 
     def listed(self) -> list[ZpciFunction]:
         """The functions of CLP LIST PCI, in its order: all that are not reserved (`ZpciFunction.entry` for each)."""
