@@ -10,6 +10,7 @@ Sources: ``arch/s390/pci/pci_sysfs.c``, ``drivers/pci/hotplug/s390_pci_hpc.c``, 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -171,6 +172,11 @@ class _Reader:
         except PyvfioError as error:
             self.missing[CLP_NODE] = str(error.cause or error).splitlines()[0]
 
+    @functools.cached_property
+    def has_debugfs(self) -> bool:
+        """Whether Linux shows measurements at all, though not of a function that nobody has enabled."""
+        return self.host.sysfs.exists(_MEASUREMENTS)
+
     def names(self, fid: int) -> tuple[int | None, int | None]:
         """UID and handle of a function; sysfs tells them of each that has a device."""
         device, entry, answer = self.devices.get(fid), self.entries.get(fid), self.answers.get(fid)
@@ -247,9 +253,10 @@ class _Reader:
 
     def _statistics(self, device: PciFunction, driver: str | None) -> Statistics | None:
         try:
-            if driver is None or _MEASUREMENTS in self.missing:  # then nobody needs to know why there are none
-                return find_statistics(device)
-            return read_statistics(device)
+            found = find_statistics(device)
+            if found is None and driver is not None and not self.has_debugfs:
+                return read_statistics(device)  # which says why there are none
+            return found
         except PyvfioError as error:
             if driver is not None:
                 self.missing.setdefault(_MEASUREMENTS, str(error.cause or error).splitlines()[0])

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from pyvfio.passthrough import GuestMemory, GuestPci
 from pyvfio.zpci import sclp
+from pyvfio.zpci.event_code import ErrorCode
 from pyvfio.zpci.function import FunctionState
 from pyvfio.zpci.sclp import AdapterSccb, ErrorNotification, ErrorReport, SclpCode, SclpCommand
 from pyvfio_backends.software.description import FunctionSpec
 from pyvfio_backends.software.hardware.zpci import ZpciFunction
-from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
+from pyvfio_backends.software.hardware.zpci.facility import ZpciEvent, ZpciFacility
 from pyvfio_backends.software.hardware.zpci.models import build_function
 
 STATES = ("configured", "standby", "reserved")
@@ -178,6 +179,25 @@ def test_a_machine_that_takes_reports() -> None:
     ):
         assert code_of(machine, SclpCommand.WRITE_EVENT_DATA, report(b"words", **values)) == code
     assert len(machine.reports) == 1
+
+
+def test_a_machine_that_is_asked_to_reset_a_function() -> None:
+    machine = facility()
+    machine.takes_reports = True
+    events: list[ZpciEvent] = []
+    machine.on_event = events.append
+    fid = next(iter(machine.functions))
+    function = machine.functions[fid]
+    function.state = FunctionState.ENABLED
+    for action, state in (
+        (sclp.ReportAction.INFORMATION, FunctionState.ENABLED),
+        (sclp.ReportAction.RESET, FunctionState.ERROR),
+        (sclp.ReportAction.RESET, FunctionState.ERROR),  # it is in error already
+    ):
+        block = ErrorReport(1, action, 0).notification(function.fh, fid).to_bytes()
+        assert code_of(machine, SclpCommand.WRITE_EVENT_DATA, block) == SclpCode.COMPLETED
+        assert function.state is state
+    assert [(event.code, event.fid) for event in events] == [(ErrorCode.SERVICE_ACTION, fid)]
 
 
 @given(st.sampled_from([*SclpCommand, 0]), st.binary(max_size=64), st.booleans())

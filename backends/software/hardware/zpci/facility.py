@@ -214,9 +214,18 @@ class ZpciFacility:
         return None if function is None else function.state
 
     def notified(self, notification: ErrorNotification, data: bytes) -> bool:
-        """Keep a report of an error, if the machine takes some."""
+        """Keep a report of an error, if the machine takes some.
+
+        One that asks for it has an enabled function reset, which is then to be recovered, as an error event says.
+        """
+        from pyvfio.zpci.sclp import ReportAction  # hardly a run reports errors
+
         if self.takes_reports:
             self.reports.append((notification, data))
+            function = self.functions.get(notification.fid)
+            enabled = function is not None and function.state is FunctionState.ENABLED
+            if enabled and notification.action == ReportAction.RESET:
+                self.fail(notification.fid)
         return self.takes_reports
 
     # people at the console
