@@ -145,7 +145,10 @@ def group(host: Host, as_json: bool, number: str) -> None:
             ("messages to", f"{found.msia:#x}"),
             ("DMA address mask", f"{found.dasm:#x}"),
             ("translation tables", _types(found.dtsm)),
-            ("refresh", "also of invalid translations" if found.refresh else "of valid translations only"),
+            (
+                "refreshes needed",
+                "also when translations become valid" if found.refresh else "when valid translations change",
+            ),
             ("store block", f"at most {found.maxstbl} bytes"),
             ("measured", f"every {found.mui} ms" if found.mui else "never"),
             ("directed interrupts", found.dnoi or ""),

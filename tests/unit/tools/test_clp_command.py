@@ -51,6 +51,7 @@ def test_a_function_as_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_group(capsys: pytest.CaptureFixture[str]) -> None:
     assert "store block         at most 128 bytes" in run(capsys, "group", "ff")[1]
+    assert "refreshes needed    also when translations become valid" in run(capsys, "group", "ff")[1]
     assert json.loads(run(capsys, "group", "ff", "--json")[1])["maxstbl"] == 128
 
 
