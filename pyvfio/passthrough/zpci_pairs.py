@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from pyvfio.address import PciAddress
-from pyvfio.errors import BadAddress, Misuse, NoSuchDevice, NotModelled, PyvfioError
+from pyvfio.errors import BadAddress, Misuse, NoSuchDevice, NotModelled
 from pyvfio.host import Host
 from pyvfio.passthrough.zpci import GuestPci
 from pyvfio.vfio import open_device
