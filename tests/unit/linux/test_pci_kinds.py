@@ -127,6 +127,16 @@ def test_a_mapping_that_outlives_the_machine_closes_nothing_of_others() -> None:
         os.close(fd)
 
 
+def test_the_memory_of_a_function_that_was_unplugged_goes_with_the_machine() -> None:
+    before = os.listdir("/proc/self/fd")
+    lab = Z17()
+    with lab.host:
+        device = lab.open(SHARED_MEMORY)
+        lab.machine.zpci.unplug(next(f.fid for f in lab.machine.zpci.all_functions() if f.uid == 0x6000), surprise=True)
+        lab.host.mmap(device.fd, 0x1000, mmap.MAP_SHARED, RDWR, 2 << 40).close()
+    assert sorted(os.listdir("/proc/self/fd")) == sorted(before)
+
+
 @pytest.mark.parametrize("name", [ROCE, NVME, SHARED_MEMORY])
 def test_registers_are_not_mapped_here_though_the_kernel_would(z17: Z17, name: str) -> None:
     device = z17.open(name)

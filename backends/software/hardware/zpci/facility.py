@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 import functools
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -86,6 +87,8 @@ class ZpciFacility:
         self._schedule = schedule
         self._number = 0
         self._leaving: set[int] = set()
+        self._left: weakref.WeakSet[ZpciFunction] = weakref.WeakSet()
+        """Those that are gone, but may be known to somebody, who has their memory mapped."""
         self._virtual: dict[int, list[ZpciFunction]] = {}
         for spec in specs:
             self._add(spec)
@@ -203,7 +206,7 @@ class ZpciFacility:
 
     def close(self) -> None:
         """Give back what functions hold: the memory behind BARs."""
-        for function in self.functions.values():
+        for function in (*self.functions.values(), *self._left):
             for bar in function.bars.values():
                 if bar.memory is not None:
                     bar.memory.close()
@@ -290,6 +293,7 @@ class ZpciFacility:
         """The machine has a function no more, nor is it waited for."""
         if self.functions.get(function.fid) is function:
             del self.functions[function.fid]
+            self._left.add(function)
             self._leaving.discard(function.fid)
 
     def _leave(self, function: ZpciFunction) -> None:
