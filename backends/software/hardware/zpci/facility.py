@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import weakref
 import functools
+import weakref
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
