@@ -39,7 +39,7 @@ def backend() -> Iterator[Backend]:
 
 
 def _command(host: Callable[[], Host], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lsdasd:
-    monkeypatch.setattr(options, "open_host", lambda backend, machine: host())
+    monkeypatch.setattr(options, "open_host", lambda *words: host())
 
     def command(*arguments: str, status: int = 0) -> str:
         assert run(["lsdasd", *arguments]) == status

@@ -36,7 +36,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
         functions=[FunctionSpec(0x11, 0x10, "virtio-rng", driver="virtio-pci")],
     )
     backend = SoftwareBackend(Machine(spec))
-    monkeypatch.setattr(options, "open_host", lambda backend_name, machine: Host(backend))
+    monkeypatch.setattr(options, "open_host", lambda *words: Host(backend))
     assert run(["bind", PARENT, "--bus", "css", "--force=signature"]) == 0
     yield Host(backend)
     backend.close()
