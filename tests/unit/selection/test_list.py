@@ -28,7 +28,7 @@ BRIDGE = "0000:00:02.0"
 @pytest.fixture
 def listed(laid_out: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
     """Run ``pyvfio list`` on the host that is laid out; its output."""
-    monkeypatch.setattr(options, "open_host", lambda backend, machine: Host(laid_out.backend))
+    monkeypatch.setattr(options, "open_host", lambda *words: Host(laid_out.backend))
 
     def call(*arguments: str, code: int = 0) -> str:
         assert run(["list", *arguments]) == code
@@ -154,7 +154,7 @@ def test_a_machine_whose_uids_are_not_stable(
     at = Layout(tmp_path)
     zpci = {"uid": "0x7", "function_id": "0x00000010", "uid_is_unique": "0"}
     at.device("/sys/devices/pci0001:00/0001:00:00.0", "pci", None, **pci(0x1014, 0x04ED, 0), **zpci)
-    monkeypatch.setattr(options, "open_host", lambda backend, machine: at.host())
+    monkeypatch.setattr(options, "open_host", lambda *words: at.host())
     assert run(["list"]) == 0
     text = capsys.readouterr()
     assert re.search(r"0x0007\s+0x00000010", text.out)
@@ -253,7 +253,7 @@ def test_verbose_shows_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = lay_out(tmp_path)
-    monkeypatch.setattr(options, "open_host", lambda backend, machine: at.host())
+    monkeypatch.setattr(options, "open_host", lambda *words: at.host())
     assert run(["list", "-v", "--bus", "pci"]) == 0
     assert "NAME" not in capsys.readouterr().out
     at.file("/usr/share/misc/pci.ids", PCI_IDS)
