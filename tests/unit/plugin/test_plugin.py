@@ -112,6 +112,15 @@ def test_the_machine_is_chosen_by_option(tmp_path: Path, machine: str, functions
     assert done.returncode == 0
 
 
+def test_the_contract_holds_for_functions_that_no_driver_has() -> None:
+    """On a machine that is not the lab's, with other functions, as a user may choose."""
+    words = ["--pyvfio-machine", "z17-pci", "--pyvfio-pci", "2000:00:00.0", "--pyvfio-pci2", "4000:00:00.0"]
+    chosen = ["-k", "test_pci_hotplug or test_pci_plug or test_zpci_functions or test_zpci_statistics"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "pyvfio.testing.contract"]
+    done = subprocess.run([*command, *words, *chosen], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def test_machines_are_closed_after_each_test(tmp_path: Path) -> None:
     done = run(tmp_path, LEAK)
     assert "2 passed" in done.stdout, done.stdout
