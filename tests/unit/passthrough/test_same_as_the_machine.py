@@ -10,7 +10,7 @@ from css_rig import SCHID, Bench
 from guest_rig import OPEN, GuestBench
 from hypothesis import given, settings
 
-from pyvfio.css import Ccw, Irb, Orb, check
+from pyvfio.css import Ccw, Dstat, Irb, Orb, check
 
 
 class Both:
@@ -60,6 +60,10 @@ def test_the_same_status_and_the_same_bytes(both: Both, case: Case) -> None:
     expected, stored = run(both.machine, orb, program, idaws)
     found, seen = run(both.guest, orb, program, idaws)
     both.compared += 1
+    if expected is None and found is not None:
+        # vfio-ccw translates what stands behind a jump back, though nothing reaches it (docs/passthrough.md)
+        assert found.scsw.dstat == Dstat.UNIT_EXCEPTION
+        return
     assert str(found) == str(expected)
     if found is not None and expected is not None:
         assert found.scsw == expected.scsw
