@@ -98,7 +98,7 @@ class NoteReader:
 
     def __init__(self, sysfs: Sysfs) -> None:
         self._sysfs = sysfs
-        self._seen = self._lines()
+        self._seen = set(self._lines())
 
     def _lines(self) -> list[str]:
         return self._sysfs.read_bytes(NOTES).decode("utf-8", "replace").splitlines()
@@ -109,8 +109,7 @@ class NoteReader:
             lines = self._lines()
         except PyvfioError:
             return []
-        # Each line has another time.  One that is gone was pushed out by newer ones: all are new then.
-        last = self._seen[-1] if self._seen else ""
-        start = lines.index(last) + 1 if last in lines else 0
-        self._seen = lines or self._seen
-        return [note for line in lines[start:] if (note := Note.parse(line)) is not None]
+        # The kernel prints the ring as it lies in storage: once it is full, the newest lines are before the oldest.
+        seen, self._seen = self._seen, set(lines)
+        found = [note for line in lines if line not in seen and (note := Note.parse(line)) is not None]
+        return sorted(found, key=lambda note: note.time)

@@ -25,7 +25,7 @@ from pyvfio.zpci.function_watch import FunctionEvent, FunctionWatch
 from pyvfio.zpci.handle import FH_ENABLED
 from pyvfio.zpci.known import KnownFunction, device_with, find_functions, known_functions
 from pyvfio.zpci.node import ClpNode
-from pyvfio.zpci.notes import NOTES
+from pyvfio.zpci.notes import NOTES, Note
 from pyvfio.zpci.statistics import DEBUGFS
 
 VARIABLES = ("PYVFIO_BACKEND", "PYVFIO_MACHINE", "PYVFIO_JOURNAL", "PYVFIO_SANDBOX", "COLUMNS")
@@ -306,8 +306,10 @@ def test_events_of_others_are_left_out(host: Host, function: PciFunction, fid: i
 def test_the_notes_are_readable(sysfs: Attributes, function: PciFunction) -> None:
     if not sysfs.exists(NOTES):
         pytest.skip("this kernel has no s390dbf/pci_msg")
-    lines = sysfs.read(NOTES).splitlines()
-    assert any(f"add fid:{function.fid:x}," in line for line in lines)
+    notes = [Note.parse(line) for line in sysfs.read(NOTES).splitlines()]
+    assert notes
+    assert all(note is not None for note in notes)
+    assert any(note is not None and note.kind == "state" and note.fid is not None for note in notes)
 
 
 # the command

@@ -5,6 +5,8 @@ The lines are those of a real kernel (6.12 in the lab); the texts are ``zpci_dbg
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import pytest
 
 from pyvfio.errors import Misuse, PyvfioError
@@ -78,6 +80,23 @@ def test_the_log_is_a_ring() -> None:
         found = reader.new()
         assert found[-1].fid == 1999
         assert len(found) == len(host.sysfs.read_text(NOTES).splitlines())
+
+
+def test_a_full_ring_is_printed_as_it_lies() -> None:
+    """``debug_next_entry()`` goes through the pages of storage: the newest lines are before the oldest then."""
+    lines = [f"00 {1795269058 + n:011}:000000 3 - 0000 000003ffe0108922  conf fid:{n:x}, rc:0\n" for n in range(6)]
+
+    class Ring:
+        printed: ClassVar[list[str]] = lines[2:4] + lines[:2]
+
+        def read_bytes(self, path: str) -> bytes:
+            return "".join(self.printed).encode()
+
+    ring: Any = Ring()
+    reader = NoteReader(ring)
+    Ring.printed = [lines[5], *lines[2:5]]
+    assert [note.fid for note in reader.new()] == [4, 5]
+    assert reader.new() == []
 
 
 def test_without_debugfs() -> None:
