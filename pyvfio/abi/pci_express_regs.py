@@ -1,7 +1,7 @@
 """``include/uapi/linux/pci_regs.h``: the rest of the PCI Express capability, beyond what `pyvfio.abi.pci_regs` has.
 
-Little-endian; offsets in bytes, from the first byte of the capability.  As of Linux 6.12.  The capability is drawn in
-`pyvfio_backends.software.hardware.pcie.express`.
+Little-endian; offsets in bytes, from the first byte of the capability.  As of Linux 6.12.  The capability is drawn
+where the software machine has it.
 """
 
 from enum import IntFlag

@@ -1,8 +1,8 @@
 """``include/uapi/linux/pci_regs.h``: extended capabilities, beyond ACS and SR-IOV (`pyvfio.abi.pci_regs`).
 
 Little-endian; offsets in bytes, from the first byte of the capability, whose first 32 bits are id (16), version (4)
-and the offset of the next one (12).  As of Linux 6.12.  The layouts are drawn in
-`pyvfio_backends.software.hardware.pcie.extended` and ``.aer``.
+and the offset of the next one (12).  As of Linux 6.12.  The layouts are drawn where
+the software machine has them.
 """
 
 from enum import IntFlag

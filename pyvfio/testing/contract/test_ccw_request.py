@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from errno import EBUSY, EEXIST, EINVAL, ENODEV
 
 import pytest
@@ -14,34 +13,11 @@ from pyvfio.backend import Backend
 from pyvfio.process import EventFd
 from pyvfio.testing import requests
 from pyvfio.testing.attributes import OpenFiles
+from pyvfio.testing.caller import Caller
 from pyvfio.testing.channel import Channel, sense_id
 from pyvfio.testing.devices import BoundMdev, BoundSubchannel
 from pyvfio.testing.expect import fails, settles
 from pyvfio.testing.modes import IOMMU, MODES, open_device
-
-
-class Waiting:
-    """A thread in a call that waits."""
-
-    def __init__(self, call: Callable[[], object]) -> None:
-        self.error: OSError | None = None
-        self._call = call
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._call()
-        except OSError as error:
-            self.error = error
-
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def join(self) -> None:
-        self._thread.join(20)
-        assert not self._thread.is_alive(), "the call still waits"
 
 
 @pytest.fixture
@@ -60,7 +36,7 @@ def ask(backend: Backend, channel: Channel, event: EventFd) -> None:
 def test_remove_waits_until_it_is_closed(backend: Backend, device: BoundMdev, mode: str) -> None:
     with EventFd() as asked, Channel(backend, device, mode) as channel:
         ask(backend, channel, asked)
-        remover = Waiting(device.remove)
+        remover = Caller(device.remove)
         assert asked.wait(10) == 1
         assert remover.alive
         assert channel.run(sense_id(channel.data)).scsw.ok  # its owner works on
@@ -73,7 +49,7 @@ def test_remove_waits_until_it_is_closed(backend: Backend, device: BoundMdev, mo
 
 def test_the_uuid_is_taken_meanwhile(backend: Backend, subchannel: BoundSubchannel, device: BoundMdev) -> None:
     with Channel(backend, device) as channel:
-        remover = Waiting(device.remove)
+        remover = Caller(device.remove)
         settles(lambda: not device.sysfs.exists(f"{device.path}/vfio-dev"), 0.2)
         with fails(EEXIST):
             subchannel.create(device.uuid)
@@ -85,7 +61,7 @@ def test_the_subchannel_waits_too(backend: Backend, subchannel: BoundSubchannel,
     try:
         with EventFd() as asked, Channel(backend, device) as channel:
             ask(backend, channel, asked)
-            remover = Waiting(subchannel.unbind)
+            remover = Caller(subchannel.unbind)
             assert asked.wait(10) == 1
             assert remover.alive
             channel.files.close(channel.fd)
@@ -107,7 +83,7 @@ def test_an_open_group_alone_does_not_hold_it(backend: Backend, device: BoundMde
 def test_an_open_node_holds_it(backend: Backend, device: BoundMdev) -> None:
     with OpenFiles(backend) as files:
         node = files.open(device.cdev)
-        remover = Waiting(device.remove)
+        remover = Caller(device.remove)
         assert not settles(lambda: not remover.alive, 0.3)
         files.close(node)
         remover.join()
@@ -116,7 +92,7 @@ def test_an_open_node_holds_it(backend: Backend, device: BoundMdev) -> None:
 def test_the_group_has_lost_its_device(backend: Backend, device: BoundMdev) -> None:
     with OpenFiles(backend) as files:
         opened = open_device(backend, files, device, "type1v2")
-        remover = Waiting(device.remove)
+        remover = Caller(device.remove)
         files.close(opened.fd)
         remover.join()
         with fails(ENODEV):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,37 +14,13 @@ from pyvfio.ccw import CcwDevice
 from pyvfio.css import Subchannel
 from pyvfio.errors import KernelRefused, Misuse, PyvfioError
 from pyvfio.host import Host
+from pyvfio.testing.caller import Caller
 from pyvfio.testing.devices import BoundFunction, BoundMdev, BoundSubchannel
 from pyvfio.testing.plugin import Lab
 from pyvfio.vfio import Device
 
 VFIO = "/sys/bus/pci/drivers/vfio-pci"
 LONG = 20.0
-
-
-class Elsewhere:
-    """A thread that takes the device away, as another program would."""
-
-    def __init__(self, call: Callable[[], object]) -> None:
-        self.error: Exception | None = None
-        self._call = call
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._call()
-        except Exception as error:
-            self.error = error
-
-    def waits(self, seconds: float = 0.1) -> bool:
-        self._thread.join(seconds)
-        return self._thread.is_alive()
-
-    def ends(self) -> None:
-        assert not self.waits(LONG), "the kernel still waits for the device"
-        if self.error is not None:
-            raise self.error
 
 
 @pytest.fixture
@@ -61,8 +37,8 @@ def made(subchannel: BoundSubchannel) -> Iterator[BoundMdev]:
         yield device
 
 
-def unbind(bound: BoundFunction) -> Elsewhere:
-    return Elsewhere(lambda: bound.sysfs.write(f"{VFIO}/unbind", bound.address))
+def unbind(bound: BoundFunction) -> Caller:
+    return Caller(lambda: bound.sysfs.write(f"{VFIO}/unbind", bound.address))
 
 
 def test_a_function_lets_go(host: Host, bound: BoundFunction, way: str) -> None:
@@ -78,7 +54,7 @@ def test_a_function_lets_go(host: Host, bound: BoundFunction, way: str) -> None:
 def test_a_function_that_was_not_told_to(host: Host, bound: BoundFunction, way: str) -> None:
     with pyvfio.open_device(host, bound.address, way=way) as device:
         elsewhere = unbind(bound)
-        assert elsewhere.waits()
+        assert elsewhere.waits(0.1)
         assert device.config.vendor_id
     elsewhere.ends()
 
@@ -133,7 +109,7 @@ def test_a_watch_that_is_closed(host: Host, bound: BoundFunction) -> None:
         with device.on_request(lambda _: asked.set()), pytest.raises(Misuse):
             device.on_request(Device.close)
         elsewhere = unbind(bound)
-        assert elsewhere.waits()
+        assert elsewhere.waits(0.1)
         assert not asked.is_set()
     elsewhere.ends()
 
@@ -159,7 +135,7 @@ def test_a_token_that_cannot_be_set(host: Host, bound: BoundFunction) -> None:
 
 def test_a_mediated_device_lets_go(host: Host, made: BoundMdev, way: str) -> None:
     device = pyvfio.open_device(host, host.mdev(made.uuid), way=way, let_go=True)
-    Elsewhere(made.remove).ends()
+    Caller(made.remove).ends()
     assert not made.sysfs.exists(made.path)
     device.close()
 
@@ -167,10 +143,10 @@ def test_a_mediated_device_lets_go(host: Host, made: BoundMdev, way: str) -> Non
 def test_a_subchannel_is_told(host: Host, made: BoundMdev, way: str) -> None:
     with Subchannel.open(host, host.mdev(made.uuid), way=way) as opened:
         assert not opened.is_wanted
-        elsewhere = Elsewhere(made.remove)
+        elsewhere = Caller(made.remove)
         assert opened.wanted(LONG) >= 1
         assert opened.sense_id().cu_type  # it works until it is closed
-        assert elsewhere.waits()
+        assert elsewhere.waits(0.1)
     elsewhere.ends()
     assert not made.sysfs.exists(made.path)
 
@@ -179,7 +155,7 @@ def test_a_subchannel_lets_go(host: Host, subchannel: BoundSubchannel, made: Bou
     try:
         with pyvfio.open_device(host, host.mdev(made.uuid), let_go=True) as device, CcwDevice(device) as client:
             assert client.sense_id().cu_type
-            Elsewhere(subchannel.unbind).ends()
+            Caller(subchannel.unbind).ends()
             with pytest.raises(PyvfioError):
                 client.sense_id()
         assert subchannel.driver is None
