@@ -17,6 +17,7 @@ from pyvfio_backends.software.linux.kvm_zpci import Kvm, KvmZdev
 from pyvfio_backends.software.linux.vfio_file import DeviceFile
 from pyvfio_backends.software.linux.vfio_pci import VfioPciDevice
 from pyvfio_backends.software.linux.vfs import fail
+from pyvfio_backends.software.linux.zpci import to_zpci
 
 if TYPE_CHECKING:
     from pyvfio.passthrough.interpretation import Areas
@@ -62,7 +63,7 @@ class _GuestsFunction:
 
     @property
     def _mine(self) -> bool:
-        return self._zdev.device.zdev.kzdev is self._zdev
+        return to_zpci(self._zdev.device).kzdev is self._zdev
 
     def load(self, space: int, offset: int, length: int) -> int:
         """PCI LOAD.  Raise `Refused` or `OperandException`."""

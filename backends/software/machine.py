@@ -12,7 +12,7 @@ from pyvfio_backends.software.description import MachineSpec
 from pyvfio_backends.software.faults import Faults
 from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
-from pyvfio_backends.software.linux import css, pci, usage_boot, vfio_boot
+from pyvfio_backends.software.linux import css, usage_boot, vfio_boot, zpci_boot
 from pyvfio_backends.software.linux.host_state import HugePages, ProcessEntry
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.memory import HostMemory
@@ -69,7 +69,7 @@ class Machine:
             ]
         self.kernel.processes += [ProcessEntry(each.pid, each.name, each.open) for each in spec.processes]
         with self.lock:
-            for subsystem in (vfio_boot, pci, css, usage_boot):
+            for subsystem in (vfio_boot, zpci_boot, css, usage_boot):
                 subsystem.boot(self)
             self.pci_devices.facility = self.zpci
 

@@ -90,6 +90,28 @@ def test_hardware_knows_nothing_of_linux() -> None:
     assert broken == []
 
 
+def runtime_imports(source: str) -> Iterator[tuple[str, int]]:
+    """The imports that are not only for types."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    yield from imports(tree)
+
+
+def test_the_pci_core_knows_no_architecture() -> None:
+    """``docs/decisions/2026-11-21-what-an-architecture-gives-to-pci.md``."""
+    core = [path for path in modules("backends/software/linux") if path.name.startswith(("pci", "vfio_pci"))]
+    broken = [
+        f"{path.name}:{line}: {name}"
+        for path in core
+        for name, line in runtime_imports(path.read_text())
+        if "zpci" in name or ".hardware." in name
+    ]
+    assert len(core) > 10
+    assert broken == []
+
+
 def test_only_two_places_make_system_calls() -> None:
     broken = []
     for folder in PACKAGES:

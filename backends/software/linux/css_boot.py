@@ -37,8 +37,8 @@ from pyvfio_backends.software.linux.driver_core import Bus
 from pyvfio_backends.software.linux.io_subchannel import ChscSubchannelDriver, EadmSubchannelDriver, IoSubchannelDriver
 from pyvfio_backends.software.linux.mdev import mdev_bus
 from pyvfio_backends.software.linux.module import Module
-from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.subchannel import IO_ISC, BootState, CssDriver, SubchannelDevice, intparm_of
+from pyvfio_backends.software.linux.zpci_host import zpci_host
 from pyvfio_backends.software.units import UNITS, Unit
 
 if TYPE_CHECKING:
@@ -327,9 +327,7 @@ def boot(machine: Machine) -> None:
 
 def _connect_functions(machine: Machine, css: Css) -> None:
     """Have events of PCI functions told by the channel subsystem: a channel report, then event information."""
-    bus = machine.kernel.buses["pci"]
-    if not isinstance(bus, PciBus):
-        return
+    host = zpci_host(machine.kernel)
 
     def report(event: ZpciEvent) -> None:
         from pyvfio_backends.software.hardware.zpci.reports import event_information
@@ -342,7 +340,7 @@ def _connect_functions(machine: Machine, css: Css) -> None:
 
         event = told_event(information)
         if event is not None:
-            bus.event(event)
+            host.event(event)
 
     css.on_function_event = take
     machine.zpci.on_event = report

@@ -20,8 +20,9 @@ from pyvfio.zpci.interruptions import StorageBits
 from pyvfio.zpci.sic import ForwardingBlock, SicOperation
 from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
 from pyvfio_backends.software.linux.airq import AirqVector
-from pyvfio_backends.software.linux.pci_irq import PciInterrupts
 from pyvfio_backends.software.linux.vfs import fail
+from pyvfio_backends.software.linux.zpci import to_zpci
+from pyvfio_backends.software.linux.zpci_irq import PciInterrupts
 
 if TYPE_CHECKING:
     from pyvfio.passthrough.interpretation import Areas
@@ -141,35 +142,35 @@ class KvmZdev:
     """A function of a guest (``struct kvm_zdev``).  Raise OSError EINVAL when it has one, EIO when it is not there."""
 
     def __init__(self, kvm: Kvm, device: PciDevice) -> None:
-        if device.zdev.kzdev is not None:
+        if to_zpci(device).kzdev is not None:
             raise fail(errno.EINVAL)
         self.kvm = kvm
         self.device = device
         self._number: int | None = None
         self._cycle()
-        device.zdev.kzdev = self
+        to_zpci(device).kzdev = self
 
     def _cycle(self) -> None:
         """Disable and enable the function, which changes whose guest it is."""
         saved = self.device.save_state()
-        self.device.zdev.reset_slot()
+        to_zpci(self.device).reset_slot()
         self.device.restore_state(saved)
 
     @property
     def function(self) -> ZpciFunction:
         """The hardware."""
-        return self.device.function
+        return to_zpci(self.device).function
 
     def unregister(self) -> None:
         """The guest may not use it any more (``kvm_s390_pci_unregister_kvm``)."""
-        self.device.zdev.kzdev = None
+        to_zpci(self.device).kzdev = None
         self.disable_forwarding()
         if self.function.configured:
             self._cycle()
 
     @property
     def _interrupts(self) -> PciInterrupts:
-        return self.device.zdev.bus.interrupts
+        return to_zpci(self.device).host.interrupts
 
     @property
     def _processor(self) -> Processor:

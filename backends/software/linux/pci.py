@@ -1,119 +1,34 @@
-"""The bus ``pci``: matching, dynamic ids, drivers, rescanning, and what is there at boot.
-
-The model is ``drivers/pci/pci-driver.c``; the functions come from `zpci`.
-"""
+"""The bus ``pci``: matching, binding, rescanning, removing (``drivers/pci``: `pci-driver.c`, `remove.c`)."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 from collections.abc import Iterator
-from functools import partial
-from typing import TYPE_CHECKING
 
-from pyvfio.errors import Misuse, NotModelled
-from pyvfio.zpci.handle import Sharing
-from pyvfio_backends.software.hardware.zpci import GroupFacts, ZpciFunction
-from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
+from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.driver_core import Bus, Driver
-from pyvfio_backends.software.linux.file import File
-from pyvfio_backends.software.linux.ida import Ida
 from pyvfio_backends.software.linux.kernel import Kernel
-from pyvfio_backends.software.linux.misc import add_misc_device
 from pyvfio_backends.software.linux.nodes import DirectoryOfDirectories
 from pyvfio_backends.software.linux.pci_device import PciDevice
-from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId
-from pyvfio_backends.software.linux.pci_irq import PciInterrupts, machine_instructions
-from pyvfio_backends.software.linux.pci_root import PciRoot
-from pyvfio_backends.software.linux.pci_slot import PciSlot
+from pyvfio_backends.software.linux.pci_driver import PciDriver
+from pyvfio_backends.software.linux.pci_host import HotplugSlot, PciHostBridge
 from pyvfio_backends.software.linux.pci_sysfs import number
-from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
-from pyvfio_backends.software.linux.zpci import ZpciDev, ZpciState
-from pyvfio_backends.software.linux.zpci_debug import ZpciNotes
-from pyvfio_backends.software.linux.zpci_events import ZpciEvents
+from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
-if TYPE_CHECKING:
-    from pyvfio_backends.software.description import GroupSpec
-    from pyvfio_backends.software.linux.zpci_debug import FunctionStatistics
-    from pyvfio_backends.software.machine import Machine
-
-__all__ = ["PciBus", "boot"]
-
-_MIO = "pcimio"
-_CLP_MINOR = 256  # what a dynamic minor came out as on the emulated machine
-
-
-class _PortDriver(PciDriver):
-    """``pcieport``: there, with nothing to hold on this machine."""
-
-    driver_managed_dma = True
-    table = (PciId(class_code=0x060400, class_mask=ANY),)
-
-    def probe(self, device: Device) -> None:
-        raise fail(errno.ENODEV)  # no function here is a port
+__all__ = ["PciBus"]
 
 
 class PciBus(Bus):
-    """``/sys/bus/pci``, with all functions (`zdevs`, by function identifier) and their slots."""
+    """``/sys/bus/pci``, with the host bridges below which the functions are, and the slots."""
 
-    def __init__(self, kernel: Kernel, facility: ZpciFacility, interrupts: PciInterrupts) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         super().__init__(kernel, "pci")
-        self.facility = facility
-        self.interrupts = interrupts
-        self.zdevs: dict[int, ZpciDev] = {}
-        self.slots: dict[str, PciSlot] = {}
-        self.roots: list[PciRoot] = []
-        self.domains: set[int] = set()
-        self.statistics: dict[str, FunctionStatistics] = {}
-        """By device, while it is enabled."""
-        self.unique_uid = facility.uid_checking
-        """Whether Linux takes the UIDs for domains (``zpci_unique_uid``)."""
-        self.mio = _MIO in kernel.features
-        """Whether Linux uses PCI memory I/O instructions."""
-        self.uses_rid = "norid" not in _options(kernel.cmdline)
-        self.notes = ZpciNotes(kernel.clock)
-        self.notes.note(3, f"uid checking:{int(facility.uid_checking)}")
-        self.iomap = Ida()
-        """The table of BARs: each has an entry, the lowest free one."""
+        self.slots: dict[str, HotplugSlot] = {}
+        self.bridges: list[PciHostBridge] = []
         self._alignment = ""
         self._changing = False
-        self.event = ZpciEvents(self).put
-        """Takes an event of the machine."""
-
-    # numbers
-
-    def take_domain(self, uid: int) -> int:
-        """The domain of a function: its UID if UIDs are checked, else the lowest free one (``zpci_alloc_domain``).
-
-        A function without a UID (0) ends the use of UIDs, until the functions are listed again.  Raise OSError EEXIST.
-        """
-        domain = uid & 0xFFFF
-        if self.unique_uid and domain:
-            if domain in self.domains:
-                raise fail(errno.EEXIST)
-        else:
-            self.unique_uid = False
-            domain = next(number for number in itertools.count() if number not in self.domains)
-        self.domains.add(domain)
-        return domain
-
-    def list_functions(self) -> list[ZpciFunction]:
-        """CLP LIST PCI, with which Linux also learns whether UIDs are unique."""
-        self.unique_uid = self.facility.uid_checking
-        return self.facility.listed()
-
-    def find_functions(self, *, quiet: bool) -> None:
-        """Get to know the functions that are new, and find all devices; `quiet` at boot (``zpci_scan_devices``)."""
-        new = [function for function in self.list_functions() if function.fid not in self.zdevs]
-        # Those without a routing identifier first (zpci_cmp_rid).
-        for function in sorted(new, key=lambda one: (one.facts.rid or 0, one.facts.rid is not None)):
-            state = ZpciState.CONFIGURED if function.configured else ZpciState.STANDBY
-            with contextlib.suppress(OSError):  # Linux goes on without the function
-                ZpciDev(self, self.facility, function, state).add(quiet=quiet)
-        for root in tuple(self.roots):
-            root.scan(quiet=quiet)
 
     # matching and binding
 
@@ -162,7 +77,7 @@ class PciBus(Bus):
     def added(self, device: Device) -> None:
         """See `Bus.added`: a virtual function is linked with its physical one (``zpci_iov_setup_virtfn``)."""
         if isinstance(device, PciDevice):
-            device.physfn = device.zdev.root.physical_of(device.zdev)
+            device.physfn = device.sysdata.physfn()
             if device.physfn is not None:
                 device.uevent("change")
 
@@ -201,6 +116,25 @@ class PciBus(Bus):
             self.detach(device)
         super().remove(device)
 
+    def remove_device(self, device: PciDevice) -> None:
+        """Take a function away (``pci_stop_and_remove_bus_device``).  May block until its users let it go.
+
+        The caller holds the lock of who removes devices.
+        """
+        self.wait_unlocked(device)
+        if device.dead:
+            return
+        device.physfn = None  # its links go first
+        self.remove(device)
+        self.kernel.groups.leave(device)
+        device.sysdata.pdev = None
+
+    def remove_device_locked(self, device: PciDevice) -> None:
+        """`remove_device`, when nobody else removes or looks for one."""
+        with self.rescan_remove():
+            self.remove_device(device)
+        device.sysdata.release()
+
     def uevent_vars(self, device: Device) -> list[tuple[str, str]]:
         """See `Bus.uevent_vars`."""
         if not isinstance(device, PciDevice):
@@ -226,84 +160,11 @@ class PciBus(Bus):
     def _store_rescan(self, data: bytes) -> None:
         if number(data):
             with self.rescan_remove():
-                for root in tuple(self.roots):
-                    root.rescan()
+                for bridge in tuple(self.bridges):
+                    bridge.rescan()
 
     def _store_alignment(self, data: bytes) -> None:
         if len(data) >= self.kernel.page_size - 1:
             raise fail(errno.EINVAL)
         text = data.decode(errors="replace").split("\0")[0].split("\n")[0]
         self._alignment = f"{text}\n" if text else ""
-
-
-def _group(spec: GroupSpec) -> GroupFacts:
-    return GroupFacts(spec.pfgid, spec.dasm, spec.msia, spec.refresh, spec.mui, spec.noi, spec.maxstbl, spec.version)
-
-
-def _options(cmdline: str) -> frozenset[str]:
-    """The values of the kernel's parameter ``pci=``."""
-    words = [word.removeprefix("pci=") for word in cmdline.split() if word.startswith("pci=")]
-    return frozenset(option for word in words for option in word.split(","))
-
-
-def _clp(facility: ZpciFacility) -> File:
-    # What opens the node is imported then: most runs only look at a machine.
-    from pyvfio.zpci.logical import LogicalProcessor
-    from pyvfio_backends.software.linux.clp import ClpFile
-
-    return ClpFile(LogicalProcessor(facility))
-
-
-def boot(machine: Machine) -> None:
-    """Find the functions of the machine and give them the drivers that its description names.
-
-    ``machine.zpci`` is the hardware, for plugging and unplugging.
-    """
-    from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
-    from pyvfio_backends.software.linux.virtio_pci import VirtioPciDriver
-
-    kernel, spec = machine.kernel, machine.spec
-    if "nomio" in _options(kernel.cmdline):
-        kernel.features = tuple(word for word in kernel.features if word != _MIO)
-    facility = machine.zpci = ZpciFacility(
-        spec.functions,
-        uid_checking=spec.uid_checking,
-        # A machine interprets instructions for its own functions, not for those that a hypervisor emulates.
-        sharing=Sharing.NONE if spec.interpretation else Sharing.EMULATED,
-        mio=_MIO in spec.features,
-        groups=[_group(each) for each in spec.groups],
-        processors=spec.processors if spec.directed_interrupts else 0,
-        forwards=spec.interpretation,
-        schedule=machine.clock.schedule,
-        lock=machine.lock,
-    )
-    directed = spec.directed_interrupts and "force_floating" not in _options(kernel.cmdline)
-    interrupts = PciInterrupts(kernel, partial(machine_instructions, machine), directed=directed)
-    bus = PciBus(kernel, facility, interrupts)
-    kernel.add_bus(bus)
-    notes = bus.notes
-    kernel.debug["s390dbf"] = lambda: StaticDirectory({"pci_msg": notes.directory})
-    kernel.debug["pci"] = lambda: DirectoryOfDirectories(bus.statistics)
-    add_misc_device(kernel, "clp", _CLP_MINOR, "clp", 0o600, lambda path, flags: _clp(facility))
-    kernel.class_("iommu")  # there even without a function
-    bus.register(_PortDriver(bus, "pcieport", module="pcieportdrv"))
-    holder = VirtioPciDriver(bus)
-    bus.register(holder)
-    bus.find_functions(quiet=True)
-    drivers = {each.fid: each.driver for each in spec.functions}
-    unknown = sorted(set(drivers.values()) - {"", *bus.drivers, "vfio-pci"})
-    if unknown:
-        raise Misuse("boot machine", spec.name, cause=f"there is no PCI driver {unknown[0]!r}")
-
-    def held_by(name: str) -> list[PciDevice]:
-        return [zdev.pdev for zdev in bus.zdevs.values() if zdev.pdev is not None and drivers[zdev.fid] == name]
-
-    holder.boot(held_by(holder.name))
-    boot_vfio_pci(machine, bus, held_by("vfio-pci"))
-    interrupts.booting = False
-    facility.takes_reports = spec.error_reports
-    facility.on_event = bus.event
-    if spec.zpci_events:
-        from pyvfio_backends.software import zpci_events  # few machines have any
-
-        zpci_events.plan(machine)

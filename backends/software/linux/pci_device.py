@@ -1,6 +1,6 @@
 """A PCI function as Linux's PCI core knows it: resources, enabling, configuration accesses, state, reset.
 
-The model is ``drivers/pci`` of the kernel with the accesses of ``arch/s390/pci/pci.c``.
+The model is ``drivers/pci`` of the kernel.  What is not generic about a function its `PciSysdata` does.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 from pyvfio.abi import pci_regs as regs
 from pyvfio.address import PciAddress
 from pyvfio.errors import NotModelled
-from pyvfio.zpci.handle import FH_ENABLED
-from pyvfio_backends.software.hardware.zpci import CONFIG_SPACE, OperandException, Refused, ZpciFunction
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_iov import PciSriov
 from pyvfio_backends.software.linux.pci_msi import PciMsi
@@ -24,7 +22,7 @@ from pyvfio_backends.software.linux.vfs import Node, fail
 if TYPE_CHECKING:
     from pyvfio.process import SharedMapping
     from pyvfio_backends.software.linux.pci import PciBus
-    from pyvfio_backends.software.linux.zpci import ZpciDev
+    from pyvfio_backends.software.linux.pci_host import PciSysdata
 
 __all__ = ["ROM", "ErrorState", "PciDevice", "SavedState"]
 
@@ -53,15 +51,15 @@ class SavedState:
 
 
 class PciDevice(Device):
-    """A function on the bus ``pci``; `zdev` is its s390 side, `function` the hardware.
+    """A function on the bus ``pci``; `sysdata` is what the architecture has behind it.
 
     `locked` says that somebody binds or unbinds the device, and a reset must not come between; `error_state` what an
     error has left of it.
     """
 
-    def __init__(self, zdev: ZpciDev, parent: Device, bus: PciBus, address: PciAddress) -> None:
+    def __init__(self, sysdata: PciSysdata, parent: Device, bus: PciBus, address: PciAddress) -> None:
         super().__init__(bus.kernel, str(address), parent, bus=bus)
-        self.zdev = zdev
+        self.sysdata = sysdata
         self.pci_bus = bus
         self.address = address
         self.physfn: PciDevice | None = None
@@ -72,15 +70,13 @@ class PciDevice(Device):
         """Files that are not there any more, although the device is."""
         self.multifunction = bool(self.read_config(regs.PCI_HEADER_TYPE, 1) & regs.PCI_HEADER_TYPE_MFD)
         """Whether its device has, or may have, other functions."""
-        self.indexed = bus.unique_uid
-        """Whether it has the attribute ``index``."""
         self.vendor = self.read_config(regs.PCI_VENDOR_ID, 2)
         self.device_id = self.read_config(regs.PCI_DEVICE_ID, 2)
         self.subsystem_vendor = self.read_config(regs.PCI_SUBSYSTEM_VENDOR_ID, 2)
         self.subsystem_device = self.read_config(regs.PCI_SUBSYSTEM_ID, 2)
         self.revision = self.read_config(regs.PCI_REVISION_ID, 1)
         self.class_code = self.read_config(regs.PCI_CLASS_REVISION, 4) >> 8
-        self.no_command_memory = zdev.function.facts.vfn != 0
+        self.no_command_memory = sysdata.no_command_memory
         self.enable_count = 0
         self.power_state = "unknown"
         """As ``power_state`` shows it: D0 once somebody enables it, not known again when a driver has left."""
@@ -95,22 +91,17 @@ class PciDevice(Device):
         at = self.find_extended_capability(regs.PCI_EXT_CAP_ID_SRIOV)
         self.sriov = PciSriov(self, at) if at else None
         self.resources = [Resource() for _ in range(RESOURCES)]
-        self._map_resources()
+        sysdata.map_resources(self.resources)
         # Attributes that only exist when the device had something to show when it was added:
         self.rom_size = self.resources[ROM].size
         self.maps_bars = bus.kernel.pci_mmap and (self.vendor, self.device_id) != _ISM
-        self.reset_methods = ["bus"] if zdev.may_reset() else []
+        self.reset_methods = list(sysdata.reset_methods())
         self.resettable = bool(self.reset_methods)
 
     @property
     def disconnected(self) -> bool:
         """Whether it is lost (``pci_dev_is_disconnected``)."""
         return self.error_state is ErrorState.LOST
-
-    @property
-    def function(self) -> ZpciFunction:
-        """The hardware."""
-        return self.zdev.function
 
     @property
     def modalias(self) -> str:
@@ -123,7 +114,7 @@ class PciDevice(Device):
     @property
     def devfn(self) -> int:
         """Device and function number, as one."""
-        return self.zdev.devfn
+        return self.sysdata.devfn
 
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
@@ -144,29 +135,17 @@ class PciDevice(Device):
 
     def links(self) -> dict[str, str]:
         """See `Device.links`."""
-        found = {"iommu": self.zdev.iommu.devpath}
+        found = {}
+        iommu = self.sysdata.iommu_device
+        if iommu is not None:
+            found["iommu"] = iommu.devpath
         if self.physfn is not None:
             found["physfn"] = self.physfn.devpath
         if self.sriov is not None:
             found.update(self.sriov.links())
         return found
 
-    # resources (drivers/pci/probe.c; arch/s390/pci/pci.c, zpci_map_resources)
-
-    def _map_resources(self) -> None:
-        for index, bar in self.function.bars.items():
-            if bar.is_io:
-                continue  # s390 has no I/O space
-            flags = ResourceFlag.MEM | ResourceFlag.SIZEALIGN | bar.flags & 0xF
-            if bar.flags & regs.PCI_BASE_ADDRESS_MEM_PREFETCH:
-                flags |= ResourceFlag.PREFETCH
-            if bar.flags & regs.PCI_BASE_ADDRESS_MEM_TYPE_64:
-                flags |= ResourceFlag.MEM_64
-            start = self.zdev.bar_address(index)
-            self.resources[index] = Resource(start, start + bar.size - 1, flags)
-        if self.function.rom_size:
-            flags = ResourceFlag.MEM | ResourceFlag.PREFETCH | ResourceFlag.READONLY | ResourceFlag.SIZEALIGN
-            self.resources[ROM] = Resource(0, self.function.rom_size - 1, flags)
+    # resources
 
     def map_rom(self) -> None:
         """Try to use the expansion ROM: it has no address and there is none to be had (``pci_map_rom``)."""
@@ -179,31 +158,13 @@ class PciDevice(Device):
     def load_config(self, offset: int, length: int) -> int:
         """Read configuration space for a program, also of a function that is lost (``pci_user_read_config_dword``).
 
-        Raise OSError EIO when the function refuses, ENODEV when it is not enabled, ENXIO for what the instruction
-        rejects.
+        Raise OSError as `PciSysdata.config_read`.
         """
-        if not self.function.fh & FH_ENABLED:
-            raise fail(errno.ENODEV)
-        try:
-            value = self.function.load(CONFIG_SPACE, offset, length)
-        except Refused:
-            raise fail(errno.EIO) from None
-        except OperandException:
-            raise fail(errno.ENXIO) from None
-        self.function.counts.loads += 1
-        return value
+        return self.sysdata.config_read(offset, length)
 
     def store_config(self, offset: int, length: int, value: int) -> None:
         """Write configuration space for a program.  Errors as `load_config`."""
-        if not self.function.fh & FH_ENABLED:
-            raise fail(errno.ENODEV)
-        try:
-            self.function.store(CONFIG_SPACE, offset, length, value)
-        except Refused:
-            raise fail(errno.EIO) from None
-        except OperandException:
-            raise fail(errno.ENXIO) from None
-        self.function.counts.stores += 1
+        self.sysdata.config_write(offset, length, value)
 
     def read_config(self, offset: int, length: int) -> int:
         """Read configuration space for the kernel itself: all ones when that fails, or the function is lost."""
@@ -223,21 +184,12 @@ class PciDevice(Device):
             return
 
     def load_bar(self, bar: int, offset: int, length: int) -> int:
-        """Read a BAR: all ones when the function refuses (``zpci_read``)."""
-        try:
-            value = self.function.load(bar, offset, length)
-        except (Refused, OperandException):
-            return (1 << 8 * length) - 1
-        self.function.counts.loads += 1
-        return value
+        """Read a BAR: all ones when nobody answers (``ioread32`` and the like)."""
+        return self.sysdata.bar_read(bar, offset, length)
 
     def store_bar(self, bar: int, offset: int, length: int, value: int) -> None:
-        """Write a BAR: nothing happens when the function refuses."""
-        try:
-            self.function.store(bar, offset, length, value)
-        except (Refused, OperandException):
-            return
-        self.function.counts.stores += 1
+        """Write a BAR: nothing happens when nobody answers."""
+        self.sysdata.bar_write(bar, offset, length, value)
 
     def map_bar(self, bar: int, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
         """Map a BAR into a program, once it was found to be allowed.
@@ -245,14 +197,14 @@ class PciDevice(Device):
         Raise `NotModelled` for registers: loads and stores of a program's memory reach no device here.  On IBM Z they
         would not, either: it takes PCI instructions, or the system calls that make them.
         """
-        memory = self.function.bars[bar].memory
+        memory = self.sysdata.bar_memory(bar)
         if memory is None:
             raise NotModelled("a mapping of the registers of a PCI function", self.name)
         return memory.map(length, flags, prot, offset)
 
     def find_capability(self, number: int) -> int:
         """Where the capability with this id is, 0 when there is none (``pci_find_capability``)."""
-        data = self.function.config.data
+        data = self.sysdata.config.data
         if not data[regs.PCI_STATUS] & regs.PCI_STATUS_CAP_LIST:
             return 0
         at = data[regs.PCI_CAPABILITY_LIST]
@@ -298,15 +250,18 @@ class PciDevice(Device):
         self.enable_count += 1
         if self.enable_count == 1:
             self.power_state = "D0"
-            self.zdev.enabled(self.name)
-            self.set_command(0, regs.PCI_COMMAND_MEMORY if any(r.flags for r in self.resources[:ROM]) else 0)
+            self.sysdata.enable(self)
+            kinds = [resource.flags for resource in self.resources[:ROM]]
+            memory = regs.PCI_COMMAND_MEMORY if any(flags & ResourceFlag.MEM for flags in kinds) else 0
+            io = regs.PCI_COMMAND_IO if any(flags & ResourceFlag.IO for flags in kinds) else 0
+            self.set_command(0, memory | io)
 
     def disable(self) -> None:
         """Undo one `enable`; the last one ends bus mastering (``pci_disable_device``)."""
         self.enable_count -= 1
         if self.enable_count == 0:
             self.set_master(False)
-            self.zdev.disabled(self.name)
+            self.sysdata.disable(self)
 
     def set_master(self, on: bool) -> None:
         """Let the device be bus master, or not."""
@@ -339,10 +294,19 @@ class PciDevice(Device):
         self.msi.restore()
 
     def reset_function_locked(self) -> None:
-        """Reset by the first method that works (``__pci_reset_function_locked``).  Raise OSError ENOTTY or EIO."""
-        if not self.reset_methods:
-            raise fail(errno.ENOTTY)
-        self.zdev.reset_slot()
+        """Reset by the first method that works (``__pci_reset_function_locked``).
+
+        Raise OSError ENOTTY when none does, EIO when the one that there is fails.
+        """
+        for method in self.reset_methods:
+            try:
+                self.sysdata.reset(method)
+            except OSError as error:
+                if error.errno != errno.ENOTTY:
+                    raise
+            else:
+                return
+        raise fail(errno.ENOTTY)
 
     def try_reset(self) -> None:
         """Reset and bring the configuration back (``pci_try_reset_function``).

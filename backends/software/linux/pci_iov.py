@@ -76,23 +76,17 @@ class PciSriov:
         """Take all virtual functions away.  May block until their users let them go."""
         if not self.num_vfs:
             return
-        functions = self.device.zdev.root.functions
+        functions = self.device.sysdata.virtfns()
         for number in range(self.num_vfs):
-            zdev = functions.get(self.routing_id(number))
-            if zdev is not None and zdev.pdev is not None:
-                zdev.pdev.physfn = None
-                zdev.remove_device(zdev.pdev)
+            if number in functions:
+                self.device.pci_bus.remove_device(functions[number])
         self._set_control(_ENABLED, 0)
         self.num_vfs = 0
         self._set_number(0)
 
     def links(self) -> dict[str, str]:
         """``virtfnN`` for each virtual function that is there."""
-        found = {}
-        for zdev in tuple(self.device.zdev.root.functions.values()):
-            if zdev.pdev is not None and zdev.pdev.physfn is self.device:
-                found[f"virtfn{zdev.function.facts.vfn - 1}"] = zdev.pdev.devpath
-        return found
+        return {f"virtfn{number}": device.devpath for number, device in self.device.sysdata.virtfns().items()}
 
     # attributes
 

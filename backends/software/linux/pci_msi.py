@@ -1,4 +1,4 @@
-"""Interrupt numbers, and MSI-X as the kernel sets it up (``drivers/pci/msi``); `pci_irq` has the machine's part."""
+"""Interrupt numbers, and MSI-X as the kernel sets it up (``drivers/pci/msi``); a `MsiDomain` has the machine's part."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, StaticDirectory, fail
 
 if TYPE_CHECKING:
-    from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
     from pyvfio_backends.software.linux.interrupts import InterruptLine
     from pyvfio_backends.software.linux.pci_device import PciDevice
-    from pyvfio_backends.software.linux.pci_irq import PciInterrupts
+    from pyvfio_backends.software.linux.pci_host import MsiDomain
 
 __all__ = ["PciMsi", "interrupt_numbers"]
 
@@ -77,11 +76,6 @@ class PciMsi:
         self.device.write_config(self.capability + regs.PCI_MSIX_FLAGS, 2, self._flags & ~clear | set_)
 
     @property
-    def function(self) -> ZpciFunction:
-        """The hardware."""
-        return self.device.function
-
-    @property
     def vectors(self) -> int:
         """How many vectors are in use."""
         return len(self.irqs)
@@ -96,14 +90,14 @@ class PciMsi:
             raise fail(errno.ERANGE)
         if self.irqs or self.device.no_msi:
             raise fail(errno.EINVAL)
-        if not self.capability or maximum > min(self.table_size, self.device.function.group.max_interrupts):
+        if not self.capability or maximum > min(self.table_size, self._domain.limit(self)):
             raise fail(errno.ENOSPC)
         kernel = self.device.kernel
         numbers = interrupt_numbers(kernel)
         self.irqs = [numbers.take() for _ in range(maximum)]
         self._lines = [kernel.interrupts.add(number, _CHIP) for number in self.irqs]
         self._targets = [0] * maximum
-        if self._interrupts.directed:
+        if self._domain.movable:
             for vector, line in enumerate(self._lines):
                 line.move = partial(self._move, vector)
         for vector, (line, name) in enumerate(zip(self._lines, names, strict=False)):
@@ -113,15 +107,15 @@ class PciMsi:
         self._set_flags(0, regs.PCI_MSIX_FLAGS_MASKALL | regs.PCI_MSIX_FLAGS_ENABLE)
         self.device.set_intx(False)
         try:
-            self._interrupts.set_up(self)
+            self._domain.set_up(self)
         except OSError:
             self._stop()
             raise
         self._write_entries()
 
     @property
-    def _interrupts(self) -> PciInterrupts:
-        return self.device.zdev.bus.interrupts
+    def _domain(self) -> MsiDomain:
+        return self.device.sysdata.msi_domain
 
     def _write_entries(self) -> None:
         for vector in range(len(self.irqs)):
@@ -132,10 +126,9 @@ class PciMsi:
         device = self.device
         bar, offset = self.table
         at = offset + vector * _ENTRY
-        device.store_bar(
-            bar, at + regs.PCI_MSIX_ENTRY_LOWER_ADDR, 8, self._interrupts.address(self, self._targets[vector])
-        )
-        device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_DATA, 4, vector)
+        address, data = self._domain.compose(self, vector, self._targets[vector])
+        device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_LOWER_ADDR, 8, address)
+        device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_DATA, 4, data)
         masked = _UNMASKED if vector in self._handlers else _MASKED
         device.store_bar(bar, at + regs.PCI_MSIX_ENTRY_VECTOR_CTRL, 4, masked)
 
@@ -152,7 +145,7 @@ class PciMsi:
         self._write_entry(vector)
 
     def _move(self, vector: int, cpu: int) -> None:
-        """Have a processor take a vector from now on (``zpci_set_irq_affinity``)."""
+        """Have a processor take a vector from now on (``msi_domain_set_affinity``)."""
         self._targets[vector] = cpu
         self._write_entry(vector)
 
@@ -168,7 +161,7 @@ class PciMsi:
         """Turn MSI-X off and give the numbers back (``pci_free_irq_vectors``)."""
         if not self.irqs:
             return
-        self._interrupts.tear_down(self)
+        self._domain.tear_down(self)
         self._stop()
 
     def _stop(self) -> None:
@@ -187,7 +180,7 @@ class PciMsi:
         """After a reset: as it was before (``pci_restore_msi_state``)."""
         if not self.irqs:
             return
-        self._interrupts.restore(self)
+        self._domain.restore(self)
         self._set_flags(0, regs.PCI_MSIX_FLAGS_MASKALL | regs.PCI_MSIX_FLAGS_ENABLE)
         self.device.set_intx(False)
         self._write_entries()

@@ -1,4 +1,4 @@
-"""The attributes of a PCI function (``drivers/pci/pci-sysfs.c``) with those of s390 (``arch/s390/pci/pci_sysfs.c``)."""
+"""The attributes of a PCI function (``drivers/pci/pci-sysfs.c``), with those that its architecture adds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pyvfio_backends.software.linux.driver_core import override_attribute
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.resource import ResourceFlag
 from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, fail
-from pyvfio_backends.software.linux.zpci_sysfs import zpci_attributes, zpci_shown
 
 if TYPE_CHECKING:
     from pyvfio.process import SharedMapping
@@ -23,7 +22,7 @@ __all__ = ["device_attributes", "number", "shown_attribute"]
 
 _SPEEDS = ("", "2.5", "5.0", "8.0", "16.0", "32.0", "64.0")
 _WIDTH_SHIFT = 4
-_NO_METHOD = ("pm", "flr", "af_flr", "device_specific", "acpi", "cxl_bus")
+_MOST_METHODS = 6  # PCI_NUM_RESET_METHODS, without the one for nothing
 
 
 def number(data: bytes) -> int:
@@ -57,7 +56,7 @@ def _shown(device: PciDevice) -> dict[str, Callable[[], str]]:
 
 def shown_attribute(device: PciDevice, name: str) -> Node | None:
     """One of the files that only tell something, without making all others; None for any other name."""
-    show = _shown(device).get(name) or zpci_shown(device.zdev).get(name)
+    show = _shown(device).get(name) or device.sysdata.shown().get(name)
     return None if show is None else Attribute(show)
 
 
@@ -99,7 +98,7 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
         entries.update(_link_attributes(device))
     if device.sriov is not None:
         entries.update(device.sriov.attributes())
-    entries.update(zpci_attributes(device.zdev, device))
+    entries.update(device.sysdata.attributes(device))
     return entries
 
 
@@ -193,13 +192,13 @@ def _store_enable(device: PciDevice, data: bytes) -> None:
 def _store_remove(device: PciDevice, data: bytes) -> None:
     if number(data) and not device.dead and "remove" not in device.removed_files:
         device.removed_files.add("remove")  # whoever comes now finds it gone
-        device.zdev.remove_device_locked(device)
+        device.pci_bus.remove_device_locked(device)
 
 
 def _store_rescan(device: PciDevice, data: bytes) -> None:
     if number(data):
         with device.pci_bus.rescan_remove():
-            device.zdev.root.rescan()
+            device.sysdata.bridge.rescan()
 
 
 def _store_reset(device: PciDevice, data: bytes) -> None:
@@ -215,10 +214,11 @@ def _show_methods(device: PciDevice) -> str:
 def _store_methods(device: PciDevice, data: bytes) -> None:
     words = data.decode(errors="replace").split("\0")[0].removesuffix("\n")
     if words in ("", "default"):
-        device.reset_methods = ["bus"] if words and device.zdev.may_reset() else []
+        device.reset_methods = list(device.sysdata.reset_methods()) if words else []
         return
     methods = words.split()
-    if any(word != "bus" for word in methods) or not device.zdev.may_reset() or len(methods) > len(_NO_METHOD):
+    works = device.sysdata.reset_methods()
+    if any(word not in works for word in methods) or len(methods) > _MOST_METHODS:
         raise fail(errno.EINVAL)
     device.reset_methods = methods
 

@@ -10,6 +10,7 @@ __all__ = ["Resource", "ResourceFlag"]
 class ResourceFlag:
     """``include/linux/ioport.h``: the bits in the third column of ``resource``."""
 
+    IO = 0x100
     MEM = 0x200
     PREFETCH = 0x2000
     READONLY = 0x4000

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import mmap
 import struct
+from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
@@ -17,7 +18,6 @@ from pyvfio.abi import vfio_feature
 from pyvfio.abi.layout import native_struct, offset_of
 from pyvfio.errors import NotModelled
 from pyvfio.process import EventFdReference
-from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.linux import vfio_pci_info
 from pyvfio_backends.software.linux.pci_device import ROM, PciDevice, SavedState
 from pyvfio_backends.software.linux.uaccess import Argument
@@ -29,6 +29,9 @@ from pyvfio_backends.software.linux.vfio_pci_info import OFFSET_SHIFT
 from pyvfio_backends.software.linux.vfio_pci_irqs import Interrupts
 from pyvfio_backends.software.linux.vfio_pci_token import VfTokens, read_token
 from pyvfio_backends.software.linux.vfs import fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.dma import DmaSpace
 
 __all__ = ["VfioPciDevice"]
 
@@ -88,8 +91,7 @@ class VfioPciDevice(VfioDevice):
     def close_device(self) -> None:
         """See `VfioDevice.close_device` (``vfio_pci_core_disable``)."""
         pdev = self.pdev
-        if pdev.zdev.kzdev is not None:
-            pdev.zdev.kzdev.unregister()
+        pdev.sysdata.vfio_closed()
         self.tokens.opened(-1)
         self._leave_low_power()
         pdev.set_master(False)
@@ -103,14 +105,14 @@ class VfioPciDevice(VfioDevice):
         if self._saved is not None:
             pdev.restore_state(self._saved)
         pdev.disable()
-        if needs_reset and pdev.zdev.may_reset() and not pdev.locked:  # vfio_pci_dev_set_try_reset()
+        if needs_reset and pdev.sysdata.probe_reset_bus() and not pdev.locked:  # vfio_pci_dev_set_try_reset()
             with contextlib.suppress(OSError):
                 self._reset_slot()
         self.interrupts.close_channels()
 
     def set_dma(self, space: DmaSpace | None) -> None:
         """See `VfioDevice.set_dma`."""
-        self.pdev.zdev.iommu.attach(space)
+        self.pdev.sysdata.attach_dma(space)
 
     def request(self, count: int) -> None:
         """See `VfioDevice.request`."""
@@ -193,7 +195,7 @@ class VfioPciDevice(VfioDevice):
         if argsz < _HOT_RESET.size or flags or bool(count) == self.cdev_opened:
             raise fail(errno.EINVAL)
         pdev = self.pdev
-        if not pdev.zdev.may_reset():
+        if not pdev.sysdata.probe_reset_bus():
             raise fail(errno.ENODEV)
         if count > 1:  # more than there are devices
             raise fail(errno.EINVAL)
@@ -213,7 +215,7 @@ class VfioPciDevice(VfioDevice):
         saved = pdev.save_state()
         pdev.write_config(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_INTX_DISABLE)
         try:
-            pdev.zdev.reset_slot()
+            pdev.sysdata.reset_bus()
         finally:
             pdev.restore_state(saved)
 

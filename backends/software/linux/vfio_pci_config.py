@@ -116,7 +116,6 @@ class VirtualConfig:
         self.device = device
         self._mask_intx = mask_intx
         self._unmask_intx = unmask_intx
-        self._physical = device.function.config
         self._bars_dirty = True
         self.intx_disabled = False
         self._size = size = device.config_size
@@ -129,7 +128,8 @@ class VirtualConfig:
         self._real_rom = self._word(regs.PCI_ROM_ADDRESS)
         if device.no_command_memory:
             self.copy[regs.PCI_COMMAND] |= regs.PCI_COMMAND_MEMORY
-        self.copy[regs.PCI_INTERRUPT_PIN] = 0  # s390 has no INTx (CONFIG_VFIO_PCI_INTX)
+        if not device.sysdata.has_intx:
+            self.copy[regs.PCI_INTERRUPT_PIN] = 0  # CONFIG_VFIO_PCI_INTX
         self._msi = 0
         self._take_capabilities()
 
@@ -200,18 +200,17 @@ class VirtualConfig:
             raise fail(errno.EFAULT)
         if self._bars_dirty and position < _ROM.stop and end > _BARS.start:
             self._fix_bars()
-        device, physical = self.device, self._physical
-        first, last = physical.live
-        if device.function.usable and not device.disconnected and (position >= last or end <= first):
+        if not self.device.disconnected:
             virtual = self._virtual[position:end]
-            if virtual.count(0xFF) != count:
-                device.function.counts.loads += (end + 3) // 4 - position // 4  # what `_pieces` would load, at once
-            if not any(virtual):
-                return bytes(physical.data[position:end])
-            mask = int.from_bytes(virtual, "little")
-            own = int.from_bytes(self.copy[position:end], "little")
-            real = int.from_bytes(physical.data[position:end], "little")
-            return (real & ~mask | own & mask).to_bytes(count, "little")
+            if virtual.count(0xFF) == count:
+                return bytes(self.copy[position:end])
+            found = self.device.sysdata.peek(position, count)
+            if found is not None:
+                mask = int.from_bytes(virtual, "little")
+                if not mask:
+                    return found
+                own = int.from_bytes(self.copy[position:end], "little")
+                return (int.from_bytes(found, "little") & ~mask | own & mask).to_bytes(count, "little")
         return b"".join(self._read_piece(at, size) for at, size in self._pieces(position, count))
 
     def _read_piece(self, at: int, size: int) -> bytes:

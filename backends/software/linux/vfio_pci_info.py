@@ -1,6 +1,6 @@
-"""What vfio-pci tells of a device: info with the zPCI capabilities, regions, interrupts, who a hot reset touches.
+"""What vfio-pci tells of a device: info, regions, interrupts, who a hot reset touches.
 
-The models are ``drivers/vfio/pci/vfio_pci_core.c`` and ``vfio_pci_zdev.c`` (6.12).
+The model is ``drivers/vfio/pci/vfio_pci_core.c`` (6.12).
 """
 
 from __future__ import annotations
@@ -8,11 +8,9 @@ from __future__ import annotations
 import errno
 import struct
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import vfio as abi
-from pyvfio.abi import vfio_zdev as zdev_abi
 from pyvfio.abi.layout import Capability, InfoCapHeader, build_capability_chain, native_struct, offset_of
 from pyvfio_backends.software.linux.pci_device import ROM
 from pyvfio_backends.software.linux.uaccess import Argument
@@ -32,60 +30,7 @@ _IRQ = native_struct(abi.IrqInfo)
 _HOT = native_struct(abi.PciHotResetInfo)
 _DEPENDENT = struct.Struct("=IHBB")
 _HEADER_SIZE = native_struct(InfoCapHeader).size
-_MAX_WRITE = 128  # ZPCI_MAX_WRITE_SIZE
-_BASE = native_struct(zdev_abi.DeviceInfoCapZpciBase)
-_GROUP = native_struct(zdev_abi.DeviceInfoCapZpciGroup)
-_SIZED = native_struct(zdev_abi.DeviceInfoCapZpciUtil)
 _READ_WRITE = abi.VFIO_REGION_INFO_FLAG_READ | abi.VFIO_REGION_INFO_FLAG_WRITE
-
-
-def _zpci_capabilities(vdev: VfioPciDevice) -> Iterator[Capability]:
-    function = vdev.pdev.function
-    facts, group = function.facts, function.group
-
-    def capability(number: int, version: int, packed: bytes) -> Capability:
-        return Capability(number, version, packed[_HEADER_SIZE:])
-
-    yield capability(
-        abi.VFIO_DEVICE_INFO_CAP_ZPCI_BASE,
-        2,
-        _BASE.pack(
-            0,
-            0,
-            0,
-            vdev.pdev.zdev.iommu.first,
-            vdev.pdev.zdev.iommu.last,
-            facts.pchid,
-            facts.vfn,
-            facts.fmb_words * 4,
-            facts.pft,
-            facts.pfgid,
-            function.fh,
-        ),
-    )
-    yield capability(
-        abi.VFIO_DEVICE_INFO_CAP_ZPCI_GROUP,
-        2,
-        _GROUP.pack(
-            0,
-            0,
-            0,
-            group.dma_mask,
-            group.msi_address,
-            zdev_abi.VFIO_DEVICE_INFO_ZPCI_FLAG_REFRESH,  # whatever the group says
-            group.frame_update,
-            group.max_interrupts,
-            _MAX_WRITE,
-            group.version,
-            0,
-            group.max_store,
-        ),
-    )
-    if facts.util_str:
-        text = facts.util_str
-        yield capability(abi.VFIO_DEVICE_INFO_CAP_ZPCI_UTIL, 1, _SIZED.pack(0, 0, 0, len(text)) + text)
-    pfip = facts.pfip
-    yield capability(abi.VFIO_DEVICE_INFO_CAP_ZPCI_PFIP, 1, _SIZED.pack(0, 0, 0, len(pfip)) + pfip)
 
 
 def device_info(vdev: VfioPciDevice, argument: Argument) -> int:
@@ -94,14 +39,16 @@ def device_info(vdev: VfioPciDevice, argument: Argument) -> int:
     if argsz < _INFO_MINIMUM:
         raise fail(errno.EINVAL)
     length = min(argsz, _INFO.size)
-    flags = abi.VFIO_DEVICE_FLAGS_PCI | abi.VFIO_DEVICE_FLAGS_CAPS
+    flags = abi.VFIO_DEVICE_FLAGS_PCI
     if vdev.reset_works:
         flags |= abi.VFIO_DEVICE_FLAGS_RESET
-    chain = build_capability_chain(_zpci_capabilities(vdev), _INFO.size)
+    chain = build_capability_chain(vdev.pdev.sysdata.vfio_capabilities(), _INFO.size)
     offset = 0
-    if argsz < _INFO.size + len(chain):
+    if chain:
+        flags |= abi.VFIO_DEVICE_FLAGS_CAPS
+    if chain and argsz < _INFO.size + len(chain):
         argsz = _INFO.size + len(chain)
-    else:
+    elif chain:
         argument.write(_INFO.size, chain)
         offset = _INFO.size
     answer = _INFO.pack(argsz, flags, abi.VFIO_PCI_NUM_REGIONS, abi.VFIO_PCI_NUM_IRQS, offset, 0)
@@ -165,7 +112,7 @@ def hot_reset_info(vdev: VfioPciDevice, argument: Argument) -> int:
     argsz, _, _ = _HOT.unpack(argument.read(0, _HOT.size))
     if argsz < _HOT.size:
         raise fail(errno.EINVAL)
-    if not vdev.pdev.zdev.may_reset():
+    if not vdev.pdev.sysdata.probe_reset_bus():
         raise fail(errno.ENODEV)
     if argsz - _HOT.size < _DEPENDENT.size:
         argument.write(0, _HOT.pack(argsz, 0, 1))

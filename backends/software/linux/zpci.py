@@ -7,55 +7,60 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.address import PciAddress
 from pyvfio.zpci.handle import FH_ENABLED
 from pyvfio_backends.software.hardware.zpci import CONFIG_SPACE, Refused, ZpciFunction
-from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 from pyvfio_backends.software.linux.pci_device import PciDevice
-from pyvfio_backends.software.linux.pci_root import PciRoot
-from pyvfio_backends.software.linux.pci_slot import PciSlot
-from pyvfio_backends.software.linux.vfs import fail
+from pyvfio_backends.software.linux.vfs import Node, fail
+from pyvfio_backends.software.linux.zpci_access import ZpciAccess
+from pyvfio_backends.software.linux.zpci_bus import ZpciBus
 from pyvfio_backends.software.linux.zpci_debug import FunctionStatistics
 from pyvfio_backends.software.linux.zpci_iommu import ZpciIommu
+from pyvfio_backends.software.linux.zpci_slot import ZpciSlot
 from pyvfio_backends.software.linux.zpci_state import ZpciState
+from pyvfio_backends.software.linux.zpci_sysfs import zpci_attributes, zpci_shown
 
 if TYPE_CHECKING:
+    from pyvfio.abi.layout import Capability
+    from pyvfio_backends.software.hardware.dma import DmaSpace
+    from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.kvm_zpci import KvmZdev
-    from pyvfio_backends.software.linux.pci import PciBus
+    from pyvfio_backends.software.linux.zpci_host import ZpciHost
+    from pyvfio_backends.software.linux.zpci_irq import PciInterrupts
 
-__all__ = ["ZpciDev", "ZpciState"]
-
-_IOMAP_BASE = 0x4000000000000000
-_IOMAP_SHIFT = 48
+__all__ = ["ZpciDev", "ZpciState", "to_zpci"]
 
 
-class ZpciDev:
+class ZpciDev(ZpciAccess):
     """A function that Linux knows (``struct zpci_dev``), with or without a PCI device on top (`pdev`).
 
-    `busy` is the lock of its state: held while a slot is switched or the function recovers.  `root` is its bus, from
+    `busy` is the lock of its state: held while a slot is switched or the function recovers.  `bridge` is its bus, from
     `add` on.
     """
 
-    root: PciRoot
+    bridge: ZpciBus
 
-    def __init__(self, bus: PciBus, facility: ZpciFacility, function: ZpciFunction, state: ZpciState) -> None:
-        self.bus = bus
-        self.facility = facility
+    def __init__(self, host: ZpciHost, function: ZpciFunction, state: ZpciState) -> None:
+        self.host = host
+        self.bus = host.bus
         self.function = function
         self.fid = function.fid
         self.state = state
         self.busy = False
         self._references = 0
         self.pdev: PciDevice | None = None
-        self.entries: dict[int, int] = {}
+        self.entries = {}
         self.statistics: FunctionStatistics | None = None
         self.iommu = ZpciIommu(self)
         self.devfn = 0
-        self.slot = PciSlot(self)
+        self.slot = ZpciSlot(self)
+        self.no_command_memory = function.facts.vfn != 0
+        self.indexed = False
+        """Whether its device has the attribute ``index``."""
         self.kzdev: KvmZdev | None = None
         """What KVM keeps of a function that its guest uses by its own instructions."""
 
@@ -78,32 +83,32 @@ class ZpciDev:
         kernel = self.bus.kernel
         kernel.add_class_device(self.iommu, quiet=quiet)
         try:
-            self.root = PciRoot.of(self, self.bus)
-            self.devfn = self.root.join(self, quiet=quiet)
+            self.bridge = ZpciBus.of(self, self.host)
+            self.devfn = self.bridge.join(self, quiet=quiet)
         except OSError:
             kernel.remove_class_device(self.iommu)
             raise
         self.bus.slots[f"{self.fid:08x}"] = self.slot
-        self.bus.zdevs[self.fid] = self
+        self.host.zdevs[self.fid] = self
         self._note(1, f"add fid:{self.fid:x}, fh:{self.function.fh:x}, c:{int(self.state is ZpciState.CONFIGURED)}")
         if not quiet:
             self.slot.uevent("add")
 
-    def release(self) -> None:
+    def forget(self) -> None:
         """Forget the function: it is gone from the machine and so is its device."""
         kernel = self.bus.kernel
-        del self.bus.zdevs[self.fid]
+        del self.host.zdevs[self.fid]
         del self.bus.slots[f"{self.fid:08x}"]
         self.slot.uevent("remove")
         for entry in self.entries.values():
-            self.bus.iomap.free(entry)
+            self.host.iomap.free(entry)
         self.entries.clear()
-        self.root.leave(self)
+        self.bridge.leave(self)
         kernel.remove_class_device(self.iommu)
         self._note(3, f"rem fid:{self.fid:x}")
 
     def _note(self, level: int, text: str) -> None:
-        self.bus.notes.note(level, text)
+        self.host.notes.note(level, text)
 
     def enable_function(self) -> None:
         """Enable the function (``clp_enable_fh``).  Raise `Refused`."""
@@ -117,19 +122,6 @@ class ZpciDev:
 
     # devices
 
-    @property
-    def use_mio(self) -> bool:
-        """Whether BARs are reached by their addresses (PCI memory I/O instructions), not by handle."""
-        return self.bus.mio and self.function.facts.mio_capable
-
-    def bar_address(self, index: int) -> int:
-        """Where a BAR is in Linux's address space: the machine's address of it (write-through), else one entry of
-        Linux's own table per BAR (``ZPCI_ADDR``).
-        """
-        if self.use_mio:
-            return self.function.mio[index]
-        return _IOMAP_BASE | self.entries[index] << _IOMAP_SHIFT
-
     def prepare(self) -> None:
         """Enable the function and give its BARs addresses (``zpci_bus_prepare_device``).  Raise OSError EIO."""
         if not self.function.fh & FH_ENABLED:
@@ -139,7 +131,7 @@ class ZpciDev:
                 raise fail(errno.EIO) from None
         if not self.entries:
             for index in sorted(self.function.bars):
-                self.entries[index] = self.bus.iomap.take()
+                self.entries[index] = self.host.iomap.take()
 
     def scan_configured(self) -> None:
         """Make the PCI device of a function that was configured (``zpci_scan_configured_device``).
@@ -160,9 +152,10 @@ class ZpciDev:
         if self.pdev is not None or not self._answers():
             return self.pdev
         kernel = self.bus.kernel
-        address = PciAddress(self.root.domain, 0, self.devfn >> 3, self.devfn & 7)
-        device = self.pdev = PciDevice(self, self.root.device, self.bus, address)
-        group = self.iommu.group(kernel)
+        address = PciAddress(self.bridge.domain, 0, self.devfn >> 3, self.devfn & 7)
+        self.indexed = self.host.unique_uid
+        device = self.pdev = PciDevice(self, self.bridge.device, self.bus, address)
+        group = self.iommu_group()
         if group is not None:
             kernel.groups.join(group, device)
         self.bus.add(device, quiet=quiet)
@@ -175,21 +168,9 @@ class ZpciDev:
         except Refused:
             return False
 
-    def remove_device_locked(self, device: PciDevice) -> None:
-        """Remove the PCI device, when nobody else removes or looks for one."""
-        with self.bus.rescan_remove():
-            self.remove_device(device)
+    def release(self) -> None:
+        """See `PciSysdata.release`."""
         self.put()
-
-    def remove_device(self, device: PciDevice) -> None:
-        """Remove the PCI device (``pci_stop_and_remove_bus_device``).  May block until its users let it go."""
-        self.bus.wait_unlocked(device)
-        if device.dead:
-            return
-        device.physfn = None  # its links go first
-        self.bus.remove(device)
-        self.bus.kernel.groups.leave(device)
-        self.pdev = None
 
     @contextlib.contextmanager
     def state_lock(self) -> Iterator[None]:
@@ -202,7 +183,74 @@ class ZpciDev:
             self.busy = False
             self.bus.kernel.clock.notify()
 
+    # what else the PCI core asks
+
+    @property
+    def iommu_device(self) -> ZpciIommu:
+        """See `PciSysdata.iommu_device`."""
+        return self.iommu
+
+    def iommu_group(self) -> IommuGroup | None:
+        """See `PciSysdata.iommu_group`."""
+        return self.iommu.group(self.bus.kernel)
+
+    def attach_dma(self, space: DmaSpace | None) -> None:
+        """See `PciSysdata.attach_dma`."""
+        self.iommu.attach(space)
+
+    @property
+    def msi_domain(self) -> PciInterrupts:
+        """See `PciSysdata.msi_domain`."""
+        return self.host.interrupts
+
+    def physfn(self) -> PciDevice | None:
+        """See `PciSysdata.physfn` (``zpci_iov_find_parent_pf``)."""
+        return self.bridge.physical_of(self)
+
+    def virtfns(self) -> dict[int, PciDevice]:
+        """See `PciSysdata.virtfns`: those that are linked with their physical function."""
+        found = {}
+        for zdev in tuple(self.bridge.functions.values()):
+            if zdev.pdev is not None and zdev.pdev.physfn is self.pdev:
+                found[zdev.function.facts.vfn - 1] = zdev.pdev
+        return found
+
+    def attributes(self, device: PciDevice) -> Mapping[str, Node]:
+        """See `PciSysdata.attributes`."""
+        return zpci_attributes(self, device)
+
+    def shown(self) -> Mapping[str, Callable[[], str]]:
+        """See `PciSysdata.shown`."""
+        return zpci_shown(self)
+
+    def vfio_capabilities(self) -> Iterable[Capability]:
+        """See `PciSysdata.vfio_capabilities`."""
+        from pyvfio_backends.software.linux.vfio_pci_zdev import zpci_capabilities
+
+        return zpci_capabilities(self)
+
+    def vfio_closed(self) -> None:
+        """See `PciSysdata.vfio_closed`: no guest uses it any more."""
+        if self.kzdev is not None:
+            self.kzdev.unregister()
+
     # reset and recovery
+
+    def reset_methods(self) -> tuple[str, ...]:
+        """See `PciSysdata.reset_methods`: the slot can be reset, which the kernel calls ``bus``."""
+        return ("bus",) if self.may_reset() else ()
+
+    def reset(self, method: str) -> None:
+        """See `PciSysdata.reset`."""
+        self.reset_slot()
+
+    def probe_reset_bus(self) -> bool:
+        """See `PciSysdata.probe_reset_bus`."""
+        return self.may_reset()
+
+    def reset_bus(self) -> None:
+        """See `PciSysdata.reset_bus`."""
+        self.reset_slot()
 
     def may_reset(self) -> bool:
         """Whether the slot could be reset now: not while its state is changing (``reset_slot`` with probe)."""
@@ -210,19 +258,19 @@ class ZpciDev:
 
     # measurement (pci_debug.c)
 
-    def enabled(self, name: str) -> None:
-        """The device of this name was enabled: its measurement begins (``pcibios_enable_device``)."""
-        self.statistics = self.bus.statistics[name] = FunctionStatistics(self)
+    def enable(self, device: PciDevice) -> None:
+        """See `PciSysdata.enable`: the measurement of the function begins."""
+        self.statistics = self.host.statistics[device.name] = FunctionStatistics(self)
         with contextlib.suppress(OSError):
             self.statistics.enable()
 
-    def disabled(self, name: str) -> None:
-        """The device was disabled (``pcibios_disable_device``)."""
+    def disable(self, device: PciDevice) -> None:
+        """See `PciSysdata.disable`."""
         if self.statistics is not None:
             with contextlib.suppress(OSError):
                 self.statistics.disable()
             self.statistics = None
-            self.bus.statistics.pop(name, None)
+            self.host.statistics.pop(device.name, None)
 
     def reset_slot(self) -> None:
         """Disable and enable the function, keeping its address space.  Raise OSError EIO."""
@@ -255,7 +303,7 @@ class ZpciDev:
         if self.state is not ZpciState.CONFIGURED:
             return
         if self.pdev is not None:
-            self.remove_device_locked(self.pdev)
+            self.bus.remove_device_locked(self.pdev)
         if self.function.fh & FH_ENABLED:
             try:
                 self.disable_function()
@@ -274,7 +322,7 @@ class ZpciDev:
 
         command = sclp.SclpCommand.CONFIGURE_ADAPTER if configure else sclp.SclpCommand.DECONFIGURE_ADAPTER
         block = sclp.AdapterSccb(length=self.bus.kernel.page_size, type=sclp.ADAPTER_PCI, fid=self.fid)
-        answer = sclp.AdapterSccb.from_bytes(sclp.call(self.facility, command, block.to_bytes()))
+        answer = sclp.AdapterSccb.from_bytes(sclp.call(self.host.facility, command, block.to_bytes()))
         good = answer.code in (sclp.SclpCode.COMPLETED, sclp.SclpCode.NOTHING_TO_DO)
         self._note(3, f"{'conf' if configure else 'deconf'} fid:{self.fid:x}, rc:{0 if good else -errno.EIO}")
         if not good:
@@ -301,5 +349,12 @@ class ZpciDev:
     def put(self) -> None:
         """Forget a reserved function that nothing refers to (``zpci_zdev_put``)."""
         unused = self.pdev is None and not self._references
-        if self.state is ZpciState.RESERVED and unused and self.bus.zdevs.get(self.fid) is self:
-            self.release()
+        if self.state is ZpciState.RESERVED and unused and self.host.zdevs.get(self.fid) is self:
+            self.forget()
+
+
+def to_zpci(device: PciDevice) -> ZpciDev:
+    """What s390 knows of a device (``to_zpci``).  Raise OSError ENODEV for one that is no zPCI function."""
+    if not isinstance(device.sysdata, ZpciDev):
+        raise fail(errno.ENODEV)
+    return device.sysdata

@@ -57,9 +57,9 @@ class FunctionStatistics:
         if counters is not None:
             counters.clear()
         self._address = self._memory.allocate(_BLOCK)
-        if self._zdev.bus.interrupts.booting:
+        if self._zdev.host.interrupts.booting:
             self._put_off = True
-            self._zdev.bus.interrupts.later.append(self._begin)
+            self._zdev.host.interrupts.later.append(self._begin)
             self._zdev.bus.kernel.clock.schedule(_MOMENT, self._begin, background=True)
         elif self._measure(self._address):
             self._free()
@@ -89,7 +89,7 @@ class FunctionStatistics:
         from pyvfio.zpci.instructions import FunctionOperation
 
         zdev = self._zdev
-        processor = zdev.bus.interrupts.processor
+        processor = zdev.host.interrupts.processor
         return processor.mpcifc(zdev.function.fh, 0, FunctionOperation.SET_MEASUREMENT, Fib(fmb=address)).cc
 
     def _free(self) -> None:

@@ -19,7 +19,7 @@ from pyvfio_backends.software.linux.zpci import ZpciDev, ZpciState
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.zpci.facility import ZpciEvent
-    from pyvfio_backends.software.linux.pci import PciBus
+    from pyvfio_backends.software.linux.zpci_host import ZpciHost
 
 __all__ = ["ZpciEvents"]
 
@@ -28,10 +28,10 @@ _HOPELESS: Final = (ErrorCode.PERMANENT_ERROR, ErrorCode.RECOVERY_FAILED)
 
 
 class ZpciEvents:
-    """The events of the functions on `bus`."""
+    """The events of the functions of `host`."""
 
-    def __init__(self, bus: PciBus) -> None:
-        self._bus = bus
+    def __init__(self, host: ZpciHost) -> None:
+        self._host = host
         self._queue: deque[ZpciEvent] = deque()
         self._works = False
         self._not_modelled: NotModelled | None = None
@@ -45,7 +45,7 @@ class ZpciEvents:
         if self._works:
             return
         self._works = True
-        self._bus.kernel.clock.run_apart(self._work, "zpci-events")
+        self._host.kernel.clock.run_apart(self._work, "zpci-events")
         error, self._not_modelled = self._not_modelled, None
         if error is not None:
             raise error
@@ -63,8 +63,8 @@ class ZpciEvents:
 
     def _take(self, event: ZpciEvent) -> None:
         kind = "avl" if isinstance(event.code, AvailabilityCode) else "err"
-        self._bus.notes.note(3, f"{kind} fid:{event.fid:x}, fh:{event.fh:x}, pec:{event.code:x}")
-        zdev = self._bus.zdevs.get(event.fid)
+        self._host.notes.note(3, f"{kind} fid:{event.fid:x}, fh:{event.fh:x}, pec:{event.code:x}")
+        zdev = self._host.zdevs.get(event.fid)
         take = self._availability if isinstance(event.code, AvailabilityCode) else self._error
         if zdev is None:
             take(event, None)
@@ -77,7 +77,7 @@ class ZpciEvents:
 
     def _function(self, fid: int) -> ZpciFunction | None:
         """The function that the machine lists (``clp_find_pci``)."""
-        function = self._bus.facility.functions.get(fid)
+        function = self._host.facility.functions.get(fid)
         return None if function is None or function.state is FunctionState.RESERVED else function
 
     # availability
@@ -113,7 +113,7 @@ class ZpciEvents:
         function = self._function(fid)
         if function is None or function.fh != fh:
             return None
-        zdev = ZpciDev(self._bus, self._bus.facility, function, state)
+        zdev = ZpciDev(self._host, function, state)
         zdev.add(quiet=False)  # what fails here ends the event
         return zdev
 
@@ -121,7 +121,7 @@ class ZpciEvents:
         if zdev.state is ZpciState.CONFIGURED:
             if zdev.pdev is not None:
                 zdev.pdev.error_state = ErrorState.LOST
-                zdev.remove_device_locked(zdev.pdev)
+                zdev.bus.remove_device_locked(zdev.pdev)
             if zdev.function.fh & FH_ENABLED:
                 with contextlib.suppress(Refused):
                     zdev.disable_function()
@@ -131,11 +131,11 @@ class ZpciEvents:
 
     def _look_around(self) -> None:
         """Forget those that are gone, and find new ones (``zpci_remove_reserved_devices``, ``zpci_scan_devices``)."""
-        bus = self._bus
-        for zdev in tuple(bus.zdevs.values()):
+        host = self._host
+        for zdev in tuple(host.zdevs.values()):
             if zdev.state is ZpciState.STANDBY and self._function(zdev.fid) is None:
                 zdev.reserved()
-        bus.find_functions(quiet=False)
+        host.find_functions(quiet=False)
 
     # errors
 
@@ -146,7 +146,7 @@ class ZpciEvents:
         if function is None or function.fh != event.fh:
             return  # the handle is stale
         device = zdev.pdev
-        from pyvfio_backends.software.linux.pci_recovery import attempt_recovery, report_loss  # few functions fail
+        from pyvfio_backends.software.linux.zpci_recovery import attempt_recovery, report_loss  # few functions fail
 
         if event.code in _HOPELESS or not attempt_recovery(device):
             report_loss(device)

@@ -34,7 +34,7 @@ def zpci_shown(zdev: ZpciDev) -> dict[str, Callable[[], str]]:
         "pft": lambda: f"{facts.pft:#04x}\n",
         "port": lambda: f"{facts.port}\n",
         "uid": lambda: f"{facts.uid:#x}\n",
-        "uid_is_unique": lambda: f"{int(zdev.bus.unique_uid)}\n",
+        "uid_is_unique": lambda: f"{int(zdev.host.unique_uid)}\n",
         "vfn": lambda: f"{facts.vfn:#06x}\n",
     }
 
@@ -52,8 +52,8 @@ def zpci_attributes(zdev: ZpciDev, device: PciDevice) -> dict[str, Node]:
     }
     if zdev.bus.kernel.pci_mmap:  # such a kernel is newer than the 6.14 that began to show it
         entries["fidparm"] = Attribute(lambda: f"{facts.fidparm:#04x}\n")
-    if device.indexed:
-        entries["index"] = Attribute(lambda: f"{facts.uid if zdev.bus.unique_uid else _NO_INDEX}\n")
+    if zdev.indexed:
+        entries["index"] = Attribute(lambda: f"{facts.uid if zdev.host.unique_uid else _NO_INDEX}\n")
     return entries
 
 
@@ -70,10 +70,10 @@ def _recover(zdev: ZpciDev, device: PciDevice) -> None:
         with zdev.bus.rescan_remove():
             try:
                 if not device.dead:
-                    zdev.remove_device(device)
+                    zdev.bus.remove_device(device)
                     zdev.cycle()
             finally:
-                zdev.root.rescan()
+                zdev.bridge.rescan()
 
 
 def _report_error(zdev: ZpciDev, offset: int, data: bytes) -> int:
@@ -85,12 +85,12 @@ def _report_error(zdev: ZpciDev, offset: int, data: bytes) -> int:
     room = zdev.bus.kernel.page_size - sclp.ErrorNotification.SIZE
     if version != 1 or action not in tuple(sclp.ReportAction) or length > room:
         raise fail(errno.EINVAL)  # sclp_pci_check_report()
-    if not zdev.facility.takes_reports:
+    if not zdev.host.facility.takes_reports:
         raise fail(errno.EOPNOTSUPP)
     head = sclp.ErrorReport(version, action, length).notification(zdev.function.fh, zdev.fid).to_bytes()
     # As much as the header says goes to the machine, whatever was written.
     block = head + data[_REPORT_HEADER.size :][:length].ljust(length, b"\0")
-    answer = sclp.call(zdev.facility, sclp.SclpCommand.WRITE_EVENT_DATA, block)
+    answer = sclp.call(zdev.host.facility, sclp.SclpCommand.WRITE_EVENT_DATA, block)
     if sclp.ErrorNotification.from_bytes(answer[: len(head)]).code != sclp.SclpCode.COMPLETED:
         raise fail(errno.EIO)
     return len(data)

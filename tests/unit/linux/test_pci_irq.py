@@ -25,6 +25,7 @@ from pyvfio.zpci.statistics import measure, read_statistics
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.linux.airq import AirqVector
 from pyvfio_backends.software.linux.irq_affinity import list_text, mask_text, read_list, read_mask
+from pyvfio_backends.software.linux.zpci_host import zpci_host
 from pyvfio_backends.software.machine import Machine
 from pyvfio_backends.software.memory import HostMemory
 from pyvfio_backends.software.usage import HostSpec
@@ -52,7 +53,7 @@ class Rig:
 
     @property
     def interrupts(self) -> Any:
-        return self.machine.kernel.buses["pci"].interrupts  # type: ignore[attr-defined]
+        return zpci_host(self.machine.kernel).interrupts
 
     def function(self, which: int) -> Any:
         return self.machine.zpci.functions[0x20 + which]
@@ -353,7 +354,7 @@ def test_what_was_set_up_at_boot_is_told_to_the_machine_when_it_matters() -> Non
     )
     with Host("software", machine=spec) as host:
         machine: Machine = host.backend.machine  # type: ignore[attr-defined]
-        interrupts = machine.kernel.buses["pci"].interrupts  # type: ignore[attr-defined]
+        interrupts = zpci_host(machine.kernel).interrupts
         host.sysfs.write_text("/sys/bus/pci/drivers/virtio-pci/unbind", "0002:00:00.0")
         assert interrupts._delivery is None
         with machine.lock:
@@ -376,7 +377,7 @@ def test_linux_has_functions_measured_by_instructions() -> None:
     )
     with Host("software", machine=spec) as host:
         machine: Machine = host.backend.machine  # type: ignore[attr-defined]
-        processor = machine.kernel.buses["pci"].interrupts.processor  # type: ignore[attr-defined]
+        processor = zpci_host(machine.kernel).interrupts.processor
 
         def place(fid: int) -> int:
             stored: int = processor.stpcifc(machine.zpci.functions[fid].fh, 0)[1].fmb

@@ -20,9 +20,10 @@ from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec, ZpciEventSpec
 from pyvfio_backends.software.hardware.zpci import FunctionState
 from pyvfio_backends.software.hardware.zpci.facility import ZpciEvent
-from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId, Recovery
+from pyvfio_backends.software.linux.zpci import to_zpci
+from pyvfio_backends.software.linux.zpci_host import zpci_host
 
 FID, SLOT, NAME = 0x99, "00000099", "0099:00:00.0"
 POWER = f"{BUS}/slots/{SLOT}/power"
@@ -63,14 +64,8 @@ def rig_of(state: str) -> Rig:
     return Rig(state)
 
 
-def bus_of(rig: Pci) -> PciBus:
-    bus = rig.kernel.buses["pci"]
-    assert isinstance(bus, PciBus)
-    return bus
-
-
 def device_of(rig: Pci, fid: int) -> PciDevice:
-    device = bus_of(rig).zdevs[fid].pdev
+    device = zpci_host(rig.kernel).zdevs[fid].pdev
     assert device is not None
     return device
 
@@ -299,7 +294,7 @@ class Recovering(PciDriver):
     table = (PciId(vendor=0x1AF4),)
 
     def __init__(self, rig: Pci, *answers: Recovery | None) -> None:
-        super().__init__(bus_of(rig), "recovering")
+        super().__init__(zpci_host(rig.kernel).bus, "recovering")
         self.answers = list(answers)
         self.told: list[tuple[str, ErrorState, FunctionState]] = []
 
@@ -307,7 +302,7 @@ class Recovering(PciDriver):
         device.enable()
 
     def _note(self, what: str, device: PciDevice) -> Recovery | None:
-        self.told.append((what, device.error_state, device.function.state))
+        self.told.append((what, device.error_state, to_zpci(device).function.state))
         return self.answers.pop(0)
 
     def error_detected(self, device: PciDevice) -> Recovery:
@@ -320,7 +315,7 @@ class Recovering(PciDriver):
         return self._note("slot_reset", device) or Recovery.DISCONNECT
 
     def resume(self, device: PciDevice) -> None:
-        self.told.append(("resume", device.error_state, device.function.state))
+        self.told.append(("resume", device.error_state, to_zpci(device).function.state))
 
 
 class Failing:
@@ -330,7 +325,7 @@ class Failing:
         self.pci = Pci()
         self.driver = Recovering(self.pci, *answers)
         with self.pci.machine.lock:
-            bus_of(self.pci).register(self.driver)
+            zpci_host(self.pci.kernel).bus.register(self.driver)
         self.pci.write(f"{BUS}/devices/{BELL}/driver_override", "recovering")
         self.pci.write(f"{BUS}/drivers_probe", BELL)
         assert self.pci.driver(BELL) == "recovering"
@@ -376,10 +371,10 @@ def test_recovery_with_a_driver(name: str) -> None:
     assert on.events == events
     assert on.device.error_state is (ErrorState.NORMAL if well else ErrorState.LOST)
     # Who reads as a program sees what the function answers, also of a device that the kernel has given up.
-    blocked = on.device.function.state is FunctionState.ERROR
+    blocked = to_zpci(on.device).function.state is FunctionState.ERROR
     assert on.pci.config(BELL, 0, 4) == ("ffffffff" if blocked else "f41af010")
     if well:
-        assert on.device.function.state is FunctionState.ENABLED
+        assert to_zpci(on.device).function.state is FunctionState.ENABLED
     else:
         on.driver.answers = [LOST]
         on.pci.write(f"{BUS}/devices/{BELL}/recover", "1")
@@ -411,7 +406,7 @@ def test_nothing_is_tried_when_it_is_hopeless(code: ErrorCode) -> None:
 def test_errors_of_measurement_are_nobodys(code: ErrorCode) -> None:
     on = Failing()
     assert on.fail(code) == []
-    assert on.device.function.state is FunctionState.ENABLED
+    assert to_zpci(on.device).function.state is FunctionState.ENABLED
 
 
 def test_an_error_with_a_handle_of_the_past() -> None:

@@ -8,7 +8,7 @@ import sys
 UNUSED = (
     *("tape", "terminal3270", "scripted", "virtio_ccw", "virtio_input", "virtio_models"),  # units that it has not
     *("vfio_core", "vfio_group", "vfio_pci", "vfio_container", "iommufd", "vfio_ccw_device"),  # nobody opens a device
-    *("pci_recovery", "pci_irq_delivery", "clp", "virtual_block", "console", "guest", "passthrough", "logical"),
+    *("zpci_recovery", "zpci_irq_delivery", "clp", "virtual_block", "console", "guest", "passthrough", "logical"),
 )
 
 

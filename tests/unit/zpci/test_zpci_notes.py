@@ -15,6 +15,7 @@ from pyvfio.zpci.event_code import AvailabilityCode
 from pyvfio.zpci.function_watch import FunctionWatch
 from pyvfio.zpci.notes import NOTES, Note, NoteReader
 from pyvfio.zpci.report import LOG_ZPCICTL, ErrorReport, ReportAction
+from pyvfio_backends.software.linux.zpci_host import zpci_host
 
 HEAD = "00 01795269058:031242 3 - 0000 000003ffe0108922  "
 
@@ -73,7 +74,7 @@ def test_the_reader_gives_each_note_once() -> None:
 def test_the_log_is_a_ring() -> None:
     with Host("software", machine="lab-s390x") as host:
         reader = NoteReader(host.sysfs)
-        notes = host.backend.machine.kernel.buses["pci"].notes  # type: ignore[attr-defined]
+        notes = zpci_host(host.backend.machine.kernel).notes
         for number in range(2000):
             notes.note(3, f"conf fid:{number:x}, rc:0")
         notes.note(4, "not important enough")

@@ -1,4 +1,4 @@
-"""Hotplug slots: ``/sys/bus/pci/slots/FID`` (``drivers/pci/hotplug``: `pci_hotplug_core.c`, `s390_pci_hpc.c`)."""
+"""Slots of zPCI: ``/sys/bus/pci/slots/FID`` (``drivers/pci/hotplug``: `pci_hotplug_core.c`, `s390_pci_hpc.c`)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import errno
 import re
 from typing import TYPE_CHECKING
 
+from pyvfio_backends.software.linux.pci_host import HotplugSlot
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, StaticDirectory, fail
 from pyvfio_backends.software.linux.zpci_state import ZpciState
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.zpci import ZpciDev
 
-__all__ = ["PciSlot"]
+__all__ = ["ZpciSlot"]
 
 _DIGITS = re.compile(rb"[0-9]+")
 _POWER_MASK = 0xFF
 
 
-class PciSlot:
+class ZpciSlot(HotplugSlot):
     """The slot of a function; it is there as long as the machine has the function."""
 
     def __init__(self, zdev: ZpciDev) -> None:
@@ -29,12 +30,12 @@ class PciSlot:
         self.zdev.bus.kernel.uevents.send(action, f"/bus/pci/slots/{self.zdev.fid:08x}", [("SUBSYSTEM", "slots")])
 
     def directory(self) -> Directory:
-        """The directory of the slot."""
+        """See `HotplugSlot.directory`."""
         zdev = self.zdev
         return StaticDirectory(
             {
                 "adapter": Attribute(lambda: "1\n"),
-                "address": Attribute(lambda: f"{zdev.root.domain:04x}:00:{zdev.devfn:02x}\n"),
+                "address": Attribute(lambda: f"{zdev.bridge.domain:04x}:00:{zdev.devfn:02x}\n"),
                 "cur_bus_speed": Attribute(lambda: "Unknown\n"),
                 "max_bus_speed": Attribute(lambda: "Unknown\n"),
                 "power": Attribute(lambda: f"{int(zdev.configured)}\n", self._store_power),

@@ -17,10 +17,12 @@ from pyvfio.zpci.fib import DirectedFib, Fib
 from pyvfio.zpci.instructions import FunctionOperation
 from pyvfio.zpci.sic import DirectedBlock, ProcessorBlock, SicOperation
 from pyvfio_backends.software.linux.airq import AirqVector
+from pyvfio_backends.software.linux.zpci_irq import function_of
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
-    from pyvfio_backends.software.linux.pci_irq import InterruptedDevice, MakeProcessor
+    from pyvfio_backends.software.linux.pci_msi import PciMsi
+    from pyvfio_backends.software.linux.zpci_irq import MakeProcessor
 
 __all__ = ["Delivery", "DirectedDelivery", "FloatingDelivery"]
 
@@ -47,15 +49,15 @@ class Delivery(ABC):
         self.processor = make_processor(self.floating, self.directed)
 
     @abstractmethod
-    def set_up(self, device: InterruptedDevice) -> bool:
+    def set_up(self, msi: PciMsi) -> bool:
         """Give a device bits and register it; whether that was possible."""
 
     @abstractmethod
-    def restore(self, device: InterruptedDevice) -> bool:
+    def restore(self, msi: PciMsi) -> bool:
         """Register it again, after a reset."""
 
     @abstractmethod
-    def tear_down(self, device: InterruptedDevice) -> None:
+    def tear_down(self, msi: PciMsi) -> None:
         """Deregister it and take its bits back."""
 
     @abstractmethod
@@ -66,8 +68,8 @@ class Delivery(ABC):
     def directed(self, cpu: int, isc: int) -> None:
         """A directed interruption of a processor."""
 
-    def _modify(self, device: InterruptedDevice, operation: int, fib: Fib | DirectedFib) -> bool:
-        return self.processor.mpcifc(device.function.fh, 0, operation, fib).cc == 0
+    def _modify(self, msi: PciMsi, operation: int, fib: Fib | DirectedFib) -> bool:
+        return self.processor.mpcifc(function_of(msi).fh, 0, operation, fib).cc == 0
 
     def _interrupt(self, cpu: int, handler: Callable[[int], None]) -> None:
         """Have a processor run a handler, after the one in which it is."""
@@ -90,25 +92,25 @@ class FloatingDelivery(Delivery):
     def __init__(self, kernel: Kernel, make_processor: MakeProcessor) -> None:
         super().__init__(kernel, make_processor)
         self._summary = AirqVector(self.memory, _FUNCTIONS, allocate=True)
-        self._devices: dict[InterruptedDevice, int] = {}
-        self._vectors: dict[int, tuple[AirqVector, InterruptedDevice]] = {}
+        self._devices: dict[PciMsi, int] = {}
+        self._vectors: dict[int, tuple[AirqVector, PciMsi]] = {}
         self.processor.sic(_SINGLE, _PCI_ISC)
 
-    def set_up(self, device: InterruptedDevice) -> bool:
+    def set_up(self, msi: PciMsi) -> bool:
         """See `Delivery.set_up`."""
         summary = self._summary.allocate()
         if summary < 0:
             return False
-        self._devices[device] = summary
-        self._vectors[summary] = AirqVector(self.memory, device.vectors), device
-        if self.restore(device):
+        self._devices[msi] = summary
+        self._vectors[summary] = AirqVector(self.memory, msi.vectors), msi
+        if self.restore(msi):
             return True
-        self._forget(device)
+        self._forget(msi)
         return False
 
-    def restore(self, device: InterruptedDevice) -> bool:
+    def restore(self, msi: PciMsi) -> bool:
         """See `Delivery.restore` (``zpci_set_airq``)."""
-        summary = self._devices.get(device)
+        summary = self._devices.get(msi)
         if summary is None:
             return False
         vector, _ = self._vectors[summary]
@@ -120,16 +122,16 @@ class FloatingDelivery(Delivery):
             aisb=self._summary.address + summary // _WORD_BITS * _WORD,
             aisbo=summary % _WORD_BITS,
         )
-        return self._modify(device, FunctionOperation.REGISTER_INTERRUPTS, fib)
+        return self._modify(msi, FunctionOperation.REGISTER_INTERRUPTS, fib)
 
-    def tear_down(self, device: InterruptedDevice) -> None:
+    def tear_down(self, msi: PciMsi) -> None:
         """See `Delivery.tear_down` (``zpci_clear_airq``: a function that is gone is no error)."""
-        if device in self._devices:
-            self._modify(device, FunctionOperation.DEREGISTER_INTERRUPTS, Fib())
-            self._forget(device)
+        if msi in self._devices:
+            self._modify(msi, FunctionOperation.DEREGISTER_INTERRUPTS, Fib())
+            self._forget(msi)
 
-    def _forget(self, device: InterruptedDevice) -> None:
-        summary = self._devices.pop(device)
+    def _forget(self, msi: PciMsi) -> None:
+        summary = self._devices.pop(msi)
         self._vectors.pop(summary)[0].release()
         self._summary.free(summary)
 
@@ -156,11 +158,11 @@ class FloatingDelivery(Delivery):
             known = self._vectors.get(at)
             if known is None:
                 continue
-            vector, device = known
+            vector, msi = known
             bit = 0
             while (bit := vector.scan(bit)) >= 0:
                 self._messages[cpu] += 1
-                device.deliver(bit, cpu)
+                msi.deliver(bit, cpu)
 
 
 class DirectedDelivery(Delivery):
@@ -172,8 +174,8 @@ class DirectedDelivery(Delivery):
         if hardware is None:
             raise Misuse("boot the machine", cause="it has no directed interruptions")
         self._hardware: DirectedInterruptions = hardware
-        self._devices: dict[InterruptedDevice, tuple[int, int]] = {}
-        self._by_bit: dict[int, tuple[InterruptedDevice, int]] = {}
+        self._devices: dict[PciMsi, tuple[int, int]] = {}
+        self._by_bit: dict[int, tuple[PciMsi, int]] = {}
         self._called: set[int] = set()
         self._summary = AirqVector(self.memory, self.processors)
         # Bits are taken in the first vector; all of each is looked at.
@@ -188,34 +190,34 @@ class DirectedDelivery(Delivery):
         hardware.on_dispatch = self._dispatched
         sic(_SINGLE, _PCI_ISC)
 
-    def set_up(self, device: InterruptedDevice) -> bool:
+    def set_up(self, msi: PciMsi) -> bool:
         """See `Delivery.set_up`."""
-        count = device.vectors
+        count = msi.vectors
         first = self._bits.allocate(count)
         if first < 0:
             return False
-        self._devices[device] = first, count
-        self._by_bit |= {first + vector: (device, vector) for vector in range(count)}
-        if self.restore(device):
+        self._devices[msi] = first, count
+        self._by_bit |= {first + vector: (msi, vector) for vector in range(count)}
+        if self.restore(msi):
             return True
-        self._forget(device)
+        self._forget(msi)
         return False
 
-    def restore(self, device: InterruptedDevice) -> bool:
+    def restore(self, msi: PciMsi) -> bool:
         """See `Delivery.restore` (``zpci_set_directed_irq``)."""
-        if device not in self._devices:
+        if msi not in self._devices:
             return False
-        first, count = self._devices[device]
-        return self._modify(device, FunctionOperation.REGISTER_DIRECTED, DirectedFib(noi=count, dibvo=first))
+        first, count = self._devices[msi]
+        return self._modify(msi, FunctionOperation.REGISTER_DIRECTED, DirectedFib(noi=count, dibvo=first))
 
-    def tear_down(self, device: InterruptedDevice) -> None:
+    def tear_down(self, msi: PciMsi) -> None:
         """See `Delivery.tear_down` (``zpci_clear_directed_irq``)."""
-        if device in self._devices:
-            self._modify(device, FunctionOperation.DEREGISTER_DIRECTED, DirectedFib())
-            self._forget(device)
+        if msi in self._devices:
+            self._modify(msi, FunctionOperation.DEREGISTER_DIRECTED, DirectedFib())
+            self._forget(msi)
 
-    def _forget(self, device: InterruptedDevice) -> None:
-        first, count = self._devices.pop(device)
+    def _forget(self, msi: PciMsi) -> None:
+        first, count = self._devices.pop(msi)
         for bit in range(first, first + count):
             del self._by_bit[bit]
         self._bits.free(first, count)

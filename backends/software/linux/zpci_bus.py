@@ -1,4 +1,4 @@
-"""A root bus and its ``pci_bus``: ``/sys/devices/pciDDDD:00`` (``arch/s390/pci/pci_bus.c``).
+"""The root buses of zPCI functions: ``/sys/devices/pciDDDD:00`` (``arch/s390/pci/pci_bus.c``).
 
 A function without a routing identifier has a bus of its own, at device 0 function 0.  One that is no virtual function
 and has a routing identifier begins a multifunction bus: the others of the same topology (its identifier, or the
@@ -14,67 +14,48 @@ from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_device import ROM
-from pyvfio_backends.software.linux.pci_sysfs import number
-from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
+from pyvfio_backends.software.linux.pci_host import PciBusDevice, PciHostBridge
+from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
-    from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_device import PciDevice
     from pyvfio_backends.software.linux.zpci import ZpciDev
+    from pyvfio_backends.software.linux.zpci_host import ZpciHost
 
-__all__ = ["PciRoot"]
+__all__ = ["ZpciBus"]
 
 _DEVFN = 0xFF
 _FUNCTION = 7
 
 
-class _BusDevice(Device):
-    """``DDDD:00`` of class ``pci_bus``."""
+class ZpciBus(PciHostBridge):
+    """A bus (``struct zpci_bus``) with its `functions`, by devfn.
 
-    def __init__(self, root: PciRoot) -> None:
-        kernel = root.device.kernel
-        super().__init__(kernel, f"{root.domain:04x}:00", root.device, cls=kernel.class_("pci_bus"))
-        self.root = root
-
-    def attributes(self) -> dict[str, Node]:
-        return {
-            "cpuaffinity": Attribute(lambda: "1\n"),
-            "cpulistaffinity": Attribute(lambda: "0\n"),
-            "rescan": Attribute(store=self._store_rescan),
-        }
-
-    def _store_rescan(self, data: bytes) -> None:
-        if number(data):
-            with self.root.bus.rescan_remove():
-                self.root.rescan()
-
-
-class PciRoot:
-    """A bus with its `functions`, by devfn.  `multifunction` says that devfns are routing identifiers; `topology` then
-    tells which functions belong here.
+    `multifunction` says that devfns are routing identifiers; `topology` then tells which functions belong here.
     """
 
-    def __init__(self, zdev: ZpciDev, bus: PciBus) -> None:
+    def __init__(self, zdev: ZpciDev, host: ZpciHost) -> None:
         """Raise OSError EEXIST when the domain is taken."""
         facts = zdev.function.facts
-        self.bus = bus
+        self.host = host
+        self.bus = host.bus
         self.functions: dict[int, ZpciDev] = {}
-        self.domain = bus.take_domain(facts.uid)
-        self.multifunction = facts.rid is not None and not facts.vfn and bus.uses_rid
+        self.domain = host.take_domain(facts.uid)
+        self.multifunction = facts.rid is not None and not facts.vfn and host.uses_rid
         self.topology = _topology(zdev)
-        self.device = Device(bus.kernel, f"pci{self.domain:04x}:00", None)
-        self._bus_device = _BusDevice(self)
+        self.device = Device(host.kernel, f"pci{self.domain:04x}:00", None)
+        self._bus_device = PciBusDevice(self.device, self.domain, 0, self.bus, self.rescan)
 
     @classmethod
-    def of(cls, zdev: ZpciDev, bus: PciBus) -> PciRoot:
+    def of(cls, zdev: ZpciDev, host: ZpciHost) -> ZpciBus:
         """The bus that a new function belongs to (``zpci_bus_device_register``).  Raise OSError EEXIST."""
         topology = _topology(zdev)
-        for root in bus.roots:
+        for root in host.buses:
             if root.multifunction and root.topology == topology:
                 if zdev.function.facts.vfn and root.physical_of(zdev) is None:
                     break  # an isolated virtual function has a bus of its own
                 return root
-        return cls(zdev, bus)
+        return cls(zdev, host)
 
     def physical_of(self, zdev: ZpciDev) -> PciDevice | None:
         """The physical function of a virtual one that is here, or would be (``zpci_iov_find_parent_pf``)."""
@@ -103,7 +84,8 @@ class PciRoot:
         if devfn in self.functions:
             raise fail(errno.EINVAL)
         if not self.functions:
-            self.bus.roots.append(self)
+            self.host.buses.append(self)
+            self.bus.bridges.append(self)
             self.bus.kernel.add_root(self.device)
             self.bus.kernel.add_class_device(self._bus_device, quiet=quiet)
         self.functions[devfn] = zdev
@@ -116,11 +98,12 @@ class PciRoot:
             return
         self.bus.kernel.remove_class_device(self._bus_device)
         self.bus.kernel.remove_root(self.device)
-        self.bus.roots.remove(self)
-        self.bus.domains.discard(self.domain)
+        self.host.buses.remove(self)
+        self.bus.bridges.remove(self)
+        self.host.domains.discard(self.domain)
 
     def scan(self, *, quiet: bool) -> None:
-        """Enable the functions and find their devices; `quiet` at boot (``zpci_bus_scan_bus``)."""
+        """See `PciHostBridge.scan`; the functions are enabled for it (``zpci_bus_scan_bus``)."""
         for _, zdev in sorted(self.functions.items()):
             if zdev.configured:
                 with contextlib.suppress(OSError):
@@ -143,7 +126,7 @@ class PciRoot:
                         break
 
     def rescan(self) -> None:
-        """Find what is new (``pci_rescan_bus``).
+        """See `PciHostBridge.rescan`.
 
         The kernel then gives addresses to what has none.  The expansion ROM cannot have one and is forgotten.
         """

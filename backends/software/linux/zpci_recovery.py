@@ -16,6 +16,7 @@ from typing import Final
 from pyvfio_backends.software.hardware.zpci import FunctionState
 from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, Recovery
+from pyvfio_backends.software.linux.zpci import to_zpci
 
 __all__ = ["attempt_recovery", "report_loss"]
 
@@ -37,7 +38,7 @@ def attempt_recovery(device: PciDevice) -> bool:
             return False
         device.error_state = ErrorState.FROZEN
         driver = device.driver
-        if device.zdev.kzdev is not None or not isinstance(driver, PciDriver) or not driver.recovers:
+        if to_zpci(device).kzdev is not None or not isinstance(driver, PciDriver) or not driver.recovers:
             return False
         said = driver.error_detected(device)
         _tell(device, said)
@@ -63,7 +64,7 @@ def report_loss(device: PciDevice) -> None:
     """The function is lost: its driver is told, but not of one that a guest uses (``zpci_event_io_failure``)."""
     with device.pci_bus.hold(device):
         device.error_state = ErrorState.LOST
-        if isinstance(device.driver, PciDriver) and device.zdev.kzdev is None:
+        if isinstance(device.driver, PciDriver) and to_zpci(device).kzdev is None:
             device.driver.error_detected(device)
 
 
@@ -73,7 +74,7 @@ def _tell(device: PciDevice, said: Recovery) -> None:
 
 def _clear(device: PciDevice, driver: PciDriver) -> Recovery:
     """Unblock loads and stores for the driver to look, then DMA (``zpci_event_do_error_state_clear``)."""
-    function = device.function
+    function = to_zpci(device).function
     if function.state is not FunctionState.ERROR:
         return Recovery.NEED_RESET
     function.state = FunctionState.BLOCKED
@@ -90,7 +91,7 @@ def _clear(device: PciDevice, driver: PciDriver) -> Recovery:
 def _reset(device: PciDevice, driver: PciDriver) -> Recovery:
     """Disable and enable the function (``zpci_event_do_reset``)."""
     try:
-        device.zdev.hot_reset()
+        to_zpci(device).hot_reset()
     except OSError:
         return Recovery.DISCONNECT
     device.error_state = ErrorState.NORMAL

@@ -15,19 +15,22 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
+from pyvfio_backends.software.linux.pci_host import MsiDomain
 from pyvfio_backends.software.linux.vfs import fail
+from pyvfio_backends.software.linux.zpci import to_zpci
 
 if TYPE_CHECKING:
     from pyvfio.zpci.event import ErrorEvent
     from pyvfio.zpci.processor import Processor
     from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
     from pyvfio_backends.software.linux.kernel import Kernel
-    from pyvfio_backends.software.linux.pci_irq_delivery import Delivery
+    from pyvfio_backends.software.linux.pci_msi import PciMsi
+    from pyvfio_backends.software.linux.zpci_irq_delivery import Delivery
     from pyvfio_backends.software.machine import Machine
 
-__all__ = ["InterruptedDevice", "MakeProcessor", "PciInterrupts", "machine_instructions"]
+__all__ = ["MakeProcessor", "PciInterrupts", "function_of", "machine_instructions"]
 
 _TOD_PER_SECOND: Final = 4_096_000_000  # units of the time-of-day clock
 MakeProcessor = Callable[[Callable[[int], None], Callable[[int, int], None]], "Processor"]
@@ -35,25 +38,12 @@ MakeProcessor = Callable[[Callable[[int], None], Callable[[int, int], None]], "P
 one (processor, subclass)."""
 
 
-class InterruptedDevice(Protocol):
-    """Whoever has vectors: a function with MSI-X on."""
-
-    @property
-    def function(self) -> ZpciFunction:
-        """The hardware."""
-        ...
-
-    @property
-    def vectors(self) -> int:
-        """How many vectors are in use."""
-        ...
-
-    def deliver(self, vector: int, cpu: int) -> None:
-        """An interrupt came, on a processor."""
-        ...
+def function_of(msi: PciMsi) -> ZpciFunction:
+    """The hardware that has the interrupts."""
+    return to_zpci(msi.device).function
 
 
-class PciInterrupts:
+class PciInterrupts(MsiDomain):
     """The interrupts of all functions; `directed` says in which form."""
 
     def __init__(self, kernel: Kernel, make_processor: MakeProcessor, *, directed: bool) -> None:
@@ -63,7 +53,7 @@ class PciInterrupts:
         self.booting = True
         """Nobody could have noticed anything yet."""
         self._delivery: Delivery | None = None
-        self._put_off: dict[InterruptedDevice, None] = {}
+        self._put_off: dict[PciMsi, None] = {}
         self.later: list[Callable[[], None]] = []
         """What else was put off while the machine booted."""
         self.handlers: dict[int, Callable[[int], None]] = {}
@@ -77,12 +67,12 @@ class PciInterrupts:
         """The vectors and handlers; what was put off is done first."""
         delivery = self._delivery
         if delivery is None:
-            from pyvfio_backends.software.linux.pci_irq_delivery import DirectedDelivery, FloatingDelivery
+            from pyvfio_backends.software.linux.zpci_irq_delivery import DirectedDelivery, FloatingDelivery
 
             kind = DirectedDelivery if self.directed else FloatingDelivery
             delivery = self._delivery = kind(self._kernel, self._make)
-            for device in self._put_off:
-                delivery.set_up(device)
+            for msi in self._put_off:
+                delivery.set_up(msi)
             self._put_off.clear()
             later, self.later = self.later, []
             for work in later:
@@ -94,44 +84,51 @@ class PciInterrupts:
         """The machine's PCI instructions."""
         return self.delivery.processor
 
-    def set_up(self, device: InterruptedDevice) -> None:
-        """Have messages delivered (``arch_setup_msi_irqs``).  Raise OSError EIO when the machine refuses."""
+    @property
+    def movable(self) -> bool:  # type: ignore[override]
+        """See `MsiDomain.movable`."""
+        return self.directed
+
+    def limit(self, msi: PciMsi) -> int:
+        """See `MsiDomain.limit`: what the function's group says."""
+        return function_of(msi).group.max_interrupts
+
+    def set_up(self, msi: PciMsi) -> None:
+        """See `MsiDomain.set_up` (``arch_setup_msi_irqs``).  Raise OSError EIO when the machine refuses."""
         if not self.booting or self._delivery is not None:
-            if not self.delivery.set_up(device):
+            if not self.delivery.set_up(msi):
                 raise fail(errno.EIO)
             return
-        self._put_off[device] = None
+        self._put_off[msi] = None
+        function_of(msi).register_interrupts(lambda address, data: self._first(msi, address, data))
 
-        device.function.register_interrupts(lambda address, data: self._first(device, address, data))
-
-    def _first(self, device: InterruptedDevice, address: int, data: int) -> None:
+    def _first(self, msi: PciMsi, address: int, data: int) -> None:
         """The first message since the boot: whatever was put off is done now, and then it goes its way."""
-        if device in self._put_off and self.delivery is not None and device.function.msix is not None:
-            send = device.function.msix.send
-            if send is not None:
-                send(address, data)
+        table = function_of(msi).msix
+        if msi in self._put_off and self.delivery is not None and table is not None and table.send is not None:
+            table.send(address, data)
 
-    def restore(self, device: InterruptedDevice) -> None:
-        """The function was reset: register again (``arch_restore_msi_irqs``), and look away if that is refused."""
-        if device not in self._put_off:
-            self.delivery.restore(device)
+    def restore(self, msi: PciMsi) -> None:
+        """See `MsiDomain.restore` (``arch_restore_msi_irqs``): register again, and look away if that is refused."""
+        if msi not in self._put_off:
+            self.delivery.restore(msi)
 
-    def tear_down(self, device: InterruptedDevice) -> None:
-        """Have no messages any more (``arch_teardown_msi_irqs``)."""
-        if device in self._put_off:
-            del self._put_off[device]
-            device.function.register_interrupts(None)
+    def tear_down(self, msi: PciMsi) -> None:
+        """See `MsiDomain.tear_down` (``arch_teardown_msi_irqs``)."""
+        if msi in self._put_off:
+            del self._put_off[msi]
+            function_of(msi).register_interrupts(None)
         elif self._delivery is not None:
-            self._delivery.tear_down(device)
+            self._delivery.tear_down(msi)
 
-    def address(self, device: InterruptedDevice, cpu: int = 0) -> int:
-        """Where messages of a device to a processor go."""
-        base = device.function.group.msi_address
+    def compose(self, msi: PciMsi, vector: int, cpu: int) -> tuple[int, int]:
+        """See `MsiDomain.compose`: the data is the vector."""
+        base = function_of(msi).group.msi_address
         if not self.directed:
-            return base
+            return base, vector
         from pyvfio.zpci.directed import message_address
 
-        return message_address(base, cpu)
+        return message_address(base, cpu), vector
 
 
 def machine_instructions(

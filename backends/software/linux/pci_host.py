@@ -1,0 +1,260 @@
+"""What the architecture and the host bridge give to the PCI core: everything about a function that is not generic.
+
+The core (`pci`, `pci_device`, `pci_msi`, `pci_iov`, `pci_sysfs`) and vfio-pci know a function only through these.  The
+names are the kernel's::
+
+    PciHostBridge   struct pci_host_bridge          a root, and how its buses are scanned
+    PciSysdata      pci_dev.sysdata                 one function:
+                      struct pci_ops                  config_read, config_write (and looking: config, peek)
+                      pci_resource, ioread, iowrite   map_resources, bar_read, bar_write, bar_memory
+                      pcibios_*                       enable, disable, release
+                      reset_fn_methods, slot resets   reset_methods, reset; probe_reset_bus, reset_bus
+                      struct iommu_ops                iommu_device, iommu_group, attach_dma
+                      ARCH_PCI_DEV_GROUPS             attributes, shown
+                      SR-IOV of the architecture      physfn, virtfns
+    MsiDomain       struct irq_domain               where messages go, and who tells the hardware
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.pci_sysfs import number
+from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node
+
+if TYPE_CHECKING:
+    from pyvfio.abi.layout import Capability
+    from pyvfio.process import SharedMapping
+    from pyvfio_backends.software.hardware.dma import DmaSpace
+    from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+    from pyvfio_backends.software.linux.iommu_group import IommuGroup
+    from pyvfio_backends.software.linux.pci import PciBus
+    from pyvfio_backends.software.linux.pci_device import PciDevice
+    from pyvfio_backends.software.linux.pci_msi import PciMsi
+    from pyvfio_backends.software.linux.resource import Resource
+
+__all__ = ["BarMemory", "HotplugSlot", "MsiDomain", "PciBusDevice", "PciHostBridge", "PciSysdata"]
+
+
+class BarMemory(Protocol):
+    """Memory behind a BAR, which programs can map."""
+
+    def map(self, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
+        """Map it as ``mmap`` does.  Raise OSError."""
+        ...
+
+
+class MsiDomain(ABC):
+    """How message-signalled interrupts reach the processors (``struct irq_domain``, ``arch_setup_msi_irqs``)."""
+
+    movable = False
+    """Whether a vector can be given to another processor."""
+
+    @abstractmethod
+    def limit(self, msi: PciMsi) -> int:
+        """How many vectors a function can have at most, whatever its table has."""
+
+    @abstractmethod
+    def set_up(self, msi: PciMsi) -> None:
+        """Have the messages of a function delivered.  Raise OSError when that is not possible."""
+
+    @abstractmethod
+    def restore(self, msi: PciMsi) -> None:
+        """Do so again, after the function was reset."""
+
+    @abstractmethod
+    def tear_down(self, msi: PciMsi) -> None:
+        """Have none any more."""
+
+    @abstractmethod
+    def compose(self, msi: PciMsi, vector: int, cpu: int) -> tuple[int, int]:
+        """Address and data of the message of a vector to a processor (``irq_compose_msi_msg``)."""
+
+
+class PciSysdata(ABC):
+    """What is behind a function: an architecture subclasses this.
+
+    `bus` is the bus type ``pci``, `bridge` the root that the function is below, `bus_number` and `devfn` where it is;
+    `pdev` is its device, None while there is none.
+    """
+
+    bus: PciBus
+    bridge: PciHostBridge
+    bus_number: int = 0
+    devfn: int
+    pdev: PciDevice | None
+    no_command_memory: bool
+    """Whether it decodes memory whatever its command register says (``pci_dev.no_command_memory``)."""
+    has_intx = False
+    """Whether interrupt pins lead anywhere."""
+
+    # configuration space (struct pci_ops)
+
+    @property
+    @abstractmethod
+    def config(self) -> ConfigSpace:
+        """Configuration space, to look at without an access."""
+
+    @abstractmethod
+    def config_read(self, where: int, size: int) -> int:
+        """Read 1, 2 or 4 bytes, as a little-endian number.  Raise OSError: the bus or the instruction refuses."""
+
+    @abstractmethod
+    def config_write(self, where: int, size: int, value: int) -> None:
+        """Write.  Errors as `config_read`."""
+
+    def peek(self, position: int, count: int) -> bytes | None:
+        """Bytes that reading would give, where reading changes nothing and would work; None: it has to be done.
+
+        It stands for the accesses to the 32-bit words concerned.
+        """
+        return None
+
+    # base address registers
+
+    @abstractmethod
+    def map_resources(self, resources: list[Resource]) -> None:
+        """Fill in addresses, sizes and flags of the BARs and the ROM (``pci_read_bases``, ``pcibios_add_device``)."""
+
+    @abstractmethod
+    def bar_read(self, bar: int, offset: int, size: int) -> int:
+        """Read 1, 2, 4 or 8 bytes; all ones when nobody answers."""
+
+    @abstractmethod
+    def bar_write(self, bar: int, offset: int, size: int, value: int) -> None:
+        """Write; nothing happens when nobody answers."""
+
+    @abstractmethod
+    def bar_memory(self, bar: int) -> BarMemory | None:
+        """The memory behind a BAR; None for registers."""
+
+    # pcibios
+
+    def enable(self, device: PciDevice) -> None:
+        """The device is enabled for the first time (``pcibios_enable_device``), before its resources are."""
+        return
+
+    def disable(self, device: PciDevice) -> None:
+        """It is no longer (``pcibios_disable_device``)."""
+        return
+
+    def release(self) -> None:
+        """The device was removed by somebody who held the locks of the bus for it (``pcibios_release_device``)."""
+        return
+
+    # resets
+
+    @abstractmethod
+    def reset_methods(self) -> tuple[str, ...]:
+        """The ways in which the function can be reset now, as ``reset_method`` names them, in the kernel's order."""
+
+    @abstractmethod
+    def reset(self, method: str) -> None:
+        """Reset in one of these ways.  Raise OSError; ENOTTY: another one is to be tried."""
+
+    @abstractmethod
+    def probe_reset_bus(self) -> bool:
+        """Whether the slot or bus of the function could be reset now (``pci_probe_reset_slot``)."""
+
+    @abstractmethod
+    def reset_bus(self) -> None:
+        """Reset it, with nobody's state saved (``pci_bus_error_reset``).  Raise OSError."""
+
+    # the IOMMU (struct iommu_ops)
+
+    @property
+    @abstractmethod
+    def iommu_device(self) -> Device | None:
+        """The IOMMU's own device, which ``iommu`` of the function is a link to."""
+
+    @abstractmethod
+    def iommu_group(self) -> IommuGroup | None:
+        """The group for the function's device, which is a new one (``iommu_ops.device_group``); None: there is none."""
+
+    @abstractmethod
+    def attach_dma(self, space: DmaSpace | None) -> None:
+        """The address space for the function's DMA (``iommu_domain_ops.attach_dev``); None blocks it."""
+
+    # interrupts
+
+    @property
+    @abstractmethod
+    def msi_domain(self) -> MsiDomain:
+        """Who delivers its messages."""
+
+    # SR-IOV
+
+    def physfn(self) -> PciDevice | None:
+        """The physical function of a virtual one, if that is there; None for any other."""
+        return None
+
+    def virtfns(self) -> dict[int, PciDevice]:
+        """The virtual functions that are there, by number from 0."""
+        return {}
+
+    # what the architecture adds
+
+    def attributes(self, device: PciDevice) -> Mapping[str, Node]:
+        """Files of the device that other architectures do not have."""
+        return {}
+
+    def shown(self) -> Mapping[str, Callable[[], str]]:
+        """Those of them that only tell something."""
+        return {}
+
+    def vfio_capabilities(self) -> Iterable[Capability]:
+        """What VFIO_DEVICE_GET_INFO tells of it besides."""
+        return ()
+
+    def vfio_closed(self) -> None:
+        """The program has closed the device (``vfio_pci_zdev_close_device``)."""
+        return
+
+
+class PciHostBridge(ABC):
+    """A root: `device` is ``pciDDDD:BB`` in ``/sys/devices``, `domain` its number."""
+
+    device: Device
+    domain: int
+
+    @abstractmethod
+    def scan(self, *, quiet: bool) -> None:
+        """Find the devices; `quiet` at boot.  Takes the lock of who looks for devices."""
+
+    @abstractmethod
+    def rescan(self) -> None:
+        """Find what is new (``pci_rescan_bus``).  The caller holds that lock."""
+
+
+class HotplugSlot(ABC):
+    """A slot: a directory below ``/sys/bus/pci/slots`` (``struct hotplug_slot``)."""
+
+    @abstractmethod
+    def directory(self) -> Directory:
+        """What it shows."""
+
+
+class PciBusDevice(Device):
+    """``DDDD:BB`` of class ``pci_bus``, below a root or a bridge (`parent`)."""
+
+    def __init__(self, parent: Device, domain: int, bus_number: int, bus: PciBus, rescan: Callable[[], None]) -> None:
+        kernel = parent.kernel
+        super().__init__(kernel, f"{domain:04x}:{bus_number:02x}", parent, cls=kernel.class_("pci_bus"))
+        self._bus = bus
+        self._rescan = rescan
+
+    def attributes(self) -> dict[str, Node]:
+        """See `Device.attributes`."""
+        return {
+            "cpuaffinity": Attribute(lambda: "1\n"),
+            "cpulistaffinity": Attribute(lambda: "0\n"),
+            "rescan": Attribute(store=self._store_rescan),
+        }
+
+    def _store_rescan(self, data: bytes) -> None:
+        if number(data):
+            with self._bus.rescan_remove():
+                self._rescan()
