@@ -35,6 +35,8 @@ __all__ = [
     "OtherSubchannelSpec",
     "PairSpec",
     "PciDeviceSpec",
+    "PcieBusSpec",
+    "PcieFunctionSpec",
     "SubchannelSpec",
     "ZpciEventSpec",
 ]
@@ -158,6 +160,29 @@ class FunctionSpec:
     rid: int = -1
     tid: int = -1
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class PcieBusSpec:
+    """``[[pcie.bus]]``: a root bus, with the bus `number` that it begins with, in a `segment`."""
+
+    number: int = 0
+    segment: int = 0
+
+
+@dataclass(slots=True)
+class PcieFunctionSpec:
+    """``[[pcie.function]]``: a port, bridge or endpoint of a `model` (QEMU's name for it).
+
+    It is at `at` (device.function, hexadecimal) of the bus that is `behind` the port or bridge of that `id`, or of a
+    root bus (``SSSS:BB``).  The slot of a port has a number (`slot`), -1: there is none.
+    """
+
+    model: str
+    behind: str
+    at: str = "00.0"
+    id: str = ""
+    slot: int = -1
 
 
 @dataclass(slots=True)

@@ -124,6 +124,8 @@ class PciBus(Bus):
         self.wait_unlocked(device)
         if device.dead:
             return
+        for child in reversed(device.sysdata.children()):
+            self.remove_device(child)
         device.physfn = None  # its links go first
         self.remove(device)
         self.kernel.groups.leave(device)

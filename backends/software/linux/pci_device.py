@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.address import PciAddress
 from pyvfio.errors import NotModelled
@@ -28,6 +29,8 @@ __all__ = ["ROM", "ErrorState", "PciDevice", "SavedState"]
 
 ROM = 6
 RESOURCES = 13
+BRIDGE_RESOURCES = 17
+"""Those of a bridge: after the others, the windows for I/O, memory, prefetchable memory, and one of CardBus."""
 _HEADER_DWORDS = 16
 _ALL_ONES = 0xFFFFFFFF
 _ISM = 0x1014, 0x04ED  # its BARs are not mappable (arch/s390/pci/pci_fixup.c, 6.15)
@@ -68,12 +71,14 @@ class PciDevice(Device):
         self.error_state = ErrorState.NORMAL
         self.removed_files: set[str] = set()
         """Files that are not there any more, although the device is."""
-        self.multifunction = bool(self.read_config(regs.PCI_HEADER_TYPE, 1) & regs.PCI_HEADER_TYPE_MFD)
+        header = self.read_config(regs.PCI_HEADER_TYPE, 1)
+        self.multifunction = bool(header & regs.PCI_HEADER_TYPE_MFD)
         """Whether its device has, or may have, other functions."""
+        self.is_bridge = header & ~regs.PCI_HEADER_TYPE_MFD == regs.PCI_HEADER_TYPE_BRIDGE
+        """Whether there is, or may be, a bus behind it."""
         self.vendor = self.read_config(regs.PCI_VENDOR_ID, 2)
         self.device_id = self.read_config(regs.PCI_DEVICE_ID, 2)
-        self.subsystem_vendor = self.read_config(regs.PCI_SUBSYSTEM_VENDOR_ID, 2)
-        self.subsystem_device = self.read_config(regs.PCI_SUBSYSTEM_ID, 2)
+        self.subsystem_vendor, self.subsystem_device = self._subsystem()
         self.revision = self.read_config(regs.PCI_REVISION_ID, 1)
         self.class_code = self.read_config(regs.PCI_CLASS_REVISION, 4) >> 8
         self.no_command_memory = sysdata.no_command_memory
@@ -90,13 +95,23 @@ class PciDevice(Device):
         self.config_size = self._size_of_config()
         at = self.find_extended_capability(regs.PCI_EXT_CAP_ID_SRIOV)
         self.sriov = PciSriov(self, at) if at else None
-        self.resources = [Resource() for _ in range(RESOURCES)]
+        self.resources = [Resource() for _ in range(BRIDGE_RESOURCES if self.is_bridge else RESOURCES)]
         sysdata.map_resources(self.resources)
         # Attributes that only exist when the device had something to show when it was added:
         self.rom_size = self.resources[ROM].size
         self.maps_bars = bus.kernel.pci_mmap and (self.vendor, self.device_id) != _ISM
         self.reset_methods = list(sysdata.reset_methods())
         self.resettable = bool(self.reset_methods)
+
+    def _subsystem(self) -> tuple[int, int]:
+        """Vendor and device of the subsystem: a bridge has a capability for them (``pci_setup_device``)."""
+        if not self.is_bridge:
+            return self.read_config(regs.PCI_SUBSYSTEM_VENDOR_ID, 2), self.read_config(regs.PCI_SUBSYSTEM_ID, 2)
+        at = self.find_capability(regs.PCI_CAP_ID_SSVID)
+        if not at:
+            return 0, 0
+        vendor, device = bridge_regs.PCI_SSVID_VENDOR_ID, bridge_regs.PCI_SSVID_DEVICE_ID
+        return self.read_config(at + vendor, 2), self.read_config(at + device, 2)
 
     @property
     def disconnected(self) -> bool:

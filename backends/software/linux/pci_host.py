@@ -90,6 +90,10 @@ class PciSysdata(ABC):
     """Whether it decodes memory whatever its command register says (``pci_dev.no_command_memory``)."""
     has_intx = False
     """Whether interrupt pins lead anywhere."""
+    irq = 0
+    """The Linux number of the interrupt that its pin is wired to, 0 without any (``pci_dev.irq``)."""
+    ari_enabled = False
+    """Whether the bus that it is on takes function numbers beyond 7 (``pci_ari_enabled``)."""
 
     # configuration space (struct pci_ops)
 
@@ -145,6 +149,10 @@ class PciSysdata(ABC):
         """The device was removed by somebody who held the locks of the bus for it (``pcibios_release_device``)."""
         return
 
+    def children(self) -> list[PciDevice]:
+        """The devices behind a bridge (``pci_dev.subordinate``), in the order of the bus."""
+        return []
+
     # resets
 
     @abstractmethod
@@ -186,6 +194,9 @@ class PciSysdata(ABC):
         """Who delivers its messages."""
 
     # SR-IOV
+
+    no_vf_scan = False
+    """Whether virtual functions come by themselves, and the core does not look for them (``pci_dev.no_vf_scan``)."""
 
     def physfn(self) -> PciDevice | None:
         """The physical function of a virtual one, if that is there; None for any other."""

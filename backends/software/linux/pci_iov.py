@@ -13,6 +13,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
+from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.kstrtox import kstrtobool, kstrtoul
 from pyvfio_backends.software.linux.pci_driver import PciDriver
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
@@ -67,6 +68,8 @@ class PciSriov:
             raise fail(errno.EINVAL)
         if self.routing_id(count - 1) >> 8 > _LAST_BUS:
             raise fail(errno.ENOMEM)
+        if not self.device.sysdata.no_vf_scan:
+            raise NotModelled("Linux looking for virtual functions", self.device.name)
         self._set_number(count)
         self._set_control(0, _ENABLED)
         self.device.uevent("change")

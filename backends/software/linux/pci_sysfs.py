@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.linux.driver_core import override_attribute
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
@@ -36,12 +37,12 @@ def number(data: bytes) -> int:
 def _shown(device: PciDevice) -> dict[str, Callable[[], str]]:
     """The files that only tell something."""
     return {
-        "ari_enabled": lambda: "0\n",
+        "ari_enabled": lambda: f"{int(device.sysdata.ari_enabled)}\n",
         "class": lambda: f"{device.class_code:#08x}\n",
         "consistent_dma_mask_bits": lambda: f"{device.dma_mask_bits}\n",
         "device": lambda: f"{device.device_id:#06x}\n",
         "dma_mask_bits": lambda: f"{device.dma_mask_bits}\n",
-        "irq": lambda: "0\n",
+        "irq": lambda: f"{device.sysdata.irq}\n",
         "local_cpulist": lambda: "0\n",
         "local_cpus": lambda: "1\n",
         "modalias": lambda: f"{device.modalias}\n",
@@ -96,6 +97,8 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
         entries.update(_bar_files(device))
     if device.express:
         entries.update(_link_attributes(device))
+    if device.is_bridge:
+        entries.update(_bridge_attributes(device))
     if device.sriov is not None:
         entries.update(device.sriov.attributes())
     entries.update(device.sysdata.attributes(device))
@@ -136,6 +139,19 @@ def _link_attributes(device: PciDevice) -> dict[str, Node]:
         "max_link_speed": Attribute(lambda: speed(regs.PCI_EXP_LNKCAP, regs.PCI_EXP_LNKCAP_SLS)),
         "max_link_width": Attribute(lambda: width(regs.PCI_EXP_LNKCAP, regs.PCI_EXP_LNKCAP_MLW)),
     }
+
+
+def _bridge_attributes(device: PciDevice) -> dict[str, Node]:
+    """The bus numbers of a bridge, as its registers say (``pci_bridge_attrs``)."""
+    registers = {
+        "secondary_bus_number": bridge_regs.PCI_SECONDARY_BUS,
+        "subordinate_bus_number": bridge_regs.PCI_SUBORDINATE_BUS,
+    }
+
+    def show(register: int) -> str:
+        return f"{device.read_config(register, 1)}\n"
+
+    return {name: Attribute(partial(show, register)) for name, register in registers.items()}
 
 
 def _show_resources(device: PciDevice) -> str:

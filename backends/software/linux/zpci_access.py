@@ -32,6 +32,7 @@ class ZpciAccess(PciSysdata):
     host: ZpciHost
     function: ZpciFunction
     entries: dict[int, int]
+    no_vf_scan = True
 
     @property
     def use_mio(self) -> bool:

@@ -1,0 +1,174 @@
+"""The buses below a PCI Express root complex: ``/sys/devices/pciDDDD:BB`` and what is behind each bridge.
+
+Numbers and addresses are those that firmware gave (``drivers/pci/probe.c``, 6.12: `pci_scan_child_bus`,
+`pci_scan_slot`, `pci_scan_bridge`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import pci_bridge_regs as bridge_regs
+from pyvfio.abi import pci_express_regs as express_regs
+from pyvfio.abi import pci_extended_regs as extended_regs
+from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.pci_regs import ExpressType
+from pyvfio.address import PciAddress
+from pyvfio.errors import NotModelled
+from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.pci_device import PciDevice
+from pyvfio_backends.software.linux.pci_host import PciBusDevice, PciHostBridge
+from pyvfio_backends.software.linux.pcie_function import PcieFunction
+from pyvfio_backends.software.linux.pcieport import express_type
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.pcie.root_complex import RootBus, RootComplex
+    from pyvfio_backends.software.linux.pci import PciBus
+
+__all__ = ["PcieBus", "PcieHostBridge"]
+
+_DEVFNS = 0x100
+_FUNCTIONS = 8
+_NOBODY = (0xFFFFFFFF, 0, 0x0000FFFF, 0xFFFF0000)
+
+
+class PcieBus:
+    """A bus (``struct pci_bus``) with its `number`; `above` is the bridge that it is behind, None for a root bus.
+
+    `ari`: its one device has functions beyond the eighth, and the port above forwards to them.
+    """
+
+    def __init__(self, bridge: PcieHostBridge, number: int, parent: Device, above: PcieFunction | None = None) -> None:
+        self.bridge = bridge
+        self.number = number
+        self.parent = parent
+        self.above = above
+        self.ari = False
+        self.functions: dict[int, PcieFunction] = {}
+        self.device = PciBusDevice(parent, bridge.domain, number, bridge.bus, self.rescan)
+
+    def devices(self) -> list[PciDevice]:
+        """The devices that are there, in the order in which they were found."""
+        return [one.pdev for one in self.functions.values() if one.pdev is not None]
+
+    def walk(self) -> Iterator[PcieFunction]:
+        """All functions here, each bridge before what is behind it."""
+        for function in tuple(self.functions.values()):
+            yield function
+            if function.subordinate is not None:
+                yield from function.subordinate.walk()
+
+    def rescan(self) -> None:
+        """Find what is new here and behind (``pci_rescan_bus``)."""
+        self.scan(quiet=False)
+
+    def scan(self, *, quiet: bool) -> None:
+        """Find the devices of this bus, then those behind its bridges."""
+        for slot in range(0, _FUNCTIONS if self._one_child else _DEVFNS, _FUNCTIONS):
+            self._scan_slot(slot, quiet=quiet)
+        for function in tuple(self.functions.values()):
+            if function.pdev is not None and function.pdev.is_bridge:
+                self._scan_bridge(function, function.pdev, quiet=quiet)
+
+    @property
+    def _one_child(self) -> bool:
+        """Whether there is but one device, below a port with a link (``only_one_child``)."""
+        device = self.above.pdev if self.above is not None else None
+        return device is not None and express_type(device) in (ExpressType.ROOT_PORT, ExpressType.DOWNSTREAM)
+
+    def _scan_slot(self, slot: int, *, quiet: bool) -> None:
+        """The functions of one device: one after the other, or as each names the next (ARI)."""
+        first = self._find(slot, quiet=quiet)
+        if first is None:
+            return
+        if slot == 0:
+            self._configure_ari(first)
+        if self.ari:
+            at = slot
+            while following := self._next(at):
+                if following <= at:
+                    return
+                at = following
+                self._find(at, quiet=quiet, multifunction=True)
+        elif first.multifunction:
+            for devfn in range(slot + 1, slot + _FUNCTIONS):
+                self._find(devfn, quiet=quiet, multifunction=True)
+
+    def _next(self, devfn: int) -> int:
+        device = self.functions[devfn].pdev if devfn in self.functions else None
+        at = device.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_ARI) if device is not None else 0
+        return device.read_config(at + extended_regs.PCI_ARI_CAP + 1, 1) if device is not None and at else 0
+
+    def _configure_ari(self, device: PciDevice) -> None:
+        """Have the port above forward to all functions of a device that has ARI (``pci_configure_ari``)."""
+        port = self.above.pdev if self.above is not None else None
+        if port is None or not port.express:
+            return
+        able = port.read_config(port.express + express_regs.PCI_EXP_DEVCAP2, 4) & express_regs.PCI_EXP_DEVCAP2_ARI
+        if not able or not self._one_child:
+            return
+        self.ari = bool(device.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_ARI))
+        at = port.express + regs.PCI_EXP_DEVCTL2
+        control = port.read_config(at, 2) & ~regs.PCI_EXP_DEVCTL2_ARI
+        port.write_config(at, 2, control | regs.PCI_EXP_DEVCTL2_ARI * self.ari)
+
+    def _find(self, devfn: int, *, quiet: bool, multifunction: bool = False) -> PciDevice | None:
+        """The device at a place; a new one when somebody answers and it had none."""
+        known = self.functions.get(devfn)
+        if known is not None and known.pdev is not None:
+            return known.pdev
+        bridge = self.bridge
+        rid = self.number << 8 | devfn
+        hardware = bridge.complex.function(bridge.domain, rid)
+        if hardware is None or bridge.complex.config_read(bridge.domain, rid, regs.PCI_VENDOR_ID, 4) in _NOBODY:
+            return None
+        function = PcieFunction(self, devfn, hardware)
+        address = PciAddress(bridge.domain, self.number, devfn >> 3, devfn & 7)
+        device = PciDevice(function, self.parent, bridge.bus, address)
+        function.pdev = device
+        self.functions[devfn] = function
+        device.multifunction = device.multifunction or multifunction
+        bridge.bus.add(device, quiet=quiet)
+        return device
+
+    def _scan_bridge(self, function: PcieFunction, device: PciDevice, *, quiet: bool) -> None:
+        if function.subordinate is None:
+            number = device.read_config(bridge_regs.PCI_SECONDARY_BUS, 1)
+            if not number:
+                raise NotModelled("Linux giving bus numbers to a bridge that firmware gave none", device.name)
+            function.subordinate = PcieBus(self.bridge, number, device, function)
+            self.bridge.bus.kernel.add_class_device(function.subordinate.device, quiet=quiet)
+        function.subordinate.scan(quiet=quiet)
+
+
+class PcieHostBridge(PciHostBridge):
+    """A root bus of a root complex (`complex`) as Linux has it, `bus` being the bus type."""
+
+    def __init__(self, bus: PciBus, complex_: RootComplex, hardware: RootBus) -> None:
+        self.bus = bus
+        self.complex = complex_
+        self.domain = hardware.segment.number
+        self.device = Device(bus.kernel, f"pci{self.domain:04x}:{hardware.number:02x}", None)
+        self.root = PcieBus(self, hardware.number, self.device)
+
+    def add(self, *, quiet: bool) -> None:
+        """Put the root into the tree and find its devices."""
+        kernel = self.bus.kernel
+        self.bus.bridges.append(self)
+        kernel.add_root(self.device)
+        kernel.add_class_device(self.root.device, quiet=quiet)
+        self.scan(quiet=quiet)
+
+    def scan(self, *, quiet: bool) -> None:
+        """See `PciHostBridge.scan`."""
+        with self.bus.rescan_remove():
+            self.root.scan(quiet=quiet)
+
+    def rescan(self) -> None:
+        """See `PciHostBridge.rescan`."""
+        self.root.rescan()
+
+    def devices(self) -> list[PciDevice]:
+        """All devices, each bridge before what is behind it."""
+        return [function.pdev for function in self.root.walk() if function.pdev is not None]

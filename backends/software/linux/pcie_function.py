@@ -1,0 +1,256 @@
+"""A function behind a PCI Express root complex, as the PCI core is given it (x86: ``arch/x86/pci``).
+
+Configuration space is reached by bus, device and function number, base addresses by the addresses that are in them.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import pci_bridge_regs as bridge_regs
+from pyvfio.abi import pci_regs as regs
+from pyvfio.errors import NotModelled
+from pyvfio_backends.software.hardware.pcie.bar_sizing import FoundBar, size_bars
+from pyvfio_backends.software.hardware.pcie.request import Space
+from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM, PciDevice
+from pyvfio_backends.software.linux.pci_host import BarMemory, MsiDomain, PciSysdata
+from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
+from pyvfio_backends.software.linux.vfs import fail
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.dma import DmaSpace
+    from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+    from pyvfio_backends.software.hardware.pcie.function import Function
+    from pyvfio_backends.software.linux.device import Device
+    from pyvfio_backends.software.linux.iommu_group import IommuGroup
+    from pyvfio_backends.software.linux.pcie_bus import PcieBus
+
+__all__ = ["PcieFunction"]
+
+_BAR_FLAGS = 0xF
+_IOV = 7  # PCI_IOV_RESOURCES
+_ROM_FLAGS = ResourceFlag.MEM | ResourceFlag.PREFETCH | ResourceFlag.READONLY | ResourceFlag.SIZEALIGN
+_IO_SHIFT, _MEMORY_SHIFT = 8, 16
+_IO_MASK, _MEMORY_MASK = 0xF0, 0xFFF0
+_IO_PAGE, _MEMORY_PAGE = 0xFFF, 0xFFFFF
+
+
+class PcieFunction(PciSysdata):
+    """The function at `devfn` of `on`; `hardware` is what was found there when the bus was scanned."""
+
+    has_intx = True
+    no_command_memory = False
+
+    def __init__(self, on: PcieBus, devfn: int, hardware: Function) -> None:
+        self.on = on
+        self.bus = on.bridge.bus
+        self.bridge = on.bridge
+        self.bus_number = on.number
+        self.devfn = devfn
+        self.hardware = hardware
+        self.pdev: PciDevice | None = None
+        self.subordinate: PcieBus | None = None
+        """The bus behind it."""
+        self._complex = on.bridge.complex
+        self._segment = on.bridge.domain
+        if self.config.data[regs.PCI_INTERRUPT_PIN]:
+            self.irq = self.config.data[regs.PCI_INTERRUPT_LINE]
+
+    def __repr__(self) -> str:
+        return f"<PcieFunction {self.bus_number:02x}:{self.devfn:02x}>"
+
+    @property
+    def rid(self) -> int:
+        """Bus, device and function number as one."""
+        return self.bus_number << 8 | self.devfn
+
+    @property
+    def ari_enabled(self) -> bool:  # type: ignore[override]
+        """See `PciSysdata.ari_enabled`."""
+        return self.on.ari
+
+    # configuration space
+
+    @property
+    def config(self) -> ConfigSpace:
+        """See `PciSysdata.config`."""
+        return self.hardware.config
+
+    def config_read(self, where: int, size: int) -> int:
+        """See `PciSysdata.config_read`: all ones, without an error, where nobody answers."""
+        return self._complex.config_read(self._segment, self.rid, where, size)
+
+    def config_write(self, where: int, size: int, value: int) -> None:
+        """See `PciSysdata.config_write`: lost where nobody answers."""
+        self._complex.config_write(self._segment, self.rid, where, size, value)
+
+    # base address registers
+
+    def map_resources(self, resources: list[Resource]) -> None:
+        """See `PciSysdata.map_resources`: what firmware put into the registers (``pci_read_bases``)."""
+        bridge = len(resources) > RESOURCES
+        for bar in size_bars(self._complex, self._segment, self.rid, bridge=bridge):
+            index = ROM if bar.rom else (bar.register - regs.PCI_BASE_ADDRESS_0) // 4
+            resources[index] = self._resource(bar)
+        iov = self.hardware.offset(regs.PCI_EXT_CAP_ID_SRIOV, extended=True)
+        if iov:
+            total = self.config_read(iov + regs.PCI_SRIOV_TOTAL_VF, 2)
+            for bar in size_bars(self._complex, self._segment, self.rid, sriov=iov, count=total):
+                resources[_IOV + (bar.register - iov - regs.PCI_SRIOV_BAR) // 4] = self._resource(bar)
+        if bridge:
+            resources[RESOURCES] = self._io_window()
+            resources[RESOURCES + 1] = self._window(bridge_regs.PCI_MEMORY_BASE, bridge_regs.PCI_MEMORY_LIMIT)
+            resources[RESOURCES + 2] = self._prefetchable_window()
+
+    def _resource(self, bar: FoundBar) -> Resource:
+        value = self.config_read(bar.register, 4)
+        if bar.rom:
+            start, flags = value & regs.PCI_ROM_ADDRESS_MASK, _ROM_FLAGS
+        elif bar.io:
+            start = value & regs.PCI_BASE_ADDRESS_IO_MASK
+            flags = ResourceFlag.IO | ResourceFlag.SIZEALIGN | value & 3
+        else:
+            start = value & regs.PCI_BASE_ADDRESS_MEM_MASK
+            flags = ResourceFlag.MEM | ResourceFlag.SIZEALIGN | value & _BAR_FLAGS
+            flags |= ResourceFlag.PREFETCH if bar.prefetchable else 0
+            flags |= ResourceFlag.MEM_64 if bar.wide else 0
+        start &= 0xFFFFFFFF
+        if bar.wide:
+            start |= self.config_read(bar.register + 4, 4) << 32
+        return Resource(start, start + bar.size - 1, flags)
+
+    def _io_window(self) -> Resource:
+        """``pci_read_bridge_io``."""
+        low = self.config_read(bridge_regs.PCI_IO_BASE, 1)
+        base = (low & _IO_MASK) << _IO_SHIFT
+        limit = (self.config_read(bridge_regs.PCI_IO_LIMIT, 1) & _IO_MASK) << _IO_SHIFT
+        kind = low & bridge_regs.PCI_IO_RANGE_TYPE_MASK
+        if kind == bridge_regs.PCI_IO_RANGE_TYPE_32:
+            base |= self.config_read(bridge_regs.PCI_IO_BASE_UPPER16, 2) << 16
+            limit |= self.config_read(bridge_regs.PCI_IO_LIMIT_UPPER16, 2) << 16
+        if not base or base > limit:
+            return Resource()
+        return Resource(base, limit | _IO_PAGE, ResourceFlag.IO | kind)
+
+    def _window(self, base_register: int, limit_register: int) -> Resource:
+        """``pci_read_bridge_mmio``."""
+        low = self.config_read(base_register, 2)
+        base = (low & _MEMORY_MASK) << _MEMORY_SHIFT
+        limit = (self.config_read(limit_register, 2) & _MEMORY_MASK) << _MEMORY_SHIFT
+        if not base or base > limit:
+            return Resource()
+        return Resource(base, limit | _MEMORY_PAGE, ResourceFlag.MEM | low & bridge_regs.PCI_MEMORY_RANGE_TYPE_MASK)
+
+    def _prefetchable_window(self) -> Resource:
+        """``pci_read_bridge_mmio_pref``."""
+        low = self.config_read(bridge_regs.PCI_PREF_MEMORY_BASE, 2)
+        base = (low & _MEMORY_MASK) << _MEMORY_SHIFT
+        limit = (self.config_read(bridge_regs.PCI_PREF_MEMORY_LIMIT, 2) & _MEMORY_MASK) << _MEMORY_SHIFT
+        kind = low & bridge_regs.PCI_PREF_RANGE_TYPE_MASK
+        flags = ResourceFlag.MEM | ResourceFlag.PREFETCH | kind
+        if kind == bridge_regs.PCI_PREF_RANGE_TYPE_64:
+            flags |= ResourceFlag.MEM_64
+            base |= self.config_read(bridge_regs.PCI_PREF_BASE_UPPER32, 4) << 32
+            limit |= self.config_read(bridge_regs.PCI_PREF_LIMIT_UPPER32, 4) << 32
+        if not base or base > limit:
+            return Resource()
+        return Resource(base, limit | _MEMORY_PAGE, flags)
+
+    def _place(self, bar: int, offset: int) -> tuple[int, Space]:
+        resource = self.pdev.resources[bar] if self.pdev is not None else Resource()
+        return resource.start + offset, Space.IO if resource.flags & ResourceFlag.IO else Space.MEMORY
+
+    def bar_read(self, bar: int, offset: int, size: int) -> int:
+        """See `PciSysdata.bar_read`."""
+        address, space = self._place(bar, offset)
+        return self._complex.load(address, size, space=space)
+
+    def bar_write(self, bar: int, offset: int, size: int, value: int) -> None:
+        """See `PciSysdata.bar_write`."""
+        address, space = self._place(bar, offset)
+        self._complex.store(address, size, value, space=space)
+
+    def bar_memory(self, bar: int) -> BarMemory | None:
+        """See `PciSysdata.bar_memory`: nothing that a program could map."""
+        return None
+
+    # the tree
+
+    def children(self) -> list[PciDevice]:
+        """See `PciSysdata.children`."""
+        return self.subordinate.devices() if self.subordinate is not None else []
+
+    # resets (pci_reset_fn_methods)
+
+    def reset_methods(self) -> tuple[str, ...]:
+        """See `PciSysdata.reset_methods`: by its own registers, or with its bus if it is alone there by now."""
+        works = {"flr": self._has_flr(), "pm": self._pm() != 0, "bus": self._alone()}
+        return tuple(name for name, there in works.items() if there)
+
+    def _capability(self, number: int) -> int:
+        return self.hardware.offset(number) or 0
+
+    def _has_flr(self) -> bool:
+        at = self._capability(regs.PCI_CAP_ID_EXP)
+        return bool(at and self.config_read(at + regs.PCI_EXP_DEVCAP, 4) & regs.PCI_EXP_DEVCAP_FLR)
+
+    def _pm(self) -> int:
+        """Where power management is that resets on the way from D3hot to D0, 0 for nowhere."""
+        at = self._capability(regs.PCI_CAP_ID_PM)
+        keeps = at and self.config_read(at + regs.PCI_PM_CTRL, 2) & regs.PCI_PM_CTRL_NO_SOFT_RESET
+        return 0 if keeps else at
+
+    def _alone(self) -> bool:
+        """Whether a reset of the bus is one of this function (``pci_parent_bus_reset``)."""
+        if self.on.above is None or self.subordinate is not None:
+            return False
+        return all(device is self.pdev for device in self.on.devices())
+
+    def reset(self, method: str) -> None:
+        """See `PciSysdata.reset`."""
+        if method == "flr":
+            at = self._capability(regs.PCI_CAP_ID_EXP) + regs.PCI_EXP_DEVCTL
+            self.config_write(at, 2, self.config_read(at, 2) | regs.PCI_EXP_DEVCTL_BCR_FLR)
+        elif method == "pm":
+            at = self._pm() + regs.PCI_PM_CTRL
+            control = self.config_read(at, 2) & ~regs.PCI_PM_CTRL_STATE_MASK
+            self.config_write(at, 2, control | regs.PCI_PM_CTRL_STATE_MASK)
+            self.config_write(at, 2, control)
+        elif self._alone():
+            self.reset_bus()
+        else:
+            raise fail(errno.ENOTTY)
+
+    def probe_reset_bus(self) -> bool:
+        """See `PciSysdata.probe_reset_bus`: not on a root bus."""
+        return self.on.above is not None
+
+    def reset_bus(self) -> None:
+        """See `PciSysdata.reset_bus` (``pci_bridge_secondary_bus_reset``).  Raise OSError ENOTTY on a root bus."""
+        above = self.on.above
+        if above is None:
+            raise fail(errno.ENOTTY)
+        control = above.config_read(bridge_regs.PCI_BRIDGE_CONTROL, 2)
+        above.config_write(bridge_regs.PCI_BRIDGE_CONTROL, 2, control | bridge_regs.PCI_BRIDGE_CTL_BUS_RESET)
+        above.config_write(bridge_regs.PCI_BRIDGE_CONTROL, 2, control & ~bridge_regs.PCI_BRIDGE_CTL_BUS_RESET)
+
+    # the IOMMU and interrupts
+
+    @property
+    def iommu_device(self) -> Device | None:
+        """See `PciSysdata.iommu_device`: this machine has no IOMMU."""
+        return None
+
+    def iommu_group(self) -> IommuGroup | None:
+        """See `PciSysdata.iommu_group`: none without an IOMMU."""
+        return None
+
+    def attach_dma(self, space: DmaSpace | None) -> None:
+        """See `PciSysdata.attach_dma`.  Raise `NotModelled`."""
+        raise NotModelled("an IOMMU above a PCI Express root complex")
+
+    @property
+    def msi_domain(self) -> MsiDomain:
+        """See `PciSysdata.msi_domain`.  Raise `NotModelled`."""
+        raise NotModelled("message-signalled interrupts of an x86 machine")

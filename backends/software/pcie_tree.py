@@ -1,0 +1,107 @@
+"""A PCI Express tree from the tables of a machine file: root buses, ports, bridges and endpoints by their models.
+
+::
+
+    [[pcie.bus]]                   [[pcie.function]]          [[pcie.function]]
+    number = 0x00                  id = "rpa"                 model = "e1000e"
+                                   model = "pcie-root-port"   behind = "rpa"
+                                   behind = "0000:00"
+                                   at = "09.0"
+                                   slot = 3
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from pyvfio.abi.pci_regs import ExpressType
+from pyvfio.errors import Misuse
+from pyvfio_backends.software.description import PcieBusSpec, PcieFunctionSpec
+from pyvfio_backends.software.hardware.pci_config import Identity
+from pyvfio_backends.software.hardware.pcie.aer import Aer
+from pyvfio_backends.software.hardware.pcie.bridge import Bridge
+from pyvfio_backends.software.hardware.pcie.bus import Bus
+from pyvfio_backends.software.hardware.pcie.capabilities import PowerManagement
+from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, EndpointModel, add_igb_functions
+from pyvfio_backends.software.hardware.pcie.express import Express, Slot
+from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.pcie.models import PORTS
+from pyvfio_backends.software.hardware.pcie.port import DownstreamPort
+from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
+
+__all__ = ["FUNCTIONS", "build_tree"]
+
+_VIRTIO, _SUBSYSTEM = 0x1AF4, 0x1100
+_MEMORY32, _IO, _PREFETCH64 = 0, 1, 0xC
+_AT: Final = re.compile(r"([0-9a-f]{1,2})\.([0-7])")
+_OTHERS: Final = (
+    EndpointModel(
+        "virtio-9p-pci",
+        Identity(_VIRTIO, 0x1009, _VIRTIO, 0x0009, class_code=0x000200),
+        ((0, 0x20, _IO), (1, 1 << 12, _MEMORY32), (4, 0x4000, _PREFETCH64)),
+    ),
+    EndpointModel(
+        "virtio-net-pci",
+        Identity(_VIRTIO, 0x1041, _VIRTIO, _SUBSYSTEM, class_code=0x020000, revision=1),
+        ((1, 1 << 12, _MEMORY32), (4, 0x4000, _PREFETCH64)),
+        ((0x40, Express(ExpressType.ENDPOINT, flr=True)), (0x7C, PowerManagement(no_soft_reset=False)), (0x100, Aer())),
+        rom_size=0x40000,
+    ),
+)
+"""Places only: their capabilities and registers are those of `ENDPOINTS` once they are modelled there."""
+_ENDPOINTS: Final = {**{model.name: model for model in _OTHERS}, **ENDPOINTS}
+FUNCTIONS: Final = (*PORTS, *_ENDPOINTS)
+"""The models that `PcieFunctionSpec` can name."""
+_WITH_SLOT: Final = ("ioh3420", "pcie-root-port", "xio3130-downstream")
+
+
+def _make(spec: PcieFunctionSpec) -> Function:
+    name = spec.id or spec.model
+    if spec.slot >= 0 and spec.model not in _WITH_SLOT:
+        raise Misuse("build the PCI Express tree", name, cause=f"a {spec.model} has no slot")
+    if spec.model in _WITH_SLOT:
+        return PORTS[spec.model](Slot(spec.slot) if spec.slot >= 0 else None, name=name)
+    if spec.model in PORTS:
+        return PORTS[spec.model](name=name)
+    if spec.model not in _ENDPOINTS:
+        cause = f"there is no model {spec.model!r}; there is {', '.join(sorted(FUNCTIONS))}"
+        raise Misuse("build the PCI Express tree", name, cause=cause)
+    function = _ENDPOINTS[spec.model].build(name=name)
+    if spec.model == "igb":
+        add_igb_functions(function)
+    return function
+
+
+def build_tree(buses: Sequence[PcieBusSpec], functions: Sequence[PcieFunctionSpec]) -> RootComplex:
+    """The root complex with everything plugged, before firmware.
+
+    A port must come before what is behind it.  Raise `Misuse` for a model, bus or place that is not there, or taken.
+    """
+    complex_ = RootComplex()
+    places: dict[str, Bus] = {}
+    ports: dict[str, DownstreamPort] = {}
+    for bus in buses:
+        places[f"{bus.segment:04x}:{bus.number:02x}"] = complex_.add_root_bus(bus.segment, bus.number)
+    for spec in functions:
+        match = _AT.fullmatch(spec.at)
+        if match is None:
+            cause = f"{spec.at!r} is no device.function"
+            raise Misuse("build the PCI Express tree", spec.id or spec.model, cause=cause)
+        if spec.behind not in places:
+            cause = f"there is no bus or port {spec.behind!r} before it"
+            raise Misuse("build the PCI Express tree", spec.id or spec.model, cause=cause)
+        function = _make(spec)
+        device, number = int(match[1], 16), int(match[2])
+        if spec.behind in ports:
+            ports[spec.behind].plug(function, number, device=device)
+        else:
+            places[spec.behind].plug(function, device, number)
+        if spec.id and isinstance(function, Bridge):
+            if spec.id in places:
+                raise Misuse("build the PCI Express tree", spec.id, cause="this id is there already")
+            places[spec.id] = function.secondary
+            if isinstance(function, DownstreamPort):
+                ports[spec.id] = function
+    return complex_

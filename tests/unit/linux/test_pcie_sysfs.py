@@ -1,0 +1,185 @@
+"""PCI Express functions in sysfs, held to what the x86 lab's kernel showed (``fixtures/golden/x86/topology.json``)."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pcie_lab import BUSES, FUNCTIONS
+
+from pyvfio.errors import Misuse
+from pyvfio_backends.software.backend import SoftwareBackend
+from pyvfio_backends.software.description import MachineSpec, PcieFunctionSpec
+from pyvfio_backends.software.hardware.pcie.firmware import Firmware
+from pyvfio_backends.software.hardware.pcie.layout_downwards import lay_out_downwards
+from pyvfio_backends.software.linux.pci import PciBus
+from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
+from pyvfio_backends.software.linux.pcieport import PortDriver
+from pyvfio_backends.software.machine import Machine
+from pyvfio_backends.software.pcie_tree import build_tree
+from pyvfio_fixtures import golden
+
+GOLDEN: dict[str, dict[str, Any]] = json.loads(golden("x86/topology.json").read_text(encoding="utf-8"))["functions"]
+
+
+class Lab:
+    """The lab's tree on a machine that has nothing else."""
+
+    def __init__(self) -> None:
+        self.host = SoftwareBackend(Machine(MachineSpec("pcie")))
+        bus = self.host.machine.kernel.buses["pci"]
+        assert isinstance(bus, PciBus)
+        self.bus = bus
+        self.complex = build_tree(BUSES, FUNCTIONS)
+        Firmware(arrange=lay_out_downwards).set_up(self.complex)
+        self.bridges = [PcieHostBridge(bus, self.complex, root) for root in self.complex.root_buses]
+        driver = bus.drivers["pcieport"]
+        assert isinstance(driver, PortDriver)
+        with self.host.machine.lock:
+            for bridge in self.bridges:
+                bridge.add(quiet=True)
+                driver.boot(bridge.devices())
+
+    def text(self, path: str) -> str:
+        fd = self.host.open(path, os.O_RDONLY)
+        try:
+            return self.host.read(fd, 1 << 16).decode()
+        finally:
+            self.host.close(fd)
+
+    def there(self, path: str) -> bool:
+        directory, _, name = path.rpartition("/")
+        return name in self.host.listdir(directory)
+
+    def write(self, path: str, data: bytes) -> int:
+        fd = self.host.open(path, os.O_WRONLY)
+        try:
+            return self.host.write(fd, data)
+        finally:
+            self.host.close(fd)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    made = Lab()
+    yield made
+    made.host.close()
+
+
+DEVICES = "/sys/bus/pci/devices"
+NUMBERS = ("config_len", "path", "resource", "driver", "reset_method")
+# An empty slot of QEMU's port tells what its port can do, not what a link does.
+EMPTY = {"0000:00:0c.0": {"current_link_speed", "current_link_width"}}
+# Lines of ``resource``: I/O windows that Linux makes for slots without any, those of virtual functions' BARs, for which
+# firmware left no addresses, and what chipset firmware sets by itself.
+NOT_FIRMWARES = {
+    **{f"0000:00:{port}": {13} for port in ("08.1", "09.1", "0c.0", "0f.0")},
+    "0000:03:00.0": {7, 10},
+    "0000:00:1f.3": {4},
+}
+TEXTS = sorted({key for facts in GOLDEN.values() for key in facts} - set(NUMBERS))
+
+
+def test_the_devices_are_those_of_the_lab(lab: Lab) -> None:
+    assert sorted(lab.host.listdir(DEVICES)) == sorted(GOLDEN)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_where_it_is(lab: Lab, name: str) -> None:
+    assert lab.host.readlink(f"{DEVICES}/{name}") == f"../../../devices/{GOLDEN[name]['path']}"
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_what_it_shows(lab: Lab, name: str) -> None:
+    facts = GOLDEN[name]
+    found = {key: lab.text(f"{DEVICES}/{name}/{key}").strip() for key in TEXTS if key in facts}
+    for key in EMPTY.get(name, ()):
+        del found[key]
+    assert found == {key: facts[key] for key in found}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_its_resources(lab: Lab, name: str) -> None:
+    lines = lab.text(f"{DEVICES}/{name}/resource").splitlines()
+    found = [" ".join(hex(int(word, 16)) for word in line.split()) for line in lines]
+    expected = GOLDEN[name]["resource"]
+    assert len(found) == len(expected)
+    different = {n for n, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1]}
+    assert different == NOT_FIRMWARES.get(name, set())
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_how_it_can_be_reset(lab: Lab, name: str) -> None:
+    """``bus`` is for who was alone on its bus when it was found, even if others came after it."""
+    path = f"{DEVICES}/{name}/reset_method"
+    assert (lab.text(path).strip() if lab.there(path) else None) == GOLDEN[name].get("reset_method")
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_ports_have_their_driver(lab: Lab, name: str) -> None:
+    path = f"{DEVICES}/{name}/driver"
+    driver = lab.host.readlink(path).rsplit("/", 1)[-1] if lab.there(path) else None
+    assert driver == GOLDEN[name].get("driver")
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_size_of_its_configuration_space(lab: Lab, name: str) -> None:
+    assert lab.host.stat(f"{DEVICES}/{name}/config").st_size == GOLDEN[name]["config_len"]
+
+
+def test_every_bus_is_in_its_class(lab: Lab) -> None:
+    behind = {int(facts["secondary_bus_number"]) for facts in GOLDEN.values() if "secondary_bus_number" in facts}
+    assert sorted(lab.host.listdir("/sys/class/pci_bus")) == sorted(f"0000:{n:02x}" for n in {0, 0x40, *behind})
+    assert lab.host.readlink("/sys/class/pci_bus/0000:07").endswith("/0000:06:00.0/pci_bus/0000:07")
+
+
+def test_a_bridge_goes_with_all_behind_it_and_comes_back() -> None:
+    lab = Lab()
+    with lab.host:
+        behind = {"0000:00:0b.0", "0000:09:00.0", "0000:0a:01.0", "0000:0a:02.0"}
+        lab.write(f"{DEVICES}/0000:00:0b.0/remove", b"1")
+        assert set(GOLDEN) - set(lab.host.listdir(DEVICES)) == behind
+        assert not {"0000:09", "0000:0a"} & set(lab.host.listdir("/sys/class/pci_bus"))
+        lab.write("/sys/bus/pci/rescan", b"1")
+        assert sorted(lab.host.listdir(DEVICES)) == sorted(GOLDEN)
+        for name in behind:
+            assert lab.host.readlink(f"{DEVICES}/{name}") == f"../../../devices/{GOLDEN[name]['path']}"
+        assert lab.host.readlink(f"{DEVICES}/0000:00:0b.0/driver").endswith("/pcieport")
+
+
+@pytest.mark.parametrize(("name", "method"), [("0000:03:00.0", "flr"), ("0000:01:00.0", "pm"), ("0000:02:00.0", "bus")])
+def test_a_reset_reaches_the_function_and_keeps_its_addresses(lab: Lab, name: str, method: str) -> None:
+    function = lab.complex.function(0, int(name[5:7], 16) << 8)
+    assert function is not None
+    seen: list[str] = []
+    function.on_reset.append(lambda: seen.append(name))
+    before = bytes(function.config.data[:64])
+    lab.write(f"{DEVICES}/{name}/reset_method", method.encode())
+    lab.write(f"{DEVICES}/{name}/reset", b"1")
+    assert (seen, bytes(function.config.data[:64])) == ([name], before)
+
+
+def test_a_method_that_the_function_has_not(lab: Lab) -> None:
+    with pytest.raises(OSError) as caught:
+        lab.write(f"{DEVICES}/0000:02:00.0/reset_method", b"flr")
+    assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    ("function", "cause"),
+    [
+        (PcieFunctionSpec("e2000", "0000:00"), "no model"),
+        (PcieFunctionSpec("edu", "rpz"), "no bus or port"),
+        (PcieFunctionSpec("edu", "0000:00", "1.8"), "no device.function"),
+        (PcieFunctionSpec("edu", "0000:00", "06.0"), "taken"),
+        (PcieFunctionSpec("edu", "0000:00", "10.0", slot=3), "has no slot"),
+        (PcieFunctionSpec("ioh3420", "0000:00", "10.0", id="rpa"), "there already"),
+    ],
+)
+def test_a_tree_that_cannot_be_built(function: PcieFunctionSpec, cause: str) -> None:
+    with pytest.raises(Misuse, match=cause):
+        build_tree(BUSES, [*FUNCTIONS, function])
