@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-ARCHITECTURES = ("s390x",)
+ARCHITECTURES = ("s390x", "x86_64")
 """Whose kernel a machine can have."""
 
 MODULES = ("iommufd", "mdev", "vfio", "vfio_ccw", "vfio_iommu_type1", "vfio_pci")
@@ -246,7 +246,7 @@ class ZpciEventSpec:
 
 @dataclass(slots=True)
 class MachineSpec:
-    """A whole machine.  `architecture` is ``s390x``; `page_size` and `memory` (the host's
+    """A whole machine.  `architecture` is ``s390x`` or ``x86_64``; `page_size` and `memory` (the host's
     storage, a bound of DMA addresses) in bytes; `memlock` in bytes or -1, which binds
     programs unless they have CAP_IPC_LOCK (`ipc_lock`, as root has); `seqnum` the last
     uevent number at boot; `features` the words of that line of ``/proc/cpuinfo`` (empty: there is no such file; without
@@ -256,6 +256,7 @@ class MachineSpec:
     `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
     PCI functions are `functions`, and `pci_devices` with their `pairs`; `devices` are more, in QEMU's words.
     `zpci_events` happen to them, and with `error_reports` the machine takes reports of errors.
+    An ``x86_64`` machine has `pcie_buses` and `pcie_functions` instead, each port before what is behind it.
     What the host does with its devices is in `disks` and the fields after it (`usage`).
     """
 
@@ -284,6 +285,8 @@ class MachineSpec:
     pci_devices: list[PciDeviceSpec] = field(default_factory=list)
     devices: tuple[str, ...] = ()
     zpci_events: list[ZpciEventSpec] = field(default_factory=list)
+    pcie_buses: list[PcieBusSpec] = field(default_factory=list)
+    pcie_functions: list[PcieFunctionSpec] = field(default_factory=list)
     error_reports: bool = False
     groups: list[GroupSpec] = field(default_factory=list)
     disks: list[DiskSpec] = field(default_factory=list)

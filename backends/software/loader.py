@@ -29,6 +29,8 @@ from pyvfio_backends.software.description import (
     OtherSubchannelSpec,
     PairSpec,
     PciDeviceSpec,
+    PcieBusSpec,
+    PcieFunctionSpec,
     SubchannelSpec,
     ZpciEventSpec,
 )
@@ -59,6 +61,7 @@ _TABLES: dict[str, dict[str, tuple[str, type]]] = {
         "event": ("css_events", CssEventSpec),
     },
     "pci": {"device": ("pci_devices", PciDeviceSpec)},
+    "pcie": {"bus": ("pcie_buses", PcieBusSpec), "function": ("pcie_functions", PcieFunctionSpec)},
     "zpci": {
         "function": ("functions", FunctionSpec),
         "group": ("groups", GroupSpec),
@@ -76,7 +79,10 @@ _ROWS: dict[str, tuple[str, type]] = {
 }
 _NOT_WRITTEN: dict[type, set[str]] = {PciDeviceSpec: {"uid", "fid"}}
 """What a table does not have, although its description does."""
+_TABLES_OF: dict[str, tuple[str, ...]] = {"s390x": ("css", "pci", "zpci"), "x86_64": ("pcie",)}
+"""The tables of hardware that the machines of an architecture have."""
 _MOST_PROCESSORS = 64
+_MOST_BUSES, _MOST_SEGMENTS = 0x100, 0x10000
 _IMAGES = (*range(IMAGES), *VIRTUAL_IMAGES)
 _SINGLE: dict[str, type] = {"host": HostSpec, "net": NetSpec, "session": SessionSpec}
 
@@ -155,6 +161,13 @@ class _Reader:
             names = {f.name for f in dataclasses.fields(kind)}
             setattr(spec, table, self.fill(kind, document.get(table, {}), (table,), names))
         self.check(spec)
+        for table in _TABLES:
+            rows = document.get(table)
+            if rows and table not in _TABLES_OF[spec.architecture]:
+                raise self.error(
+                    (table, next(iter(rows))), f"a machine of architecture {spec.architecture} has none", 0
+                )
+        self.check_pcie(spec)
         check_css_events(spec, self.error)
         whole = check_functions(spec, self.error)
         check_zpci_events(whole, self.error)
@@ -272,6 +285,26 @@ class _Reader:
             if other.type not in OTHER_TYPES:
                 raise self.error((*where, "type"), f"no type {other.type!r}; there is {_listing(OTHER_TYPES)}", n)
             self.range(other.count, 1, 65536, (*where, "count"), n)
+
+    def check_pcie(self, spec: MachineSpec) -> None:
+        """Build the PCI Express tree, to find out whether it can be."""
+        if not spec.pcie_buses and not spec.pcie_functions:
+            return
+        from pyvfio_backends.software.pcie_tree import PcieTree  # most machines have none
+
+        tree = PcieTree()
+        for n, bus in enumerate(spec.pcie_buses):
+            self.range(bus.number, 0, _MOST_BUSES - 1, ("pcie", "bus", "number"), n)
+            self.range(bus.segment, 0, _MOST_SEGMENTS - 1, ("pcie", "bus", "segment"), n)
+            try:
+                tree.add_bus(bus)
+            except Misuse as error:
+                raise self.error(("pcie", "bus"), error.cause, n, error.next_step) from error
+        for n, function in enumerate(spec.pcie_functions):
+            try:
+                tree.add(function)
+            except Misuse as error:
+                raise self.error(("pcie", "function"), error.cause, n, error.next_step) from error
 
     def options(self, build: Callable[[], object], where: tuple[str, ...], index: int) -> None:
         """Build what a row describes, to find out whether its options make sense."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import uuid
+from typing import TYPE_CHECKING
 
 from pyvfio.css.trace import StepListener
 from pyvfio_backends.software.clock import Clock
@@ -18,6 +19,9 @@ from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.memory import HostMemory
 from pyvfio_backends.software.pci_devices import with_devices
 
+if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
+
 __all__ = ["Machine"]
 
 
@@ -25,13 +29,15 @@ class Machine:
     """The machine that `spec` describes, booted.
 
     `seed` decides every free choice; with ``paced=True`` devices answer later, on a thread.  `faults` plans failures of
-    the seam; `clock` moves time; `kernel` is the upper storey, `css` and `zpci` the hardware below it.  Functions in
+    the seam; `clock` moves time; `kernel` is the upper storey, `css` and `zpci` (of IBM Z), or `pcie`, the hardware
+    below it.  Functions in
     `pci_devices` plugs devices by name, in QEMU's words.  Functions in
     `ccw_trace` are called with each step of a START SUBCHANNEL through vfio_ccw (`pyvfio.css.trace`).
     """
 
     css: ChannelSubsystemHardware
     zpci: ZpciFacility
+    pcie: RootComplex
 
     def __init__(
         self, spec: MachineSpec, *, seed: int = 0, paced: bool = False, memory: HostMemory | None = None
@@ -69,13 +75,20 @@ class Machine:
             ]
         self.kernel.processes += [ProcessEntry(each.pid, each.name, each.open) for each in spec.processes]
         with self.lock:
-            for subsystem in (vfio_boot, zpci_boot, css, usage_boot):
-                subsystem.boot(self)
-            self.pci_devices.facility = self.zpci
+            if spec.architecture == "s390x":
+                for subsystem in (vfio_boot, zpci_boot, css, usage_boot):
+                    subsystem.boot(self)
+                self.pci_devices.facility = self.zpci
+            else:
+                from pyvfio_backends.software.linux import pcie_boot  # most machines have no PCI Express
+
+                for boot in (vfio_boot.boot, pcie_boot.boot, usage_boot.boot):
+                    boot(self)
 
     def close(self) -> None:
         """End the machine: no thread, no listener, no descriptor stays, and no call hangs."""
         self.faults.release_all()
         self.clock.close()
         self.kernel.uevents.close()
-        self.zpci.close()
+        if self.spec.architecture == "s390x":
+            self.zpci.close()

@@ -31,7 +31,7 @@ from pyvfio_backends.software.hardware.pcie.models import PORTS
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
 
-__all__ = ["FUNCTIONS", "build_tree"]
+__all__ = ["FUNCTIONS", "PcieTree", "build_tree"]
 
 _VIRTIO, _SUBSYSTEM = 0x1AF4, 0x1100
 _MEMORY32, _IO, _PREFETCH64 = 0, 1, 0xC
@@ -74,34 +74,46 @@ def _make(spec: PcieFunctionSpec) -> Function:
     return function
 
 
-def build_tree(buses: Sequence[PcieBusSpec], functions: Sequence[PcieFunctionSpec]) -> RootComplex:
-    """The root complex with everything plugged, before firmware.
+class PcieTree:
+    """A root complex (`complex`) that is being built; a port must be added before what is behind it."""
 
-    A port must come before what is behind it.  Raise `Misuse` for a model, bus or place that is not there, or taken.
-    """
-    complex_ = RootComplex()
-    places: dict[str, Bus] = {}
-    ports: dict[str, DownstreamPort] = {}
-    for bus in buses:
-        places[f"{bus.segment:04x}:{bus.number:02x}"] = complex_.add_root_bus(bus.segment, bus.number)
-    for spec in functions:
+    def __init__(self) -> None:
+        self.complex = RootComplex()
+        self._places: dict[str, Bus] = {}
+        self._ports: dict[str, DownstreamPort] = {}
+
+    def add_bus(self, spec: PcieBusSpec) -> None:
+        """Add a root bus.  Raise `Misuse` when its numbers are another's."""
+        self._places[f"{spec.segment:04x}:{spec.number:02x}"] = self.complex.add_root_bus(spec.segment, spec.number)
+
+    def add(self, spec: PcieFunctionSpec) -> Function:
+        """Plug a function.  Raise `Misuse` for a model, bus or place that is not there, or taken."""
+        name = spec.id or spec.model
         match = _AT.fullmatch(spec.at)
         if match is None:
-            cause = f"{spec.at!r} is no device.function"
-            raise Misuse("build the PCI Express tree", spec.id or spec.model, cause=cause)
-        if spec.behind not in places:
-            cause = f"there is no bus or port {spec.behind!r} before it"
-            raise Misuse("build the PCI Express tree", spec.id or spec.model, cause=cause)
+            raise Misuse("build the PCI Express tree", name, cause=f"{spec.at!r} is no device.function")
+        if spec.behind not in self._places:
+            raise Misuse("build the PCI Express tree", name, cause=f"there is no bus or port {spec.behind!r} before it")
+        if spec.id and spec.id in self._places:
+            raise Misuse("build the PCI Express tree", name, cause="this id is there already")
         function = _make(spec)
         device, number = int(match[1], 16), int(match[2])
-        if spec.behind in ports:
-            ports[spec.behind].plug(function, number, device=device)
+        if spec.behind in self._ports:
+            self._ports[spec.behind].plug(function, number, device=device)
         else:
-            places[spec.behind].plug(function, device, number)
+            self._places[spec.behind].plug(function, device, number)
         if spec.id and isinstance(function, Bridge):
-            if spec.id in places:
-                raise Misuse("build the PCI Express tree", spec.id, cause="this id is there already")
-            places[spec.id] = function.secondary
+            self._places[spec.id] = function.secondary
             if isinstance(function, DownstreamPort):
-                ports[spec.id] = function
-    return complex_
+                self._ports[spec.id] = function
+        return function
+
+
+def build_tree(buses: Sequence[PcieBusSpec], functions: Sequence[PcieFunctionSpec]) -> RootComplex:
+    """The root complex with everything plugged, before firmware.  Raise `Misuse` as `PcieTree` does."""
+    tree = PcieTree()
+    for bus in buses:
+        tree.add_bus(bus)
+    for function in functions:
+        tree.add(function)
+    return tree.complex

@@ -23,11 +23,11 @@ def test_the_examples() -> None:
     assert said == []
 
 
-@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("place", range(4))
 def test_the_tables(place: int, tmp_path: Path) -> None:
     """Each with what it speaks of: the paths of a subchannel, a function that comes."""
     tables = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(tables) == 3
+    assert len(tables) == 4
     file = tmp_path / "m.toml"
     rest = """
 [[css.path]]
@@ -43,7 +43,9 @@ fid = 0x60
 model = "virtio-bell"
 state = "reserved"
 """
-    file.write_text(f'[machine]\nname = "m"\n{rest if place < 2 else ""}\n{tables[place]}')
+    pcie = "[[pcie" in tables[place]
+    head = '[machine]\nname = "m"\n' + ('architecture = "x86_64"\n' if pcie else "")
+    file.write_text(f"{head}{rest if place < 2 else ''}\n{tables[place]}")
     assert load_machine(file).name == "m"
     file.write_text(file.read_text() + "\nnonsense = 1\n")
     with pytest.raises(BadMachine, match="nonsense"):

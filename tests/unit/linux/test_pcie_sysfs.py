@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -9,16 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pcie_lab import BUSES, FUNCTIONS
 
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.backend import SoftwareBackend
-from pyvfio_backends.software.description import MachineSpec, PcieFunctionSpec
-from pyvfio_backends.software.hardware.pcie.firmware import Firmware
-from pyvfio_backends.software.hardware.pcie.layout_downwards import lay_out_downwards
-from pyvfio_backends.software.linux.pci import PciBus
-from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
-from pyvfio_backends.software.linux.pcieport import PortDriver
+from pyvfio_backends.software.description import PcieFunctionSpec
+from pyvfio_backends.software.loader import load_machine, machine_files
 from pyvfio_backends.software.machine import Machine
 from pyvfio_backends.software.pcie_tree import build_tree
 from pyvfio_fixtures import golden
@@ -26,23 +22,16 @@ from pyvfio_fixtures import golden
 GOLDEN: dict[str, dict[str, Any]] = json.loads(golden("x86/topology.json").read_text(encoding="utf-8"))["functions"]
 
 
+SPEC = load_machine(machine_files()["lab-x86"])
+BUSES, FUNCTIONS = SPEC.pcie_buses, SPEC.pcie_functions
+
+
 class Lab:
-    """The lab's tree on a machine that has nothing else."""
+    """The machine `lab-x86`."""
 
     def __init__(self) -> None:
-        self.host = SoftwareBackend(Machine(MachineSpec("pcie")))
-        bus = self.host.machine.kernel.buses["pci"]
-        assert isinstance(bus, PciBus)
-        self.bus = bus
-        self.complex = build_tree(BUSES, FUNCTIONS)
-        Firmware(arrange=lay_out_downwards).set_up(self.complex)
-        self.bridges = [PcieHostBridge(bus, self.complex, root) for root in self.complex.root_buses]
-        driver = bus.drivers["pcieport"]
-        assert isinstance(driver, PortDriver)
-        with self.host.machine.lock:
-            for bridge in self.bridges:
-                bridge.add(quiet=True)
-                driver.boot(bridge.devices())
+        self.host = SoftwareBackend(Machine(SPEC))
+        self.complex = self.host.machine.pcie
 
     def text(self, path: str) -> str:
         fd = self.host.open(path, os.O_RDONLY)
@@ -183,3 +172,8 @@ def test_a_method_that_the_function_has_not(lab: Lab) -> None:
 def test_a_tree_that_cannot_be_built(function: PcieFunctionSpec, cause: str) -> None:
     with pytest.raises(Misuse, match=cause):
         build_tree(BUSES, [*FUNCTIONS, function])
+
+
+def test_a_machine_of_x86_has_nothing_of_ibm_z() -> None:
+    with pytest.raises(Misuse, match="no zPCI"):
+        Machine(dataclasses.replace(SPEC, devices=("virtio-rng-pci,id=rng",)))

@@ -13,6 +13,8 @@ from pyvfio.errors import BadMachine
 from pyvfio_backends.software.hardware.devices.ckd_image import create_image
 from pyvfio_backends.software.loader import find_machine, load_machine, machine_files
 
+X86 = 'architecture = "x86_64"\n'
+E2000 = '[[pcie.function]]\nmodel = "e2000"\nbehind = "0000:00"\n'
 HEAD = '[machine]\nname = "m"\n'
 PATH = "[[css.path]]\nchpid = 1\n"
 SUBCHANNEL = '[[css.subchannel]]\nschid = "0.0.0001"\ndevice = "0.0.1000"\nunit = "echo"\nchpids = [1]\n'
@@ -27,6 +29,12 @@ MISTAKES = {
     "wrong type": (HEAD + 'page_size = "4K"\n', "machine.page_size", 3, "must be a number, not a string"),
     "boolean as number": (HEAD + "seqnum = true\n", "machine.seqnum", 3, "must be a number, not true or false"),
     "architecture": (HEAD + 'architecture = "vax"\n', "machine.architecture", 3, "not modelled"),
+    "another architecture's hardware": (HEAD + "[[pcie.bus]]\n", "pcie.bus", 3, "s390x has none"),
+    "channels on x86": (HEAD + X86 + "[[css.path]]\nchpid = 1\n", "css.path", 4, "x86_64 has none"),
+    "a bus number": (HEAD + X86 + "[[pcie.bus]]\nnumber = 256\n", "pcie.bus.number", 5, "must be between"),
+    "a bus twice": (HEAD + X86 + "[[pcie.bus]]\n[[pcie.bus]]\n", "pcie.bus", 5, "are another's"),
+    "a model of PCI Express": (HEAD + X86 + "[[pcie.bus]]\n" + E2000, "pcie.function", 5, "no model 'e2000'"),
+    "an argument of PCI Express": (HEAD + X86 + E2000 + "port = 3\n", "pcie.function.port", 7, "unknown key"),
     "module": (HEAD + 'modules = ["vfio", "foo"]\n', "machine.modules", 3, "no module 'foo'"),
     "page size": (HEAD + "page_size = 1000\n", "machine.page_size", 3, "4096, 16384 or 65536"),
     "not a list": (HEAD + "[css.path]\nchpid = 1\n", "css.path", 3, "[[css.path]]"),

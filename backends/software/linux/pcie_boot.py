@@ -1,0 +1,40 @@
+"""The PCI Express functions that are there at boot: firmware sets them up, Linux finds them, ports get their driver."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyvfio.errors import Misuse
+from pyvfio_backends.software.hardware.pcie.firmware import Firmware
+from pyvfio_backends.software.hardware.pcie.layout_downwards import lay_out_downwards
+from pyvfio_backends.software.linux.pci import PciBus
+from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
+from pyvfio_backends.software.linux.pcieport import PortDriver
+from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
+from pyvfio_backends.software.pcie_tree import build_tree
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.machine import Machine
+
+__all__ = ["boot"]
+
+
+def boot(machine: Machine) -> None:
+    """Build ``machine.pcie`` and find its functions, with the addresses that SeaBIOS gives.
+
+    Raise `Misuse` for a machine with hardware of IBM Z.
+    """
+    kernel, spec = machine.kernel, machine.spec
+    if spec.functions or spec.subchannels:
+        raise Misuse("boot machine", spec.name, cause=f"there is no zPCI and no channel I/O on {spec.architecture}")
+    machine.pcie = build_tree(spec.pcie_buses, spec.pcie_functions)
+    Firmware(arrange=lay_out_downwards).set_up(machine.pcie)
+    bus = PciBus(kernel)
+    kernel.add_bus(bus)
+    ports = PortDriver(bus)
+    bus.register(ports)
+    for root in machine.pcie.root_buses:
+        bridge = PcieHostBridge(bus, machine.pcie, root)
+        bridge.add(quiet=True)
+        ports.boot(bridge.devices())
+    boot_vfio_pci(machine, bus, [])
