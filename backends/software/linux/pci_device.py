@@ -266,7 +266,7 @@ class PciDevice(Device):
         if self.enable_count == 1:
             self.power_state = "D0"
             self.sysdata.enable(self)
-            kinds = [resource.flags for resource in self.resources[:ROM]]
+            kinds = [resource.flags for resource in (*self.resources[:ROM], *self.resources[RESOURCES:])]
             memory = regs.PCI_COMMAND_MEMORY if any(flags & ResourceFlag.MEM for flags in kinds) else 0
             io = regs.PCI_COMMAND_IO if any(flags & ResourceFlag.IO for flags in kinds) else 0
             self.set_command(0, memory | io)
@@ -302,11 +302,13 @@ class PciDevice(Device):
         return SavedState(tuple(self.read_config(4 * index, 4) for index in range(_HEADER_DWORDS)))
 
     def restore_state(self, saved: SavedState) -> None:
-        """Bring the header back, and MSI-X if it was on."""
+        """Bring the header back, MSI-X if it was on, and where virtual functions are."""
         for index in range(_HEADER_DWORDS - 1, -1, -1):
             if self.read_config(4 * index, 4) != saved.words[index]:
                 self.write_config(4 * index, 4, saved.words[index])
         self.msi.restore()
+        if self.sriov is not None:
+            self.sriov.write_bars()
 
     def reset_function_locked(self) -> None:
         """Reset by the first method that works (``__pci_reset_function_locked``).

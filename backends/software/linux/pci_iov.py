@@ -16,16 +16,21 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.kstrtox import kstrtobool, kstrtoul
 from pyvfio_backends.software.linux.pci_driver import PciDriver
+from pyvfio_backends.software.linux.resource import ResourceFlag
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
-__all__ = ["PciSriov"]
+__all__ = ["FIRST_IOV", "PciSriov"]
+
+FIRST_IOV = 7
+"""Where the resources of virtual functions begin (``PCI_IOV_RESOURCES``)."""
 
 _LAST_BUS = 0
 """A zPCI root has one bus (``ZPCI_BUS_NR``)."""
 _U16 = 0xFFFF
+_WORD = 0xFFFFFFFF
 _ENABLED = regs.PCI_SRIOV_CTRL_VFE | regs.PCI_SRIOV_CTRL_MSE
 
 
@@ -86,6 +91,16 @@ class PciSriov:
         self._set_control(_ENABLED, 0)
         self.num_vfs = 0
         self._set_number(0)
+
+    def write_bars(self) -> None:
+        """Put the addresses that the BARs of virtual functions have into the capability (``sriov_restore_state``)."""
+        for index, resource in enumerate(self.device.resources[FIRST_IOV : FIRST_IOV + regs.PCI_STD_NUM_BARS]):
+            if not resource.start:
+                continue
+            register = self.at + regs.PCI_SRIOV_BAR + 4 * index
+            self.device.write_config(register, 4, resource.start & _WORD)
+            if resource.flags & ResourceFlag.MEM_64:
+                self.device.write_config(register + 4, 4, resource.start >> 32)
 
     def links(self) -> dict[str, str]:
         """``virtfnN`` for each virtual function that is there."""

@@ -8,6 +8,7 @@ from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.pcie.firmware import Firmware
 from pyvfio_backends.software.hardware.pcie.layout_downwards import lay_out_downwards
 from pyvfio_backends.software.linux.pci import PciBus
+from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
 from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
 from pyvfio_backends.software.linux.pcieport import PortDriver
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
@@ -28,13 +29,16 @@ def boot(machine: Machine) -> None:
     if spec.functions or spec.subchannels:
         raise Misuse("boot machine", spec.name, cause=f"there is no zPCI and no channel I/O on {spec.architecture}")
     machine.pcie = build_tree(spec.pcie_buses, spec.pcie_functions)
-    Firmware(arrange=lay_out_downwards).set_up(machine.pcie)
+    firmware = Firmware(arrange=lay_out_downwards)
+    firmware.set_up(machine.pcie)
     bus = PciBus(kernel)
     kernel.add_bus(bus)
     ports = PortDriver(bus)
     bus.register(ports)
-    for root in machine.pcie.root_buses:
-        bridge = PcieHostBridge(bus, machine.pcie, root)
+    bridges = [PcieHostBridge(bus, machine.pcie, root) for root in machine.pcie.root_buses]
+    for bridge in bridges:
         bridge.add(quiet=True)
+    assign_unassigned([function for bridge in bridges for function in bridge.root.walk()], firmware.apertures.io)
+    for bridge in bridges:
         ports.boot(bridge.devices())
     boot_vfio_pci(machine, bus, [])

@@ -15,6 +15,7 @@ from pyvfio_backends.software.hardware.pcie.bar_sizing import FoundBar, size_bar
 from pyvfio_backends.software.hardware.pcie.request import Space
 from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM, PciDevice
 from pyvfio_backends.software.linux.pci_host import BarMemory, MsiDomain, PciSysdata
+from pyvfio_backends.software.linux.pci_iov import FIRST_IOV
 from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
 from pyvfio_backends.software.linux.vfs import fail
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["PcieFunction"]
 
 _BAR_FLAGS = 0xF
-_IOV = 7  # PCI_IOV_RESOURCES
 _ROM_FLAGS = ResourceFlag.MEM | ResourceFlag.PREFETCH | ResourceFlag.READONLY | ResourceFlag.SIZEALIGN
 _IO_SHIFT, _MEMORY_SHIFT = 8, 16
 _IO_MASK, _MEMORY_MASK = 0xF0, 0xFFF0
@@ -97,7 +97,7 @@ class PcieFunction(PciSysdata):
         if iov:
             total = self.config_read(iov + regs.PCI_SRIOV_TOTAL_VF, 2)
             for bar in size_bars(self._complex, self._segment, self.rid, sriov=iov, count=total):
-                resources[_IOV + (bar.register - iov - regs.PCI_SRIOV_BAR) // 4] = self._resource(bar)
+                resources[FIRST_IOV + (bar.register - iov - regs.PCI_SRIOV_BAR) // 4] = self._resource(bar)
         if bridge:
             resources[RESOURCES] = self._io_window()
             resources[RESOURCES + 1] = self._window(bridge_regs.PCI_MEMORY_BASE, bridge_regs.PCI_MEMORY_LIMIT)
