@@ -6,6 +6,7 @@ Configuration space is reached by bus, device and function number, base addresse
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
@@ -16,8 +17,9 @@ from pyvfio_backends.software.hardware.pcie.request import Space
 from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM, PciDevice
 from pyvfio_backends.software.linux.pci_host import BarMemory, MsiDomain, PciSysdata
 from pyvfio_backends.software.linux.pci_iov import FIRST_IOV
+from pyvfio_backends.software.linux.pci_sysfs import number
 from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
-from pyvfio_backends.software.linux.vfs import fail
+from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
@@ -54,6 +56,7 @@ class PcieFunction(PciSysdata):
         """The bus behind it."""
         self._complex = on.bridge.complex
         self._segment = on.bridge.domain
+        self._d3cold = self._capability(regs.PCI_CAP_ID_PM) != 0
         if self.config.data[regs.PCI_INTERRUPT_PIN]:
             self.irq = self.config.data[regs.PCI_INTERRUPT_LINE]
 
@@ -174,6 +177,18 @@ class PcieFunction(PciSysdata):
     def bar_memory(self, bar: int) -> BarMemory | None:
         """See `PciSysdata.bar_memory`: nothing that a program could map."""
         return None
+
+    # what x86 adds: ACPI has D3cold, and PCI Express links have power states
+
+    def attributes(self, device: PciDevice) -> Mapping[str, Node]:
+        """See `PciSysdata.attributes`."""
+        return {
+            "d3cold_allowed": Attribute(lambda: f"{int(self._d3cold)}\n", self._store_d3cold),
+            "link": StaticDirectory({}),  # no link here can save power
+        }
+
+    def _store_d3cold(self, data: bytes) -> None:
+        self._d3cold = bool(number(data))
 
     # the tree
 

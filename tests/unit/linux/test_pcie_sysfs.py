@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,7 +63,7 @@ def lab() -> Iterator[Lab]:
 
 
 DEVICES = "/sys/bus/pci/devices"
-NUMBERS = ("config_len", "path", "resource", "driver", "reset_method")
+NUMBERS = ("config_len", "path", "resource", "driver", "reset_method", "entries")
 # An empty slot of QEMU's port tells what its port can do, not what a link does.
 EMPTY = {"0000:00:0c.0": {"current_link_speed", "current_link_width"}}
 # A line of ``resource`` that chipset firmware sets by itself.
@@ -115,6 +116,21 @@ def test_ports_have_their_driver(lab: Lab, name: str) -> None:
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_size_of_its_configuration_space(lab: Lab, name: str) -> None:
     assert lab.host.stat(f"{DEVICES}/{name}/config").st_size == GOLDEN[name]["config_len"]
+
+
+# Entries that are not there: runtime power management, ACPI's companions, the IOMMU, error counters, what drivers make
+# (and that a device with a companion may wait for one), BARs as files, resets of whole buses, services of ports.
+LACKS = re.compile(
+    r"power|firmware_node|waiting_for_supplier|iommu|iommu_group|aer_\w+|resource[0-5](_wc)?|reset_subordinate"
+    r"|msi_irqs|driver|virtio\d|net|ptp|nvme|pools|ctrl|\w+:\w+:\w+\.\d:pcie\w+"
+)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_its_entries(lab: Lab, name: str) -> None:
+    found, expected = set(lab.host.listdir(f"{DEVICES}/{name}")), set(GOLDEN[name]["entries"])
+    assert found - expected == set()
+    assert [entry for entry in expected - found if not LACKS.fullmatch(entry)] == []
 
 
 def test_every_bus_is_in_its_class(lab: Lab) -> None:
