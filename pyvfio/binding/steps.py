@@ -16,7 +16,7 @@ from pyvfio.address import DeviceNumber
 from pyvfio.binding.facts import vfio_nodes
 from pyvfio.binding.step import Step, journaled
 from pyvfio.devices import ChannelDevice, device_named
-from pyvfio.errors import NotAvailable, PermissionDenied, PyvfioError, Timeout
+from pyvfio.errors import NotAvailable, NotModelled, PermissionDenied, PyvfioError, Timeout
 from pyvfio.sysfs import Sysfs
 from pyvfio.sysfs_device import SysfsDevice
 
@@ -61,7 +61,7 @@ def _bind(device: SysfsDevice, driver: str) -> None:
     path = _driver_file(device.bus, driver, "bind")
     try:
         device.sysfs.write_text(path, device.name)
-    except (PermissionDenied, Timeout):
+    except (NotModelled, PermissionDenied, Timeout):
         raise
     except PyvfioError as error:
         why = causes.bind_refused(driver, device.name, override=device.override, now=device.driver)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
@@ -21,6 +22,7 @@ from pyvfio_backends.software.loader import load_machine, machine_files
 from pyvfio_backends.software.machine import Machine
 from pyvfio_backends.software.pcie_tree import build_tree
 from pyvfio_fixtures import golden
+from pyvfio_tools.cli import cli
 
 GOLDEN: dict[str, dict[str, Any]] = json.loads(golden("x86/topology.json").read_text(encoding="utf-8"))["functions"]
 
@@ -211,3 +213,9 @@ def test_the_bars_of_virtual_functions_are_in_the_capability(lab: Lab) -> None:
     assert function is not None
     at = (function.offset(regs.PCI_EXT_CAP_ID_SRIOV, extended=True) or 0) + regs.PCI_SRIOV_BAR
     assert bytes(function.config.data[at : at + 24]).hex() == "0c0040fe00000000" + "00" * 4 + "0c0042fe" + "00" * 8
+
+
+def test_a_bind_that_is_not_modelled_says_so() -> None:
+    done = CliRunner().invoke(cli, ["bind", "0000:03:00.0", "--machine", "lab-x86"])
+    assert "vfio-pci's view of PCI capability" in done.output + str(done.exception)
+    assert not isinstance(done.exception, TypeError)
