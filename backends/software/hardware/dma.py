@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace
 
-__all__ = ["DmaFault", "DmaSpace", "Initiator"]
+__all__ = ["DmaFault", "DmaSpace", "Initiator", "PinInitiator"]
 
 
 class DmaFault(Exception):
@@ -50,3 +50,14 @@ class Initiator(Protocol):
 
     def signal(self, vector: int) -> None:
         """Raise an interrupt by a message."""
+
+
+class PinInitiator(Initiator, Protocol):
+    """A function that has an interrupt pin beside its messages, as those of PCI and PCI Express do."""
+
+    @property
+    def messages_on(self) -> bool:
+        """Whether MSI or MSI-X is on: the pin is not to be used then."""
+
+    def set_intx(self, asserted: bool) -> None:
+        """Assert or release the pin."""

@@ -7,7 +7,8 @@
     what is above it    upstream: `Iommu`
     registers declared  capabilities, express, extended, aer, dpc, sriov
     registers at work   msi, vpd, sriov, reporting, root_errors, containment
-    known makes         models (ports and bridges), endpoints; block: what lies behind their base addresses
+    known makes         models (ports and bridges), endpoints; block: what lies behind their base addresses;
+                        peripherals: endpoints with devices that do something
     firmware            bar_sizing, enumeration, allocation or layout_downwards (SeaBIOS's), firmware
 
 A machine is made by plugging: `RootComplex.add_root_bus`, `Bus.plug`, `DownstreamPort.plug`; then `Firmware.set_up`
