@@ -3,10 +3,11 @@
 ::
 
     registers, doorbells    controller
+    the way of a command    engine
     queues in memory        queues     entries fetched and posted, who has room
     data in memory          prp        where the data of a command is
-    commands                admin, admin_queues, admin_facts, admin_settings, admin_events; nvm
-    what is stored          storage    memory or a file, with an order of blocks: `Namespace`
+    commands                admin (with settings, reports, events), nvm
+    what is stored          storage    memory or a file; `Namespace` makes it blocks
 
-A command ends with `CommandError` or a result; nothing that a driver puts into memory raises anything else.
+A command ends with `prp.CommandError` or a result; nothing that a driver puts into memory raises anything else.
 """
