@@ -52,14 +52,14 @@ class Board:
         config.write(at + regs.PCI_MSI_DATA_64, 2, MESSAGE_DATA)
         config.write(at + regs.PCI_MSI_FLAGS, 2, regs.PCI_MSI_FLAGS_ENABLE)
 
-    def enable_msix(self, table: int, vectors: int) -> None:
+    def enable_msix(self, table: int, vectors: int, *, bar: int = 0) -> None:
         """Vector n sends `MESSAGE_DATA` + n."""
         config, at = self.function.config, self.function.offset(regs.PCI_CAP_ID_MSIX)
         assert at is not None
         config.write(at + regs.PCI_MSIX_FLAGS, 2, regs.PCI_MSIX_FLAGS_ENABLE)
         for vector in range(vectors):
             for word, value in enumerate((MESSAGE_ADDRESS, 0, MESSAGE_DATA + vector, 0)):
-                self.store(table + 16 * vector + 4 * word, value)
+                self.store(table + 16 * vector + 4 * word, value, bar=bar)
 
     def take_messages(self) -> list[int]:
         """The data of the messages that arrived since the last call, less `MESSAGE_DATA`."""

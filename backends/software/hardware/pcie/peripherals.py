@@ -1,6 +1,7 @@
 """Endpoints with their devices behind them: functions to plug that do something.
 
-The identity and the capabilities are those of `endpoints`, the behaviour is in `hardware.devices`.
+The identity and the capabilities are those of `endpoints`, but for the software machine's own devices, which are
+declared here; the behaviour is in `hardware.devices`.
 """
 
 from __future__ import annotations
@@ -8,17 +9,62 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.nvme import registers as nvme_registers
+from pyvfio.pci import copier as copier_registers
 from pyvfio.pci import edu as edu_registers
 from pyvfio.pci import testdev
+from pyvfio_backends.software.hardware.devices.copier import Copier
 from pyvfio_backends.software.hardware.devices.edu import Edu
 from pyvfio_backends.software.hardware.devices.nvme.controller import NvmeController
 from pyvfio_backends.software.hardware.devices.nvme.storage import Namespace
 from pyvfio_backends.software.hardware.devices.pci_testdev import PciTestDevice
-from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS
+from pyvfio_backends.software.hardware.pci_config import Identity
+from pyvfio_backends.software.hardware.pcie.aer import Aer
+from pyvfio_backends.software.hardware.pcie.capabilities import Msix, PowerManagement
+from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, EndpointModel
+from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.function import Function
 
-__all__ = ["EduCard", "NvmeCard", "PciTestCard", "edu", "nvme", "pci_testdev"]
+__all__ = ["CopierCard", "EduCard", "NvmeCard", "PciTestCard", "copier", "edu", "nvme", "pci_testdev"]
+
+
+_OWN_SUBSYSTEM = (0x1AF4, 0x0001)
+_REGISTERS_SIZE, _TABLE_BAR = 0x1000, 1
+
+
+def _own(name: str, vendor: int, device: int, class_code: int, vectors: int) -> EndpointModel:
+    """A device of the software machine's own: registers behind BAR 0, MSI-X behind BAR 1, no pin."""
+    memory = regs.PCI_BASE_ADDRESS_SPACE_MEMORY
+    return EndpointModel(
+        name,
+        Identity(vendor, device, *_OWN_SUBSYSTEM, class_code=class_code, revision=1),
+        ((0, _REGISTERS_SIZE, memory), (_TABLE_BAR, _REGISTERS_SIZE, memory)),
+        (
+            (0x40, Msix(vectors, _TABLE_BAR)),
+            (0x50, PowerManagement()),
+            (0x60, Express(ExpressType.ENDPOINT, flr=True)),
+            (0x100, Aer()),
+        ),
+        pin=0,
+    )
+
+
+_COPIER = _own(
+    "copier",
+    copier_registers.VENDOR_ID,
+    copier_registers.DEVICE_ID,
+    copier_registers.CLASS_CODE,
+    copier_registers.VECTORS,
+)
+
+
+class CopierCard(NamedTuple):
+    """A function to plug, and the device that it is of."""
+
+    function: Function
+    device: Copier
 
 
 class EduCard(NamedTuple):
@@ -65,3 +111,11 @@ def nvme(
     function = ENDPOINTS["nvme"].build({nvme_registers.BAR: device}, name=name)
     device.attach(function, pin=function)
     return NvmeCard(function, device)
+
+
+def copier(device: Copier | None = None, *, name: str = "") -> CopierCard:
+    """The copier (`pyvfio.pci.copier`), with a device of its own or the one given."""
+    device = device or Copier()
+    function = _COPIER.build({copier_registers.BAR: device}, name=name)
+    device.attach(function)
+    return CopierCard(function, device)
