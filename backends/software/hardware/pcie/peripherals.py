@@ -14,11 +14,12 @@ from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.nvme import registers as nvme_registers
 from pyvfio.pci import copier as copier_registers
 from pyvfio.pci import edu as edu_registers
-from pyvfio.pci import testdev
+from pyvfio.pci import pairnic, testdev
 from pyvfio_backends.software.hardware.devices.copier import Copier
 from pyvfio_backends.software.hardware.devices.edu import Edu
 from pyvfio_backends.software.hardware.devices.nvme.controller import NvmeController
 from pyvfio_backends.software.hardware.devices.nvme.storage import Namespace
+from pyvfio_backends.software.hardware.devices.pair_nic import PairNic, connect
 from pyvfio_backends.software.hardware.devices.pci_testdev import PciTestDevice
 from pyvfio_backends.software.hardware.pci_config import Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
@@ -27,7 +28,18 @@ from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, Endpoint
 from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.function import Function
 
-__all__ = ["CopierCard", "EduCard", "NvmeCard", "PciTestCard", "copier", "edu", "nvme", "pci_testdev"]
+__all__ = [
+    "CopierCard",
+    "EduCard",
+    "NicCard",
+    "NvmeCard",
+    "PciTestCard",
+    "copier",
+    "edu",
+    "nic_pair",
+    "nvme",
+    "pci_testdev",
+]
 
 
 _OWN_SUBSYSTEM = (0x1AF4, 0x0001)
@@ -58,6 +70,15 @@ _COPIER = _own(
     copier_registers.CLASS_CODE,
     copier_registers.VECTORS,
 )
+
+_NIC = _own("pair NIC", pairnic.VENDOR_ID, pairnic.DEVICE_ID, pairnic.CLASS_CODE, pairnic.VECTORS)
+
+
+class NicCard(NamedTuple):
+    """A function to plug, and the device that it is of."""
+
+    function: Function
+    device: PairNic
 
 
 class CopierCard(NamedTuple):
@@ -119,3 +140,15 @@ def copier(device: Copier | None = None, *, name: str = "") -> CopierCard:
     function = _COPIER.build({copier_registers.BAR: device}, name=name)
     device.attach(function)
     return CopierCard(function, device)
+
+
+def nic_pair(one: bytes, other: bytes) -> tuple[NicCard, NicCard]:
+    """Two NICs with these MAC addresses (6 bytes each) and a cable between them (`pyvfio.pci.pairnic`)."""
+    first, second = (PairNic(mac) for mac in (one, other))
+    connect(first, second)
+    cards = []
+    for device in (first, second):
+        function = _NIC.build({pairnic.BAR: device}, name=device.mac.hex(":"))
+        device.attach(function)
+        cards.append(NicCard(function, device))
+    return cards[0], cards[1]
