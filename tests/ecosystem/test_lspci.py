@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import AcsBits, ExpressType
+from pyvfio_backends.software.hardware.devices.nvme.storage import MemoryStorage, Namespace
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.block import Memory
@@ -43,6 +44,7 @@ from pyvfio_backends.software.hardware.pcie.models import (
     x3130_upstream,
     xio3130_downstream,
 )
+from pyvfio_backends.software.hardware.pcie.peripherals import copier, edu, nic_pair, nvme, pci_testdev
 from pyvfio_backends.software.hardware.pcie.root_complex import EventCollector, RootComplex
 from pyvfio_backends.software.hardware.pcie.sriov import Sriov, VfBar
 from pyvfio_backends.software.hardware.zpci.bar import Bar
@@ -153,6 +155,25 @@ def test_every_function_is_parsed_without_complaint(lspci: Callable[..., str], t
         "Downstream Port Containment",
         "Subsystem: 1b36:0000",
     ):
+        assert name in text, name
+
+
+def test_devices_that_do_something_are_parsed_without_complaint(lspci: Callable[..., str], tmp_path: Path) -> None:
+    complex_ = RootComplex()
+    bus = complex_.add_root_bus()
+    disk = nvme([Namespace(MemoryStorage(0x1000))]).function
+    nics = [card.function for card in nic_pair(b"\x02\0\0\0\0\1", b"\x02\0\0\0\0\2")]
+    for device, function in enumerate((edu().function, pci_testdev().function, disk, copier().function, *nics), 1):
+        if function.express_type is None:
+            bus.plug(function, device)
+        else:
+            bus.plug(root_port(), device).plug(function)  # type: ignore[attr-defined]
+    Firmware().set_up(complex_)
+    path = tmp_path / "dump"
+    path.write_text(dump(complex_))
+    text = lspci("-vvv", "-D", "-n", path=path)
+    assert [line for line in text.splitlines() if COMPLAINT.search(line)] == []
+    for name in ("[1234:11e8]", "[1b36:0005]", "[1b36:0010]", "[1af4:10f1]", "[1af4:10f2]"):
         assert name in text, name
 
 
