@@ -6,6 +6,7 @@
                            16: metadata pointer (8)   24: PRP1 (8)   32: PRP2 (8)    40 to 63: dwords 10 to 15
     completion, 16 bytes    0: result   4: reserved   8: | submission queue 31:16 | its head 15:0 |
                            12: | status 31:17 | phase 16 | id 15:0 |
+    range, 16 bytes         0: attributes (4)   4: blocks (4)   8: the first block (8)
 """
 
 from __future__ import annotations
@@ -21,18 +22,28 @@ __all__ = [
     "ALL_NAMESPACES",
     "COMMAND_SIZE",
     "COMPLETION_SIZE",
+    "DEALLOCATE",
+    "RANGE_SIZE",
     "AdminOpcode",
     "Command",
     "Completion",
     "IoOpcode",
     "QueueFlags",
+    "pack_ranges",
+    "parse_ranges",
 ]
 
 _COMMAND: Final = struct.Struct("<II8xQQQ6I")
 _COMPLETION: Final = struct.Struct("<IIHHHH")
+_RANGE: Final = struct.Struct("<4xIQ")
 COMMAND_SIZE: Final = _COMMAND.size
 COMPLETION_SIZE: Final = _COMPLETION.size
+RANGE_SIZE: Final = _RANGE.size
 ALL_NAMESPACES: Final = 0xFFFFFFFF
+
+
+DEALLOCATE: Final = 1 << 2
+"""Dataset management, dword 11: the content of the ranges is not needed any more (6.7)."""
 
 
 class AdminOpcode(IntEnum):
@@ -58,6 +69,7 @@ class IoOpcode(IntEnum):
     READ = 0x02
     COMPARE = 0x05
     WRITE_ZEROES = 0x08
+    DATASET_MANAGEMENT = 0x09
 
 
 class QueueFlags(IntEnum):
@@ -147,3 +159,13 @@ class Completion:
     def final(self) -> bool:
         """Whether the same command would fail again."""
         return bool(self.status & DO_NOT_RETRY)
+
+
+def pack_ranges(ranges: list[tuple[int, int]]) -> bytes:
+    """The data of dataset management (6.7): first block and number of blocks of each range; no attributes."""
+    return b"".join(_RANGE.pack(blocks, lba) for lba, blocks in ranges)
+
+
+def parse_ranges(data: bytes) -> list[tuple[int, int]]:
+    """The first block and the number of blocks of each range."""
+    return [(lba, blocks) for blocks, lba in _RANGE.iter_unpack(data)]

@@ -97,7 +97,7 @@ def test_identify() -> None:
 
     who = ControllerIdentity.parse(ask(1))
     assert (who.serial, who.namespaces, who.transfer, who.version) == ("LAB0001", 3, 7, 0x10400)
-    assert who.optional == OptionalCommand.COMPARE | OptionalCommand.WRITE_ZEROES | OptionalCommand.SELECT
+    assert who.optional == sum(OptionalCommand) - OptionalCommand.WRITE_UNCORRECTABLE
     assert parse_namespace_list(ask(2)) == [1, 3]
     assert parse_namespace_list(ask(2, 1)) == [3]
     disk = NamespaceIdentity.parse(ask(0, 1))

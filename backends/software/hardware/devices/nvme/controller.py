@@ -35,7 +35,9 @@ _WIDE: Final = {regs.CAP: 0, regs.ASQ: _PAGES, regs.ACQ: _PAGES}
 _WRITABLE: Final = {regs.AQA: 0x0FFF0FFF, regs.CC: 0x00FFFFF1}
 _QUEUE_PAIRS: Final = 64
 _SHUTDOWN_SHIFT: Final = 2
-_OPTIONAL: Final = OptionalCommand.COMPARE | OptionalCommand.WRITE_ZEROES | OptionalCommand.SELECT
+_OPTIONAL: Final = (
+    OptionalCommand.COMPARE | OptionalCommand.DATASET_MANAGEMENT | OptionalCommand.WRITE_ZEROES | OptionalCommand.SELECT
+)
 
 Schedule = Callable[[float, Callable[[], None]], None]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pyvfio.nvme.commands import ALL_NAMESPACES, Command, IoOpcode
+from pyvfio.nvme.commands import ALL_NAMESPACES, DEALLOCATE, RANGE_SIZE, Command, IoOpcode, parse_ranges
 from pyvfio.nvme.status import Status
 from pyvfio_backends.software.hardware.devices.nvme.prp import CommandError
 from pyvfio_backends.software.hardware.devices.nvme.storage import Namespace
@@ -32,6 +32,7 @@ class NvmCommands:
             IoOpcode.READ: self._read,
             IoOpcode.COMPARE: self._compare,
             IoOpcode.WRITE_ZEROES: self._write_zeroes,
+            IoOpcode.DATASET_MANAGEMENT: self._manage,
         }
 
     def execute(self, command: Command) -> int:
@@ -121,6 +122,19 @@ class NvmCommands:
         with self._medium(Status.WRITE_FAULT):
             namespace.storage.zero(at, count)
         self._written(namespace, command)
+
+    def _manage(self, namespace: Namespace, command: Command) -> None:
+        """Deallocated blocks are zeros, as Identify says; what the ranges will be used for changes nothing."""
+        data = self._controller.get(command, ((command.cdw10 & 0xFF) + 1) * RANGE_SIZE)
+        ranges = parse_ranges(data)
+        if any(lba + blocks > namespace.blocks for lba, blocks in ranges):
+            raise CommandError(Status.LBA_OUT_OF_RANGE)
+        if not command.cdw11 & DEALLOCATE:
+            return
+        self._check_writable(namespace)
+        with self._medium(Status.WRITE_FAULT):
+            for lba, blocks in ranges:
+                namespace.storage.zero(lba << namespace.order, blocks << namespace.order)
 
     def _check_writable(self, namespace: Namespace) -> None:
         if namespace.storage.read_only:
