@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyvfio.process import SharedMapping
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_host import PciSysdata
+    from pyvfio_backends.software.linux.pci_vpd import PciVpd
 
 __all__ = ["ROM", "ErrorState", "PciDevice", "SavedState"]
 
@@ -86,6 +87,7 @@ class PciDevice(Device):
         self.power_state = "unknown"
         """As ``power_state`` shows it: D0 once somebody enables it, not known again when a driver has left."""
         self.no_msi = False
+        self._vpd: PciVpd | None = None
         self.dma_mask_bits = 32
         """Drivers widen it; it stays when they leave."""
         self.broken_parity = False
@@ -112,6 +114,25 @@ class PciDevice(Device):
             return 0, 0
         vendor, device = bridge_regs.PCI_SSVID_VENDOR_ID, bridge_regs.PCI_SSVID_DEVICE_ID
         return self.read_config(at + vendor, 2), self.read_config(at + device, 2)
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether it is a virtual function, and its physical one is there."""
+        return self.physfn is not None
+
+    @property
+    def has_virtual_functions(self) -> bool:
+        """Whether virtual functions of it are on."""
+        return self.sriov is not None and bool(self.sriov.num_vfs)
+
+    @property
+    def vpd(self) -> PciVpd:
+        """Its vital product data."""
+        if self._vpd is None:
+            from pyvfio_backends.software.linux.pci_vpd import PciVpd
+
+            self._vpd = PciVpd(self)
+        return self._vpd
 
     @property
     def disconnected(self) -> bool:
@@ -180,6 +201,12 @@ class PciDevice(Device):
     def store_config(self, offset: int, length: int, value: int) -> None:
         """Write configuration space for a program.  Errors as `load_config`."""
         self.sysdata.config_write(offset, length, value)
+
+    def config_at_once(self, first: int, end: int) -> bytes | None:
+        """Bytes as `load_config` of each word would read them, or None: the function does not answer, or some of the
+        bytes only exist when they are looked at.
+        """
+        return None if self.disconnected else self.sysdata.peek(first, end - first)
 
     def read_config(self, offset: int, length: int) -> int:
         """Read configuration space for the kernel itself: all ones when that fails, or the function is lost."""
@@ -296,6 +323,12 @@ class PciDevice(Device):
         return bool((new ^ old) & _INTX_DISABLE)
 
     # state and reset (drivers/pci/pci.c)
+
+    def set_power_state(self, state: int) -> bool:
+        """Put it into D0 to D3hot (0 to 3), as far as it goes; False when it cannot be."""
+        from pyvfio_backends.software.linux.pci_power import set_power_state
+
+        return set_power_state(self, state)
 
     def save_state(self) -> SavedState:
         """Keep the header."""

@@ -10,6 +10,7 @@ __all__ = ["Resource", "ResourceFlag"]
 class ResourceFlag:
     """``include/linux/ioport.h``: the bits in the third column of ``resource``."""
 
+    ROM_SHADOW = 0x2
     IO = 0x100
     MEM = 0x200
     PREFETCH = 0x2000

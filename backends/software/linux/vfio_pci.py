@@ -84,7 +84,9 @@ class VfioPciDevice(VfioDevice):
         self.interrupts = Interrupts(pdev, pci_2_3=pdev.intx_can_be_masked())
         if self.interrupts.pci_2_3:
             pdev.set_intx(True)
-        self.config = VirtualConfig(pdev, self.interrupts.mask_intx, self.interrupts.unmask_intx)
+        self.config = VirtualConfig(
+            pdev, self.interrupts.mask_intx, self.interrupts.unmask_intx, has_intx=pdev.sysdata.has_intx
+        )
         self._bars = Bars(pdev, self.config)
         self.tokens.opened(1)
 

@@ -78,11 +78,9 @@ class VfioPciDriver(PciDriver):
 
     def _take(self, device: Device, *, quiet: bool) -> None:
         from pyvfio_backends.software.linux.vfio_pci import VfioPciDevice  # most machines never have one
-        from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
 
         if not isinstance(device, PciDevice):
             raise fail(errno.ENODEV)
-        VirtualConfig.check(device)
         if device.sriov is not None and device.sriov.num_vfs:
             raise fail(errno.EBUSY)  # nobody could tell who uses its virtual functions
         device.power_state = "D0"  # vfio_pci_core_register_device

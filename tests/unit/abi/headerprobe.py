@@ -20,6 +20,7 @@ from typing import Any
 from pyvfio.abi import (
     iommufd,
     pci_bridge_regs,
+    pci_capability_regs,
     pci_express_regs,
     pci_extended_regs,
     pci_regs,
@@ -39,7 +40,7 @@ TABLES: dict[str, tuple[ModuleType, ...]] = {
     "linux/vfio_ccw.h": (vfio_ccw,),
     "linux/vfio_zdev.h": (vfio_zdev,),
     "linux/iommufd.h": (iommufd,),
-    "linux/pci_regs.h": (pci_regs, pci_bridge_regs, pci_express_regs, pci_extended_regs),
+    "linux/pci_regs.h": (pci_regs, pci_bridge_regs, pci_capability_regs, pci_express_regs, pci_extended_regs),
     "linux/virtio_pci.h": (virtio_pci,),
 }
 WRITTEN_FROM = (6, 12)

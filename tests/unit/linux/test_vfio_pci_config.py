@@ -8,8 +8,8 @@ import pytest
 from pci_fixture import BELL, NET, Device, Pci, errno_of
 
 from pyvfio.abi import pci_regs as regs
-from pyvfio.errors import NotModelled
 from pyvfio_backends.software.description import FunctionSpec
+from pyvfio_backends.software.hardware.pcie.capabilities import PowerManagement
 
 
 @pytest.fixture
@@ -136,13 +136,17 @@ def test_a_virtual_function_seems_to_decode_memory() -> None:
     lab.host.close()
 
 
-def test_a_capability_that_is_not_modelled_says_so(pci: Pci) -> None:
+def test_a_function_with_power_management_can_be_put_to_sleep(pci: Pci) -> None:
     function = pci.machine.zpci.function(0x60)
-    function.config.add_capability(0x80, regs.PCI_CAP_ID_PM, bytes(6))
+    at = function.config.add(PowerManagement(pme=regs.PCI_PM_CAP_PME_D0), 0x80)
     function.config.seal()
-    with pytest.raises(NotModelled, match="capability 0x01"):
-        pci.take(BELL)
-    assert pci.driver(BELL) is None
+    device = pci.open(BELL)
+    assert (device.read(8, at).hex(), pci.config(BELL, at, 8)) == ("0140030008000000", "0140030808000000")
+    device.write(b"\3", at + regs.PCI_PM_CTRL)
+    assert (device.read(1, at + 4).hex(), pci.attr(BELL, "power_state")) == ("0b", "D3hot")
+    assert errno_of(device.read, 4, 0x3C, 0) == "EIO"
+    device.write(b"\0", at + regs.PCI_PM_CTRL)
+    assert (device.read(4, 0x3C, 0).hex(), pci.attr(BELL, "power_state")) == ("4c4c4542", "D0")
 
 
 def test_a_capability_that_vfio_hides_is_skipped(pci: Pci) -> None:
