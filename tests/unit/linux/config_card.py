@@ -14,6 +14,7 @@ from pyvfio_backends.software.linux.resource import Resource
 from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
 
 HEADER_WORDS = 16
+MOST_CAPABILITIES = 48
 
 
 class Card:
@@ -58,9 +59,11 @@ class Card:
 
     def find_capability(self, number: int) -> int:
         at = self.config.read(regs.PCI_CAPABILITY_LIST, 1)
-        while at and self.config.read(at, 1) != number:
+        for _ in range(MOST_CAPABILITIES):  # a program can write the link of a capability of the vendor's own
+            if not at or self.config.read(at, 1) == number:
+                return at
             at = self.config.read(at + regs.PCI_CAP_LIST_NEXT, 1)
-        return at
+        return 0
 
     def set_power_state(self, state: int) -> bool:
         return pci_power.set_power_state(self, state)
@@ -88,7 +91,7 @@ def conventional(view: VirtualConfig) -> list[tuple[int, int]]:
     """The chain of capabilities as a program walks it: offset and id."""
     found: list[tuple[int, int]] = []
     at = view.read(1, regs.PCI_CAPABILITY_LIST)[0] if view.read(1, regs.PCI_STATUS)[0] & regs.PCI_STATUS_CAP_LIST else 0
-    while at and len(found) < 48:
+    while at and len(found) < MOST_CAPABILITIES:
         found.append((at, view.read(1, at)[0]))
         at = view.read(1, at + regs.PCI_CAP_LIST_NEXT)[0]
     return found
