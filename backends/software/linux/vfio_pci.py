@@ -20,6 +20,7 @@ from pyvfio.errors import NotModelled
 from pyvfio.process import EventFdReference
 from pyvfio_backends.software.linux import vfio_pci_info
 from pyvfio_backends.software.linux.pci_device import ROM, PciDevice, SavedState
+from pyvfio_backends.software.linux.pci_power import D0
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfio_core import FEATURE_DATA, VfioDevice, check_feature
 from pyvfio_backends.software.linux.vfio_group import GroupFile
@@ -96,6 +97,7 @@ class VfioPciDevice(VfioDevice):
         pdev.sysdata.vfio_closed()
         self.tokens.opened(-1)
         self._leave_low_power()
+        self.config.power.change(D0)
         pdev.set_master(False)
         self.interrupts.close()
         pdev.write_config(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_INTX_DISABLE)
@@ -189,6 +191,7 @@ class VfioPciDevice(VfioDevice):
     def _reset(self) -> int:
         if not self.reset_works:
             raise fail(errno.EINVAL)
+        self.config.power.change(D0)
         self.pdev.try_reset()
         return 0
 
@@ -208,6 +211,7 @@ class VfioPciDevice(VfioDevice):
                 raise fail(errno.EINVAL)
         if pdev.locked:
             raise fail(errno.EAGAIN)
+        self.config.power.change(D0)
         self._reset_slot()
         return 0
 

@@ -8,6 +8,7 @@ import pytest
 from pci_fixture import BELL, NET, Device, Pci, errno_of
 
 from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.vfio import VFIO_DEVICE_RESET
 from pyvfio_backends.software.description import FunctionSpec
 from pyvfio_backends.software.hardware.pcie.capabilities import PowerManagement
 
@@ -147,6 +148,22 @@ def test_a_function_with_power_management_can_be_put_to_sleep(pci: Pci) -> None:
     assert errno_of(device.read, 4, 0x3C, 0) == "EIO"
     device.write(b"\0", at + regs.PCI_PM_CTRL)
     assert (device.read(4, 0x3C, 0).hex(), pci.attr(BELL, "power_state")) == ("4c4c4542", "D0")
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+def test_a_sleeping_function_is_woken(pci: Pci, how: str) -> None:
+    function = pci.machine.zpci.function(0x60)
+    at = function.config.add(PowerManagement(no_soft_reset=False), 0x80)
+    function.config.seal()
+    device = pci.open(BELL)
+    device.write(b"\3", at + regs.PCI_PM_CTRL)
+    assert pci.attr(BELL, "power_state") == "D3hot"
+    if how == "reset":
+        assert device.host.ioctl(device.fd, VFIO_DEVICE_RESET, 0) == 0
+    else:
+        device.close()
+    assert pci.attr(BELL, "power_state") == "D0"
+    assert not function.config.read(at + regs.PCI_PM_CTRL, 2) & regs.PCI_PM_CTRL_STATE_MASK
 
 
 def test_a_capability_that_vfio_hides_is_skipped(pci: Pci) -> None:
