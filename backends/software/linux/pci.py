@@ -129,6 +129,7 @@ class PciBus(Bus):
         device.physfn = None  # its links go first
         self.remove(device)
         self.kernel.groups.leave(device)
+        device.sysdata.iommu_release()
         device.sysdata.pdev = None
 
     def remove_device_locked(self, device: PciDevice) -> None:

@@ -182,6 +182,10 @@ class PciSysdata(ABC):
     def iommu_group(self) -> IommuGroup | None:
         """The group for the function's device, which is a new one (``iommu_ops.device_group``); None: there is none."""
 
+    def iommu_release(self) -> None:
+        """The function's device has left its group, and the IOMMU forgets it (``iommu_ops.release_device``)."""
+        return
+
     @abstractmethod
     def attach_dma(self, space: DmaSpace | None) -> None:
         """The address space for the function's DMA (``iommu_domain_ops.attach_dev``); None blocks it."""

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.pcie.firmware import Firmware
 from pyvfio_backends.software.hardware.pcie.layout_downwards import lay_out_downwards
+from pyvfio_backends.software.hardware.pcie.remapping import RemappingUnit
 from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
 from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
+from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
 from pyvfio_backends.software.linux.pcieport import PortDriver
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
 from pyvfio_backends.software.pcie_tree import build_tree
@@ -39,6 +41,11 @@ def boot(machine: Machine) -> None:
     for bridge in bridges:
         bridge.add(quiet=True)
     assign_unassigned([function for bridge in bridges for function in bridge.root.walk()], firmware.apertures.io)
+    unit = RemappingUnit()
+    machine.pcie.iommu = unit
+    iommu = PcieIommu(kernel, unit)
+    iommu.boot(function for bridge in bridges for function in bridge.root.walk())
     for bridge in bridges:
+        bridge.iommu = iommu
         ports.boot(bridge.devices())
     boot_vfio_pci(machine, bus, [])

@@ -25,6 +25,7 @@ from pyvfio_backends.software.linux.pcieport import express_type
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.root_complex import RootBus, RootComplex
     from pyvfio_backends.software.linux.pci import PciBus
+    from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
 
 __all__ = ["PcieBus", "PcieHostBridge"]
 
@@ -129,6 +130,8 @@ class PcieBus:
         function.pdev = device
         self.functions[devfn] = function
         device.multifunction = device.multifunction or multifunction
+        if bridge.iommu is not None:
+            bridge.iommu.probe(function)
         bridge.bus.add(device, quiet=quiet)
         return device
 
@@ -151,6 +154,8 @@ class PcieHostBridge(PciHostBridge):
         self.domain = hardware.segment.number
         self.device = Device(bus.kernel, f"pci{self.domain:04x}:{hardware.number:02x}", None)
         self.root = PcieBus(self, hardware.number, self.device)
+        self.iommu: PcieIommu | None = None
+        """Who takes new functions, once it has taken those that were there at boot."""
 
     def add(self, *, quiet: bool) -> None:
         """Put the root into the tree and find its devices."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.device import Device
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.pcie_bus import PcieBus
+    from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
 
 __all__ = ["PcieFunction"]
 
@@ -54,6 +55,7 @@ class PcieFunction(PciSysdata):
         self.pdev: PciDevice | None = None
         self.subordinate: PcieBus | None = None
         """The bus behind it."""
+        self.iommu: PcieIommu | None = None
         self._complex = on.bridge.complex
         self._segment = on.bridge.domain
         self._d3cold = self._capability(regs.PCI_CAP_ID_PM) != 0
@@ -254,16 +256,22 @@ class PcieFunction(PciSysdata):
 
     @property
     def iommu_device(self) -> Device | None:
-        """See `PciSysdata.iommu_device`: this machine has no IOMMU."""
-        return None
+        """See `PciSysdata.iommu_device`: none until the IOMMU has found the function."""
+        return self.iommu
 
     def iommu_group(self) -> IommuGroup | None:
-        """See `PciSysdata.iommu_group`: none without an IOMMU."""
-        return None
+        """See `PciSysdata.iommu_group`."""
+        return self.iommu.group() if self.iommu is not None else None
 
     def attach_dma(self, space: DmaSpace | None) -> None:
-        """See `PciSysdata.attach_dma`.  Raise `NotModelled`."""
-        raise NotModelled("an IOMMU above a PCI Express root complex")
+        """See `PciSysdata.attach_dma`."""
+        if self.iommu is not None:
+            self.iommu.attach(self, space)
+
+    def iommu_release(self) -> None:
+        """See `PciSysdata.iommu_release`."""
+        if self.iommu is not None:
+            self.iommu.release(self)
 
     @property
     def msi_domain(self) -> MsiDomain:

@@ -120,10 +120,10 @@ def test_the_size_of_its_configuration_space(lab: Lab, name: str) -> None:
     assert lab.host.stat(f"{DEVICES}/{name}/config").st_size == GOLDEN[name]["config_len"]
 
 
-# Entries that are not there: runtime power management, ACPI's companions, the IOMMU, error counters, what drivers make
+# Entries that are not there: runtime power management, ACPI's companions, error counters, what drivers make
 # (and that a device with a companion may wait for one), BARs as files, resets of whole buses, services of ports.
 LACKS = re.compile(
-    r"power|firmware_node|waiting_for_supplier|iommu|iommu_group|aer_\w+|resource[0-5](_wc)?|reset_subordinate"
+    r"power|firmware_node|waiting_for_supplier|aer_\w+|resource[0-5](_wc)?|reset_subordinate"
     r"|msi_irqs|driver|virtio\d|net|ptp|nvme|pools|ctrl|\w+:\w+:\w+\.\d:pcie\w+"
 )
 
@@ -215,7 +215,6 @@ def test_the_bars_of_virtual_functions_are_in_the_capability(lab: Lab) -> None:
     assert bytes(function.config.data[at : at + 24]).hex() == "0c0040fe00000000" + "00" * 4 + "0c0042fe" + "00" * 8
 
 
-def test_a_bind_that_is_not_modelled_says_so() -> None:
+def test_a_bind_works() -> None:
     done = CliRunner().invoke(cli, ["bind", "0000:03:00.0", "--machine", "lab-x86"])
-    assert "vfio-pci's view of PCI capability" in done.output + str(done.exception)
-    assert not isinstance(done.exception, TypeError)
+    assert (done.exit_code, done.exception) == (0, None)

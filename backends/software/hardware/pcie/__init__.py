@@ -4,7 +4,7 @@
 
     what travels        request, packet, access
     what there is       function (with pin, resets), bus, bridge, port, root_complex (with config_mechanism)
-    what is above it    upstream: `Iommu`
+    what is above it    upstream: `Iommu`; remapping: one that translates (VT-d)
     registers declared  capabilities, express, extended, aer, dpc, sriov
     registers at work   msi, vpd, sriov, reporting, root_errors, containment
     known makes         models (ports and bridges), endpoints; block: what lies behind their base addresses;

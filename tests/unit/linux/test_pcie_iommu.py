@@ -1,0 +1,110 @@
+"""The IOMMU of an x86 machine: DMA of PCI Express functions reaches what VFIO mapped for them, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from pcie_fixture import BEHIND_BRIDGE, EDU, NVME, Pcie
+
+from pyvfio.abi import iommufd as abi
+from pyvfio.abi import vfio as vfio_abi
+from pyvfio.process import AnonymousMemory
+from pyvfio.testing import requests
+from pyvfio_backends.software.hardware.dma import DmaFault
+from pyvfio_backends.software.hardware.pcie.remapping import FaultReason, RemappingUnit
+from pyvfio_backends.software.linux.pci_device import PciDevice
+
+SIZE = 0x2000
+
+
+@pytest.fixture
+def lab() -> Iterator[Pcie]:
+    pcie = Pcie()
+    with pcie.host:
+        yield pcie
+
+
+def unit(lab: Pcie) -> RemappingUnit:
+    assert isinstance(lab.complex.iommu, RemappingUnit)
+    return lab.complex.iommu
+
+
+def master(lab: Pcie, name: str) -> None:
+    """Let a function be bus master, and the ports above it forward for it."""
+    device = lab.kernel.buses["pci"].devices[name]
+    assert isinstance(device, PciDevice)
+    device.set_master(True)
+
+
+@pytest.mark.parametrize("name", [EDU, NVME])
+@pytest.mark.parametrize("iommu", [vfio_abi.VFIO_TYPE1_IOMMU, vfio_abi.VFIO_TYPE1v2_IOMMU])
+def test_dma_reaches_what_type1_maps(lab: Pcie, name: str, iommu: int) -> None:
+    device = lab.open(name, iommu=iommu)
+    master(lab, name)
+    memory = AnonymousMemory(SIZE)
+    device.map(0x10000, memory.address, SIZE)
+    hardware = lab.hardware(name)
+    hardware.dma_write(0x10FFE, b"over")
+    assert memory.view[0xFFE : 0xFFE + 4] == b"over" == hardware.dma_read(0x10FFE, 4)
+    with pytest.raises(DmaFault):
+        hardware.dma_read(0x10000 + SIZE, 4)
+    fault = unit(lab).faults[-1]
+    assert (fault.source.rid, fault.address, fault.write) == (hardware.rid, 0x10000 + SIZE, False)
+    assert fault.reason is FaultReason.NO_READ
+
+
+def test_without_a_container_dma_is_refused(lab: Pcie) -> None:
+    lab.take(EDU)
+    master(lab, EDU)
+    with pytest.raises(DmaFault):
+        lab.hardware(EDU).dma_read(0x10000, 4)
+    assert [fault.reason for fault in unit(lab).faults] == [FaultReason.NO_CONTEXT]
+
+
+def test_when_the_container_is_closed_dma_is_refused_again(lab: Pcie) -> None:
+    device = lab.open(EDU)
+    memory = AnonymousMemory(SIZE)
+    device.map(0, memory.address, SIZE)
+    device.close()
+    master(lab, EDU)
+    with pytest.raises(DmaFault):
+        lab.hardware(EDU).dma_read(0, 4)
+
+
+def test_dma_reaches_what_iommufd_maps(lab: Pcie) -> None:
+    lab.take(NVME)
+    (vfio,) = lab.host.listdir(f"/sys/bus/pci/devices/{NVME}/vfio-dev")
+    device = lab.host.open(f"/dev/vfio/devices/{vfio}", 2)
+    iommu = lab.host.open("/dev/iommu", 2)
+    requests.bind_iommufd(lab.host, device, iommu)
+    ioas = requests.ioas_alloc(lab.host, iommu)
+    requests.attach_iommufd(lab.host, device, ioas)
+    memory = AnonymousMemory(SIZE)
+    flags = abi.IOMMU_IOAS_MAP_FIXED_IOVA | abi.IOMMU_IOAS_MAP_READABLE | abi.IOMMU_IOAS_MAP_WRITEABLE
+    argument = abi.IoasMap.sized(flags=flags, ioas_id=ioas, user_va=memory.address, length=SIZE, iova=0x7F0000000000)
+    lab.host.ioctl(iommu, abi.IOMMU_IOAS_MAP, argument)
+    master(lab, NVME)
+    lab.hardware(NVME).dma_write(0x7F0000001000, b"nvme")
+    assert memory.view[0x1000 : 0x1000 + 4] == b"nvme"
+
+
+def test_behind_a_bridge_to_conventional_pci_requests_are_the_bridges(lab: Pcie) -> None:
+    device = lab.open(BEHIND_BRIDGE)
+    memory = AnonymousMemory(SIZE)
+    device.map(0x4000, memory.address, SIZE)
+    for name in (BEHIND_BRIDGE, "0000:09:00.0"):
+        master(lab, name)
+    lab.hardware(BEHIND_BRIDGE).dma_write(0x4000, b"edu")
+    assert memory.view[0 : 0 + 3] == b"edu"
+
+
+def test_a_removed_function_leaves_nothing_in_the_iommu(lab: Pcie) -> None:
+    links = "/sys/class/iommu/dmar0/devices"
+    assert EDU in lab.host.listdir(links)
+    lab.write(f"/sys/bus/pci/devices/{EDU}/remove", "1")
+    assert EDU not in lab.host.listdir(links)
+    assert str(3) not in lab.host.listdir("/sys/kernel/iommu_groups")
+    lab.write("/sys/bus/pci/rescan", "1")
+    assert lab.group_of(EDU) == 3
+    assert EDU in lab.host.listdir(links)
