@@ -175,7 +175,7 @@ class PcieFunctionSpec:
     """``[[pcie.function]]``: a port, bridge or endpoint of a `model` (QEMU's name for it).
 
     It is at `at` (device.function, hexadecimal) of the bus that is `behind` the port or bridge of that `id`, or of a
-    root bus (``SSSS:BB``).  The slot of a port has a number (`slot`), -1: there is none.
+    root bus (``SSSS:BB``).  The slot of a port has a number (`slot`), -1: there is none.  `options` are the model's.
     """
 
     model: str
@@ -183,6 +183,7 @@ class PcieFunctionSpec:
     at: str = "00.0"
     id: str = ""
     slot: int = -1
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -300,7 +300,9 @@ class _Reader:
                 tree.add_bus(bus)
             except Misuse as error:
                 raise self.error(("pcie", "bus"), error.cause, n, error.next_step) from error
+        taken: set[object] = set()
         for n, function in enumerate(spec.pcie_functions):
+            self.image(function, taken, ("pcie", "function"), n)
             try:
                 tree.add(function)
             except Misuse as error:
@@ -324,7 +326,9 @@ class _Reader:
             cause = f"{device} is not in the image and set of its subchannel {schid}"
             raise self.error((*where, "device"), cause, index)
 
-    def image(self, row: SubchannelSpec, taken: set[object], where: tuple[str, ...], index: int) -> None:
+    def image(
+        self, row: SubchannelSpec | PcieFunctionSpec, taken: set[object], where: tuple[str, ...], index: int
+    ) -> None:
         """Find an image beside the machine file.  It is for one device: two would not see what the other writes."""
         name = row.options.get("image")
         if not isinstance(name, str) or not name:
@@ -333,7 +337,7 @@ class _Reader:
         row.options["image"] = path
         if not row.options.get("readonly"):
             key = ("image", os.path.realpath(path))
-            if key in taken or row.count > 1:
+            if key in taken or (isinstance(row, SubchannelSpec) and row.count > 1):
                 raise self.error((*where, "options"), f"{name} is the image of two devices", index, "make a copy")
             taken.add(key)
 

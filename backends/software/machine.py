@@ -21,6 +21,7 @@ from pyvfio_backends.software.pci_devices import with_devices
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
+    from pyvfio_backends.software.pcie_peripherals import Peripherals
 
 __all__ = ["Machine"]
 
@@ -38,6 +39,7 @@ class Machine:
     css: ChannelSubsystemHardware
     zpci: ZpciFacility
     pcie: RootComplex
+    peripherals: Peripherals
 
     def __init__(
         self, spec: MachineSpec, *, seed: int = 0, paced: bool = False, memory: HostMemory | None = None
@@ -92,3 +94,5 @@ class Machine:
         self.kernel.uevents.close()
         if self.spec.architecture == "s390x":
             self.zpci.close()
+        else:
+            self.peripherals.close()

@@ -30,6 +30,8 @@ from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.models import PORTS
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
+from pyvfio_backends.software.pcie_peripherals import MODELS as WITH_DEVICES
+from pyvfio_backends.software.pcie_peripherals import Peripherals
 
 __all__ = ["FUNCTIONS", "PcieTree", "build_tree"]
 
@@ -52,15 +54,20 @@ _OTHERS: Final = (
 )
 """Places only: their capabilities and registers are those of `ENDPOINTS` once they are modelled there."""
 _ENDPOINTS: Final = {**{model.name: model for model in _OTHERS}, **ENDPOINTS}
-FUNCTIONS: Final = (*PORTS, *_ENDPOINTS)
+FUNCTIONS: Final = tuple(dict.fromkeys((*PORTS, *_ENDPOINTS, *WITH_DEVICES)))
 """The models that `PcieFunctionSpec` can name."""
 _WITH_SLOT: Final = ("ioh3420", "pcie-root-port", "xio3130-downstream")
 
 
-def _make(spec: PcieFunctionSpec) -> Function:
+def _make(spec: PcieFunctionSpec, peripherals: Peripherals) -> Function:
     name = spec.id or spec.model
     if spec.slot >= 0 and spec.model not in _WITH_SLOT:
         raise Misuse("build the PCI Express tree", name, cause=f"a {spec.model} has no slot")
+    if spec.model in WITH_DEVICES:
+        return peripherals.make(spec)
+    if spec.options:
+        cause = f"a {spec.model} has no options: {', '.join(spec.options)}"
+        raise Misuse("build the PCI Express tree", name, cause=cause)
     if spec.model in _WITH_SLOT:
         return PORTS[spec.model](Slot(spec.slot) if spec.slot >= 0 else None, name=name)
     if spec.model in PORTS:
@@ -75,10 +82,14 @@ def _make(spec: PcieFunctionSpec) -> Function:
 
 
 class PcieTree:
-    """A root complex (`complex`) that is being built; a port must be added before what is behind it."""
+    """A root complex (`complex`) that is being built; a port must be added before what is behind it.
 
-    def __init__(self) -> None:
+    `peripherals` makes the endpoints that do something, and is the caller's to close.
+    """
+
+    def __init__(self, peripherals: Peripherals | None = None) -> None:
         self.complex = RootComplex()
+        self._peripherals = peripherals or Peripherals()
         self._places: dict[str, Bus] = {}
         self._ports: dict[str, DownstreamPort] = {}
 
@@ -96,7 +107,7 @@ class PcieTree:
             raise Misuse("build the PCI Express tree", name, cause=f"there is no bus or port {spec.behind!r} before it")
         if spec.id and spec.id in self._places:
             raise Misuse("build the PCI Express tree", name, cause="this id is there already")
-        function = _make(spec)
+        function = _make(spec, self._peripherals)
         device, number = int(match[1], 16), int(match[2])
         if spec.behind in self._ports:
             self._ports[spec.behind].plug(function, number, device=device)
@@ -109,9 +120,11 @@ class PcieTree:
         return function
 
 
-def build_tree(buses: Sequence[PcieBusSpec], functions: Sequence[PcieFunctionSpec]) -> RootComplex:
+def build_tree(
+    buses: Sequence[PcieBusSpec], functions: Sequence[PcieFunctionSpec], peripherals: Peripherals | None = None
+) -> RootComplex:
     """The root complex with everything plugged, before firmware.  Raise `Misuse` as `PcieTree` does."""
-    tree = PcieTree()
+    tree = PcieTree(peripherals)
     for bus in buses:
         tree.add_bus(bus)
     for function in functions:

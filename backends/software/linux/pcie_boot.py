@@ -14,6 +14,7 @@ from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
 from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
 from pyvfio_backends.software.linux.pcieport import PortDriver
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
+from pyvfio_backends.software.pcie_peripherals import Peripherals
 from pyvfio_backends.software.pcie_tree import build_tree
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def boot(machine: Machine) -> None:
     kernel, spec = machine.kernel, machine.spec
     if spec.functions or spec.subchannels:
         raise Misuse("boot machine", spec.name, cause=f"there is no zPCI and no channel I/O on {spec.architecture}")
-    machine.pcie = build_tree(spec.pcie_buses, spec.pcie_functions)
+    machine.peripherals = Peripherals(machine.clock.schedule if machine.clock.paced else None)
+    machine.pcie = build_tree(spec.pcie_buses, spec.pcie_functions, machine.peripherals)
     firmware = Firmware(arrange=lay_out_downwards)
     firmware.set_up(machine.pcie)
     bus = PciBus(kernel)

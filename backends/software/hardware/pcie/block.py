@@ -19,6 +19,11 @@ class Block:
         others = [one for one in self._parts if one[0] != offset]
         self._parts = sorted([*others, (offset, part)], key=lambda one: -one[0])
 
+    @property
+    def parts(self) -> list[Registers]:
+        """What was placed, by offset."""
+        return [part for _, part in reversed(self._parts)]
+
     def _find(self, offset: int) -> tuple[int, Registers]:
         for start, part in self._parts:
             if start <= offset:

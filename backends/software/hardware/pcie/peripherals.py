@@ -36,6 +36,7 @@ __all__ = [
     "PciTestCard",
     "copier",
     "edu",
+    "nic",
     "nic_pair",
     "nvme",
     "pci_testdev",
@@ -142,13 +143,15 @@ def copier(device: Copier | None = None, *, name: str = "") -> CopierCard:
     return CopierCard(function, device)
 
 
+def nic(device: PairNic, *, name: str = "") -> NicCard:
+    """One end of a pair of NICs, for the `device` given."""
+    function = _NIC.build({pairnic.BAR: device}, name=name or device.mac.hex(":"))
+    device.attach(function)
+    return NicCard(function, device)
+
+
 def nic_pair(one: bytes, other: bytes) -> tuple[NicCard, NicCard]:
     """Two NICs with these MAC addresses (6 bytes each) and a cable between them (`pyvfio.pci.pairnic`)."""
     first, second = (PairNic(mac) for mac in (one, other))
     connect(first, second)
-    cards = []
-    for device in (first, second):
-        function = _NIC.build({pairnic.BAR: device}, name=device.mac.hex(":"))
-        device.attach(function)
-        cards.append(NicCard(function, device))
-    return cards[0], cards[1]
+    return nic(first), nic(second)

@@ -69,18 +69,31 @@ class MemoryStorage:
 
 
 class FileStorage:
-    """A file, as long as it is now.  `close` it.  Raise `Misuse` for a path that cannot be opened."""
+    """A file, as long as it is now; open from the first access on.  `close` it.
+
+    Raise `Misuse` for a path that cannot be opened, then or now.
+    """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._path = path
+        self.read_only = read_only
+        self._opened: BinaryIO | None = None
+        with self._open() as file:
+            self.size = file.seek(0, io.SEEK_END)
+
+    def _open(self) -> BinaryIO:
         try:
-            self._file: BinaryIO = path.open("rb" if read_only else "r+b")
-            self._file.seek(0, io.SEEK_END)
+            return self._path.open("rb" if self.read_only else "r+b")
         except OSError as error:
             raise Misuse(
-                "open storage", "NVMe namespace", path=str(path), errno=error.errno, cause=str(error.strerror)
+                "open storage", "NVMe namespace", path=str(self._path), errno=error.errno, cause=str(error.strerror)
             ) from error
-        self.size = self._file.tell()
-        self.read_only = read_only
+
+    @property
+    def _file(self) -> BinaryIO:
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
 
     def read(self, at: int, count: int) -> bytes:
         """See `Storage.read`; what was cut off meanwhile reads as zeros."""
@@ -99,12 +112,15 @@ class FileStorage:
 
     def flush(self) -> None:
         """See `Storage.flush`."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        if self._opened is not None:
+            self._opened.flush()
+            os.fsync(self._opened.fileno())
 
     def close(self) -> None:
-        """Close the file; what was written is in it."""
-        self._file.close()
+        """Close the file; what was written is in it.  A later access opens it again."""
+        file, self._opened = self._opened, None
+        if file is not None:
+            file.close()
 
 
 class Namespace:

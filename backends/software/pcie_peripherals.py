@@ -1,0 +1,126 @@
+"""The endpoints of a machine file that do something, with their options.
+
+=============  ==========================================================================================
+model          options
+=============  ==========================================================================================
+`edu`          --
+`pci-testdev`  --
+`nvme`         `image` (a file, beside the machine file) or `size` (bytes of memory, 16 MiB), `block_size`
+               (512), `readonly`, `serial`; without any of these a controller without namespaces
+`copier`       --
+`pair-nic`     `mac`, `cable`: two NICs with the same name of a cable are at its two ends
+=============  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from pyvfio.errors import Misuse
+from pyvfio_backends.software.description import PcieFunctionSpec
+from pyvfio_backends.software.hardware.devices.copier import Copier
+from pyvfio_backends.software.hardware.devices.edu import Edu
+from pyvfio_backends.software.hardware.devices.nvme.controller import NvmeController
+from pyvfio_backends.software.hardware.devices.nvme.storage import FileStorage, MemoryStorage, Namespace, Storage
+from pyvfio_backends.software.hardware.devices.pair_nic import PairNic, connect
+from pyvfio_backends.software.hardware.pcie import peripherals
+from pyvfio_backends.software.hardware.pcie.function import Function
+
+__all__ = ["MODELS", "Peripherals"]
+
+_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_SIZE, _BLOCK = 16 << 20, 512
+_SERIAL_LENGTH: Final = 20
+_OPTIONS: Final[dict[str, dict[str, type]]] = {
+    "edu": {},
+    "pci-testdev": {},
+    "copier": {},
+    "nvme": {"image": str, "size": int, "block_size": int, "readonly": bool, "serial": str},
+    "pair-nic": {"mac": str, "cable": str},
+}
+MODELS: Final = tuple(_OPTIONS)
+"""The models that `Peripherals.make` knows."""
+
+Schedule = Callable[[float, Callable[[], None]], None]
+
+
+class Peripherals:
+    """Makes endpoints, and keeps what they share: cables, and the files that `close` closes.
+
+    `schedule` is for devices that take their time (a delay in seconds, and the work); without it they are done at once.
+    """
+
+    def __init__(self, schedule: Schedule | None = None) -> None:
+        self._schedule = schedule
+        self._cables: dict[str, PairNic] = {}
+        self._joined: set[str] = set()
+        self._files: list[FileStorage] = []
+
+    def close(self) -> None:
+        """Close the files; what was written is in them."""
+        files, self._files = self._files, []
+        for file in files:
+            file.close()
+
+    def make(self, spec: PcieFunctionSpec) -> Function:
+        """The endpoint that `spec` describes, one of `MODELS`.  Raise `Misuse` for options that cannot be."""
+        name = spec.id or spec.model
+        for key, value in spec.options.items():
+            wanted = _OPTIONS[spec.model].get(key)
+            if wanted is None:
+                there = ", ".join(_OPTIONS[spec.model]) or "none"
+                raise Misuse("build device", name, cause=f"{spec.model} has no option {key!r}; it has {there}")
+            if type(value) is not wanted:
+                raise Misuse("build device", name, cause=f"{key} is no {wanted.__name__}: {value!r}")
+        if spec.model == "nvme":
+            return self._nvme(name, spec.options)
+        if spec.model == "pair-nic":
+            return self._nic(name, spec.options)
+        if spec.model == "edu":
+            return peripherals.edu(Edu(schedule=self._schedule), name=name).function
+        if spec.model == "copier":
+            return peripherals.copier(Copier(schedule=self._schedule), name=name).function
+        return peripherals.pci_testdev(name=name).function
+
+    def _nvme(self, name: str, options: dict[str, Any]) -> Function:
+        serial = options.get("serial", name)
+        if not serial.isascii() or not serial.isprintable() or len(serial) > _SERIAL_LENGTH:
+            cause = f"a serial number has up to {_SERIAL_LENGTH} ASCII characters: {serial!r}"
+            raise Misuse("build device", name, cause=cause)
+        namespaces = [self._namespace(name, options)] if set(options) - {"serial"} else []
+        device = NvmeController(namespaces, serial=serial, schedule=self._schedule)
+        return peripherals.nvme(device=device, name=name).function
+
+    def _namespace(self, name: str, options: dict[str, Any]) -> Namespace:
+        block, size = options.get("block_size", _BLOCK), options.get("size", _SIZE)
+        if block <= 0 or block & (block - 1):
+            raise Misuse("build device", name, cause=f"block_size is no power of two: {block}")
+        if size <= 0 or size % block:
+            raise Misuse("build device", name, cause=f"{size} bytes are no blocks of {block}")
+        read_only = options.get("readonly", False)
+        storage: Storage
+        if "image" in options:
+            if "size" in options:
+                raise Misuse("build device", name, cause="an image has its own size: image and size exclude each other")
+            storage = FileStorage(Path(options["image"]), read_only=read_only)
+            self._files.append(storage)
+        else:
+            storage = MemoryStorage(size, read_only=read_only)
+        return Namespace(storage, order=block.bit_length() - 1)
+
+    def _nic(self, name: str, options: dict[str, Any]) -> Function:
+        mac, cable = options.get("mac", ""), options.get("cable", "")
+        if not _MAC.fullmatch(mac):
+            raise Misuse("build device", name, cause=f"mac is no address like 52:54:00:00:00:01: {mac!r}")
+        device = PairNic(bytes.fromhex(mac.replace(":", "")))
+        if cable in self._joined:
+            raise Misuse("build device", name, cause=f"the cable {cable!r} has two ends, and both are in use")
+        if cable in self._cables:
+            connect(self._cables.pop(cable), device)
+            self._joined.add(cable)
+        elif cable:
+            self._cables[cable] = device
+        return peripherals.nic(device, name=name).function
