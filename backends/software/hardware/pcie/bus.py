@@ -14,6 +14,7 @@ another one on the same bus (peer-to-peer) unless access control services send i
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,8 @@ class Bus:
         self.bridge = bridge
         self.functions: dict[int, Function] = {}
         """By device and function number (devfn)."""
+        self.schedule: Callable[[float, Callable[[], None]], None] | None = None
+        """Of a root bus: how work is put off by seconds of the machine's time; None: there is no time."""
         self._tables: dict[Space, tuple[list[int], list[Decoder], bool]] | None = None
         self._bridges: dict[int, Bridge | None] = {}
 

@@ -208,6 +208,8 @@ class Function:
             return Completion(Outcome.TIMEOUT)
         assert decoder.bar is not None  # a bridge overrides this for its windows
         outcome, data = access.perform(decoder.bar, request, request.address - decoder.first)
+        if self.bus is None:  # it was taken away meanwhile: nobody completes the request any more
+            return Completion(Outcome.TIMEOUT)
         if outcome in (Outcome.UNSUPPORTED, Outcome.ABORT):
             self.errors.refused(outcome, request)
         return Completion(outcome, data, self.rid)

@@ -16,17 +16,31 @@ __all__ = ["InterruptPin"]
 
 
 class InterruptPin:
-    """The pin of `function`: `asserted` by the device, `out` when its bus was told so."""
+    """The pin of `function`: `asserted` by the device, `out` when its bus was told so.
 
-    __slots__ = ("asserted", "function", "out")
+    Several parts of a device can share it: it is asserted while one of them does (`drive`).
+    """
+
+    __slots__ = ("_drivers", "asserted", "function", "out")
 
     def __init__(self, function: Function) -> None:
         self.function = function
         self.asserted = False
         self.out = False
+        self._drivers: set[str] = set()
+
+    def drive(self, part: str, asserted: bool) -> None:
+        """Have one part of the device assert it, or no longer."""
+        if asserted != (part in self._drivers):
+            (self._drivers.add if asserted else self._drivers.discard)(part)
+            self._assert(bool(self._drivers))
 
     def set(self, asserted: bool) -> None:
-        """Assert or release it; nothing happens without a pin."""
+        """Assert or release it for the whole device; nothing happens without a pin."""
+        self._drivers = {""} if asserted else set()
+        self._assert(asserted)
+
+    def _assert(self, asserted: bool) -> None:
         data = self.function.config.data
         self.asserted = asserted and bool(data[regs.PCI_INTERRUPT_PIN])
         status = data[regs.PCI_STATUS] & ~regs.PCI_STATUS_INTERRUPT

@@ -11,7 +11,7 @@ with access control services its requester id (source validation) and the kind o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_extended_regs as extended
@@ -27,6 +27,7 @@ from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage
 from pyvfio_backends.software.hardware.pcie.request import AddressType, Completion, Outcome, Request
 from pyvfio_backends.software.hardware.pcie.root_errors import RootErrors
+from pyvfio_backends.software.hardware.pcie.slot import HotplugSlot
 from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 __all__ = ["DownstreamPort", "Port", "RootPort", "UpstreamPort"]
@@ -58,6 +59,9 @@ class DownstreamPort(Port):
         super().__init__(config, bars, name=name)
         self.containment = Containment(self)
         self.link_up = False
+        self.slot: HotplugSlot | None = None
+        """The slot below it; None where what is at the other end of the link is soldered on."""
+        self._training: object | None = None
 
     def make_bus(self) -> Bus:
         """See `Bridge.make_bus`."""
@@ -70,12 +74,27 @@ class DownstreamPort(Port):
         at = self.offset(regs.PCI_CAP_ID_EXP)
         if at is not None:
             self.config.watch(at + express.PCI_EXP_LNKCTL, 2, lambda before, ones: self.settle())
-            self.config.watch(at + express.PCI_EXP_SLTCTL, 2, lambda before, ones: self.settle())
             self.config.watch(at + regs.PCI_EXP_DEVCTL2, 2, lambda before, ones: self.secondary.forget())
+            if self.slot is None and self.config.read(at + regs.PCI_EXP_FLAGS, 2) & regs.PCI_EXP_FLAGS_SLOT:
+                self.slot = HotplugSlot(self, at)
         self.containment.finish()
 
+    def later(self, seconds: float, work: Callable[[], None]) -> None:
+        """Do `work` after so long of the machine's time: at once for 0, or in no machine that has a clock."""
+        bus = self.bus
+        while bus is not None and bus.bridge is not None:
+            bus = bus.bridge.bus
+        schedule = bus.schedule if bus is not None and seconds else None
+        if schedule is None:
+            work()
+        else:
+            schedule(seconds, work)
+
     def plug(self, function: Function, number: int = 0, *, device: int = 0) -> Function:
-        """Put a function (0 of the device unless said) at the other end of the link; give it back."""
+        """Put a function (0 of the device unless said) at the other end of the link; give it back.
+
+        Nobody sees the device before its function 0 is there.
+        """
         self.secondary.plug(function, device, number)
         self.settle()
         return function
@@ -96,57 +115,78 @@ class DownstreamPort(Port):
         self.settle()
 
     def unplug(self) -> list[Function]:
-        """Take the device away, all its functions at once; they are given back as after a loss of power."""
+        """Take the device away, all its functions at once; they are given back as after a loss of power.
+
+        Where nobody was to expect that (no hot-plug surprise) and the port can tell, it is a surprise-down error.
+        """
+        surprise = self.link_up and self._reports_surprise_down
         gone = [one for one in self.secondary.functions.values() if not one.virtual]
         for function in gone:
             function.reset(cold=True)
             self.secondary.unplug(function)
+        if self.slot is not None:
+            self.slot.card_left()
         self.settle()
+        if surprise:
+            self.errors.uncorrectable(extended.PCI_ERR_UNC_SURPDN, None)
         return gone
 
     @property
+    def _reports_surprise_down(self) -> bool:
+        at = self.offset(regs.PCI_CAP_ID_EXP)
+        if at is None or not self.config.read(at + regs.PCI_EXP_LNKCAP, 4) & express.PCI_EXP_LNKCAP_SDERC:
+            return False
+        return self.slot is None or not self.slot.state.surprise
+
+    @property
     def present(self) -> bool:
-        """Whether a device is there."""
-        return bool(self.secondary.functions)
+        """Whether a device is there: its function 0."""
+        return 0 in self.secondary.functions
 
     @property
     def powered(self) -> bool:
         """Whether the slot gives power to its device."""
-        at = self.offset(regs.PCI_CAP_ID_EXP)
-        if at is None or not self.config.read(at + express.PCI_EXP_SLTCAP, 4) & express.PCI_EXP_SLTCAP_PCP:
-            return True
-        return not self.config.read(at + express.PCI_EXP_SLTCTL, 2) & express.PCI_EXP_SLTCTL_PCC
+        return self.slot is None or self.slot.powered
 
     def settle(self) -> None:
         """Bring the link and what the registers say of it in line with what is there.
 
-        A device whose link goes down is reset; one whose slot loses power loses sticky bits too.
+        A device whose link goes down is reset; one whose slot loses power loses sticky bits too.  A link comes up
+        after the time that the slot says.
         """
         at = self.offset(regs.PCI_CAP_ID_EXP)
         if at is None:
             return
-        config = self.config
-        disabled = config.read(at + express.PCI_EXP_LNKCTL, 2) & express.PCI_EXP_LNKCTL_LD
-        up = self.present and self.powered and not disabled and not self.containment.active
-        if self.link_up and not up:
+        disabled = self.config.read(at + express.PCI_EXP_LNKCTL, 2) & express.PCI_EXP_LNKCTL_LD
+        able = self.present and self.powered and not disabled and not self.containment.active
+        if not able:
+            self._training = None
+        if self.link_up and not able:
             for function in [one for one in self.secondary.functions.values() if not one.virtual]:
                 function.reset(cold=not self.powered)
-        self._show(at + regs.PCI_EXP_LNKSTA, express.PCI_EXP_LNKSTA_DLLLA, up)
-        if config.read(at + regs.PCI_EXP_FLAGS, 2) & regs.PCI_EXP_FLAGS_SLOT:
-            status = at + express.PCI_EXP_SLTSTA
-            if self._show(status, express.PCI_EXP_SLTSTA_PDS, self.present):
-                self._show(status, express.PCI_EXP_SLTSTA_PDC, True)
-            reports = config.read(at + regs.PCI_EXP_LNKCAP, 4) & express.PCI_EXP_LNKCAP_DLLLARC
-            if up != self.link_up and reports:
-                self._show(status, express.PCI_EXP_SLTSTA_DLLSC, True)
-        self.link_up = up
+            self._set_link(at, up=False)
+        if self.slot is not None:
+            self.slot.show()
+        if able and not self.link_up and self._training is None:
+            self._train(at)
 
-    def _show(self, at: int, bit: int, value: bool) -> bool:
-        """Set or clear a bit; whether that changed it."""
-        before = self.config.read(at, 2)
-        after = before | bit if value else before & ~bit
-        self.config.put(at, 2, after)
-        return before != after
+    def _train(self, at: int) -> None:
+        """Bring the link up, unless something comes between."""
+        attempt = self._training = object()
+
+        def trained() -> None:
+            if self._training is attempt:
+                self._training = None
+                self._set_link(at, up=True)
+
+        self.later(self.slot.link_delay if self.slot is not None else 0.0, trained)
+
+    def _set_link(self, at: int, *, up: bool) -> None:
+        self.link_up = up
+        status = self.config.read(at + regs.PCI_EXP_LNKSTA, 2) & ~express.PCI_EXP_LNKSTA_DLLLA
+        self.config.put(at + regs.PCI_EXP_LNKSTA, 2, status | (express.PCI_EXP_LNKSTA_DLLLA if up else 0))
+        if self.slot is not None:
+            self.slot.link_changed()
 
     @property
     def passes(self) -> bool:
@@ -163,6 +203,7 @@ class DownstreamPort(Port):
         """See `Function.reset`."""
         super().reset(cold=cold)
         self.link_up = False
+        self._training = None
         self.settle()
 
     # what comes from below

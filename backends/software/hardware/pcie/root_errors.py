@@ -20,6 +20,7 @@ __all__ = ["RootErrors"]
 
 _VECTOR_SHIFT = 27
 _SOURCE_BITS = 16
+_PIN = "errors"
 _PAIRS = (
     (extended.PCI_ERR_ROOT_COR_RCV, extended.PCI_ERR_ROOT_CMD_COR_EN),
     (extended.PCI_ERR_ROOT_NONFATAL_RCV, extended.PCI_ERR_ROOT_CMD_NONFATAL_EN),
@@ -75,7 +76,6 @@ class RootErrors:
         status = function.config.read(aer + extended.PCI_ERR_ROOT_STATUS, 4)
         command = function.config.read(aer + extended.PCI_ERR_ROOT_COMMAND, 4)
         was, self._pending = self._pending, any(status & bit and command & enable for bit, enable in _PAIRS)
-        if not function.messages_on:
-            function.set_intx(self._pending)
-        elif self._pending and not was:
+        function.pin.drive(_PIN, self._pending and not function.messages_on)
+        if self._pending and not was and function.messages_on:
             function.signal(status >> _VECTOR_SHIFT)
