@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-__all__ = ["InterruptCounts", "InterruptLine"]
+__all__ = ["InterruptCounts", "InterruptLine", "columns"]
 
 _CLASSES: Final = ("EXT", "I/O", "AIO")
 _KINDS: Final = {
@@ -55,12 +55,14 @@ class InterruptLine:
     """An interrupt number with its chip; `name` is who handles it, empty for nobody.  `counts` are by processor.
 
     `affinity` is the mask of processors that may take it; `move` gives it to one of them, None where that cannot be.
+    `source` is what some architectures show behind the chip: its number there, and how it flows.
     """
 
-    __slots__ = ("affinity", "chip", "counts", "move", "name")
+    __slots__ = ("affinity", "chip", "counts", "move", "name", "source")
 
     def __init__(self, chip: str, processors: int) -> None:
         self.chip = chip
+        self.source = ""
         self.name = ""
         self.affinity = (1 << processors) - 1
         self.move: Callable[[int], None] | None = None
@@ -68,7 +70,10 @@ class InterruptLine:
 
 
 class InterruptCounts:
-    """The counters, by processor; `lines` has the numbers of messages."""
+    """The counters, by processor; `lines` has the numbers of messages, which begin with `first`."""
+
+    first = 3
+    """0 to 2 are external, I/O and adapter interrupts (``arch/s390/include/asm/irq.h``)."""
 
     def __init__(self, processors: int = 1) -> None:
         self.processors = processors
@@ -97,18 +102,24 @@ class InterruptCounts:
 
     def show(self) -> str:
         """The text of ``/proc/interrupts``."""
-        return "".join(self._text())
+        return "".join(self.text())
 
-    def _text(self) -> Iterator[str]:
-        yield " " * 11 + "".join(f"CPU{cpu:<8}" for cpu in range(self.processors)) + "\n"
+    def head(self) -> str:
+        """The line above the columns."""
+        return " " * 11 + "".join(f"CPU{cpu:<8}" for cpu in range(self.processors)) + "\n"
+
+    def text(self) -> Iterator[str]:
+        """The lines."""
+        yield self.head()
         for name in _CLASSES:
-            yield f"{name}: {_columns(self.of(name))}\n"
+            yield f"{name}: {columns(self.of(name))}\n"
         for number, line in sorted(self.lines.items()):
             handler = f"  {line.name}" if line.name else ""
-            yield f"{number:3}: {_columns(line.counts)} {line.chip:>8}{handler}\n"
+            yield f"{number:3}: {columns(line.counts)} {line.chip:>8}{handler}\n"
         for name, words in _KINDS.items():
-            yield f"{name}: {_columns(self.of(name))}  {words}\n"
+            yield f"{name}: {columns(self.of(name))}  {words}\n"
 
 
-def _columns(counts: list[int]) -> str:
+def columns(counts: list[int]) -> str:
+    """The counts of a line, each in its column."""
     return "".join(f"{count:10} " for count in counts)

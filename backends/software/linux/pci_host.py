@@ -17,13 +17,14 @@ names are the kernel's::
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_sysfs import number
-from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node
+from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, fail
 
 if TYPE_CHECKING:
     from pyvfio.abi.layout import Capability
@@ -52,6 +53,20 @@ class MsiDomain(ABC):
 
     movable = False
     """Whether a vector can be given to another processor."""
+    dynamic = False
+    """Whether vectors of MSI-X can be added while it is on (``MSI_FLAG_PCI_MSIX_ALLOC_DYN``)."""
+    plain = False
+    """Whether MSI is modelled, besides MSI-X."""
+    several = False
+    """Whether MSI can have more than one message (``MSI_FLAG_MULTI_PCI_MSI``)."""
+
+    def chip(self, msi: PciMsi) -> str:
+        """The name of the interrupts in ``/proc/interrupts``."""
+        return "PCI-MSI"
+
+    def source(self, vector: int) -> str:
+        """What is behind that name there."""
+        return ""
 
     @abstractmethod
     def limit(self, msi: PciMsi) -> int:
@@ -68,6 +83,18 @@ class MsiDomain(ABC):
     @abstractmethod
     def tear_down(self, msi: PciMsi) -> None:
         """Have none any more."""
+
+    def add(self, msi: PciMsi, vector: int) -> None:
+        """Deliver one more vector of a function, which is set up.  Raise OSError."""
+        raise fail(errno.ENOTSUP)
+
+    def start(self, msi: PciMsi, vector: int, cpu: int) -> None:
+        """Somebody asks for a vector, on a processor (``irq_domain_activate_irq``).  Raise OSError ENOSPC."""
+        return
+
+    def stop(self, msi: PciMsi, vector: int) -> None:
+        """Nobody does any more."""
+        return
 
     @abstractmethod
     def compose(self, msi: PciMsi, vector: int, cpu: int) -> tuple[int, int]:

@@ -42,7 +42,7 @@ def _shown(device: PciDevice) -> dict[str, Callable[[], str]]:
         "consistent_dma_mask_bits": lambda: f"{device.dma_mask_bits}\n",
         "device": lambda: f"{device.device_id:#06x}\n",
         "dma_mask_bits": lambda: f"{device.dma_mask_bits}\n",
-        "irq": lambda: f"{device.sysdata.irq}\n",
+        "irq": lambda: f"{device.msi.first_message or device.sysdata.irq}\n",
         "local_cpulist": lambda: "0\n",
         "local_cpus": lambda: "1\n",
         "modalias": lambda: f"{device.modalias}\n",

@@ -8,10 +8,12 @@ from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.pcie.firmware import Firmware
 from pyvfio_backends.software.hardware.pcie.layout_downwards import lay_out_downwards
 from pyvfio_backends.software.hardware.pcie.remapping import RemappingUnit
+from pyvfio_backends.software.linux.interrupts_x86 import X86InterruptCounts
 from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
 from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
 from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
+from pyvfio_backends.software.linux.pcie_irq import PcieMessages
 from pyvfio_backends.software.linux.pcieport import PortDriver
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
 from pyvfio_backends.software.pcie_peripherals import Peripherals
@@ -35,11 +37,13 @@ def boot(machine: Machine) -> None:
     machine.pcie = build_tree(spec.pcie_buses, spec.pcie_functions, machine.peripherals)
     firmware = Firmware(arrange=lay_out_downwards)
     firmware.set_up(machine.pcie)
+    kernel.interrupts = X86InterruptCounts(kernel.interrupts.processors)
+    messages = PcieMessages(kernel, machine.pcie)
     bus = PciBus(kernel)
     kernel.add_bus(bus)
     ports = PortDriver(bus)
     bus.register(ports)
-    bridges = [PcieHostBridge(bus, machine.pcie, root) for root in machine.pcie.root_buses]
+    bridges = [PcieHostBridge(bus, machine.pcie, root, messages) for root in machine.pcie.root_buses]
     for bridge in bridges:
         bridge.add(quiet=True)
     assign_unassigned([function for bridge in bridges for function in bridge.root.walk()], firmware.apertures.io)

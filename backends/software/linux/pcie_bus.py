@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.root_complex import RootBus, RootComplex
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
+    from pyvfio_backends.software.linux.pcie_irq import PcieMessages
 
 __all__ = ["PcieBus", "PcieHostBridge"]
 
@@ -146,10 +147,14 @@ class PcieBus:
 
 
 class PcieHostBridge(PciHostBridge):
-    """A root bus of a root complex (`complex`) as Linux has it, `bus` being the bus type."""
+    """A root bus of a root complex (`complex`) as Linux has it, `bus` being the bus type.
 
-    def __init__(self, bus: PciBus, complex_: RootComplex, hardware: RootBus) -> None:
+    `messages` delivers the interrupt messages of what is behind it.
+    """
+
+    def __init__(self, bus: PciBus, complex_: RootComplex, hardware: RootBus, messages: PcieMessages) -> None:
         self.bus = bus
+        self.messages = messages
         self.complex = complex_
         self.domain = hardware.segment.number
         self.device = Device(bus.kernel, f"pci{self.domain:04x}:{hardware.number:02x}", None)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
-from pyvfio.errors import NotModelled
 from pyvfio_backends.software.hardware.pcie.bar_sizing import FoundBar, size_bars
 from pyvfio_backends.software.hardware.pcie.request import Space
 from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM, PciDevice
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.function import Function
     from pyvfio_backends.software.linux.device import Device
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
-    from pyvfio_backends.software.linux.pcie_bus import PcieBus
+    from pyvfio_backends.software.linux.pcie_bus import PcieBus, PcieHostBridge
     from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
 
 __all__ = ["PcieFunction"]
@@ -48,7 +47,7 @@ class PcieFunction(PciSysdata):
     def __init__(self, on: PcieBus, devfn: int, hardware: Function) -> None:
         self.on = on
         self.bus = on.bridge.bus
-        self.bridge = on.bridge
+        self.bridge: PcieHostBridge = on.bridge
         self.bus_number = on.number
         self.devfn = devfn
         self.hardware = hardware
@@ -275,5 +274,5 @@ class PcieFunction(PciSysdata):
 
     @property
     def msi_domain(self) -> MsiDomain:
-        """See `PciSysdata.msi_domain`.  Raise `NotModelled`."""
-        raise NotModelled("message-signalled interrupts of an x86 machine")
+        """See `PciSysdata.msi_domain`."""
+        return self.bridge.messages

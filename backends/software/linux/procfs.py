@@ -69,7 +69,7 @@ class ProcDirectory(Directory):
         self._fixed: dict[str, Node] = {
             "cmdline": ProcFile(lambda: f"{kernel.cmdline}\n"),
             "consoles": ProcFile(lambda: "".join(map(_console, kernel.consoles))),
-            "interrupts": ProcFile(kernel.interrupts.show),
+            "interrupts": ProcFile(lambda: kernel.interrupts.show()),
             "meminfo": ProcFile(self._meminfo),
             "modules": ProcFile(self._modules),
             "mounts": Symlink("self/mounts"),

@@ -165,7 +165,7 @@ class Interrupts:
         self._drop_vector(vector)
         if descriptor < 0:
             return
-        if vector >= len(self.device.msi.irqs):
+        if vector not in self.device.msi.irqs:
             raise fail(errno.EINVAL)
         trigger = EventFdReference(descriptor)
         with _MemoryDecoding(self.device):

@@ -119,7 +119,8 @@ class RootComplex:
 
     `peer_to_peer`: whether requests pass between the ports of one root bus without the IOMMU, where access control
     services do not forbid it.  `on_intx` is told of interrupt pins: root bus, device and function there, pin after the
-    turns of the bridges, level and whose it is.
+    turns of the bridges, level and whose it is; `on_message` takes the interrupt messages (source, address, data), in
+    place of `Iommu.message`.
     """
 
     def __init__(self, iommu: Iommu | None = None, *, peer_to_peer: bool = True) -> None:
@@ -131,6 +132,7 @@ class RootComplex:
         """All root buses, by segment and number."""
         self._ecams: list[Ecam] = []
         self.on_intx: Callable[[RootBus, int, int, bool, Function], None] | None = None
+        self.on_message: Callable[[Source, int, int], None] | None = None
         self.ports = AddressPorts(self)
 
     def add_root_bus(self, segment: int = 0, number: int = 0, last: int | None = None) -> RootBus:
@@ -251,7 +253,7 @@ class RootComplex:
             if not request.write:
                 return Completion(Outcome.SUCCESS, self.iommu.read(source, request.address, request.length))
             if request.address in self.message_range and request.length == _MESSAGE_SIZE:
-                self.iommu.message(source, request.address, int.from_bytes(request.data, "little"))
+                (self.on_message or self.iommu.message)(source, request.address, int.from_bytes(request.data, "little"))
             else:
                 self.iommu.write(source, request.address, request.data)
         except DmaFault:
