@@ -137,8 +137,11 @@ class Bus:
         if self.autoprobe:
             self.attach_all(driver)
 
-    def add(self, device: Device, *, quiet: bool = False) -> None:
-        """Add a device: event, then a driver is sought.  `quiet` is for the state at boot: no events, no search."""
+    def add(self, device: Device, *, quiet: bool = False, seek: bool = True) -> None:
+        """Add a device: event, then a driver is sought, unless somebody does that later (not `seek`).
+
+        `quiet` is for the state at boot: no events, no search.
+        """
         self.devices[device.name] = device
         if device.parent is not None:
             device.parent.children[device.name] = device
@@ -146,7 +149,7 @@ class Bus:
             return
         device.uevent("add")
         self.added(device)
-        if self.autoprobe:
+        if self.autoprobe and seek:
             self.probe(device)
 
     def remove(self, device: Device) -> None:

@@ -99,6 +99,8 @@ class PciDevice(Device):
         self.sriov = PciSriov(self, at) if at else None
         self.resources = [Resource() for _ in range(BRIDGE_RESOURCES if self.is_bridge else RESOURCES)]
         sysdata.map_resources(self.resources)
+        if self.sriov is not None:
+            self.sriov.measure()
         # Attributes that only exist when the device had something to show when it was added:
         self.rom_size = self.resources[ROM].size
         self.maps_bars = bus.kernel.pci_mmap and (self.vendor, self.device_id) != _ISM

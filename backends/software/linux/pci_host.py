@@ -176,6 +176,10 @@ class PciSysdata(ABC):
         """The device was removed by somebody who held the locks of the bus for it (``pcibios_release_device``)."""
         return
 
+    def rescan(self) -> None:
+        """Find what is new on the function's bus and behind it.  The caller holds the lock of who looks for devices."""
+        self.bridge.rescan()
+
     def children(self) -> list[PciDevice]:
         """The devices behind a bridge (``pci_dev.subordinate``), in the order of the bus."""
         return []

@@ -47,6 +47,8 @@ class PciSriov:
         self.vf_device = self._read(regs.PCI_SRIOV_VF_DID)
         self.autoprobe = True
         self.num_vfs = 0
+        self.bar_sizes = [0] * regs.PCI_STD_NUM_BARS
+        """What each virtual function gets of a base address, by its number."""
         self._set_number(0)
 
     def _read(self, offset: int) -> int:
@@ -60,6 +62,11 @@ class PciSriov:
     def _set_control(self, clear: int, set_: int) -> None:
         control = self._read(regs.PCI_SRIOV_CTRL) & ~clear | set_
         self.device.write_config(self.at + regs.PCI_SRIOV_CTRL, 2, control)
+
+    def measure(self) -> None:
+        """Take the sizes of base addresses from the device's resources, which are those of all virtual functions."""
+        resources = self.device.resources[FIRST_IOV : FIRST_IOV + regs.PCI_STD_NUM_BARS]
+        self.bar_sizes = [resource.size // max(1, self.total) for resource in resources]
 
     def routing_id(self, number: int) -> int:
         """Bus (from bit 8 on) and devfn of virtual function `number`, from 0."""

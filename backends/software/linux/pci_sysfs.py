@@ -214,7 +214,7 @@ def _store_remove(device: PciDevice, data: bytes) -> None:
 def _store_rescan(device: PciDevice, data: bytes) -> None:
     if number(data):
         with device.pci_bus.rescan_remove():
-            device.sysdata.bridge.rescan()
+            device.sysdata.rescan()
 
 
 def _store_reset(device: PciDevice, data: bytes) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyvfio.errors import Misuse
-from pyvfio_backends.software.hardware.pcie.firmware import Firmware
+from pyvfio_backends.software.hardware.pcie.firmware import Apertures, Firmware
 from pyvfio_backends.software.hardware.pcie.layout_downwards import lay_out_downwards
 from pyvfio_backends.software.hardware.pcie.remapping import RemappingUnit
 from pyvfio_backends.software.linux.interrupts_x86 import X86InterruptCounts
 from pyvfio_backends.software.linux.pci import PciBus
-from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
+from pyvfio_backends.software.linux.pcie_assign import assign_unassigned, root_windows
 from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
 from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
 from pyvfio_backends.software.linux.pcie_irq import PcieMessages
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.machine import Machine
 
 __all__ = ["boot"]
+
+_MOST_LOW_MEMORY, _ECAM = 0x80000000, 0xB0000000
+_HIGH = range(1 << 32, 9 << 32)
 
 
 def boot(machine: Machine) -> None:
@@ -46,7 +49,8 @@ def boot(machine: Machine) -> None:
     bridges = [PcieHostBridge(bus, machine.pcie, root, messages) for root in machine.pcie.root_buses]
     for bridge in bridges:
         bridge.add(quiet=True)
-    assign_unassigned([function for bridge in bridges for function in bridge.root.walk()], firmware.apertures.io)
+    _give_windows(bridges, firmware.apertures, machine.spec.memory)
+    assign_unassigned([bridge.root for bridge in bridges])
     unit = RemappingUnit()
     machine.pcie.iommu = unit
     iommu = PcieIommu(kernel, unit)
@@ -55,3 +59,24 @@ def boot(machine: Machine) -> None:
         bridge.iommu = iommu
         ports.boot(bridge.devices())
     boot_vfio_pci(machine, bus, [])
+
+
+def _give_windows(bridges: list[PcieHostBridge], apertures: Apertures, memory: int) -> None:
+    """Give the root buses the addresses that firmware tells for them (``_CRS``; QEMU's ``build_q35_pci0_int``).
+
+    Ports below 64 KiB but those of configuration space, memory from the end of the machine's to configuration space and
+    from there on, and 32 GiB above 4 GiB.
+    """
+    claims = {
+        place: [
+            range(resource.start, resource.end + 1)
+            for device in bridge.root.devices()
+            for resource in device.resources
+            if resource.flags and resource.start
+        ]
+        for place, bridge in enumerate(bridges)
+    }
+    below = range(min(memory, _MOST_LOW_MEMORY) if memory < _ECAM else _MOST_LOW_MEMORY, _ECAM)
+    windows = root_windows(claims, apertures.io, [below, apertures.memory, _HIGH])
+    for place, bridge in enumerate(bridges):
+        bridge.windows = windows[place]

@@ -19,6 +19,7 @@ from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_host import PciBusDevice, PciHostBridge
+from pyvfio_backends.software.linux.pcie_assign import assign_behind, assign_bus
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
 from pyvfio_backends.software.linux.pcieport import express_type
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
     from pyvfio_backends.software.linux.pcie_irq import PcieMessages
+    from pyvfio_backends.software.linux.resource import Resource
 
 __all__ = ["PcieBus", "PcieHostBridge"]
 
@@ -62,11 +64,36 @@ class PcieBus:
                 yield from function.subordinate.walk()
 
     def rescan(self) -> None:
-        """Find what is new here and behind (``pci_rescan_bus``)."""
+        """Find what is new here and behind, and give it addresses; then drivers are sought (``pci_rescan_bus``)."""
+        empty = not self.devices()
         self.scan(quiet=False)
+        if empty and self.above is not None:
+            assign_behind(self)
+        else:
+            assign_bus(self)
+        self.seek_drivers()
+
+    def rescan_behind(self) -> None:
+        """Find what came into the slot of the port above, and give it addresses (``pciehp_configure_device``)."""
+        self.scan(quiet=False)
+        assign_behind(self)
+        self.seek_drivers()
+
+    def seek_drivers(self) -> None:
+        """Seek drivers for the devices here, then for those behind bridges (``pci_bus_add_devices``)."""
+        bus = self.bridge.bus
+        known = tuple(self.functions.values())
+        for function in known:
+            if function.pdev is not None and not function.added:
+                function.added = True
+                if bus.autoprobe:
+                    bus.probe(function.pdev)
+        for function in known:
+            if function.pdev is not None and function.subordinate is not None:
+                function.subordinate.seek_drivers()
 
     def scan(self, *, quiet: bool) -> None:
-        """Find the devices of this bus, then those behind its bridges."""
+        """Find the devices of this bus, then those behind its bridges.  No drivers are sought yet."""
         for slot in range(0, _FUNCTIONS if self._one_child else _DEVFNS, _FUNCTIONS):
             self._scan_slot(slot, quiet=quiet)
         for function in tuple(self.functions.values()):
@@ -129,11 +156,13 @@ class PcieBus:
         address = PciAddress(bridge.domain, self.number, devfn >> 3, devfn & 7)
         device = PciDevice(function, self.parent, bridge.bus, address)
         function.pdev = device
+        self.functions.pop(devfn, None)  # whoever comes back is the last of the bus
         self.functions[devfn] = function
         device.multifunction = device.multifunction or multifunction
         if bridge.iommu is not None:
             bridge.iommu.probe(function)
-        bridge.bus.add(device, quiet=quiet)
+        function.added = quiet
+        bridge.bus.add(device, quiet=quiet, seek=False)
         return device
 
     def _scan_bridge(self, function: PcieFunction, device: PciDevice, *, quiet: bool) -> None:
@@ -158,6 +187,8 @@ class PcieHostBridge(PciHostBridge):
         self.complex = complex_
         self.domain = hardware.segment.number
         self.device = Device(bus.kernel, f"pci{self.domain:04x}:{hardware.number:02x}", None)
+        self.windows: list[Resource] = []
+        """The addresses that lead to the root bus."""
         self.root = PcieBus(self, hardware.number, self.device)
         self.iommu: PcieIommu | None = None
         """Who takes new functions, once it has taken those that were there at boot."""

@@ -55,6 +55,8 @@ class PcieFunction(PciSysdata):
         self.subordinate: PcieBus | None = None
         """The bus behind it."""
         self.iommu: PcieIommu | None = None
+        self.added = False
+        """Whether a driver was sought for it."""
         self._complex = on.bridge.complex
         self._segment = on.bridge.domain
         self._d3cold = self._capability(regs.PCI_CAP_ID_PM) != 0
@@ -192,6 +194,10 @@ class PcieFunction(PciSysdata):
         self._d3cold = bool(number(data))
 
     # the tree
+
+    def rescan(self) -> None:
+        """See `PciSysdata.rescan`."""
+        self.on.rescan()
 
     def children(self) -> list[PciDevice]:
         """See `PciSysdata.children`."""

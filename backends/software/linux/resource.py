@@ -16,17 +16,22 @@ class ResourceFlag:
     PREFETCH = 0x2000
     READONLY = 0x4000
     SIZEALIGN = 0x40000
+    STARTALIGN = 0x80000
     MEM_64 = 0x100000
     UNSET = 0x20000000
 
 
 @dataclass(slots=True)
 class Resource:
-    """A resource: first and last address and flags (`ResourceFlag`); all zero when there is none."""
+    """A resource: first and last address and flags (`ResourceFlag`); all zero when there is none.
+
+    `claimed`: it has its place in a window or in the machine's addresses, and keeps it (``resource.parent``).
+    """
 
     start: int = 0
     end: int = 0
     flags: int = 0
+    claimed: bool = False
 
     @property
     def size(self) -> int:
@@ -36,3 +41,4 @@ class Resource:
     def clear(self) -> None:
         """Make it none."""
         self.start = self.end = self.flags = 0
+        self.claimed = False
