@@ -14,7 +14,7 @@ from pyvfio.abi import vfio
 from pyvfio_backends.software.loader import find_machine, load_machine
 from replay.seam import Seam
 
-__all__ = ["CONTAINER", "DEVICES", "DRIVERS", "GROUPS", "IOMMU", "RW", "Answers", "Lab", "attempt"]
+__all__ = ["CONTAINER", "DEVICES", "DRIVERS", "GROUPS", "IOMMU", "MEMLOCK", "RW", "SLOTS", "Answers", "Lab", "attempt"]
 
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
@@ -23,6 +23,8 @@ SLOTS = "/sys/bus/pci/slots"
 CONTAINER = "/dev/vfio/vfio"
 IOMMU = "/dev/iommu"
 RW = os.O_RDWR | os.O_CLOEXEC
+#: What a process of the recorder's guest could lock, without the privilege to lock more.
+MEMLOCK = 8 << 20
 
 
 def attempt(work: Callable[[], Any]) -> Any:
@@ -47,8 +49,11 @@ class Answers(dict[str, Any]):
 class Lab:
     """``lab-x86`` behind the seam, in the notation of the lab's recorder."""
 
-    def __init__(self) -> None:
-        self.seam = Seam(load_machine(find_machine("lab-x86")))
+    def __init__(self, *, privileged: bool = True) -> None:
+        spec = load_machine(find_machine("lab-x86"))
+        spec.memlock = MEMLOCK
+        spec.ipc_lock = privileged
+        self.seam = Seam(spec)
         self.host = self.seam.host
 
     def close(self) -> None:
@@ -145,60 +150,6 @@ class Lab:
         """``VFIO_GROUP_SET_CONTAINER``."""
         return self.seam.descriptor(group, vfio.VFIO_GROUP_SET_CONTAINER, container)
 
-    def device(self, address: str, version: int = vfio.VFIO_TYPE1v2_IOMMU) -> Opened:
-        """Open a function by its group and a container of its own."""
-        return Opened(self, address, version)
-
     def cdev(self, address: str) -> str:
         """The node of the device itself."""
         return f"/dev/vfio/devices/{self.host.listdir(f'{DEVICES}/{address}/vfio-dev')[0]}"
-
-
-_SHIFT = 40  # VFIO_PCI_OFFSET_SHIFT
-
-
-class Opened:
-    """An open function: `container`, `group` and `fd`."""
-
-    def __init__(self, lab: Lab, address: str, version: int) -> None:
-        self.lab = lab
-        self.address = address
-        self.container = self.group = self.fd = -1
-        try:
-            self.container = lab.open(CONTAINER)
-            self.group = lab.open_group(address)
-            lab.set_container(self.group, self.container)
-            lab.host.ioctl(self.container, vfio.VFIO_SET_IOMMU, version)
-            self.fd = lab.seam.device_fd(self.group, address)
-        except Exception:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Close all three; what is closed already is passed over."""
-        self.lab.seam.close_all(fd for fd in (self.fd, self.group, self.container) if fd >= 0)
-        self.fd = self.group = self.container = -1
-
-    def read(self, region: int, offset: int, count: int) -> bytes:
-        """Read a region."""
-        return self.lab.host.pread(self.fd, count, (region << _SHIFT) + offset)
-
-    def write(self, region: int, offset: int, data: bytes) -> int:
-        """Write a region."""
-        return self.lab.host.pwrite(self.fd, data, (region << _SHIFT) + offset)
-
-    def config(self, offset: int, count: int) -> bytes:
-        """Read configuration space as vfio-pci shows it."""
-        return self.read(vfio.VFIO_PCI_CONFIG_REGION_INDEX, offset, count)
-
-    def set_config(self, offset: int, data: bytes) -> int:
-        """Write configuration space."""
-        return self.write(vfio.VFIO_PCI_CONFIG_REGION_INDEX, offset, data)
-
-    def physical(self, offset: int, count: int) -> bytes:
-        """Read configuration space as the hardware has it."""
-        fd = self.lab.host.open(f"{DEVICES}/{self.address}/config", os.O_RDONLY)
-        try:
-            return self.lab.host.pread(fd, count, offset)
-        finally:
-            self.lab.host.close(fd)

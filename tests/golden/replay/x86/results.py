@@ -9,11 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from .address_spaces import iommufd
 from .binding import bind_semantics, group_viability
+from .edu_replay import edu_end_to_end, mmap_holds_device
 from .facts import MISSING, Keys, flatten, keys, load
 from .lab import Answers, Lab
+from .mappings import type1_dma
+from .resets import resets
 from .rules import ruled
 from .trees import iommu_groups, sysfs_topology
+from .windows import config_virtualisation, regions
 
 __all__ = ["REPLAYS", "Verdict", "answers", "extra", "listed", "patterns", "verdicts"]
 
@@ -24,6 +29,13 @@ REPLAYS: dict[str, Replay] = {
     "sysfs_topology": sysfs_topology,
     "bind_semantics": bind_semantics,
     "group_viability": group_viability,
+    "regions": regions,
+    "config_virtualisation": config_virtualisation,
+    "resets": resets,
+    "type1_dma": type1_dma,
+    "iommufd": iommufd,
+    "edu_end_to_end": edu_end_to_end,
+    "mmap_holds_device": mmap_holds_device,
 }
 _LISTS = Path(__file__).resolve().parents[2]
 

@@ -27,8 +27,23 @@ def _kind(value: Any) -> Any:
     return "a number" if type(value) is int else value
 
 
+def _seconds(value: Any) -> Any:
+    """Only that it is a time."""
+    return "a time" if type(value) in (int, float) else value
+
+
+def _two(value: Any) -> Any:
+    """A list without its third entry, the kernel's messages."""
+    return value[:2] if isinstance(value, list) else value
+
+
 RULES = (
+    Rule("group_viability::*::bind_*_while_group_owned", _two, "the kernel's messages: the machine keeps none"),
+    Rule("edu_end_to_end::dma_write_to_readonly", _two, "the kernel's messages: the machine keeps none"),
     Rule("*::get_device_fd", _kind, "the number of a descriptor"),
+    Rule("resets::*_s", _seconds, "how long a reset takes is the device's own"),
+    Rule("type1_dma::memlock::as_user_open_container", _kind, "the number of a descriptor"),
+    Rule("iommufd::second_open", _kind, "the number of a descriptor"),
     Rule("bind_semantics::vfio_devs", _sort, "the order of a directory"),
 )
 
