@@ -15,8 +15,9 @@ from pyvfio_backends.software.linux.uevents import parse_synthetic
 from pyvfio_backends.software.linux.vfs import Directory, Node
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.dma import DmaSpace
     from pyvfio_backends.software.linux.driver_core import Bus, Driver
-    from pyvfio_backends.software.linux.iommu_group import IommuGroup
+    from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
     from pyvfio_backends.software.linux.kernel import Kernel
 
 __all__ = ["Device", "DeviceClass", "DeviceSource"]
@@ -103,6 +104,14 @@ class Device:
     def links(self) -> dict[str, str]:
         """Further links: name -> absolute path below ``/sys`` of the target."""
         return {}
+
+    def reserved_regions(self) -> Iterable[Region]:
+        """Addresses that are not for mappings of its DMA (``iommu_get_resv_regions``)."""
+        return ()
+
+    def attach_dma(self, space: DmaSpace | None) -> None:
+        """What its DMA sees from now on; None: nothing.  Its IOMMU group calls it."""
+        return
 
     def uevent_vars(self) -> list[tuple[str, str]]:
         """Variables of this device's own kind, after the bus's."""

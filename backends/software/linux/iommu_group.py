@@ -4,34 +4,101 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, Symlink, fail
 
-__all__ = ["IommuGroup", "IommuGroups"]
+if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.dma import DmaSpace
+
+__all__ = ["KINDS", "IommuGroup", "IommuGroups", "Region"]
+
+_RELAXABLE = "direct-relaxable"
+KINDS: Final = ("direct", _RELAXABLE, "reserved", "msi")
+"""The kinds of reserved regions, in the kernel's order (``enum iommu_resv_type``)."""
+
+
+class Region(NamedTuple):
+    """Addresses `first` to `last` that are not for mappings; `kind` is the word that ``reserved_regions`` has for it.
+
+    Those of kind ``direct-relaxable`` only matter to the kernel's own drivers.
+    """
+
+    first: int
+    last: int
+    kind: str = "reserved"
 
 
 class IommuGroup:
     """A group of devices.
 
-    `number`, an optional `name` (``vfio-noiommu``), the `type` of its domain and its reserved regions.  `aperture` is
-    the first and last usable IOVA and `page_sizes` the bitmap of IOMMU page sizes, both None for a group without an
-    IOMMU of its own (mediated devices).  `owner` is who owns DMA for user space (a VFIO container or an iommufd
-    context), or None while kernel drivers do; claiming a group with an owner is EBUSY.
+    `number`, an optional `name` (``vfio-noiommu``), and the `type` of its domain, which ``auto`` brings back.
+    `aperture` is the first and last usable IOVA and `page_sizes` the bitmap of IOMMU page sizes, both None for a group
+    without an IOMMU of its own (mediated devices).  `enforces_coherency`: the IOMMU can have all DMA snoop.  `owner` is
+    who owns DMA for user space (a VFIO container or an iommufd context), or None while kernel drivers do; claiming a
+    group with an owner is EBUSY.
     """
 
-    def __init__(
-        self, number: int, *, name: str = "", type_: str = "DMA-FQ", reserved: tuple[tuple[int, int], ...] = ()
-    ):
+    def __init__(self, number: int, *, name: str = "", type_: str = "DMA-FQ"):
         self.number = number
         self.name = name
         self.type = type_
-        self.reserved = reserved
         self.devices: dict[str, Device] = {}
         self.aperture: tuple[int, int] | None = None
         self.page_sizes: int | None = None
-        self.owner: object | None = None
+        self.enforces_coherency = False
+        self.domains: Mapping[str, DmaSpace | None] = {}
+        """The default domains that its IOMMU has, by type: what the DMA of kernel drivers sees."""
+        self._first_type = type_
+        self._owner: object | None = None
+        self._space: DmaSpace | None = None
+
+    @property
+    def owner(self) -> object | None:
+        """Who owns its DMA."""
+        return self._owner
+
+    @owner.setter
+    def owner(self, owner: object | None) -> None:
+        self._owner = owner
+        self._changed()
+
+    @property
+    def regions(self) -> list[Region]:
+        """The reserved regions of all its devices, those of one kind that touch as one (`iommu_insert_resv_region`)."""
+        every = {region for device in self.devices.values() for region in device.reserved_regions()}
+        found: list[Region] = []
+        for region in sorted(every, key=lambda one: (one.first, KINDS.index(one.kind))):
+            for index, before in enumerate(found):
+                if before.kind == region.kind and region.first <= before.last + 1:
+                    found[index] = before._replace(last=max(before.last, region.last))
+                    break
+            else:
+                found.append(region)
+        return found
+
+    @property
+    def reserved(self) -> list[tuple[int, int]]:
+        """The addresses that programs cannot map (``vfio_iommu_resv_exclude``)."""
+        return [(region.first, region.last) for region in self.regions if region.kind != _RELAXABLE]
+
+    @property
+    def space(self) -> DmaSpace | None:
+        """What DMA of its devices sees: what was attached; without that nothing if it has an owner, else its domain."""
+        if self._space is not None or self._owner is not None:
+            return self._space
+        return self.domains.get(self.type)
+
+    def attach(self, space: DmaSpace | None) -> None:
+        """The address space for the DMA of all devices (``iommu_attach_group``); None: none any more."""
+        self._space = space
+        self._changed()
+
+    def _changed(self) -> None:
+        for device in self.devices.values():
+            device.attach_dma(self.space)
 
     @property
     def sysfs_path(self) -> str:
@@ -61,12 +128,13 @@ class IommuGroup:
         in_use = self.owner is not None or not all(getattr(driver, "driver_managed_dma", False) for driver in drivers)
         if in_use and (self.type, word) != ("DMA", "DMA-FQ"):
             raise fail(errno.EPERM)
-        if word == "identity":
+        if word == "identity" and word not in self.domains:
             raise fail(errno.EOPNOTSUPP)  # s390's IOMMU has no such domain
-        self.type = "DMA" if word == "DMA" else "DMA-FQ"
+        self.type = self._first_type if word == "auto" else word
+        self._changed()
 
     def _show_reserved(self) -> str:
-        return "".join(f"{start:#018x} {end:#018x} reserved\n" for start, end in self.reserved)
+        return "".join(f"{one.first:#018x} {one.last:#018x} {one.kind}\n" for one in self.regions)
 
 
 class IommuGroups(Directory):
@@ -77,12 +145,10 @@ class IommuGroups(Directory):
     def __init__(self) -> None:
         self.groups: dict[int, IommuGroup] = {}
 
-    def create(
-        self, *, name: str = "", type_: str = "DMA-FQ", reserved: tuple[tuple[int, int], ...] = ()
-    ) -> IommuGroup:
+    def create(self, *, name: str = "", type_: str = "DMA-FQ") -> IommuGroup:
         """A new group without members."""
         number = next(n for n in range(len(self.groups) + 1) if n not in self.groups)
-        group = self.groups[number] = IommuGroup(number, name=name, type_=type_, reserved=reserved)
+        group = self.groups[number] = IommuGroup(number, name=name, type_=type_)
         return group
 
     def join(self, group: IommuGroup, device: Device) -> None:

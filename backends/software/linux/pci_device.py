@@ -6,6 +6,7 @@ The model is ``drivers/pci`` of the kernel.  What is not generic about a functio
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ from pyvfio_backends.software.linux.vfs import Node, fail
 
 if TYPE_CHECKING:
     from pyvfio.process import SharedMapping
+    from pyvfio_backends.software.hardware.dma import DmaSpace
+    from pyvfio_backends.software.linux.iommu_group import Region
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_host import PciSysdata
     from pyvfio_backends.software.linux.pci_vpd import PciVpd
@@ -182,6 +185,14 @@ class PciDevice(Device):
         if self.sriov is not None:
             found.update(self.sriov.links())
         return found
+
+    def reserved_regions(self) -> Iterable[Region]:
+        """See `Device.reserved_regions`."""
+        return self.sysdata.reserved_regions()
+
+    def attach_dma(self, space: DmaSpace | None) -> None:
+        """See `Device.attach_dma`."""
+        self.sysdata.attach_dma(space)
 
     # resources
 

@@ -9,7 +9,7 @@ names are the kernel's::
                       pci_resource, ioread, iowrite   map_resources, bar_read, bar_write, bar_memory
                       pcibios_*                       enable, disable, release
                       reset_fn_methods, slot resets   reset_methods, reset; probe_reset_bus, reset_bus
-                      struct iommu_ops                iommu_device, iommu_group, attach_dma
+                      struct iommu_ops                iommu_device, iommu_group, attach_dma, reserved_regions
                       ARCH_PCI_DEV_GROUPS             attributes, shown
                       SR-IOV of the architecture      physfn, virtfns
     MsiDomain       struct irq_domain               where messages go, and who tells the hardware
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pyvfio.process import SharedMapping
     from pyvfio_backends.software.hardware.dma import DmaSpace
     from pyvfio_backends.software.hardware.pci_config import ConfigSpace
-    from pyvfio_backends.software.linux.iommu_group import IommuGroup
+    from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_device import PciDevice
     from pyvfio_backends.software.linux.pci_msi import PciMsi
@@ -216,6 +216,10 @@ class PciSysdata(ABC):
     def iommu_release(self) -> None:
         """The function's device has left its group, and the IOMMU forgets it (``iommu_ops.release_device``)."""
         return
+
+    def reserved_regions(self) -> Iterable[Region]:
+        """Addresses that are not for mappings of its DMA (``iommu_ops.get_resv_regions``)."""
+        return ()
 
     @abstractmethod
     def attach_dma(self, space: DmaSpace | None) -> None:

@@ -1,6 +1,7 @@
-"""Which routing ids the requests of a PCI Express function can come with (``pci_for_each_dma_alias``, 6.12).
+"""In whose name the requests of a PCI Express function can come (``pci_for_each_dma_alias``, 6.12).
 
-A bridge between PCI Express and conventional PCI passes requests on in its own name.  Source: ``drivers/pci/search.c``.
+A bridge between PCI Express and conventional PCI passes requests on in its own name, and some devices use the name of
+another function (`dma_alias`).  Source: ``drivers/pci/search.c``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyvfio.abi.pci_regs import ExpressType
+from pyvfio_backends.software.linux.pci_quirks import dma_alias, is_express_bridge
 from pyvfio_backends.software.linux.pcieport import express_type
 
 if TYPE_CHECKING:
@@ -23,11 +25,27 @@ Alias = tuple["PcieFunction", int]
 def dma_aliases(function: PcieFunction) -> Iterator[Alias]:
     """All aliases, the function's own first and the one nearest to the root last."""
     yield function, function.rid
+    other = dma_alias(function.pdev) if function.pdev is not None else None
+    if other is not None:
+        yield function, function.bus_number << 8 | other
     bridge = function.on.above
     while bridge is not None:
-        kind = express_type(bridge.pdev) if bridge.pdev is not None else None
-        if kind == ExpressType.PCI_BRIDGE and bridge.subordinate is not None:
-            yield bridge, bridge.subordinate.number << 8
-        elif kind is None or kind == ExpressType.PCIE_BRIDGE:
-            yield bridge, bridge.rid
+        alias = _alias_of(bridge)
+        if alias is not None:
+            yield bridge, alias
         bridge = bridge.on.above
+
+
+def _alias_of(bridge: PcieFunction) -> int | None:
+    """The routing id that a bridge gives to requests from behind; None for a port, which leaves theirs."""
+    device = bridge.pdev
+    if device is None:
+        return None
+    kind = express_type(device)
+    above = bridge.on.above
+    to_conventional = kind == ExpressType.PCI_BRIDGE or (
+        kind is None and is_express_bridge(device, above.pdev if above is not None else None)
+    )
+    if to_conventional and bridge.subordinate is not None:
+        return bridge.subordinate.number << 8
+    return bridge.rid if kind is None or kind == ExpressType.PCIE_BRIDGE else None

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.pcie.firmware import Apertures, Firmware
 from pyvfio_backends.software.hardware.pcie.layout_downwards import lay_out_downwards
-from pyvfio_backends.software.hardware.pcie.remapping import RemappingUnit
+from pyvfio_backends.software.hardware.pcie.remapping import RemappingUnit, RemappingUnits, unit_address
 from pyvfio_backends.software.linux.interrupts_x86 import X86InterruptCounts
 from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned, root_windows
 from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
-from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
+from pyvfio_backends.software.linux.pcie_iommu import boot_iommus, iommu_off
 from pyvfio_backends.software.linux.pcie_irq import PcieMessages
 from pyvfio_backends.software.linux.pcieport import PortDriver
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
@@ -47,16 +47,17 @@ def boot(machine: Machine) -> None:
     ports = PortDriver(bus)
     bus.register(ports)
     bridges = [PcieHostBridge(bus, machine.pcie, root, messages) for root in machine.pcie.root_buses]
+    units = {segment: RemappingUnit(address=unit_address(segment)) for segment in machine.pcie.segments}
+    machine.pcie.iommu = RemappingUnits(units)
+    iommu = not iommu_off(kernel.cmdline)
     for bridge in bridges:
+        bridge.isolate = iommu
         bridge.add(quiet=True)
     _give_windows(bridges, firmware.apertures, machine.spec.memory)
     assign_unassigned([bridge.root for bridge in bridges])
-    unit = RemappingUnit()
-    machine.pcie.iommu = unit
-    iommu = PcieIommu(kernel, unit)
-    iommu.boot(function for bridge in bridges for function in bridge.root.walk())
+    if iommu:
+        boot_iommus(kernel, units, bridges)
     for bridge in bridges:
-        bridge.iommu = iommu
         ports.boot(bridge.devices())
     boot_vfio_pci(machine, bus, [])
 

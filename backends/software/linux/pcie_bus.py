@@ -17,6 +17,7 @@ from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.address import PciAddress
 from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.pci_acs import enable_acs
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_host import PciBusDevice, PciHostBridge
 from pyvfio_backends.software.linux.pcie_assign import assign_behind, assign_bus
@@ -62,6 +63,13 @@ class PcieBus:
             yield function
             if function.subordinate is not None:
                 yield from function.subordinate.walk()
+
+    def found(self) -> Iterator[PcieFunction]:
+        """All functions, those of a bus before what is behind its bridges: as they were found."""
+        yield from tuple(self.functions.values())
+        for function in tuple(self.functions.values()):
+            if function.subordinate is not None:
+                yield from function.subordinate.found()
 
     def rescan(self) -> None:
         """Find what is new here and behind, and give it addresses; then drivers are sought (``pci_rescan_bus``)."""
@@ -159,6 +167,8 @@ class PcieBus:
         self.functions.pop(devfn, None)  # whoever comes back is the last of the bus
         self.functions[devfn] = function
         device.multifunction = device.multifunction or multifunction
+        if bridge.isolate:
+            enable_acs(device)
         if bridge.iommu is not None:
             bridge.iommu.probe(function)
         function.added = quiet
@@ -190,6 +200,8 @@ class PcieHostBridge(PciHostBridge):
         self.windows: list[Resource] = []
         """The addresses that lead to the root bus."""
         self.root = PcieBus(self, hardware.number, self.device)
+        self.isolate = False
+        """Whether an IOMMU needs functions to be isolated (``pci_request_acs``)."""
         self.iommu: PcieIommu | None = None
         """Who takes new functions, once it has taken those that were there at boot."""
 

@@ -6,7 +6,7 @@ Configuration space is reached by bus, device and function number, base addresse
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pci_config import ConfigSpace
     from pyvfio_backends.software.hardware.pcie.function import Function
     from pyvfio_backends.software.linux.device import Device
-    from pyvfio_backends.software.linux.iommu_group import IommuGroup
+    from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
     from pyvfio_backends.software.linux.pcie_bus import PcieBus, PcieHostBridge
     from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
 
@@ -266,7 +266,11 @@ class PcieFunction(PciSysdata):
 
     def iommu_group(self) -> IommuGroup | None:
         """See `PciSysdata.iommu_group`."""
-        return self.iommu.group() if self.iommu is not None else None
+        return self.iommu.group(self) if self.iommu is not None else None
+
+    def reserved_regions(self) -> Iterable[Region]:
+        """See `PciSysdata.reserved_regions`."""
+        return self.iommu.regions(self) if self.iommu is not None else ()
 
     def attach_dma(self, space: DmaSpace | None) -> None:
         """See `PciSysdata.attach_dma`."""

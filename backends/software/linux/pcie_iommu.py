@@ -1,48 +1,73 @@
-"""The IOMMU of an x86 machine as Linux has it: ``dmar0`` of class ``iommu`` (``drivers/iommu/intel/iommu.c``, 6.12).
+"""The IOMMU of an x86 machine as Linux has it: ``dmarN`` of class ``iommu`` (``drivers/iommu/intel/iommu.c``, 6.12).
 
-It finds the functions of the machine when the PCI buses have been scanned, gives each a group, and tells the hardware
-(`RemappingUnit`) which address space the DMA of a group has: none of its own until VFIO attaches one, for the host's
-drivers do no DMA here.
+It takes the functions of its segment when the PCI buses have been scanned, gives each a group, and tells the hardware
+(`RemappingUnit`) what the DMA of a group sees: nothing, or all addresses as they are (type ``identity``), until a
+program attaches an address space.  The host's own drivers do no DMA here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from pyvfio_backends.software.hardware.pcie.remapping import NOTHING, PASS_THROUGH
 from pyvfio_backends.software.linux.device import Device
-from pyvfio_backends.software.linux.nodes import Node, StaticDirectory, Symlink
+from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
+from pyvfio_backends.software.linux.nodes import Attribute, Node, StaticDirectory, Symlink
 from pyvfio_backends.software.linux.pcie_alias import dma_aliases
+from pyvfio_backends.software.linux.pcie_groups import find_group
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
     from pyvfio_backends.software.hardware.pcie.remapping import RemappingUnit
-    from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.kernel import Kernel
+    from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
     from pyvfio_backends.software.linux.pcie_function import PcieFunction
 
-__all__ = ["PcieIommu"]
+__all__ = ["PcieIommu", "boot_iommus", "default_type", "iommu_off"]
 
-_PAGE_SIZES = 1 << 12 | 1 << 21 | 1 << 30
-_MESSAGES = (0xFEE00000, 0xFEEFFFFF)
+_MESSAGES = Region(0xFEE00000, 0xFEEFFFFF, "msi")
+_ISA_BRIDGE, _ISA_DMA = 0x0601, Region(0, (1 << 24) - 1, "direct-relaxable")
+_OFF = "intel_iommu=off"
+_FLUSH_QUEUE, _STRICT, _IDENTITY = "DMA-FQ", "DMA", "identity"
+
+
+def iommu_off(cmdline: str) -> bool:
+    """Whether the kernel's command line forbids to use the IOMMU."""
+    return _OFF in cmdline.split()
+
+
+def default_type(cmdline: str, *, caching: bool) -> str:
+    """The type of the groups' domains at boot (`iommu_subsys_init`, `intel_iommu_init`).
+
+    ``iommu.passthrough=1`` or ``iommu=pt`` for identity; ``iommu.strict=1`` or an emulated unit for no flush queue.
+    """
+    words = cmdline.split()
+    if "iommu=pt" in words or "iommu.passthrough=1" in words:
+        return _IDENTITY
+    return _STRICT if caching or "iommu.strict=1" in words else _FLUSH_QUEUE
+
+
+def boot_iommus(kernel: Kernel, units: Mapping[int, RemappingUnit], bridges: Iterable[PcieHostBridge]) -> None:
+    """Take the units into use, by the segment that each is for, and all functions below the bridges."""
+    iommus = {segment: PcieIommu(kernel, unit, n) for n, (segment, unit) in enumerate(sorted(units.items()))}
+    for bridge in bridges:
+        bridge.iommu = iommus[bridge.domain]
+        for function in bridge.root.found():
+            bridge.iommu.probe(function)
 
 
 class PcieIommu(Device):
-    """``dmar0``, with links to the devices behind it; `unit` is the hardware."""
+    """``dmarN`` (`number`), with links to the devices behind it; `unit` is the hardware."""
 
-    def __init__(self, kernel: Kernel, unit: RemappingUnit) -> None:
-        super().__init__(kernel, "dmar0", None, cls=kernel.class_("iommu"))
+    def __init__(self, kernel: Kernel, unit: RemappingUnit, number: int = 0) -> None:
+        super().__init__(kernel, f"dmar{number}", None, cls=kernel.class_("iommu"))
         self.unit = unit
         self._functions: dict[str, PcieFunction] = {}
-
-    def boot(self, functions: Iterable[PcieFunction]) -> None:
-        """Appear, and take all functions that are there (``bus_iommu_probe``)."""
-        self.kernel.add_class_device(self, quiet=True)
-        for function in functions:
-            self.probe(function)
+        kernel.add_class_device(self, quiet=True)
 
     def probe(self, function: PcieFunction) -> None:
-        """Take a function: it gets a group (``iommu_probe_device``)."""
+        """Take a function: it joins a group, and has its DMA from there (``iommu_probe_device``)."""
         device = function.pdev
         if device is None:
             return
@@ -51,29 +76,55 @@ class PcieIommu(Device):
         group = function.iommu_group()
         if group is not None:
             self.kernel.groups.join(group, device)
+            self.attach(function, group.space)
 
     def release(self, function: PcieFunction) -> None:
-        """The function's device is gone (``iommu_release_device``)."""
+        """The function's device has left its group (``iommu_release_device``)."""
         self.attach(function, None)
         function.iommu = None
         if function.pdev is not None:
             self._functions.pop(function.pdev.name, None)
+        for other in self._functions.values():
+            if other.on is function.on and other.pdev is not None and other.pdev.iommu_group is not None:
+                self.attach(other, other.pdev.iommu_group.space)  # it may have shared a name with the one that is gone
 
-    def group(self) -> IommuGroup:
-        """A group for a function's device."""
-        group = self.kernel.groups.create(type_="DMA", reserved=(_MESSAGES,))
-        group.aperture = (0, (1 << 48) - 1)
-        group.page_sizes = _PAGE_SIZES
+    def group(self, function: PcieFunction) -> IommuGroup:
+        """The group for a function's device: one that it shares (`find_group`), or a new one."""
+        found = find_group(function)
+        if found is not None:
+            return found
+        abilities = self.unit.abilities
+        type_ = default_type(self.kernel.cmdline, caching=abilities.caching)
+        group = self.kernel.groups.create(type_=type_)
+        group.aperture = (0, (1 << abilities.width) - 1)
+        group.page_sizes = abilities.page_sizes
+        group.enforces_coherency = abilities.snoops
+        group.domains = {_IDENTITY: PASS_THROUGH, _STRICT: NOTHING, _FLUSH_QUEUE: NOTHING}
         return group
 
+    def regions(self, function: PcieFunction) -> list[Region]:
+        """What is not for mappings (`intel_iommu_get_resv_regions`): messages; an ISA bridge has its devices' DMA."""
+        device = function.pdev
+        legacy = [_ISA_DMA] if device is not None and device.class_code >> 8 == _ISA_BRIDGE else []
+        return [*legacy, _MESSAGES]
+
     def attach(self, function: PcieFunction, space: DmaSpace | None) -> None:
-        """The address space for the function's DMA, by whatever routing id it comes (``domain_context_mapping``)."""
+        """What the function's DMA sees, by whatever routing id it comes (``domain_context_mapping``)."""
         segment = function.bridge.domain
         for _, rid in dma_aliases(function):
             if space is None:
                 self.unit.contexts.pop((segment, rid), None)
             else:
                 self.unit.contexts[segment, rid] = space
+
+    # sysfs
+
+    @property
+    def domains_used(self) -> int:
+        """How many domains it translates for now, and one that is kept free (``cap_caching_mode``)."""
+        groups = {one.pdev.iommu_group for one in self._functions.values() if one.pdev is not None}
+        spaces = {id(group) if group.space is NOTHING else id(group.space) for group in groups if group is not None}
+        return len(spaces - {id(None)}) + 1
 
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
@@ -82,4 +133,13 @@ class PcieIommu(Device):
             for name, one in self._functions.items()
             if one.pdev is not None
         }
-        return {"devices": StaticDirectory(links)}
+        unit, abilities = self.unit, self.unit.abilities
+        registers: dict[str, Node] = {
+            "address": Attribute(lambda: f"{unit.address:x}\n"),
+            "cap": Attribute(lambda: f"{abilities.capability:x}\n"),
+            "domains_supported": Attribute(lambda: f"{1 << abilities.domain_bits}\n"),
+            "domains_used": Attribute(lambda: f"{self.domains_used}\n"),
+            "ecap": Attribute(lambda: f"{abilities.extended_capability:x}\n"),
+            "version": Attribute(lambda: f"{abilities.version >> 4}:{abilities.version & 0xF}\n"),
+        }
+        return {"devices": StaticDirectory(links), "intel-iommu": StaticDirectory(registers)}

@@ -134,6 +134,7 @@ class VfioGroup:
         self.dma = space
         for device in self.devices:
             device.set_dma(space)
+        self.iommu_group.attach(space)
 
     def use_iommu(self, device: VfioDevice) -> None:
         """A device is opened by the group.  Raise OSError EINVAL before VFIO_SET_IOMMU."""

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import mmap
 import struct
-from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
@@ -30,9 +29,6 @@ from pyvfio_backends.software.linux.vfio_pci_info import OFFSET_SHIFT
 from pyvfio_backends.software.linux.vfio_pci_irqs import Interrupts
 from pyvfio_backends.software.linux.vfio_pci_token import VfTokens, read_token
 from pyvfio_backends.software.linux.vfs import fail
-
-if TYPE_CHECKING:
-    from pyvfio_backends.software.hardware.dma import DmaSpace
 
 __all__ = ["VfioPciDevice"]
 
@@ -113,10 +109,6 @@ class VfioPciDevice(VfioDevice):
             with contextlib.suppress(OSError):
                 self._reset_slot()
         self.interrupts.close_channels()
-
-    def set_dma(self, space: DmaSpace | None) -> None:
-        """See `VfioDevice.set_dma`."""
-        self.pdev.sysdata.attach_dma(space)
 
     def request(self, count: int) -> None:
         """See `VfioDevice.request`."""

@@ -27,7 +27,7 @@ from pyvfio_backends.software.linux.zpci_sysfs import zpci_attributes, zpci_show
 if TYPE_CHECKING:
     from pyvfio.abi.layout import Capability
     from pyvfio_backends.software.hardware.dma import DmaSpace
-    from pyvfio_backends.software.linux.iommu_group import IommuGroup
+    from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
     from pyvfio_backends.software.linux.kvm_zpci import KvmZdev
     from pyvfio_backends.software.linux.zpci_host import ZpciHost
     from pyvfio_backends.software.linux.zpci_irq import PciInterrupts
@@ -193,6 +193,10 @@ class ZpciDev(ZpciAccess):
     def iommu_group(self) -> IommuGroup | None:
         """See `PciSysdata.iommu_group`."""
         return self.iommu.group(self.bus.kernel)
+
+    def reserved_regions(self) -> Iterable[Region]:
+        """See `PciSysdata.reserved_regions`."""
+        return self.iommu.regions()
 
     def attach_dma(self, space: DmaSpace | None) -> None:
         """See `PciSysdata.attach_dma`."""

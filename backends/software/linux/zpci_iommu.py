@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.dma_domain import DmaDomain, IommuCounters
+from pyvfio_backends.software.linux.iommu_group import Region
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.nodes import Node, StaticDirectory, Symlink
 
@@ -104,9 +105,12 @@ class ZpciIommu(Device):
         if self.first > self.last or self.first > _TABLE_SIZE - 1:
             return None
         self.last = min(self.last, _TABLE_SIZE - 1)
-        below = ((0, self.first - 1),) if self.first else ()
-        above = ((self.last + 1, _TABLE_SIZE - 1),) if self.last < _TABLE_SIZE - 1 else ()
-        group = kernel.groups.create(reserved=(*below, *above))
+        group = kernel.groups.create()
         group.aperture = (self.first, self.last)
         group.page_sizes = _PAGE_SIZES
         return group
+
+    def regions(self) -> list[Region]:
+        """What is not for mappings of what the tables could translate (``s390_iommu_get_resv_regions``)."""
+        below = [Region(0, self.first - 1)] if self.first else []
+        return below + ([Region(self.last + 1, _TABLE_SIZE - 1)] if self.last < _TABLE_SIZE - 1 else [])

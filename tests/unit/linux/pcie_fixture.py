@@ -11,6 +11,7 @@ from pci_fixture import BUS, Pci
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.description import MachineSpec
 from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.loader import load_machine, machine_files
 from pyvfio_backends.software.machine import Machine
 
@@ -38,6 +39,12 @@ class Pcie(Pci):
         device, number = rest.split(".")
         found = self.complex.function(int(segment, 16), int(bus, 16) << 8 | int(device, 16) << 3 | int(number))
         assert found is not None
+        return found
+
+    def device(self, name: str) -> PciDevice:
+        """What Linux has of a function."""
+        found = self.kernel.buses["pci"].devices[name]
+        assert isinstance(found, PciDevice)
         return found
 
     def group_of(self, name: str) -> int:

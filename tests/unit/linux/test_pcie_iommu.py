@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pcie_fixture import BEHIND_BRIDGE, EDU, NVME, Pcie
 
 from pyvfio.abi import iommufd as abi
+from pyvfio.abi import pci_regs
 from pyvfio.abi import vfio as vfio_abi
 from pyvfio.process import AnonymousMemory
 from pyvfio.testing import requests
 from pyvfio_backends.software.hardware.dma import DmaFault
-from pyvfio_backends.software.hardware.pcie.remapping import FaultReason, RemappingUnit
-from pyvfio_backends.software.linux.pci_device import PciDevice
+from pyvfio_backends.software.hardware.pcie.remapping import FaultReason, RemappingUnit, RemappingUnits
+from pyvfio_fixtures import golden
 
 SIZE = 0x2000
+RECORDED: dict[str, Any] = json.loads(golden("x86/lab/iommu_groups.json").read_text(encoding="utf-8"))
+GROUPS = {number: group for number, group in RECORDED.items() if number.isdecimal()}
+DMAR0: list[str] = RECORDED["iommu_class"]["dmar0"]
 
 
 @pytest.fixture
@@ -26,15 +33,13 @@ def lab() -> Iterator[Pcie]:
 
 
 def unit(lab: Pcie) -> RemappingUnit:
-    assert isinstance(lab.complex.iommu, RemappingUnit)
-    return lab.complex.iommu
+    assert isinstance(lab.complex.iommu, RemappingUnits)
+    return lab.complex.iommu.units[0]
 
 
 def master(lab: Pcie, name: str) -> None:
     """Let a function be bus master, and the ports above it forward for it."""
-    device = lab.kernel.buses["pci"].devices[name]
-    assert isinstance(device, PciDevice)
-    device.set_master(True)
+    lab.device(name).set_master(True)
 
 
 @pytest.mark.parametrize("name", [EDU, NVME])
@@ -54,12 +59,18 @@ def test_dma_reaches_what_type1_maps(lab: Pcie, name: str, iommu: int) -> None:
     assert fault.reason is FaultReason.NO_READ
 
 
-def test_without_a_container_dma_is_refused(lab: Pcie) -> None:
+def test_dma_is_refused_until_a_program_maps(lab: Pcie) -> None:
+    """In the kernel's own domain nothing is mapped; a device that a program owns has no domain at all."""
     lab.take(EDU)
     master(lab, EDU)
     with pytest.raises(DmaFault):
         lab.hardware(EDU).dma_read(0x10000, 4)
-    assert [fault.reason for fault in unit(lab).faults] == [FaultReason.NO_CONTEXT]
+    container = lab.host.open("/dev/vfio/vfio", os.O_RDWR)
+    group = lab.host.open(f"/dev/vfio/{lab.group_of(EDU)}", os.O_RDWR)
+    requests.set_container(lab.host, group, container)
+    with pytest.raises(DmaFault):
+        lab.hardware(EDU).dma_read(0x10000, 4)
+    assert [fault.reason for fault in unit(lab).faults] == [FaultReason.NO_READ, FaultReason.NO_CONTEXT]
 
 
 def test_when_the_container_is_closed_dma_is_refused_again(lab: Pcie) -> None:
@@ -108,3 +119,40 @@ def test_a_removed_function_leaves_nothing_in_the_iommu(lab: Pcie) -> None:
     lab.write("/sys/bus/pci/rescan", "1")
     assert lab.group_of(EDU) == 3
     assert EDU in lab.host.listdir(links)
+
+
+def test_the_groups_are_those_of_the_lab(lab: Pcie) -> None:
+    """``iommu_groups.json``, with its numbers."""
+    root = "/sys/kernel/iommu_groups"
+    found = {}
+    for number in lab.host.listdir(root):
+        entries = {"entries": sorted(lab.host.listdir(f"{root}/{number}"))}
+        entries["devices"] = sorted(lab.host.listdir(f"{root}/{number}/devices"))
+        entries["type"] = lab.text(f"{root}/{number}/type").strip()
+        entries["reserved_regions"] = lab.text(f"{root}/{number}/reserved_regions").splitlines()
+        found[number] = entries
+    assert found == {number: {key: group[key] for key in found["0"]} for number, group in GROUPS.items()}
+
+
+def test_the_ports_isolate_as_in_the_lab(lab: Pcie) -> None:
+    for group in GROUPS.values():
+        for name, registers in group["acs"].items():
+            at = lab.device(name).find_extended_capability(pci_regs.PCI_EXT_CAP_ID_ACS)
+            assert lab.device(name).read_config(at + pci_regs.PCI_ACS_CAP, 2) == int(registers["cap"], 0)
+            assert lab.device(name).read_config(at + pci_regs.PCI_ACS_CTRL, 2) == int(registers["ctl"], 0)
+
+
+def test_dmar0(lab: Pcie) -> None:
+    """The registers are those that IOMMU_GET_HW_INFO told in the lab (``iommufd.json``)."""
+    path = "/sys/class/iommu/dmar0"
+    assert sorted(lab.host.listdir("/sys/class/iommu")) == ["dmar0"]
+    assert sorted(lab.host.listdir(f"{path}/devices")) == DMAR0
+    shown = {name: lab.text(f"{path}/intel-iommu/{name}").strip() for name in lab.host.listdir(f"{path}/intel-iommu")}
+    assert shown == {
+        "address": "fed90000",
+        "cap": "d2008c222f0686",
+        "ecap": "f00f4a",
+        "version": "1:0",
+        "domains_supported": "65536",
+        "domains_used": str(1 + len(GROUPS)),
+    }

@@ -6,7 +6,7 @@ import errno
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vfio_fixture import FIRST, PAGE, Lab
+from vfio_fixture import FIRST, PAGE, Lab, RealDevice
 
 from pyvfio.process import AnonymousMemory
 from pyvfio_backends.software.hardware.dma import DmaFault
@@ -66,7 +66,10 @@ def run(version: int, steps: list[Step]) -> None:
     lab = Lab()
     group = lab.fake("p0").device.iommu_group
     assert group is not None
-    group.aperture, group.reserved = (FIRST, FIRST + PAGES * PAGE - 1), ()
+    group.aperture = (FIRST, FIRST + PAGES * PAGE - 1)
+    for device in group.devices.values():
+        assert isinstance(device, RealDevice)
+        device.regions = ()
     lab.fake("p0").core.dma_entry_limit = LIMIT
     model = Model(version)
     with lab.host, AnonymousMemory(PAGES * PAGE) as memory:

@@ -7,13 +7,14 @@ import os
 import struct
 
 import pytest
-from vfio_fixture import ECHO, FIRST, PAGE, RESERVED, FakeDevice, Lab, errno_of
+from vfio_fixture import ECHO, FIRST, PAGE, FakeDevice, Lab, RealDevice, errno_of
 
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_type1 as t1
 from pyvfio.process import AnonymousMemory
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.driver_core import Driver
+from pyvfio_backends.software.linux.iommu_group import Region
 
 
 def feature(number: int, data: bytes = b"") -> bytearray:
@@ -123,9 +124,12 @@ def test_two_groups_that_do_not_fit(vfio_lab: Lab, dma_memory: AnonymousMemory) 
     assert errno_of(lab.set_container, second, container) == errno.EINVAL
     other.aperture = (FIRST + PAGE, FIRST + 2 * PAGE - 1)
     assert errno_of(lab.set_container, second, container) == errno.EINVAL  # the mapping lies outside
-    other.aperture, other.reserved = (FIRST, FIRST + 2 * PAGE - 1), ((FIRST, FIRST + PAGE - 1),)
+    (device,) = other.devices.values()
+    assert isinstance(device, RealDevice)
+    usual = device.regions
+    other.aperture, device.regions = (FIRST, FIRST + 2 * PAGE - 1), (Region(FIRST, FIRST + PAGE - 1),)
     assert errno_of(lab.set_container, second, container) == errno.EINVAL
-    other.reserved = RESERVED
+    device.regions = usual
     lab.set_container(second, container)
     head = lab.info(container)[1][t1.VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE]
     ranges = head.trailer(t1.IommuType1InfoCapIovaRange, t1.IovaRange, 1)

@@ -18,6 +18,7 @@ from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.linux import vfio_core
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.driver_core import Bus, Driver
+from pyvfio_backends.software.linux.iommu_group import Region
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.machine import Machine
 
@@ -106,6 +107,15 @@ class FakeDriver(Driver):
         del self.bound[device.name]
 
 
+class RealDevice(Device):
+    """A device whose IOMMU reserves `regions`."""
+
+    regions: tuple[Region, ...] = tuple(Region(*one) for one in RESERVED)
+
+    def reserved_regions(self) -> tuple[Region, ...]:
+        return self.regions if self.bus is not None and self.bus.name == "phys" else ()
+
+
 class Lab:
     """A machine with VFIO, three devices behind an IOMMU (``p0`` to ``p2``) and two mediated ones (``m0``, ``m1``).
 
@@ -129,9 +139,9 @@ class Lab:
             driver = self.drivers[kind] = FakeDriver(bus, f"{kind}-vfio", emulated=kind == "medi")
             bus.register(driver)
             for name in names:
-                device = Device(self.kernel, name, root, bus=bus)
+                device = RealDevice(self.kernel, name, root, bus=bus)
                 if kind == "phys":
-                    group = self.kernel.groups.create(reserved=RESERVED)
+                    group = self.kernel.groups.create()
                     group.aperture, group.page_sizes = (FIRST, LAST), page_size
                     self.kernel.groups.join(group, device)
                 bus.add(device)

@@ -12,16 +12,34 @@ Source: Intel Virtualization Technology for Directed I/O, Architecture Specifica
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from pyvfio_backends.software.hardware.dma import DmaFault, DmaSpace
 from pyvfio_backends.software.hardware.pcie.upstream import Source
 
-__all__ = ["FaultReason", "RemappingFault", "RemappingUnit"]
+__all__ = [
+    "NOTHING",
+    "PASS_THROUGH",
+    "WIDTHS",
+    "Abilities",
+    "FaultReason",
+    "RemappingFault",
+    "RemappingUnit",
+    "RemappingUnits",
+    "unit_address",
+]
 
 _MOST_FAULTS = 64
+_FIRST_ADDRESS = 0xFED90000
+WIDTHS: Final = (39, 48, 57)
+"""How many bits DMA addresses can have: with page tables of three, four and five levels."""
+_CACHING, _PAGE_INVALIDATION, _DRAIN_WRITES, _DRAIN_READS = 1 << 7, 1 << 39, 1 << 54, 1 << 55
+_QUEUED, _REMAPS_INTERRUPTS, _PASSES, _SNOOPS = 1 << 1, 1 << 3, 1 << 6, 1 << 7
+_DOMAINS_SHIFT, _TABLES_SHIFT, _WIDTH_SHIFT, _FAULTS_SHIFT, _LARGE_SHIFT, _MASK_SHIFT = 0, 8, 16, 24, 34, 48
+_IOTLB_SHIFT, _HANDLE_SHIFT = 8, 20
 
 
 class FaultReason(IntEnum):
@@ -42,14 +60,97 @@ class RemappingFault:
     reason: FaultReason
 
 
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a unit can do, as its capability registers tell it (VT-d specification, 11.4.2 and 11.4.3).
+
+    `width` is one of `WIDTHS`; `large_pages` has bit 0 for pages of 2 MiB and bit 1 for 1 GiB; `caching`: it may keep
+    what is not present, as an emulated one does; `snoops`: it can enforce coherency against a device's wish.  The
+    defaults are QEMU's ``intel-iommu,intremap=on,caching-mode=on,aw-bits=48``.
+    """
+
+    width: int = 48
+    large_pages: int = 0b11
+    caching: bool = True
+    snoops: bool = False
+    domain_bits: int = 16
+    version: int = 0x10
+
+    @property
+    def capability(self) -> int:
+        """The capability register, 64 bits."""
+        levels = WIDTHS.index(self.width) + 1
+        tables = (1 << levels) - 1 << 1  # bit 1 for three levels, bit 2 for four, bit 3 for five
+        faults, mask = 0x220, 18
+        return (
+            (self.domain_bits - 4) // 2 << _DOMAINS_SHIFT
+            | self.caching * _CACHING
+            | tables << _TABLES_SHIFT
+            | self.width - 1 << _WIDTH_SHIFT
+            | faults // 16 << _FAULTS_SHIFT
+            | self.large_pages << _LARGE_SHIFT
+            | mask << _MASK_SHIFT
+            | _PAGE_INVALIDATION
+            | _DRAIN_WRITES
+            | _DRAIN_READS
+        )
+
+    @property
+    def extended_capability(self) -> int:
+        """The extended capability register, 64 bits."""
+        iotlb, handles = 0xF0, 0xF
+        return (
+            _QUEUED
+            | _REMAPS_INTERRUPTS
+            | _PASSES
+            | self.snoops * _SNOOPS
+            | iotlb // 16 << _IOTLB_SHIFT
+            | handles << _HANDLE_SHIFT
+        )
+
+    @property
+    def page_sizes(self) -> int:
+        """The sizes of pages that it translates, one bit each."""
+        return 1 << 12 | sum(1 << 21 + 9 * level for level in range(2) if self.large_pages >> level & 1)
+
+
+def unit_address(number: int) -> int:
+    """Where the registers of a unit are: the first as on a q35, the others one page each after it."""
+    return _FIRST_ADDRESS + (number << 12)
+
+
+class _Nothing:
+    """An address space with nothing mapped (`hardware.dma.DmaSpace`)."""
+
+    def read(self, iova: int, count: int) -> bytes:
+        """See `DmaSpace.read`."""
+        raise DmaFault(iova, count, write=False)
+
+    def write(self, iova: int, data: bytes) -> None:
+        """See `DmaSpace.write`."""
+        raise DmaFault(iova, len(data), write=True)
+
+    def copy(self, target: int, source: int, count: int) -> None:
+        """See `DmaSpace.copy`."""
+        raise DmaFault(source, count, write=False)
+
+
+NOTHING: Final = _Nothing()
+"""Page tables that are empty."""
+PASS_THROUGH: Final = _Nothing()
+"""Not translated: addresses are those of the machine's memory, of which none can be reached by its devices."""
+
+
 class RemappingUnit:
-    """A unit for all devices of the machine (an `Iommu`).
+    """A unit for the devices of one segment or more (an `Iommu`); its registers are at `address`.
 
     `contexts` has the address space of each (segment, routing id) that has one: requests of others are refused.
     `faults` has the last refused requests, oldest first.  `messages` is told of interrupts: source, address, data.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, abilities: Abilities | None = None, *, address: int = _FIRST_ADDRESS) -> None:
+        self.abilities = Abilities() if abilities is None else abilities
+        self.address = address
         self.contexts: dict[tuple[int, int], DmaSpace] = {}
         self.faults: deque[RemappingFault] = deque(maxlen=_MOST_FAULTS)
         self.messages: Callable[[Source, int, int], None] | None = None
@@ -86,3 +187,22 @@ class RemappingUnit:
 
     def _refuse(self, source: Source, address: int, reason: FaultReason, *, write: bool) -> None:
         self.faults.append(RemappingFault(source, address, write, reason))
+
+
+class RemappingUnits:
+    """An `Iommu` of several units, each for one segment (`units`)."""
+
+    def __init__(self, units: Mapping[int, RemappingUnit]) -> None:
+        self.units = units
+
+    def read(self, source: Source, address: int, count: int) -> bytes:
+        """See `Iommu.read`."""
+        return self.units[source.segment].read(source, address, count)
+
+    def write(self, source: Source, address: int, data: bytes) -> None:
+        """See `Iommu.write`."""
+        self.units[source.segment].write(source, address, data)
+
+    def message(self, source: Source, address: int, data: int) -> None:
+        """See `Iommu.message`."""
+        self.units[source.segment].message(source, address, data)
