@@ -29,6 +29,9 @@ _CLAIMING_BUSES = ("pci", "platform", "amba", "fsl-mc", "cdx")
 """The buses that claim a group's DMA for a driver; callers of ``iommu_device_use_default_domain()``."""
 
 
+_UNSAFE = "noiommu-"
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A device of a group: its `driver`, whether it `blocks` the group, and the `reason` in words."""
@@ -81,7 +84,15 @@ class IommuGroup:
     @property
     def node(self) -> str:
         """The node of the group; it exists while a VFIO driver has one of the members."""
-        return f"/dev/vfio/{self.number}"
+        return f"/dev/vfio/{_UNSAFE if self.without_iommu else ''}{self.number}"
+
+    @property
+    def without_iommu(self) -> bool:
+        """Whether vfio made it for a device that no IOMMU is in front of (``vfio_noiommu_group_alloc``).
+
+        The group's name does not tell: mediated devices have groups of the same name, ``vfio-noiommu``.
+        """
+        return self.sysfs.exists(f"/sys/class/vfio/{_UNSAFE}{self.number}")
 
     @property
     def device_paths(self) -> list[str]:

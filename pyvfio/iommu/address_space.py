@@ -321,8 +321,8 @@ class AddressSpace:
             f"{self.table.name} IOVA {mapping.iova:#x} length {mapping.length:#x}",
             path=error.path,
             errno=error.errno,
-            cause=why.sentence,
-            next_step=why.next_step,
+            cause=why.sentence or error.cause,
+            next_step=why.next_step or error.next_step,
         )
 
     def _reserve(self, allocator: IovaAllocator, mapping: Mapping) -> None:

@@ -24,12 +24,14 @@ _WHOLE = (1 << 64) - 1
 class Iommufd:
     """An open ``/dev/iommu``.  A context manager; close its devices and address spaces before it.
 
+    With `fd` it is a descriptor that somebody else opened and handed over, which is this object's from then on.
+
     Raise `NotAvailable` when there is no iommufd, `PermissionDenied`, or the class for the errno.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, fd: int | None = None) -> None:
         self.backend = host.backend
-        self._fd = open_node(host.sysfs, _NODE, "open iommufd")
+        self._fd = open_node(host.sysfs, _NODE, "open iommufd") if fd is None else fd
         self._calls = [Call(self.backend, self._fd, _NODE, _NODE)]
 
     def fileno(self) -> int:

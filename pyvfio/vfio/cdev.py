@@ -18,50 +18,38 @@ from pyvfio.iommu.iommufd import IoasTable, Iommufd
 from pyvfio.node import open_node
 from pyvfio.sysfs_device import SysfsDevice
 from pyvfio.vfio.token import token_refused
+from pyvfio.vfio.ways import Obstacle, ways
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
 
-__all__ = ["Cdev", "cdev_node"]
-
-
-def cdev_node(device: SysfsDevice) -> tuple[str, str]:
-    """The node of a device and an empty string, or an empty string and why it has none.
-
-    Decided by what proves it: the device's ``vfio-dev/vfioN/dev`` and the node itself (a kernel without
-    CONFIG_VFIO_DEVICE_CDEV makes the directory, but no ``dev`` in it).
-    """
-    name = device.vfio_name
-    if name is None:
-        return "", f"no VFIO driver has {device} (driver: {device.driver or 'none'})"
-    if device.attribute(f"vfio-dev/{name}/dev") is None:
-        return "", "this kernel has no VFIO device nodes (CONFIG_VFIO_DEVICE_CDEV)"
-    node = f"/dev/vfio/devices/{name}"
-    if not device.sysfs.exists(node):
-        return "", f"the kernel has {name}, but {node} does not exist"
-    if not device.sysfs.exists("/dev/iommu"):
-        return "", "/dev/iommu does not exist"
-    return node, ""
+__all__ = ["Cdev"]
 
 
 class Cdev:
     """The open node of a device.  A context manager.  Order: bind to an iommufd, attach to an address space.
 
-    Raise `NotAvailable` when the device has no node, `PermissionDenied`, or the class for the errno.
+    With `fd` it is a descriptor of the node that somebody else opened; it is this object's from then on.  Raise
+    `NotAvailable` when the device has no node, `PermissionDenied`, or the class for the errno.
     """
 
-    def __init__(self, host: Host, device: SysfsDevice) -> None:
+    def __init__(self, host: Host, device: SysfsDevice, *, fd: int | None = None) -> None:
         self.backend = host.backend
         self._sysfs = host.sysfs
         self.name = device.name
-        node, why = cdev_node(device)
-        if not node:
-            raise NotAvailable("open VFIO device", device.name, cause=why, next_step='take way="group"')
-        self.path = node
+        way = ways(device)[0]
+        if fd is None and way.obstacle not in (None, Obstacle.NO_PERMISSION):
+            raise NotAvailable("open VFIO device", device.name, cause=way.reason, next_step='take way="group"')
+        self.path = node = way.node
         self.space: AddressSpace | None = None
-        self.bound = False
-        self._fd = open_node(host.sysfs, node, "open VFIO device", device.name)
+        self._iommufd: Iommufd | None = None
+        self._fd = open_node(host.sysfs, node, "open VFIO device", device.name) if fd is None else fd
         self._call = Call(self.backend, self._fd, device.name, node)
+
+    @property
+    def bound(self) -> bool:
+        """Whether it is bound to an iommufd, so that it may be used."""
+        return self._iommufd is not None
 
     def fileno(self) -> int:
         """The descriptor (-1 after `close`)."""
@@ -79,7 +67,7 @@ class Cdev:
             self._call("bind device to iommufd", abi.VFIO_DEVICE_BIND_IOMMUFD, argument)
         except KernelRefused as error:
             raise self._refused(error) from error
-        self.bound = True
+        self._iommufd = iommufd
         return int(argument.out_devid)
 
     def _bind_with(self, iommufd: Iommufd, token: UUID) -> int:
@@ -98,7 +86,7 @@ class Cdev:
             raise type(error)(
                 error.operation, self.name, path=self.path, errno=error.errno, cause=why.sentence, next_step=step
             ) from error
-        self.bound = True
+        self._iommufd = iommufd
         return int(argument.out_devid)
 
     def _refused(self, error: KernelRefused) -> PyvfioError:
@@ -112,13 +100,23 @@ class Cdev:
         )
 
     def attach(self, space: AddressSpace) -> None:
-        """Let the device use an address space of its iommufd.  Raise `Misuse` for another kind."""
+        """Let the device use an address space of its iommufd, in place of the one that it used until now, if any.
+
+        There is no moment between the two in which its DMA would have nothing (the kernel replaces the page table).
+        Raise `Misuse` for another kind of address space or one of another iommufd, else the class for the errno; then
+        nothing was changed.
+        """
         if not isinstance(space.table, IoasTable):
             raise Misuse("attach device", self.name, cause=f"the address space is {space.kind}, not iommufd")
+        if space.table.iommufd is not self._iommufd:  # their numbers would mean others in the device's own iommufd
+            cause = "the device is bound to another iommufd" if self._iommufd else "the device is bound to no iommufd"
+            raise Misuse("attach device", self.name, cause=cause)
         argument = abi.DeviceAttachIommufdPt.sized(pt_id=space.table.ioas_id)
         self._call("attach device to address space", abi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, argument)
-        self.space = space
+        before, self.space = self.space, space
         space.refresh()
+        if before is not None and before is not space:
+            before.refresh()
 
     def detach(self) -> None:
         """Take the device out of its address space; its mappings stay there."""

@@ -14,14 +14,13 @@ from pyvfio.errors import Misuse, NotAvailable, PyvfioError
 from pyvfio.iommu.address_space import AddressSpace
 from pyvfio.iommu.type1 import PREFERENCE, Type1Table
 from pyvfio.node import open_node
+from pyvfio.vfio.ways import CONTAINER_NODE, NO_IOMMU_SWITCH
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
     from pyvfio.vfio.group import Group
 
 __all__ = ["Container"]
-
-_NODE = "/dev/vfio/vfio"
 
 
 class Container:
@@ -32,15 +31,17 @@ class Container:
 
     def __init__(self, host: Host) -> None:
         self.backend = host.backend
-        self._fd = open_node(host.sysfs, _NODE, "open VFIO container")
-        self._call = Call(self.backend, self._fd, "container", _NODE)
+        self._fd = open_node(host.sysfs, CONTAINER_NODE, "open VFIO container")
+        self._call = Call(self.backend, self._fd, "container", CONTAINER_NODE)
         self._groups: list[Group] = []
         self._type: tuple[int, int] | None = None
         self._space: AddressSpace | None = None
         try:
             version = self._call("read VFIO version", abi.VFIO_GET_API_VERSION)
             if version != abi.VFIO_API_VERSION:
-                raise NotAvailable("open VFIO container", path=_NODE, cause=f"the kernel speaks VFIO version {version}")
+                raise NotAvailable(
+                    "open VFIO container", path=CONTAINER_NODE, cause=f"the kernel speaks VFIO version {version}"
+                )
         except BaseException:
             self.close()
             raise
@@ -110,12 +111,16 @@ class Container:
     def set_iommu(self, version: int | None = None) -> AddressSpace:
         """Choose the IOMMU: type 1 `version` 2 or 1 (None: the highest there is), and return the address space.
 
-        Raise `Misuse` without a group or when it is chosen, `NotAvailable` when the kernel has no such type.
+        Groups without an IOMMU have the type for that, and an address space in which nothing can be mapped
+        (`pyvfio.iommu.noiommu`).  Raise `Misuse` without a group or when it is chosen, `NotAvailable` when the kernel
+        has no such type, `PermissionDenied` without CAP_SYS_RAWIO where that is needed.
         """
         if self._space is not None:
             raise Misuse("set IOMMU", "container", cause="it is set")
         if not self._groups:
             raise Misuse("set IOMMU", "container", cause="no group is attached", next_step="attach one first")
+        if any(group.without_iommu for group in self._groups):
+            return self._set_no_iommu(version)
         for number, its_version in PREFERENCE:
             if version in (None, its_version) and self.supports(number):
                 self._call("set IOMMU", abi.VFIO_SET_IOMMU, number)
@@ -129,6 +134,17 @@ class Container:
             cause=f"the kernel offers {', '.join(one.name for one in self.extensions()) or 'nothing'}",
             next_step="modprobe vfio_iommu_type1",
         )
+
+    def _set_no_iommu(self, version: int | None) -> AddressSpace:
+        from pyvfio.iommu.noiommu import NoIommuTable
+
+        if version is not None or not self.supports(abi.VFIO_NOIOMMU_IOMMU):
+            cause = "its groups have no IOMMU" if version is not None else f"{NO_IOMMU_SWITCH} was switched off"
+            raise NotAvailable("set IOMMU", "container", cause=cause)
+        self._call("set IOMMU", abi.VFIO_SET_IOMMU, abi.VFIO_NOIOMMU_IOMMU)
+        self._type = (abi.VFIO_NOIOMMU_IOMMU, 0)
+        self._space = AddressSpace(NoIommuTable(), self.backend, gone=self._gone)
+        return self._space
 
     def _gone(self) -> bool:
         """Whether the devices of all groups have left VFIO: the kernel has dropped the IOMMU then."""

@@ -37,6 +37,8 @@ from pyvfio.vfio.token import vf_token
 
 if TYPE_CHECKING:
     from pyvfio.pci.config import ConfigSpace
+    from pyvfio.vfio.cdev import Cdev
+    from pyvfio.vfio.ways import Way
     from pyvfio.zpci.facts import ZpciFacts
 
 __all__ = ["Device", "DeviceFacts"]
@@ -78,7 +80,8 @@ class DeviceFacts:
 class Device:
     """An open device.  Made by `open_device`; a context manager with the closing order of the module.
 
-    `way` is ``group`` or ``iommufd`` and `why` says why the other was not taken.  `space` is its address space.
+    `way` is ``iommufd``, ``group``, ``noiommu`` or ``handed-over``, `why` says why, and `ways` why each of the others
+    was not taken.  `space` is its address space; `cdev` is its own node's descriptor, where it was opened by that.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Device:
         space: AddressSpace,
         way: str,
         why: str,
+        ways: tuple[Way, ...] = (),
         resources: ExitStack,
     ) -> None:
         self.backend = backend
@@ -98,6 +102,8 @@ class Device:
         self.space = space
         self.way = way
         self.why = why
+        self.ways = ways
+        self.cdev: Cdev | None = None
         self._fd = fd
         self._close_fd = close_fd
         self._resources = resources
@@ -227,6 +233,32 @@ class Device:
             raise Misuse("watch for requests", self.name, cause=f"a {self.kind} device has no request interrupt here")
         self._watch = RequestWatch(self, irq, callback)
         return self._watch
+
+    # the address space
+
+    def attach(self, space: AddressSpace) -> None:
+        """Let the device use another address space of its iommufd, in place of the present one, if any.
+
+        The kernel replaces one by the other at once; mappings stay in both.  The device does not close `space`.  Raise
+        `Misuse` for a device that was not opened by iommufd (its group is what has an address space: `Container`) or an
+        address space of another kind or iommufd, else the class for the errno; then nothing was changed.
+        """
+        self._own_node("attach device").attach(space)
+        self.space = space
+
+    def detach(self) -> None:
+        """Take the device out of its address space; until `attach` its DMA is blocked.  Errors as `attach`."""
+        self._own_node("detach device").detach()
+
+    def _own_node(self, operation: str) -> Cdev:
+        if self.cdev is None:
+            raise Misuse(
+                operation,
+                self.name,
+                cause=f"it was opened by {self.way}; only a device opened by iommufd changes its address space",
+                next_step='open it with way="iommufd", or close it and take its group out of the Container',
+            )
+        return self.cdev
 
     # the rest
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from pyvfio import causes
 from pyvfio.abi import vfio as abi
 from pyvfio.call import Call
-from pyvfio.errors import PyvfioError
+from pyvfio.errors import PermissionDenied, PyvfioError
 from pyvfio.groups import IommuGroup
 from pyvfio.node import open_node
 from pyvfio.vfio.token import token_refused
@@ -25,7 +25,8 @@ __all__ = ["Group"]
 class Group:
     """An open group.  Only one program can have it open.  A context manager; close its devices before it.
 
-    Raise `DeviceBusy` which names who has it, `NotAvailable` when no VFIO driver has a member, `PermissionDenied`.
+    `without_iommu` says that it is of a device which no IOMMU is in front of.  Raise `DeviceBusy` which names who has
+    it, `NotAvailable` when no VFIO driver has a member, `PermissionDenied`.
     """
 
     def __init__(self, host: Host, number: int) -> None:
@@ -35,8 +36,18 @@ class Group:
         self.iommu_group = IommuGroup(host.sysfs, number)
         self.container: Container | None = None
         name, node = f"group {number}", self.iommu_group.node
-        self._fd = open_node(host.sysfs, node, "open VFIO group", name)
+        self.without_iommu = self.iommu_group.without_iommu
+        self._fd = self._open(host, node, name)
         self._call = Call(self.backend, self._fd, name, node)
+
+    def _open(self, host: Host, node: str, name: str) -> int:
+        try:
+            return open_node(host.sysfs, node, "open VFIO group", name)
+        except PermissionDenied as error:
+            if self.without_iommu and error.errno == errno.EPERM:  # vfio_group_fops_open()
+                error.cause = "who opens a device without an IOMMU must have CAP_SYS_RAWIO, whatever the node's mode"
+                error.next_step = "run as root, or give the program that capability"
+            raise
 
     def fileno(self) -> int:
         """The descriptor (-1 after `close`)."""

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pyvfio.address import Address
 from pyvfio.call import Call
 from pyvfio.devices import ChannelDevice, Subchannel
-from pyvfio.errors import Misuse, NotAvailable, PermissionDenied, WrongBus
+from pyvfio.errors import Misuse, NotAvailable, PermissionDenied, PyvfioError, WrongBus
 from pyvfio.iommu.address_space import AddressSpace
 from pyvfio.iommu.iommufd import IoasTable, Iommufd
 from pyvfio.sysfs_device import SysfsDevice
-from pyvfio.vfio.cdev import Cdev, cdev_node
+from pyvfio.vfio.cdev import Cdev
 from pyvfio.vfio.container import Container
 from pyvfio.vfio.device import Device
 from pyvfio.vfio.group import Group
 from pyvfio.vfio.token import vf_token as parse_token
+from pyvfio.vfio.ways import Obstacle, Way, ways
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
 
 __all__ = ["WAYS", "open_device", "vfio_target"]
 
-WAYS = ("auto", "group", "iommufd")
+WAYS = ("auto", "iommufd", "group", "type1v2", "type1", "noiommu")
+
+_VERSIONS = {"type1v2": 2, "type1": 1}
+_TRIED_ANYWAY = (None, Obstacle.NO_PERMISSION, Obstacle.NOT_VIABLE)
+"""What was judged from outside and only the kernel knows for sure."""
+_TRIED_AT_LAST = (*_TRIED_ANYWAY, Obstacle.NO_NODE, Obstacle.NO_CONTAINER)
+"""The same for the group, where the kernel's answer says more than that a node was not found."""
+_UNSAFE = "UNSAFE: no IOMMU is in front of it: it can read and write all memory, and the kernel is tainted by its bind"
 
 
 def open_device(
@@ -33,25 +43,45 @@ def open_device(
     *,
     way: str = "auto",
     space: AddressSpace | Container | None = None,
+    fd: int | None = None,
     vf_token: UUID | str | None = None,
+    allow_no_iommu: bool = False,
     let_go: bool = False,
 ) -> Device:
     """Open a device that a VFIO driver has; for a channel device, its mediated device.
 
-    `way` is ``iommufd`` (the device's own node), ``group`` (group and container, which every kernel with VFIO has), or
-    ``auto``: iommufd when the device has its node and ``/dev/iommu`` is there, else group.  With ``auto``, when the
-    iommufd way cannot be opened for lack of permission the group is tried.  `space` shares an address space: a
-    `Container` (way group) or the `AddressSpace` of another device; without it the device gets its own.
+    `way` is ``iommufd`` (the device's own node), ``group`` (group and container with type 1 version 2, else 1;
+    ``type1v2`` or ``type1`` insist on one), ``noiommu``, or ``auto``: the first of these that works, the last one only
+    with `allow_no_iommu`, because such a device can do anything to the host.  `Device.way` says which was taken,
+    `Device.why` why, and `Device.ways` why each of the others was not.
+
+    `space` shares an address space, which outlives the device: a `Container` (way group) or an `AddressSpace` of
+    iommufd, also that of another device; without it the device gets its own.
+
+    `fd` is a device's descriptor that somebody else opened and handed over (by inheritance or over a socket): of the
+    device's node, not bound yet, which is then bound to `space` or to an address space of its own; or one that may be
+    used already, whose address space its opener has, so that `Device.space` maps nothing.  It belongs to the device
+    from then on, and is closed with it; after an error it is still the caller's.
 
     `vf_token` is the secret of a physical function whose virtual functions vfio-pci guards (`pyvfio.vfio.token`); with
     ``auto`` the group is taken then, which is the way that every kernel knows for it.  With `let_go` the device is
     closed when the kernel asks for it back, so that an unbind ends (`Device.on_request`, on a thread of its own).
 
-    Raise `NoSuchDevice`, `NotAvailable` (no VFIO driver has it), `DeviceBusy` (who has it), `PermissionDenied` (owner
-    and mode of the node, or a VF token that is missing or wrong), `Misuse` for a wrong `way` or a device that cannot be
-    asked back, `BadAddress` for a token that is no UUID, or the class for the errno.
+    Raise `NoSuchDevice`, `NotAvailable` (no VFIO driver has it, or no way is open), `DeviceBusy` (who has it),
+    `PermissionDenied` (owner and mode of the node, or a VF token that is missing or wrong), `Misuse` for a wrong `way`
+    or a device that cannot be asked back, `BadAddress` for a token that is no UUID, or the class for the errno.
     """
-    opened = _open(host, device, way, space, None if vf_token is None else parse_token(vf_token))
+    if way not in WAYS:
+        raise Misuse("open device", str(device), cause=f"way is one of {', '.join(WAYS)}, not {way!r}")
+    token = None if vf_token is None else parse_token(vf_token)
+    target = vfio_target(device if isinstance(device, SysfsDevice) else host.device(device))
+    opening = _Opening(host, target, token)
+    if fd is not None:
+        opened = _handed_over(opening, fd, way, space)
+    elif space is not None:
+        opened = _shared(opening, space)
+    else:
+        opened = _own(opening, way, allow_no_iommu=allow_no_iommu or way == "noiommu")
     if let_go:
         try:
             opened.on_request(Device.close)
@@ -59,32 +89,6 @@ def open_device(
             opened.close()
             raise
     return opened
-
-
-def _open(
-    host: Host,
-    device: str | Address | SysfsDevice,
-    way: str,
-    space: AddressSpace | Container | None,
-    token: UUID | None,
-) -> Device:
-    if way not in WAYS:
-        raise Misuse("open device", str(device), cause=f"way is one of {', '.join(WAYS)}, not {way!r}")
-    target = vfio_target(host.device(device) if not isinstance(device, SysfsDevice) else device)
-    node, no_node = cdev_node(target)
-    if space is not None:
-        return _shared(host, target, space, token)
-    if way == "auto" and token is not None:
-        return _by_group(host, target, None, "a VF token is given by the group", token)
-    if way == "iommufd" or (way == "auto" and node):
-        why = "asked for" if way == "iommufd" else f"{node} and /dev/iommu are there; groups are the older way"
-        try:
-            return _by_iommufd(host, target, None, why, token)
-        except PermissionDenied as error:
-            if way == "iommufd":
-                raise
-            no_node = f"{error.path}: {error.errno_name}"
-    return _by_group(host, target, None, "asked for" if way == "group" else f"no iommufd: {no_node}", token)
 
 
 def vfio_target(device: SysfsDevice) -> SysfsDevice:
@@ -114,66 +118,168 @@ def vfio_target(device: SysfsDevice) -> SysfsDevice:
     return device
 
 
-def _shared(host: Host, device: SysfsDevice, space: AddressSpace | Container, token: UUID | None) -> Device:
-    if isinstance(space, Container):
-        return _by_group(host, device, space, "the container was given", token)
-    if isinstance(space.table, IoasTable):
-        return _by_iommufd(host, device, space, "the address space was given", token)
-    raise WrongBus("open device", device.name, cause=f"a {space.kind} address space is shared by its Container")
+class _Opening:
+    """A device to open: `found` are its ways, and what became of those that were tried."""
 
+    def __init__(self, host: Host, device: SysfsDevice, token: UUID | None) -> None:
+        self.host = host
+        self.device = device
+        self.token = token
+        self.found = {way.name: way for way in ways(device)}
 
-def _by_iommufd(host: Host, device: SysfsDevice, shared: AddressSpace | None, why: str, token: UUID | None) -> Device:
-    with ExitStack() as stack:
-        if shared is None:
-            iommufd = stack.enter_context(Iommufd(host))
-            space = stack.enter_context(iommufd.allocate())
-        else:
-            space = shared
-            if not isinstance(space.table, IoasTable):
-                raise Misuse("open device", device.name, cause=f"the address space is {space.kind}, not iommufd")
-            iommufd = space.table.iommufd
-        cdev = Cdev(host, device)
-        stack.callback(cdev.close)
-        cdev.bind(iommufd, token=token)
-        cdev.attach(space)
+    def note(self, name: str, obstacle: Obstacle, reason: str, next_step: str = "") -> None:
+        """Say why a way was not taken after all."""
+        way = replace(self.found[name], obstacle=obstacle, reason=reason, next_step=next_step)
+        self.found[name] = way
+
+    def failed(self, name: str, error: PyvfioError) -> None:
+        """A way was tried and refused."""
+        kind = Obstacle.NO_PERMISSION if isinstance(error, PermissionDenied) else Obstacle.REFUSED
+        self.note(name, kind, f"{error.path or error.operation}: {error.errno_name}", error.next_step)
+
+    def done(self, name: str) -> tuple[Way, ...]:
+        """All ways, those that were not needed marked so."""
+        if name in self.found:
+            self.found[name] = replace(self.found[name], obstacle=None)
+        for other in list(self.found.values()):
+            if other.name != name and other.obstacle is None:
+                self.note(other.name, Obstacle.NOT_NEEDED, f"{name} was taken")
+        return tuple(self.found.values())
+
+    def make(self, stack: ExitStack, fd: int, close_fd: Callable[[], None], space: AddressSpace, **how: str) -> Device:
+        """The device; what is on `stack` is closed with it."""
+        name = how["way"]
         return Device(
-            host.backend,
-            device.name,
-            cdev.fileno(),
-            close_fd=cdev.close,
-            space=space,
-            way="iommufd",
-            why=why,
-            resources=stack.pop_all(),
-        )
-
-
-def _by_group(host: Host, device: SysfsDevice, shared: Container | None, why: str, token: UUID | None) -> Device:
-    group = device.group
-    if group is None:
-        raise NotAvailable(
-            "open device",
-            device.name,
-            cause=f"it has no IOMMU group (driver: {device.driver or 'none'})",
-            next_step="bind it to a VFIO driver; a host without an IOMMU cannot give devices away",
-        )
-    with ExitStack() as stack:
-        container = stack.enter_context(Container(host)) if shared is None else shared
-        joined = next((one for one in container.groups if one.number == group.number), None)
-        opened = joined or stack.enter_context(Group(host, group.number))
-        if joined is None:
-            container.attach(opened)
-        space = container.space if container.has_space else container.set_iommu()
-        if shared is None:
-            stack.callback(space.close)
-        fd = opened.open_device(device.name, token=token)
-        return Device(
-            host.backend,
-            device.name,
+            self.host.backend,
+            self.device.name,
             fd,
-            close_fd=Call(host.backend, fd, device.name).close,
+            close_fd=close_fd,
             space=space,
-            way="group",
-            why=why,
+            way=name,
+            why=how["why"],
+            ways=self.done(name),
             resources=stack.pop_all(),
         )
+
+    def by_iommufd(self, why: str, shared: AddressSpace | None = None, *, fd: int | None = None) -> Device:
+        """By the device's own node."""
+        with ExitStack() as stack:
+            if shared is None:
+                iommufd = stack.enter_context(Iommufd(self.host))
+                space = stack.enter_context(iommufd.allocate())
+            else:
+                space = shared
+                if not isinstance(space.table, IoasTable):
+                    raise Misuse("open device", self.device.name, cause=f"the address space is {space.kind}")
+                iommufd = space.table.iommufd
+            cdev = Cdev(self.host, self.device, fd=fd)
+            if fd is None:
+                stack.callback(cdev.close)
+            cdev.bind(iommufd, token=self.token)
+            cdev.attach(space)
+            if fd is not None:
+                stack.callback(cdev.close)
+            made = self.make(stack, cdev.fileno(), cdev.close, space, way="iommufd", why=why)
+            made.cdev = cdev
+            return made
+
+    def by_group(self, why: str, shared: Container | None = None, *, version: int | None = None) -> Device:
+        """By its group, with or without an IOMMU."""
+        device, group = self.device, self.device.group
+        if group is None:
+            raise NotAvailable("open device", device.name, cause="it has no IOMMU group", next_step="pyvfio doctor")
+        host = self.host
+        with ExitStack() as stack:
+            container = stack.enter_context(Container(host)) if shared is None else shared
+            joined = next((one for one in container.groups if one.number == group.number), None)
+            opened = joined or stack.enter_context(Group(host, group.number))
+            if joined is None:
+                container.attach(opened)
+            space = container.space if container.has_space else container.set_iommu(version)
+            if shared is None:
+                stack.callback(space.close)
+            fd = opened.open_device(device.name, token=self.token)
+            close = Call(host.backend, fd, device.name).close
+            name = "noiommu" if opened.without_iommu else "group"
+            return self.make(stack, fd, close, space, way=name, why=_UNSAFE if opened.without_iommu else why)
+
+
+def _own(opening: _Opening, asked: str, *, allow_no_iommu: bool) -> Device:
+    """Open with an address space of the device's own."""
+    version = _VERSIONS.get(asked)
+    name = "group" if version else asked
+    if name == "auto":
+        return _first(opening, allow_no_iommu=allow_no_iommu)
+    if name == "iommufd":
+        return opening.by_iommufd("asked for")
+    way = opening.found[name]
+    if way.obstacle is Obstacle.HAS_IOMMU:
+        raise Misuse("open device without an IOMMU", opening.device.name, cause=way.reason, next_step='way="group"')
+    if way.obstacle not in _TRIED_AT_LAST:
+        raise NotAvailable("open device", opening.device.name, cause=way.reason, next_step=way.next_step)
+    return opening.by_group("asked for", version=version)
+
+
+def _first(opening: _Opening, *, allow_no_iommu: bool) -> Device:
+    """The first way that works."""
+    if not allow_no_iommu and opening.found["noiommu"].open:
+        reason = "it was not allowed: without an IOMMU the device can do anything to the host"
+        opening.note("noiommu", Obstacle.NOT_ALLOWED, reason, "allow_no_iommu=True, if you mean it")
+    if opening.token is not None and opening.found["iommufd"].open:
+        opening.note("iommufd", Obstacle.NOT_NEEDED, "a VF token is given by the group, which every kernel knows")
+    refused: PyvfioError | None = None
+    for way in list(opening.found.values()):
+        if way.obstacle not in (_TRIED_AT_LAST if way.name == "group" else _TRIED_ANYWAY):
+            continue
+        try:
+            if way.name == "iommufd":
+                return opening.by_iommufd(f"{way.node} and /dev/iommu are there; groups are the older way")
+            iommufd = opening.found["iommufd"]
+            return opening.by_group(f"no iommufd: {iommufd.reason}" if not iommufd.open else "a group is there")
+        except PermissionDenied as error:
+            opening.failed(way.name, error)
+            refused = error
+    if refused is not None:
+        raise refused
+    found = opening.found.values()
+    steps = [way.next_step for way in found if way.next_step]
+    steps = [opening.found["noiommu"].next_step] if opening.found["noiommu"].obstacle is Obstacle.NOT_ALLOWED else steps
+    reasons = dict.fromkeys(way.reason for way in found if way.obstacle is not Obstacle.NOT_ENABLED)
+    raise NotAvailable(
+        "open device",
+        opening.device.name,
+        cause="; ".join(reasons),
+        next_step=steps[0] if steps else "pyvfio doctor",
+    )
+
+
+def _shared(opening: _Opening, space: AddressSpace | Container) -> Device:
+    if isinstance(space, Container):
+        return opening.by_group("the container was given", space)
+    if isinstance(space.table, IoasTable):
+        return opening.by_iommufd("the address space was given", space)
+    cause = f"a {space.kind} address space is shared by its Container"
+    raise WrongBus("open device", opening.device.name, cause=cause)
+
+
+def _handed_over(opening: _Opening, fd: int, way: str, space: AddressSpace | Container | None) -> Device:
+    """Use a descriptor that somebody else opened.
+
+    One that may not be used yet is one of the device's node: any call but VFIO_DEVICE_BIND_IOMMUFD is EINVAL
+    (``vfio_device_fops_unl_ioctl`` in ``drivers/vfio/vfio_main.c``).
+    """
+    from pyvfio.vfio.handed_over import SomebodyElses, is_usable
+
+    name = opening.device.name
+    if way not in ("auto", "iommufd") or isinstance(space, Container):
+        raise Misuse("use a device's descriptor", name, cause="a descriptor is used as it is, or bound to iommufd")
+    if not is_usable(opening.host.backend, fd, name):
+        return opening.by_iommufd("a descriptor of its node was handed over", space, fd=fd)
+    if space is not None:
+        cause = "the device has an address space, which belongs to who opened it"
+        raise Misuse("use a device's descriptor", name, cause=cause, next_step="leave space out")
+    backend = opening.host.backend
+    with ExitStack() as stack:
+        own = AddressSpace(SomebodyElses(), backend)
+        close = Call(backend, fd, name).close
+        return opening.make(stack, fd, close, own, way="handed-over", why="its opener handed it over")

@@ -56,3 +56,30 @@ def test_it_writes_where_it_is_told(source: VirtioEntropy, page: int) -> None:
         assert source.irq.wait(10) == 1
         assert bytes(other.view[:COUNT]) != bytes(COUNT)
     assert source.filled(COUNT) == bytes(COUNT)
+
+
+def test_it_uses_the_address_space_that_it_was_given(host: Host, entropy: BoundFunction, page: int) -> None:
+    """The same IOVA is other memory in another address space, at once and without a stop of the device."""
+    with (
+        pyvfio.Iommufd(host) as iommufd,
+        iommufd.allocate() as one,
+        iommufd.allocate() as other,
+        pyvfio.open_device(host, entropy.address, space=one) as device,
+        VirtioEntropy(device, page) as source,
+        one.buffer(page) as first,
+    ):
+        for mapping in one.mappings():
+            if mapping.iova != first.iova:
+                other.map(mapping.address, mapping.length, mapping.iova)
+        with other.buffer(page, iova=first.iova) as second:
+            source.ask(COUNT, first.iova)
+            assert source.irq.wait(10) == 1
+            written = bytes(first.view[:COUNT])
+            assert written != bytes(COUNT) == bytes(second.view[:COUNT])
+            device.attach(other)
+            assert device.space is other
+            source.ask(COUNT, first.iova)
+            assert source.irq.wait(10) == 1
+            assert bytes(second.view[:COUNT]) != bytes(COUNT)
+            assert bytes(first.view[:COUNT]) == written
+            device.attach(one)

@@ -74,7 +74,7 @@ def test_not_permitted_names_owner_and_mode(boot: Boot, number: int, way: str, n
 def test_not_permitted_to_enter_the_directory(boot: Boot) -> None:
     host = boot()
     machine_of(host).faults.fail("open", errno.EACCES, path="/dev/vfio/vfio")
-    machine_of(host).faults.fail("stat", errno.EACCES, path="/dev/vfio/vfio")
+    machine_of(host).faults.fail("stat", errno.EACCES, path="/dev/vfio/vfio", times=-1)
     error = refusal(PermissionDenied, lambda: pyvfio.open_device(host, BELL, way="group"))
     status = host.backend.stat("/dev/vfio")
     mode = status.st_mode & 0o7777
