@@ -57,6 +57,7 @@ class SoftwareBackend:
         self._lock = machine.lock
         self._clock = machine.clock
         self._vfs = machine.kernel.vfs
+        self._kernel = machine.kernel
         self._table = machine.kernel.fds
         self._memory = ProcessMemory()
         self._closed = False
@@ -83,6 +84,8 @@ class SoftwareBackend:
     def _file(self, verb: str, fd: int) -> File:
         if self._calls is not None:
             self._calls.follow()
+        if self._kernel.event_watch is not None:
+            self._kernel.event_watch.look()
         file = self._table.get(fd)
         if self.faults.active:
             self.faults.check(verb, self._table.path(fd))
@@ -92,6 +95,8 @@ class SoftwareBackend:
     def _readable(self, verb: str, fd: int) -> File:
         if self._calls is not None:
             self._calls.follow()
+        if self._kernel.event_watch is not None:
+            self._kernel.event_watch.look()
         description = self._table.description(fd)
         if not description.readable:
             raise fail(errno.EBADF)

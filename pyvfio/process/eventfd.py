@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import select
+import sys
 import time
 from collections.abc import Sequence
 from typing import Self
@@ -117,6 +118,19 @@ class EventFdReference:
         """Add one; a counter that is full stays full, as in the kernel."""
         if self._room.poll(0):
             os.eventfd_write(self._fd, 1)
+
+    def fileno(self) -> int:
+        """The descriptor of the reference (-1 after `close`)."""
+        return self._fd
+
+    def take(self) -> int:
+        """Take the count as a read does, 0 when nothing came.  Never blocks."""
+        counter = bytearray(8)
+        try:
+            os.preadv(self._fd, [counter], -1, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return 0
+        return int.from_bytes(counter, sys.byteorder)
 
     def close(self) -> None:
         """Drop the reference; a second call does nothing."""

@@ -6,6 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pyvfio.network import Network
 from pyvfio_backends.software.clock import Clock
@@ -36,6 +37,9 @@ from pyvfio_backends.software.linux.vfs import (
     Vfs,
 )
 from pyvfio_backends.software.memory import HostMemory
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.virqfd import EventWatch
 
 __all__ = ["Kernel"]
 
@@ -103,6 +107,8 @@ class Kernel:
         """What a subsystem keeps for the whole kernel, by its module's name."""
         self.debug: dict[str, Callable[[], Node]] = {}
         """What subsystems show in debugfs."""
+        self.event_watch: EventWatch | None = None
+        """The eventfds of programs that it listens to."""
         self.dev = TemporaryDirectory()
         self.sys = StaticDirectory(
             {

@@ -327,6 +327,13 @@ class PciDevice(Device):
         """Permit INTx, or not (``pci_intx``)."""
         self.set_command(_INTX_DISABLE if on else 0, 0 if on else _INTX_DISABLE)
 
+    def check_and_set_intx_mask(self, mask: bool) -> bool:
+        """Mask INTx if it is pending, unmask it if it is not; whether that was so (``pci_check_and_mask_intx``)."""
+        if bool(self.read_config(regs.PCI_STATUS, 2) & regs.PCI_STATUS_INTERRUPT) is not mask:
+            return False
+        self.set_intx(not mask)
+        return True
+
     def intx_can_be_masked(self) -> bool:
         """Whether the INTx disable bit can be changed (``pci_intx_mask_supported``)."""
         old = self.command

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
     from pyvfio_backends.software.hardware.pci_config import ConfigSpace
     from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
+    from pyvfio_backends.software.linux.irq_line import IrqLine
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_device import PciDevice
     from pyvfio_backends.software.linux.pci_msi import PciMsi
@@ -226,6 +227,10 @@ class PciSysdata(ABC):
         """The address space for the function's DMA (``iommu_domain_ops.attach_dev``); None blocks it."""
 
     # interrupts
+
+    def irq_line(self) -> IrqLine | None:
+        """The line that its interrupt pin leads to; None without one."""
+        return None
 
     @property
     @abstractmethod

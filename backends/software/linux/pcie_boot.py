@@ -14,6 +14,7 @@ from pyvfio_backends.software.linux.pcie_assign import assign_unassigned, root_w
 from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
 from pyvfio_backends.software.linux.pcie_iommu import boot_iommus, iommu_off
 from pyvfio_backends.software.linux.pcie_irq import PcieMessages
+from pyvfio_backends.software.linux.pcie_pins import PciePins
 from pyvfio_backends.software.linux.pcieport import PortDriver
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
 from pyvfio_backends.software.pcie_peripherals import Peripherals
@@ -41,12 +42,12 @@ def boot(machine: Machine) -> None:
     firmware = Firmware(arrange=lay_out_downwards)
     firmware.set_up(machine.pcie)
     kernel.interrupts = X86InterruptCounts(kernel.interrupts.processors)
-    messages = PcieMessages(kernel, machine.pcie)
+    messages, pins = PcieMessages(kernel, machine.pcie), PciePins(kernel, machine.pcie)
     bus = PciBus(kernel)
     kernel.add_bus(bus)
     ports = PortDriver(bus)
     bus.register(ports)
-    bridges = [PcieHostBridge(bus, machine.pcie, root, messages) for root in machine.pcie.root_buses]
+    bridges = [PcieHostBridge(bus, machine.pcie, root, messages, pins) for root in machine.pcie.root_buses]
     units = {segment: RemappingUnit(address=unit_address(segment)) for segment in machine.pcie.segments}
     machine.pcie.iommu = RemappingUnits(units)
     iommu = not iommu_off(kernel.cmdline)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
     from pyvfio_backends.software.linux.pcie_irq import PcieMessages
+    from pyvfio_backends.software.linux.pcie_pins import PciePins
     from pyvfio_backends.software.linux.resource import Resource
 
 __all__ = ["PcieBus", "PcieHostBridge"]
@@ -188,12 +189,15 @@ class PcieBus:
 class PcieHostBridge(PciHostBridge):
     """A root bus of a root complex (`complex`) as Linux has it, `bus` being the bus type.
 
-    `messages` delivers the interrupt messages of what is behind it.
+    `messages` delivers the interrupt messages of what is behind it, `pins` its interrupt pins.
     """
 
-    def __init__(self, bus: PciBus, complex_: RootComplex, hardware: RootBus, messages: PcieMessages) -> None:
+    def __init__(
+        self, bus: PciBus, complex_: RootComplex, hardware: RootBus, messages: PcieMessages, pins: PciePins
+    ) -> None:
         self.bus = bus
         self.messages = messages
+        self.pins = pins
         self.complex = complex_
         self.domain = hardware.segment.number
         self.device = Device(bus.kernel, f"pci{self.domain:04x}:{hardware.number:02x}", None)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.function import Function
     from pyvfio_backends.software.linux.device import Device
     from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
+    from pyvfio_backends.software.linux.irq_line import IrqLine
     from pyvfio_backends.software.linux.pcie_bus import PcieBus, PcieHostBridge
     from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
 
@@ -90,6 +91,16 @@ class PcieFunction(PciSysdata):
     def config_write(self, where: int, size: int, value: int) -> None:
         """See `PciSysdata.config_write`: lost where nobody answers."""
         self._complex.config_write(self._segment, self.rid, where, size, value)
+
+    # interrupts
+
+    def irq_line(self) -> IrqLine | None:
+        """See `PciSysdata.irq_line`."""
+        return self.bridge.pins.line(self.irq) if self.irq else None
+
+    def enable(self, device: PciDevice) -> None:
+        """See `PciSysdata.enable`: the pin gets the number that ACPI tells (``pcibios_enable_irq``)."""
+        self.irq = self.bridge.pins.number(self)
 
     # base address registers
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import mmap
 import struct
+from collections.abc import Callable
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
@@ -51,6 +52,8 @@ class VfioPciDevice(VfioDevice):
         super().__init__(pdev.kernel, pdev)
         self.pdev = pdev
         self.reset_works = False
+        self.masks_lines: Callable[[], bool] = lambda: False
+        """Whether INTx is to be masked at its line in any case (the parameter ``nointxmask``)."""
         self.config_size = pdev.config_size
         self.tokens = VfTokens(self)
         self._saved: SavedState | None = None
@@ -78,11 +81,14 @@ class VfioPciDevice(VfioDevice):
                 raise
             self.reset_works = False
         self._saved = pdev.save_state()
-        self.interrupts = Interrupts(pdev, pci_2_3=pdev.intx_can_be_masked())
+        self.interrupts = Interrupts(pdev, pci_2_3=not self.masks_lines() and pdev.intx_can_be_masked())
         if self.interrupts.pci_2_3:
             pdev.set_intx(True)
         self.config = VirtualConfig(
-            pdev, self.interrupts.mask_intx, self.interrupts.unmask_intx, has_intx=pdev.sysdata.has_intx
+            pdev,
+            self.interrupts.mask_intx,
+            self.interrupts.unmask_intx,
+            has_intx=pdev.sysdata.has_intx and pdev.sysdata.irq != 0,
         )
         self._bars = Bars(pdev, self.config)
         self.tokens.opened(1)
@@ -95,7 +101,7 @@ class VfioPciDevice(VfioDevice):
         self._leave_low_power()
         self.config.power.change(D0)
         pdev.set_master(False)
-        self.interrupts.close()
+        self.interrupts.close(self.config)
         pdev.write_config(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_INTX_DISABLE)
         needs_reset = True
         if self.reset_works and not pdev.locked:

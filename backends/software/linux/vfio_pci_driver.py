@@ -40,6 +40,8 @@ class VfioPciDriver(PciDriver):
         self._physical: list[PciDevice] = []
         self.enable_sriov = False
         """The module's parameter."""
+        self.nointxmask = False
+        """Another: INTx is masked at its line, which a device must have for itself then."""
 
     def sriov_configure(self, device: PciDevice, count: int) -> None:
         """See `PciDriver.sriov_configure`.  Raise OSError ENOENT while the parameter is off."""
@@ -85,6 +87,7 @@ class VfioPciDriver(PciDriver):
             raise fail(errno.EBUSY)  # nobody could tell who uses its virtual functions
         device.power_state = "D0"  # vfio_pci_core_register_device
         vdev = VfioPciDevice(device)
+        vdev.masks_lines = lambda: self.nointxmask
         if device.physfn is not None:
             if device.physfn in self._physical:
                 vdev.tokens.physical = self._vfio[device.physfn]
@@ -125,6 +128,15 @@ def _switch(mode: int) -> Attribute:
     return Attribute(lambda: "N\n", store if mode & 0o200 else None, mode=mode)
 
 
+def _flag(driver: VfioPciDriver, name: str) -> Attribute:
+    """A parameter that can be changed."""
+    return Attribute(
+        lambda: "Y\n" if getattr(driver, name) else "N\n",
+        lambda data: setattr(driver, name, kstrtobool(data)),
+        mode=0o644,
+    )
+
+
 def boot(machine: Machine, bus: PciBus, held: Sequence[PciDevice]) -> None:
     """Load the module if the machine's description names it, and let it hold the functions in `held`."""
     if "vfio_pci" not in {name.replace("-", "_") for name in machine.spec.modules}:
@@ -135,11 +147,8 @@ def boot(machine: Machine, bus: PciBus, held: Sequence[PciDevice]) -> None:
     names = {"disable_denylist": 0o444, "disable_idle_d3": 0o644, "enable_sriov": 0o644, "nointxmask": 0o644}
     driver = VfioPciDriver(bus, machine.random)
     parameters = {name: _switch(mode) for name, mode in names.items()}
-    parameters["enable_sriov"] = Attribute(
-        lambda: "Y\n" if driver.enable_sriov else "N\n",
-        lambda data: setattr(driver, "enable_sriov", kstrtobool(data)),
-        mode=0o644,
-    )
+    for name in ("enable_sriov", "nointxmask"):
+        parameters[name] = _flag(driver, name)
     module = modules.load(Module("vfio_pci", parameters=parameters), needs=("vfio", "vfio_pci_core"))
     module.drivers["pci:vfio-pci"] = driver.sysfs_path
     bus.register(driver)

@@ -100,7 +100,7 @@ def irq_info(vdev: VfioPciDevice, argument: Argument) -> int:
     flags = abi.VFIO_IRQ_INFO_EVENTFD
     if index == abi.VFIO_PCI_INTX_IRQ_INDEX:
         flags |= abi.VFIO_IRQ_INFO_MASKABLE | abi.VFIO_IRQ_INFO_AUTOMASKED
-    else:
+    elif index != abi.VFIO_PCI_MSIX_IRQ_INDEX or not vdev.pdev.msi.can_grow:
         flags |= abi.VFIO_IRQ_INFO_NORESIZE
     count = vdev.interrupts.count(index, vdev.config)
     argument.write(0, _IRQ.pack(argsz, flags, index, count))
