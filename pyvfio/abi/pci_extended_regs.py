@@ -5,7 +5,7 @@ and the offset of the next one (12).  As of Linux 6.12.  The layouts are drawn w
 the software machine has them.
 """
 
-from enum import IntFlag
+from enum import IntEnum, IntFlag
 
 # ---- ids and sizes ---------------------------------------------------------------------------------------------------
 
@@ -219,14 +219,35 @@ PCI_EXP_DPC_RP_PIO_HEADER_LOG = 0x20
 PCI_EXP_DPC_RP_PIO_IMPSPEC_LOG = 0x30
 PCI_EXP_DPC_RP_PIO_TLPPREFIX_LOG = 0x34
 
-# ---- not in the header: PCI Express Base Specification, 6.0, 7.8.4.7 and 7.9.14.3 ----------------------------------
+# ---- not in the header: PCI Express Base Specification, 6.0, 7.8.4 and 7.9.14.3 -------------------------------------
 
 
 class AerControl(IntFlag):
     """Bits of the advanced error capabilities and control register that the header has no names for."""
 
+    FIRST_ERROR = 0x1F
     MULTIPLE_CAPABLE = 0x200
     MULTIPLE_ENABLE = 0x400
+    PREFIX_PRESENT = 0x800
+
+
+class LaterError(IntFlag):
+    """Uncorrectable errors of later specifications: Linux 6.12 prints them, the header does not name them all."""
+
+    POISON_BLOCKED = 1 << 26
+    DMWR_BLOCKED = 1 << 27
+    IDE_CHECK = 1 << 28
+    MISROUTED_IDE = 1 << 29
+    PCRC_CHECK = 1 << 30
+    XLAT_BLOCKED = 1 << 31
+
+
+class AerPlace(IntEnum):
+    """Registers of AER that the header has no names for, and how long what follows each other is, in bytes."""
+
+    PREFIX_LOG = 0x38
+    HEADER_SIZE = 16
+    PREFIX_SIZE = 16
 
 
 class DpcControl(IntFlag):

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
+from pyvfio.abi import pci_extended_regs as extended_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.address import PciAddress
 from pyvfio.errors import NotModelled
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
     from pyvfio_backends.software.linux.iommu_group import Region
     from pyvfio_backends.software.linux.pci import PciBus
+    from pyvfio_backends.software.linux.pci_aer import PciAer
     from pyvfio_backends.software.linux.pci_host import PciSysdata
     from pyvfio_backends.software.linux.pci_vpd import PciVpd
 
@@ -98,6 +100,11 @@ class PciDevice(Device):
         self.msi = PciMsi(self)
         self.express = self.find_capability(regs.PCI_CAP_ID_EXP)
         self.config_size = self._size_of_config()
+        if self.is_bridge:  # pci_configure_serr
+            control = self.read_config(bridge_regs.PCI_BRIDGE_CONTROL, 2)
+            self.write_config(bridge_regs.PCI_BRIDGE_CONTROL, 2, control | bridge_regs.PCI_BRIDGE_CTL_SERR)
+        self.aer = self._start_aer()
+        """Its error reporting; None without, or where firmware keeps it to itself."""
         at = self.find_extended_capability(regs.PCI_EXT_CAP_ID_SRIOV)
         self.sriov = PciSriov(self, at) if at else None
         self.resources = [Resource() for _ in range(BRIDGE_RESOURCES if self.is_bridge else RESOURCES)]
@@ -119,6 +126,17 @@ class PciDevice(Device):
             return 0, 0
         vendor, device = bridge_regs.PCI_SSVID_VENDOR_ID, bridge_regs.PCI_SSVID_DEVICE_ID
         return self.read_config(at + vendor, 2), self.read_config(at + device, 2)
+
+    def _start_aer(self) -> PciAer | None:
+        """Have its errors reported, if it can and Linux handles them (``pci_aer_init``)."""
+        at = self.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_ERR) if self.sysdata.native_aer else 0
+        if not at:
+            return None
+        from pyvfio_backends.software.linux.pci_aer import PciAer
+
+        aer = PciAer(self, at)
+        aer.start()
+        return aer
 
     @property
     def is_virtual(self) -> bool:

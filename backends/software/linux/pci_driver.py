@@ -26,12 +26,14 @@ _ALL_FIELDS = 7
 
 
 class Recovery(Enum):
-    """``pci_ers_result_t``: what a driver says of the recovery."""
+    """``pci_ers_result_t``: what a driver says of the recovery; `NO_DRIVER` is said for one that is not there."""
 
+    NONE = "nothing"
     CAN_RECOVER = "can recover"
     NEED_RESET = "needs a reset"
     DISCONNECT = "lost"
     RECOVERED = "recovered"
+    NO_DRIVER = "no driver that takes part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,16 @@ class PciDriver(Driver):
 
     recovers = False
     """Whether it can recover a device: it has `error_detected`, `slot_reset` and `resume`."""
+
+    @property
+    def detects_errors(self) -> bool:
+        """Whether it has an `error_detected`, without which PCI Express errors are not recovered from."""
+        return type(self).error_detected is not PciDriver.error_detected
+
+    @property
+    def resets_slots(self) -> bool:
+        """Whether it has a `slot_reset`."""
+        return type(self).slot_reset is not PciDriver.slot_reset
 
     def error_detected(self, device: PciDevice) -> Recovery:
         """The device had an error; its `PciDevice.error_state` says how bad it is."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from pyvfio_backends.software.linux.device import Device
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_msi import PciMsi
     from pyvfio_backends.software.linux.resource import Resource
 
-__all__ = ["BarMemory", "HotplugSlot", "MsiDomain", "PciBusDevice", "PciHostBridge", "PciSysdata"]
+__all__ = ["BarMemory", "HotplugSlot", "MsiDomain", "PciBusDevice", "PciHostBridge", "PciSysdata", "PortService"]
 
 
 class BarMemory(Protocol):
@@ -47,6 +48,13 @@ class BarMemory(Protocol):
     def map(self, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
         """Map it as ``mmap`` does.  Raise OSError."""
         ...
+
+
+class PortService(Enum):
+    """What a port of PCI Express interrupts for (``PCIE_PORT_SERVICE_*``)."""
+
+    AER = "aer"
+    DPC = "dpc"
 
 
 class MsiDomain(ABC):
@@ -120,6 +128,8 @@ class PciSysdata(ABC):
     """Whether interrupt pins lead anywhere."""
     irq = 0
     """The Linux number of the interrupt that its pin is wired to, 0 without any (``pci_dev.irq``)."""
+    native_aer = False
+    """Whether Linux handles the errors that it reports (``pci_host_bridge.native_aer``, and a kernel with AER)."""
     ari_enabled = False
     """Whether the bus that it is on takes function numbers beyond 7 (``pci_ari_enabled``)."""
 
@@ -236,6 +246,10 @@ class PciSysdata(ABC):
     @abstractmethod
     def msi_domain(self) -> MsiDomain:
         """Who delivers its messages."""
+
+    def connect_service(self, service: PortService, handler: Callable[[], None] | None) -> None:
+        """Have a port's interrupts of one kind handled, or no more (``pcie_init_service_irqs``)."""
+        return
 
     # SR-IOV
 

@@ -101,6 +101,8 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
         entries.update(_bridge_attributes(device))
     if device.sriov is not None:
         entries.update(device.sriov.attributes())
+    if device.aer is not None:
+        entries.update(device.aer.attributes())
     entries.update(device.sysdata.attributes(device))
     return entries
 

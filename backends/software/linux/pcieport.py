@@ -1,4 +1,4 @@
-"""``pcieport``: the driver of PCI Express ports (``drivers/pci/pcie/portdrv.c``)."""
+"""``pcieport``: the driver of PCI Express ports, and what it does for errors (``drivers/pci/pcie/portdrv.c``, 6.12)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import errno
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pyvfio.abi import pci_regs as regs
+from pyvfio.abi import pci_extended_regs as extended_regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.linux.device import Device
-from pyvfio_backends.software.linux.pci_device import PciDevice
-from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId
+from pyvfio_backends.software.linux.pci_aer import express_type
+from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice, SavedState
+from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId, Recovery
+from pyvfio_backends.software.linux.pci_host import PortService
+from pyvfio_backends.software.linux.pcie_aer import ErrorService
+from pyvfio_backends.software.linux.pcie_dpc import ContainmentService
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -23,13 +27,19 @@ _PORTS = (ExpressType.ROOT_PORT, ExpressType.UPSTREAM, ExpressType.DOWNSTREAM, E
 
 
 class PortDriver(PciDriver):
-    """The driver, which cares for who owns the group's DMA: a port does none."""
+    """The driver, which cares for who owns the group's DMA: a port does none.
+
+    `errors` and `containments` are the services of the ports that have them.
+    """
 
     driver_managed_dma = True
     table = (PciId(class_code=_BRIDGE_CLASS, class_mask=ANY),)
 
     def __init__(self, bus: PciBus) -> None:
         super().__init__(bus, "pcieport", module="pcieportdrv")
+        self.errors: dict[PciDevice, ErrorService] = {}
+        self.containments: dict[PciDevice, ContainmentService] = {}
+        self._saved: dict[PciDevice, SavedState] = {}
 
     def probe(self, device: Device) -> None:
         """See `Driver.probe` (``pcie_portdrv_probe``).  Raise OSError ENODEV for what is no port."""
@@ -37,6 +47,24 @@ class PortDriver(PciDriver):
             raise fail(errno.ENODEV)
         device.enable()
         device.set_master(True)
+        self._start_services(device)
+        self._saved[device] = device.save_state()
+
+    def _start_services(self, port: PciDevice) -> None:
+        """AER where messages end, and only there containment (``get_port_device_capability``).
+
+        For that of a switch's ports Linux has to be told ``pcie_ports=dpc-native``, which is not modelled.
+        """
+        if port.aer is None or not port.aer.root:
+            return
+        service = self.errors[port] = ErrorService(port, port.aer)
+        port.sysdata.connect_service(PortService.AER, service.interrupt)
+        service.start()
+        at = port.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_DPC)
+        if at:
+            containment = self.containments[port] = ContainmentService(port, at)
+            port.sysdata.connect_service(PortService.DPC, containment.interrupt)
+            containment.start()
 
     def boot(self, devices: Iterable[PciDevice]) -> None:
         """Hold those of the devices that are ports, as after boot, without events."""
@@ -49,11 +77,27 @@ class PortDriver(PciDriver):
     def remove(self, device: Device) -> None:
         """See `Driver.remove`."""
         if isinstance(device, PciDevice):
+            for service, found in (
+                (PortService.AER, self.errors.pop(device, None)),
+                (PortService.DPC, self.containments.pop(device, None)),
+            ):
+                if found is not None:
+                    found.stop()
+                    device.sysdata.connect_service(service, None)
+            self._saved.pop(device, None)
             device.disable()
 
+    # errors
 
-def express_type(device: PciDevice) -> int | None:
-    """What a device is to PCI Express (``pci_pcie_type``); None for conventional PCI."""
-    if not device.express:
-        return None
-    return regs.pci_exp_type(device.read_config(device.express + regs.PCI_EXP_FLAGS, 2))
+    def error_detected(self, device: PciDevice) -> Recovery:
+        """See `PciDriver.error_detected`: after a reset of its link a port is to be set up again."""
+        return Recovery.NEED_RESET if device.error_state is ErrorState.FROZEN else Recovery.CAN_RECOVER
+
+    def mmio_enabled(self, device: PciDevice) -> Recovery | None:
+        """See `PciDriver.mmio_enabled`."""
+        return Recovery.RECOVERED
+
+    def slot_reset(self, device: PciDevice) -> Recovery:
+        """See `PciDriver.slot_reset`: it is as it was when the driver took it."""
+        device.restore_state(self._saved[device])
+        return Recovery.RECOVERED

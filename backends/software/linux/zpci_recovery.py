@@ -11,24 +11,13 @@ A driver that says "lost" at any step, or does not take part at all, loses the f
 
 from __future__ import annotations
 
-from typing import Final
-
 from pyvfio_backends.software.hardware.zpci import FunctionState
 from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, Recovery
+from pyvfio_backends.software.linux.pci_error_events import tell_recovery
 from pyvfio_backends.software.linux.zpci import to_zpci
 
 __all__ = ["attempt_recovery", "report_loss"]
-
-_BEGUN: Final = (("ERROR_EVENT", "BEGIN_RECOVERY"), ("DEVICE_ONLINE", "0"))
-_DONE: Final = (("ERROR_EVENT", "SUCCESSFUL_RECOVERY"), ("DEVICE_ONLINE", "1"))
-_FAILED: Final = (("ERROR_EVENT", "FAILED_RECOVERY"), ("DEVICE_ONLINE", "0"))
-_EVENTS: Final = {
-    Recovery.CAN_RECOVER: _BEGUN,
-    Recovery.NEED_RESET: _BEGUN,
-    Recovery.RECOVERED: _DONE,
-    Recovery.DISCONNECT: _FAILED,
-}
 
 
 def attempt_recovery(device: PciDevice) -> bool:
@@ -41,7 +30,7 @@ def attempt_recovery(device: PciDevice) -> bool:
         if to_zpci(device).kzdev is not None or not isinstance(driver, PciDriver) or not driver.recovers:
             return False
         said = driver.error_detected(device)
-        _tell(device, said)
+        tell_recovery(device, said)
         if said is Recovery.DISCONNECT:
             return False
         if said is Recovery.CAN_RECOVER:
@@ -53,10 +42,10 @@ def attempt_recovery(device: PciDevice) -> bool:
             if said is Recovery.DISCONNECT:
                 return False
         if said is not Recovery.RECOVERED:
-            _tell(device, Recovery.DISCONNECT)
+            tell_recovery(device, Recovery.DISCONNECT)
             return False
         driver.resume(device)
-        _tell(device, Recovery.RECOVERED)
+        tell_recovery(device, Recovery.RECOVERED)
         return True
 
 
@@ -66,10 +55,6 @@ def report_loss(device: PciDevice) -> None:
         device.error_state = ErrorState.LOST
         if isinstance(device.driver, PciDriver) and to_zpci(device).kzdev is None:
             device.driver.error_detected(device)
-
-
-def _tell(device: PciDevice, said: Recovery) -> None:
-    device.uevent("change", list(_EVENTS[said]))
 
 
 def _clear(device: PciDevice, driver: PciDriver) -> Recovery:

@@ -13,6 +13,7 @@ Registers are drawn in `dpc`.  Source: PCI Express Base Specification, 6.0, 6.2.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_extended_regs as extended
@@ -32,6 +33,8 @@ class Containment:
 
     def __init__(self, port: DownstreamPort) -> None:
         self.port = port
+        self.on_interrupt: Callable[[], None] | None = None
+        """Told each time when there is one, whether or not it gets out by a message."""
 
     def finish(self) -> None:
         """Watch the registers."""
@@ -91,3 +94,5 @@ class Containment:
         self.port.settle()
         if interrupts:
             self.port.signal(config.read(at + extended.PCI_EXP_DPC_CAP, 2) & _VECTOR)
+            if self.on_interrupt is not None:
+                self.on_interrupt()
