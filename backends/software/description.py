@@ -37,6 +37,7 @@ __all__ = [
     "PciDeviceSpec",
     "PcieBusSpec",
     "PcieFunctionSpec",
+    "PcieIommuSpec",
     "SubchannelSpec",
     "ZpciEventSpec",
 ]
@@ -171,6 +172,23 @@ class PcieBusSpec:
 
 
 @dataclass(slots=True)
+class PcieIommuSpec:
+    """``[[pcie.iommu]]``: the IOMMU (VT-d) of a `segment`, where it differs from the one that every segment has.
+
+    `width` is the number of bits of DMA addresses (39, 48 or 57), `large_pages` the sizes of pages besides the smallest
+    (``2M``, ``1G``); `snoop_control`: it can make all DMA coherent; `dirty_tracking`: it notes what is written, for a
+    Linux with ``intel_iommu=sm_on``; `caching_mode`: it is an emulated one, for which Linux uses no flush queue.
+    """
+
+    segment: int = 0
+    width: int = 48
+    large_pages: tuple[str, ...] = ("2M", "1G")
+    snoop_control: bool = False
+    dirty_tracking: bool = False
+    caching_mode: bool = True
+
+
+@dataclass(slots=True)
 class PcieFunctionSpec:
     """``[[pcie.function]]``: a port, bridge or endpoint of a `model` (QEMU's name for it).
 
@@ -257,7 +275,8 @@ class MachineSpec:
     `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
     PCI functions are `functions`, and `pci_devices` with their `pairs`; `devices` are more, in QEMU's words.
     `zpci_events` happen to them, and with `error_reports` the machine takes reports of errors.
-    An ``x86_64`` machine has `pcie_buses` and `pcie_functions` instead, each port before what is behind it.
+    An ``x86_64`` machine has `pcie_buses` and `pcie_functions` instead, each port before what is behind it, and
+    `pcie_iommus`.
     What the host does with its devices is in `disks` and the fields after it (`usage`).
     """
 
@@ -288,6 +307,7 @@ class MachineSpec:
     zpci_events: list[ZpciEventSpec] = field(default_factory=list)
     pcie_buses: list[PcieBusSpec] = field(default_factory=list)
     pcie_functions: list[PcieFunctionSpec] = field(default_factory=list)
+    pcie_iommus: list[PcieIommuSpec] = field(default_factory=list)
     error_reports: bool = False
     groups: list[GroupSpec] = field(default_factory=list)
     disks: list[DiskSpec] = field(default_factory=list)

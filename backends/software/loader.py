@@ -31,6 +31,7 @@ from pyvfio_backends.software.description import (
     PciDeviceSpec,
     PcieBusSpec,
     PcieFunctionSpec,
+    PcieIommuSpec,
     SubchannelSpec,
     ZpciEventSpec,
 )
@@ -61,7 +62,11 @@ _TABLES: dict[str, dict[str, tuple[str, type]]] = {
         "event": ("css_events", CssEventSpec),
     },
     "pci": {"device": ("pci_devices", PciDeviceSpec)},
-    "pcie": {"bus": ("pcie_buses", PcieBusSpec), "function": ("pcie_functions", PcieFunctionSpec)},
+    "pcie": {
+        "bus": ("pcie_buses", PcieBusSpec),
+        "function": ("pcie_functions", PcieFunctionSpec),
+        "iommu": ("pcie_iommus", PcieIommuSpec),
+    },
     "zpci": {
         "function": ("functions", FunctionSpec),
         "group": ("groups", GroupSpec),
@@ -288,9 +293,16 @@ class _Reader:
 
     def check_pcie(self, spec: MachineSpec) -> None:
         """Build the PCI Express tree, to find out whether it can be."""
-        if not spec.pcie_buses and not spec.pcie_functions:
+        if not spec.pcie_buses and not spec.pcie_functions and not spec.pcie_iommus:
             return
-        from pyvfio_backends.software.pcie_tree import PcieTree  # most machines have none
+        from pyvfio_backends.software.pcie_iommus import check_iommu  # most machines have none of all this
+
+        for n, iommu in enumerate(spec.pcie_iommus):
+            try:
+                check_iommu(iommu, spec)
+            except Misuse as error:
+                raise self.error(("pcie", "iommu"), error.cause, n, error.next_step) from error
+        from pyvfio_backends.software.pcie_tree import PcieTree
 
         tree = PcieTree()
         for n, bus in enumerate(spec.pcie_buses):

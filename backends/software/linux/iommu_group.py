@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pyvfio_backends.software.linux.device import Device
@@ -13,7 +14,7 @@ from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, Stati
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
 
-__all__ = ["KINDS", "IommuGroup", "IommuGroups", "Region"]
+__all__ = ["KINDS", "IommuAbilities", "IommuGroup", "IommuGroups", "Region"]
 
 _RELAXABLE = "direct-relaxable"
 KINDS: Final = ("direct", _RELAXABLE, "reserved", "msi")
@@ -31,14 +32,29 @@ class Region(NamedTuple):
     kind: str = "reserved"
 
 
+@dataclass(frozen=True, slots=True)
+class IommuAbilities:
+    """What an IOMMU driver can do besides mapping.
+
+    `hardware` is what it tells of the hardware: a number for the kind, and a structure (``iommu_ops.hw_info``).
+    `user_domains`: it makes page tables as programs ask (``domain_alloc_user``).  `enforces_coherency`: all DMA can be
+    made to snoop caches; `tracks_dirty`: page tables can note what was written.
+    """
+
+    hardware: tuple[int, bytes] = (0, b"")
+    user_domains: bool = False
+    enforces_coherency: bool = False
+    tracks_dirty: bool = False
+
+
 class IommuGroup:
     """A group of devices.
 
     `number`, an optional `name` (``vfio-noiommu``), and the `type` of its domain, which ``auto`` brings back.
     `aperture` is the first and last usable IOVA and `page_sizes` the bitmap of IOMMU page sizes, both None for a group
-    without an IOMMU of its own (mediated devices).  `enforces_coherency`: the IOMMU can have all DMA snoop.  `owner` is
-    who owns DMA for user space (a VFIO container or an iommufd context), or None while kernel drivers do; claiming a
-    group with an owner is EBUSY.
+    without an IOMMU of its own (mediated devices).  `abilities` are its IOMMU's.  `owner` is who owns DMA for user
+    space (a VFIO container or an iommufd context), or None while kernel drivers do; claiming a group with an owner is
+    EBUSY.
     """
 
     def __init__(self, number: int, *, name: str = "", type_: str = "DMA-FQ"):
@@ -48,7 +64,7 @@ class IommuGroup:
         self.devices: dict[str, Device] = {}
         self.aperture: tuple[int, int] | None = None
         self.page_sizes: int | None = None
-        self.enforces_coherency = False
+        self.abilities = IommuAbilities()
         self.domains: Mapping[str, DmaSpace | None] = {}
         """The default domains that its IOMMU has, by type: what the DMA of kernel drivers sees."""
         self._first_type = type_

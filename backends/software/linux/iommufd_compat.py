@@ -52,7 +52,7 @@ def ioctl(context: IommufdContext, request: int, argument: Argument) -> int:
 
 def _check_extension(context: IommufdContext, extension: int) -> int:
     if extension == abi.VFIO_DMA_CC_IOMMU:
-        return int(not context.compat_ioas().tables)
+        return int(all(table.coherent for table in context.compat_ioas().tables))
     return int(extension in _OFFERED)
 
 

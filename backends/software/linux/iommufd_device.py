@@ -8,11 +8,13 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from pyvfio_backends.software.linux.dirty_space import DirtySpace
 from pyvfio_backends.software.linux.ioas import IoPageTable
 from pyvfio_backends.software.linux.iova_ranges import ADDRESS_LAST
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.dma import DmaSpace
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.iommufd import IommufdContext
     from pyvfio_backends.software.linux.vfio_core import VfioDevice
@@ -45,19 +47,38 @@ class Ioas(IommufdObject):
 
 
 class HwPageTable(IommufdObject):
-    """A page table of an IOMMU that follows `ioas`; `automatic` ones go with their last device."""
+    """A page table of the IOMMU of `group` that follows `ioas`; `automatic` ones go with their last device.
 
-    def __init__(self, context: IommufdContext, ioas: Ioas, *, automatic: bool) -> None:
+    `dirty` notes what was written, None for a table that cannot; `coherent`: all DMA by it snoops.
+    """
+
+    def __init__(
+        self, context: IommufdContext, ioas: Ioas, group: IommuGroup, *, automatic: bool, dirty: bool = False
+    ) -> None:
         super().__init__(context)
         self.ioas = ioas
+        self.group = group
         self.automatic = automatic
+        self.coherent = group.abilities.enforces_coherency
+        self.dirty = DirtySpace(ioas.table.space, context.core.kernel.page_size) if dirty else None
         self.filled = False
         ioas.users += 1
         ioas.tables.append(self)
 
-    def fill(self, group: IommuGroup) -> None:
+    @property
+    def space(self) -> DmaSpace:
+        """What devices that are attached to it see."""
+        return self.ioas.table.space if self.dirty is None else self.dirty
+
+    def suits(self, group: IommuGroup) -> bool:
+        """Whether the IOMMU of a group can use it: it has all its addresses, and can snoop if it has to."""
+        mine, theirs = self.group.aperture, group.aperture
+        fits = mine is None or theirs is None or mine[1] <= theirs[1]
+        return fits and (group.abilities.enforces_coherency or not self.coherent)
+
+    def fill(self) -> None:
         """Connect it to the address space.  Raise OSError EADDRINUSE, EINVAL, EFAULT or ENOMEM."""
-        self.ioas.table.add_domain(self, group)
+        self.ioas.table.add_domain(self, self.group)
         self.filled = True
 
     def destroy(self) -> None:
@@ -154,15 +175,15 @@ class BoundDevice(Binding):
         return self._enter_new(target)
 
     def _enter_new(self, ioas: Ioas) -> int:
-        table = HwPageTable(self.context, ioas, automatic=True)
+        table = HwPageTable(self.context, ioas, self.group.group, automatic=True)
         try:
             if self.is_attached:
-                table.fill(self.group.group)
+                table.fill()
                 self._enter(table)
             else:
                 self._enter(table)
                 try:
-                    table.fill(self.group.group)
+                    table.fill()
                 except OSError:
                     self._leave()
                     table.users -= 1
@@ -177,12 +198,12 @@ class BoundDevice(Binding):
             self._replace(table)
             return
         group = self.group
-        if group.table is not None and group.table is not table:
+        if (group.table is not None and group.table is not table) or not table.suits(group.group):
             raise fail(errno.EINVAL)
         self._reserve(table, [self])
         if group.table is None:
             group.table = table
-            self.vfio_group.set_dma(table.ioas.table.space)
+            self.vfio_group.set_dma(table.space)
         table.users += 1
         self.users += 1
         group.attached.append(self)
@@ -191,12 +212,14 @@ class BoundDevice(Binding):
         group, old = self.group, self.group.table
         if old is None or table is old:
             return
+        if not table.suits(group.group):
+            raise fail(errno.EINVAL)
         if table.ioas is not old.ioas:
             self._reserve(table, group.attached)
             for device in group.attached:
                 old.ioas.table.unreserve(device)
         group.table = table
-        self.vfio_group.set_dma(table.ioas.table.space)
+        self.vfio_group.set_dma(table.space)
         table.users += len(group.attached)
         for _ in group.attached:
             old.put()

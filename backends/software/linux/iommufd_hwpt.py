@@ -1,6 +1,6 @@
 """The requests of iommufd that are about hardware page tables (``drivers/iommu/iommufd/hw_pagetable.c``).
 
-The IOMMU drivers of s390 and of this machine have no nesting, no dirty bits and no page faults.
+The IOMMUs of the machine have no nesting and no page faults; dirty bits, where `IommuAbilities` says so.
 """
 
 from __future__ import annotations
@@ -30,23 +30,29 @@ def _reserved(given: AbiStructure) -> int:
 
 
 def hwpt_alloc(command: Command, given: abi.HwptAlloc) -> None:
-    """IOMMU_HWPT_ALLOC: a table by hand; what needs a driver for nesting or dirty bits is EOPNOTSUPP."""
+    """IOMMU_HWPT_ALLOC: a table by hand; what the IOMMU cannot is EOPNOTSUPP."""
     context = command.context
     if _reserved(given):
         raise fail(errno.EOPNOTSUPP)
     if (given.data_type == abi.IOMMU_HWPT_DATA_NONE) == bool(given.data_len):
         raise fail(errno.EINVAL)
     device = context.of(BoundDevice, given.dev_id)
+    group = device.group.group
     parent = context.objects.get(given.pt_id)
-    if isinstance(parent, HwPageTable):
-        raise fail(errno.EOPNOTSUPP)  # nesting needs an IOMMU driver with domain_alloc_user
+    if isinstance(parent, HwPageTable):  # no table can be one that others nest in
+        flags = given.flags & ~abi.IOMMU_HWPT_FAULT_ID_VALID
+        refused = flags or not given.data_len or not group.abilities.user_domains
+        raise fail(errno.EOPNOTSUPP if refused else errno.EINVAL)
     if not isinstance(parent, Ioas):
         raise fail(errno.EINVAL)
-    if given.flags or given.data_len:
-        raise fail(errno.EOPNOTSUPP)  # so do all flags
-    table = HwPageTable(context, parent, automatic=False)
+    dirty = bool(given.flags & abi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING)
+    if given.flags & ~abi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING or given.data_len:
+        raise fail(errno.EOPNOTSUPP)
+    if dirty and not (group.abilities.user_domains and group.abilities.tracks_dirty):
+        raise fail(errno.EOPNOTSUPP)
+    table = HwPageTable(context, parent, group, automatic=False, dirty=dirty)
     try:
-        table.fill(device.group.group)
+        table.fill()
         given.out_hwpt_id = table.id
         command.respond(given)
     except OSError:
@@ -55,35 +61,65 @@ def hwpt_alloc(command: Command, given: abi.HwptAlloc) -> None:
 
 
 def get_hw_info(command: Command, given: abi.HwInfo) -> None:
-    """IOMMU_GET_HW_INFO: the IOMMUs of the machine have nothing to tell, and clear the buffer."""
+    """IOMMU_GET_HW_INFO: as much as there is room for; what is left of the buffer is cleared."""
     if given.flags or any(bytes(getattr(given, "__reserved"))):
         raise fail(errno.EOPNOTSUPP)
-    command.context.of(BoundDevice, given.dev_id)
-    for done in range(0, given.data_len, _CHUNK):
-        command.argument.caller.write(given.data_uptr + done, bytes(min(_CHUNK, given.data_len - done)))
-    given.out_data_type = abi.IOMMU_HW_INFO_TYPE_NONE
-    given.data_len = given.out_capabilities = given.out_max_pasid_log2 = 0
+    abilities = command.context.of(BoundDevice, given.dev_id).group.group.abilities
+    kind, data = abilities.hardware
+    caller = command.argument.caller
+    if data[: given.data_len]:
+        caller.write(given.data_uptr, data[: given.data_len])
+    for done in range(len(data), given.data_len, _CHUNK):
+        caller.write(given.data_uptr + done, bytes(min(_CHUNK, given.data_len - done)))
+    given.out_data_type, given.data_len = kind, len(data)
+    given.out_capabilities = abi.IOMMU_HW_CAP_DIRTY_TRACKING if abilities.tracks_dirty else 0
+    given.out_max_pasid_log2 = 0
     command.respond(given)
 
 
 def set_dirty_tracking(command: Command, given: abi.HwptSetDirtyTracking) -> None:
-    """IOMMU_HWPT_SET_DIRTY_TRACKING."""
-    if not given.flags & ~abi.IOMMU_HWPT_DIRTY_TRACKING_ENABLE:
-        command.context.of(HwPageTable, given.hwpt_id)
-    raise fail(errno.EOPNOTSUPP)  # no IOMMU of the machine can
+    """IOMMU_HWPT_SET_DIRTY_TRACKING: EOPNOTSUPP for a table that was not made for it."""
+    if given.flags & ~abi.IOMMU_HWPT_DIRTY_TRACKING_ENABLE:
+        raise fail(errno.EOPNOTSUPP)
+    dirty = command.context.of(HwPageTable, given.hwpt_id).dirty
+    if dirty is None:
+        raise fail(errno.EOPNOTSUPP)
+    dirty.track(bool(given.flags & abi.IOMMU_HWPT_DIRTY_TRACKING_ENABLE))
 
 
 def get_dirty_bitmap(command: Command, given: abi.HwptGetDirtyBitmap) -> None:
-    """IOMMU_HWPT_GET_DIRTY_BITMAP: the range is checked first."""
+    """IOMMU_HWPT_GET_DIRTY_BITMAP: bits are added to the caller's; what is reported is clean then.
+
+    EINVAL unless all of the range is mapped and tracking is on.
+    """
     if given.flags & ~abi.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR or _reserved(given):
         raise fail(errno.EOPNOTSUPP)
-    table = command.context.of(HwPageTable, given.hwpt_id).ioas.table
+    table = command.context.of(HwPageTable, given.hwpt_id)
+    space = table.ioas.table
     end = given.iova + (given.length - 1 & ADDRESS_LAST) + 1  # an empty range wraps, unless it begins at 0
     if end - 1 > ADDRESS_LAST:
         raise fail(errno.EOVERFLOW)
-    if (given.iova | end) & (table.alignment - 1) or not given.page_size or (given.iova | end) & (given.page_size - 1):
+    if (given.iova | end) & (space.alignment - 1) or not given.page_size or (given.iova | end) & (given.page_size - 1):
         raise fail(errno.EINVAL)
-    raise fail(errno.EOPNOTSUPP)
+    if table.dirty is None:
+        raise fail(errno.EOPNOTSUPP)
+    if not table.dirty.tracking:
+        raise fail(errno.EINVAL)
+    try:
+        space.slices(given.iova, end - given.iova)
+    except OSError as error:
+        raise fail(errno.EINVAL) from error
+    clear = not given.flags & abi.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR
+    page = command.context.core.kernel.page_size
+    caller = command.argument.caller
+    bits: dict[int, int] = {}
+    for number in table.dirty.take(given.iova, end - 1, clear=clear):
+        for at in range(max(number * page, given.iova), min((number + 1) * page, end), min(page, given.page_size)):
+            bit = (at - given.iova) // given.page_size
+            bits[bit // 8] = bits.get(bit // 8, 0) | 1 << bit % 8
+    for place, value in bits.items():
+        (before,) = caller.read(given.data + place, 1)
+        caller.write(given.data + place, bytes((before | value,)))
 
 
 def hwpt_invalidate(command: Command, given: abi.HwptInvalidate) -> None:

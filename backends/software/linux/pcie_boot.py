@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.pcie.firmware import Apertures, Firmware
 from pyvfio_backends.software.hardware.pcie.layout_downwards import lay_out_downwards
-from pyvfio_backends.software.hardware.pcie.remapping import RemappingUnit, RemappingUnits, unit_address
+from pyvfio_backends.software.hardware.pcie.remapping import RemappingUnits
 from pyvfio_backends.software.linux.interrupts_x86 import X86InterruptCounts
 from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned, root_windows
@@ -17,6 +17,7 @@ from pyvfio_backends.software.linux.pcie_irq import PcieMessages
 from pyvfio_backends.software.linux.pcie_pins import PciePins
 from pyvfio_backends.software.linux.pcieport import PortDriver
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
+from pyvfio_backends.software.pcie_iommus import build_units
 from pyvfio_backends.software.pcie_peripherals import Peripherals
 from pyvfio_backends.software.pcie_tree import build_tree
 
@@ -48,7 +49,7 @@ def boot(machine: Machine) -> None:
     ports = PortDriver(bus)
     bus.register(ports)
     bridges = [PcieHostBridge(bus, machine.pcie, root, messages, pins) for root in machine.pcie.root_buses]
-    units = {segment: RemappingUnit(address=unit_address(segment)) for segment in machine.pcie.segments}
+    units = build_units(machine.pcie.segments, spec.pcie_iommus)
     machine.pcie.iommu = RemappingUnits(units)
     iommu = not iommu_off(kernel.cmdline)
     for bridge in bridges:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from pyvfio.abi import iommufd as abi
 from pyvfio_backends.software.hardware.pcie.remapping import NOTHING, PASS_THROUGH
 from pyvfio_backends.software.linux.device import Device
-from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
+from pyvfio_backends.software.linux.iommu_group import IommuAbilities, IommuGroup, Region
 from pyvfio_backends.software.linux.nodes import Attribute, Node, StaticDirectory, Symlink
 from pyvfio_backends.software.linux.pcie_alias import dma_aliases
 from pyvfio_backends.software.linux.pcie_groups import find_group
@@ -28,7 +29,7 @@ __all__ = ["PcieIommu", "boot_iommus", "default_type", "iommu_off"]
 
 _MESSAGES = Region(0xFEE00000, 0xFEEFFFFF, "msi")
 _ISA_BRIDGE, _ISA_DMA = 0x0601, Region(0, (1 << 24) - 1, "direct-relaxable")
-_OFF = "intel_iommu=off"
+_OFF, _SCALABLE = "intel_iommu=off", "intel_iommu=sm_on"
 _FLUSH_QUEUE, _STRICT, _IDENTITY = "DMA-FQ", "DMA", "identity"
 
 
@@ -98,9 +99,23 @@ class PcieIommu(Device):
         group = self.kernel.groups.create(type_=type_)
         group.aperture = (0, (1 << abilities.width) - 1)
         group.page_sizes = abilities.page_sizes
-        group.enforces_coherency = abilities.snoops
+        group.abilities = self._abilities()
         group.domains = {_IDENTITY: PASS_THROUGH, _STRICT: NOTHING, _FLUSH_QUEUE: NOTHING}
         return group
+
+    def _abilities(self) -> IommuAbilities:
+        abilities = self.unit.abilities
+        registers = abi.HwInfoVtd(
+            flags=abi.IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17,
+            cap_reg=abilities.capability,
+            ecap_reg=abilities.extended_capability,
+        )
+        return IommuAbilities(
+            hardware=(abi.IOMMU_HW_INFO_TYPE_INTEL_VTD, bytes(registers)),
+            user_domains=True,
+            enforces_coherency=abilities.snoops,
+            tracks_dirty=abilities.dirty and _SCALABLE in self.kernel.cmdline.split(),
+        )
 
     def regions(self, function: PcieFunction) -> list[Region]:
         """What is not for mappings (`intel_iommu_get_resv_regions`): messages; an ISA bridge has its devices' DMA."""

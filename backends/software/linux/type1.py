@@ -81,7 +81,8 @@ class Type1:
         if extension == abi.VFIO_UPDATE_VADDR:
             return int(not any(group.emulated for group in self.groups))
         if extension == abi.VFIO_DMA_CC_IOMMU:
-            return int(self.domain is None)  # no IOMMU of the machine can enforce cache coherency
+            physical = [group.iommu_group for group in self.groups if not group.emulated]
+            return int(all(group.abilities.enforces_coherency for group in physical))
         return int(self.offers(extension))
 
     # groups and devices

@@ -37,6 +37,7 @@ _FIRST_ADDRESS = 0xFED90000
 WIDTHS: Final = (39, 48, 57)
 """How many bits DMA addresses can have: with page tables of three, four and five levels."""
 _CACHING, _PAGE_INVALIDATION, _DRAIN_WRITES, _DRAIN_READS = 1 << 7, 1 << 39, 1 << 54, 1 << 55
+_SCALABLE, _DIRTY_BITS, _SECOND_STAGE = 1 << 43, 1 << 45, 1 << 46
 _QUEUED, _REMAPS_INTERRUPTS, _PASSES, _SNOOPS = 1 << 1, 1 << 3, 1 << 6, 1 << 7
 _DOMAINS_SHIFT, _TABLES_SHIFT, _WIDTH_SHIFT, _FAULTS_SHIFT, _LARGE_SHIFT, _MASK_SHIFT = 0, 8, 16, 24, 34, 48
 _IOTLB_SHIFT, _HANDLE_SHIFT = 8, 20
@@ -65,14 +66,16 @@ class Abilities:
     """What a unit can do, as its capability registers tell it (VT-d specification, 11.4.2 and 11.4.3).
 
     `width` is one of `WIDTHS`; `large_pages` has bit 0 for pages of 2 MiB and bit 1 for 1 GiB; `caching`: it may keep
-    what is not present, as an emulated one does; `snoops`: it can enforce coherency against a device's wish.  The
-    defaults are QEMU's ``intel-iommu,intremap=on,caching-mode=on,aw-bits=48``.
+    what is not present, as an emulated one does; `snoops`: it can enforce coherency against a device's wish; `dirty`:
+    it has the scalable mode, in which page tables note what was written.  The defaults are QEMU's
+    ``intel-iommu,intremap=on,caching-mode=on,aw-bits=48``.
     """
 
     width: int = 48
     large_pages: int = 0b11
     caching: bool = True
     snoops: bool = False
+    dirty: bool = False
     domain_bits: int = 16
     version: int = 0x10
 
@@ -104,6 +107,7 @@ class Abilities:
             | _REMAPS_INTERRUPTS
             | _PASSES
             | self.snoops * _SNOOPS
+            | self.dirty * (_SCALABLE | _DIRTY_BITS | _SECOND_STAGE)
             | iotlb // 16 << _IOTLB_SHIFT
             | handles << _HANDLE_SHIFT
         )

@@ -6,7 +6,7 @@ import stat
 from functools import partial
 from typing import Any
 
-from pyvfio.abi import pci_extended_regs as extended
+from pyvfio.abi import pci_regs as regs
 
 from .facts import Keys
 from .lab import DEVICES, GROUPS, SLOTS, Answers, Lab, attempt
@@ -42,7 +42,7 @@ def extended_capability(config: bytes, capability: int) -> int:
 
 def _acs(lab: Lab, address: str) -> dict[str, str] | None:
     config = lab.seam.read(f"{DEVICES}/{address}/config", 1 << 12)
-    at = extended_capability(config, extended.PCI_EXT_CAP_ID_ACS)
+    at = extended_capability(config, regs.PCI_EXT_CAP_ID_ACS)
     if not at:
         return None
     word = {name: config[at + offset : at + offset + 2] for name, offset in (("cap", 4), ("ctl", 6))}
