@@ -31,7 +31,7 @@ from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, Recovery
 from pyvfio_backends.software.linux.pci_error_events import tell_recovery
 
-__all__ = ["above", "recover", "reset_secondary", "walk"]
+__all__ = ["above", "merge", "recover", "reset_secondary", "walk"]
 
 _OWN = (ExpressType.ROOT_PORT, ExpressType.DOWNSTREAM, ExpressType.RC_EC, ExpressType.RC_END)
 """What recovery runs on itself when it had the error: for ports that is all below them."""
