@@ -6,7 +6,7 @@ import errno
 import mmap as _mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 from pyvfio.backend import Holder
 from pyvfio.network import Network
@@ -16,6 +16,7 @@ from pyvfio_backends.software.linux.uaccess import AddressArgument, BufferArgume
 from pyvfio_backends.software.linux.uevents import UeventQueue
 from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.machine import Machine
+from pyvfio_backends.software.register_mapping import RegisterMapping
 
 if TYPE_CHECKING:
     from pyvfio.passthrough.interpretation import Areas
@@ -231,10 +232,10 @@ class SoftwareBackend:
             writes = prot & _mmap.PROT_WRITE and flags & _mmap.MAP_SHARED
             if not isinstance(file, PathFile) and (not description.readable or (writes and not description.writable)):
                 raise fail(errno.EACCES)  # do_mmap looks at the descriptor before it asks the file
-            mapped = file.mmap(length, flags, prot, offset)
-            if isinstance(mapped, SharedMapping):
+            mapped: object = file.mmap(length, flags, prot, offset)
+            if isinstance(mapped, SharedMapping | RegisterMapping):
                 mapped.keep(fd, self._unmapped)
-            return mapped
+            return cast("_mmap.mmap", mapped)
 
     def _unmapped(self) -> None:
         """A mapping ended, which may have been the last to hold its file."""

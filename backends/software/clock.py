@@ -26,6 +26,8 @@ class Clock:
         self._lock = lock
         self.condition = threading.Condition(lock)
         self.paced = paced
+        self.look: Callable[[], None] | None = None
+        """Takes in what happened without a call, before time goes on."""
         self._now = 0.0
         self._queue: list[tuple[float, int, Work]] = []
         self._serial = itertools.count()
@@ -85,6 +87,8 @@ class Clock:
     def advance(self, seconds: float) -> None:
         """Move virtual time on and do the work that comes due, each at its moment."""
         with self.condition:
+            if self.look is not None:
+                self.look()
             if self.paced:
                 return
             end = self._now + seconds

@@ -4,7 +4,8 @@
 model          options
 =============  ==========================================================================================
 `edu`          --
-`pci-testdev`  --
+`pci-testdev`  `membar`: bytes of memory behind BAR 2, a power of two
+`ivshmem`      `size`: bytes of memory behind BAR 2, a power of two (4 KiB)
 `nvme`         `image` (a file, beside the machine file) or `size` (bytes of memory, 16 MiB), `block_size`
                (512), `readonly`, `serial`; without any of these a controller without namespaces
 `copier`       --
@@ -32,11 +33,13 @@ from pyvfio_backends.software.hardware.pcie.function import Function
 __all__ = ["MODELS", "Peripherals"]
 
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_SHARED, _LEAST_MEMORY = 1 << 12, 1 << 4
 _SIZE, _BLOCK = 16 << 20, 512
 _SERIAL_LENGTH: Final = 20
 _OPTIONS: Final[dict[str, dict[str, type]]] = {
     "edu": {},
-    "pci-testdev": {},
+    "pci-testdev": {"membar": int},
+    "ivshmem": {"size": int},
     "copier": {},
     "nvme": {"image": str, "size": int, "block_size": int, "readonly": bool, "serial": str},
     "pair-nic": {"mac": str, "cable": str},
@@ -83,7 +86,10 @@ class Peripherals:
             return peripherals.edu(Edu(schedule=self._schedule), name=name).function
         if spec.model == "copier":
             return peripherals.copier(Copier(schedule=self._schedule), name=name).function
-        return peripherals.pci_testdev(name=name).function
+        if spec.model == "ivshmem":
+            return peripherals.shared_memory(_memory(name, "size", spec.options.get("size", _SHARED)), name=name)
+        memory = _memory(name, "membar", spec.options.get("membar", 0))
+        return peripherals.pci_testdev(memory=memory, name=name).function
 
     def _nvme(self, name: str, options: dict[str, Any]) -> Function:
         serial = options.get("serial", name)
@@ -124,3 +130,10 @@ class Peripherals:
         elif cable:
             self._cables[cable] = device
         return peripherals.nic(device, name=name).function
+
+
+def _memory(name: str, key: str, size: int) -> int:
+    """The size of a BAR of memory.  Raise `Misuse` for one that cannot be."""
+    if size and (size < _LEAST_MEMORY or size & (size - 1)):
+        raise Misuse("build device", name, cause=f"{key} is no power of two from {_LEAST_MEMORY} on: {size}")
+    return size

@@ -230,7 +230,12 @@ class Region:
                 return self._mappings
             try:
                 for area in self.sparse:
-                    self._mappings.append(_Mapping(area, self._map(area)))
+                    mapped = self._map(area)
+                    try:
+                        self._mappings.append(_Mapping(area, mapped))
+                    except TypeError:  # the software machine sees no loads and stores, and says so by giving no memory
+                        mapped.close()
+                        self.access_note = "registers of the software machine are reached by pread and pwrite"
             except OSError as error:
                 # The flag promises a mapping; where it fails, pread reaches the same registers.
                 self.access_note = str(from_oserror(error, "map region", self._name))

@@ -9,15 +9,13 @@ without a store function.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pyvfio_backends.software.linux.file import File, SeekableFile
-
-if TYPE_CHECKING:
-    from pyvfio.process import SharedMapping
 
 __all__ = [
     "Attribute",
@@ -36,7 +34,7 @@ __all__ = [
     "fail",
 ]
 
-MapAt = Callable[[int, int, int, int], "SharedMapping"]
+MapAt = Callable[[int, int, int, int], "mmap.mmap"]
 Show = Callable[[], "str | bytes"]
 Store = Callable[[bytes], "int | None"]
 
@@ -295,7 +293,7 @@ class BinaryAttributeFile(SeekableFile):
             raise fail(errno.EIO)
         return attribute.write_at(offset, data) if data else 0
 
-    def mmap(self, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
+    def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
         if self._attribute.map_at is None:
             raise fail(errno.ENODEV)
         return self._attribute.map_at(length, flags, prot, offset)

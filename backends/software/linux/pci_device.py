@@ -6,10 +6,11 @@ The model is ``drivers/pci`` of the kernel.  What is not generic about a functio
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+import mmap
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_extended_regs as extended_regs
@@ -21,9 +22,9 @@ from pyvfio_backends.software.linux.pci_iov import PciSriov
 from pyvfio_backends.software.linux.pci_msi import PciMsi
 from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
 from pyvfio_backends.software.linux.vfs import Node, fail
+from pyvfio_backends.software.register_mapping import RegisterMapping
 
 if TYPE_CHECKING:
-    from pyvfio.process import SharedMapping
     from pyvfio_backends.software.hardware.dma import DmaSpace
     from pyvfio_backends.software.linux.iommu_group import Region
     from pyvfio_backends.software.linux.pci import PciBus
@@ -214,11 +215,17 @@ class PciDevice(Device):
 
     # resources
 
-    def map_rom(self) -> None:
-        """Try to use the expansion ROM: it has no address and there is none to be had (``pci_map_rom``)."""
-        rom = self.resources[ROM]
-        if rom.flags:
-            rom.flags |= ResourceFlag.UNSET
+    def bar_mappable(self, bar: int) -> bool:
+        """Whether programs may map a BAR: memory that has its pages for itself (``vfio_pci_probe_mmaps``)."""
+        resource, page = self.resources[bar], self.kernel.page_size
+        if not self.maps_bars or not resource.flags & ResourceFlag.MEM or not resource.size:
+            return False
+        if resource.size >= page:
+            return True
+        rest = range(resource.end + 1, resource.start + page)
+        devices = [device for device in self.pci_bus.devices.values() if isinstance(device, PciDevice)]
+        others = [one for device in devices for one in device.resources if one.flags & ResourceFlag.MEM and one.size]
+        return resource.start % page == 0 and not any(one.start in rest for one in others)
 
     # accesses
 
@@ -264,16 +271,38 @@ class PciDevice(Device):
         """Write a BAR: nothing happens when nobody answers."""
         self.sysdata.bar_write(bar, offset, length, value)
 
-    def map_bar(self, bar: int, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
+    def map_bar(
+        self, bar: int, length: int, flags: int, prot: int, offset: int, allowed: Callable[[], bool] = lambda: True
+    ) -> mmap.mmap:
         """Map a BAR into a program, once it was found to be allowed.
 
-        Raise `NotModelled` for registers: loads and stores of a program's memory reach no device here.  On IBM Z they
-        would not, either: it takes PCI instructions, or the system calls that make them.
+        Memory is real memory.  Registers are reached by the mapping's items alone (`RegisterMapping`), while it is
+        `allowed`: loads and stores of a program's memory reach no device here.  Raise `NotModelled` for those of IBM Z,
+        where they would not, either: it takes PCI instructions, or the system calls that make them.
         """
         memory = self.sysdata.bar_memory(bar)
-        if memory is None:
+        if memory is not None:
+            return memory.map(length, flags, prot, offset)
+        if not self.sysdata.maps_registers:
             raise NotModelled("a mapping of the registers of a PCI function", self.name)
-        return memory.map(length, flags, prot, offset)
+
+        def load(at: int, size: int) -> int:
+            with self.kernel.lock:
+                if not allowed():
+                    raise fail(errno.EIO)  # a program would get SIGBUS
+                value = self.load_bar(bar, offset + at, size)
+                self.kernel.clock.settle()
+                return value
+
+        def store(at: int, size: int, value: int) -> None:
+            with self.kernel.lock:
+                if not allowed():
+                    raise fail(errno.EIO)
+                self.store_bar(bar, offset + at, size, value)
+                self.kernel.clock.settle()
+
+        readable, writable = bool(prot & mmap.PROT_READ), bool(prot & mmap.PROT_WRITE)
+        return cast("mmap.mmap", RegisterMapping(length, load, store, readable=readable, writable=writable))
 
     def find_capability(self, number: int) -> int:
         """Where the capability with this id is, 0 when there is none (``pci_find_capability``)."""

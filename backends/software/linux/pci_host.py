@@ -169,6 +169,9 @@ class PciSysdata(ABC):
     def bar_write(self, bar: int, offset: int, size: int, value: int) -> None:
         """Write; nothing happens when nobody answers."""
 
+    maps_registers = False
+    """Whether loads and stores of a program reach registers that it maps."""
+
     @abstractmethod
     def bar_memory(self, bar: int) -> BarMemory | None:
         """The memory behind a BAR; None for registers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,11 +13,11 @@ from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.linux.driver_core import override_attribute
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
+from pyvfio_backends.software.linux.pci_rom import map_rom, unmap_rom
 from pyvfio_backends.software.linux.resource import ResourceFlag
 from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, fail
 
 if TYPE_CHECKING:
-    from pyvfio.process import SharedMapping
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
 __all__ = ["device_attributes", "number", "shown_attribute"]
@@ -89,7 +90,7 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
     if device.rom_size:
         entries["rom"] = BinaryAttribute(
             device.rom_size,
-            lambda offset, n: _read_rom(device),
+            lambda offset, n: _read_rom(device, offset, n),
             lambda offset, data: _write_rom(device, offset, data),
             mode=0o600,
         )
@@ -118,7 +119,7 @@ def _bar_files(device: PciDevice) -> dict[str, Node]:
     return entries
 
 
-def _map_bar(device: PciDevice, bar: int, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
+def _map_bar(device: PciDevice, bar: int, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
     page = device.kernel.page_size
     if offset + length > -(-device.resources[bar].size // page) * page:  # pci_mmap_fits
         raise fail(errno.EINVAL)
@@ -241,11 +242,16 @@ def _store_methods(device: PciDevice, data: bytes) -> None:
     device.reset_methods = methods
 
 
-def _read_rom(device: PciDevice) -> bytes:
+def _read_rom(device: PciDevice, offset: int, count: int) -> bytes:
     if not device.rom_enabled:
         raise fail(errno.EINVAL)
-    device.map_rom()
-    raise fail(errno.EIO)
+    size = map_rom(device)
+    if size is None:
+        raise fail(errno.EIO)
+    places = range(offset, min(offset + count, size))
+    data = bytes(device.load_bar(regs.PCI_STD_NUM_BARS, place, 1) for place in places)
+    unmap_rom(device)
+    return data
 
 
 def _write_rom(device: PciDevice, offset: int, data: bytes) -> int:

@@ -42,6 +42,7 @@ def boot(machine: Machine) -> None:
     machine.pcie = build_tree(spec.pcie_buses, spec.pcie_functions, machine.peripherals)
     firmware = Firmware(arrange=lay_out_downwards)
     firmware.set_up(machine.pcie)
+    kernel.pci_mmap = True  # CONFIG_VFIO_PCI_MMAP
     kernel.interrupts = X86InterruptCounts(kernel.interrupts.processors)
     messages, pins = PcieMessages(kernel, machine.pcie), PciePins(kernel, machine.pcie)
     bus = PciBus(kernel)

@@ -46,6 +46,7 @@ class PcieFunction(PciSysdata):
 
     has_intx = True
     native_aer = True
+    maps_registers = True
     no_command_memory = False
 
     def __init__(self, on: PcieBus, devfn: int, hardware: Function) -> None:
@@ -192,8 +193,9 @@ class PcieFunction(PciSysdata):
         self._complex.store(address, size, value, space=space)
 
     def bar_memory(self, bar: int) -> BarMemory | None:
-        """See `PciSysdata.bar_memory`: nothing that a program could map."""
-        return None
+        """See `PciSysdata.bar_memory`: that of devices which have some."""
+        found = self.hardware.bars.get(bar)
+        return None if found is None else found.memory
 
     # what x86 adds: ACPI has D3cold, and PCI Express links have power states
 

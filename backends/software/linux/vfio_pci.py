@@ -153,16 +153,16 @@ class VfioPciDevice(VfioDevice):
     def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
         """See `VfioDevice.mmap` (``vfio_pci_core_mmap``): BARs, shared, where the kernel maps any.
 
-        Raise OSError EINVAL, `NotModelled` for registers.
+        Raise OSError EINVAL, `NotModelled` for registers of IBM Z.
         """
         pdev, page = self.pdev, self.kernel.page_size
         index, position = offset >> OFFSET_SHIFT, offset & _OFFSET_MASK
-        if not flags & mmap.MAP_SHARED or index >= ROM or not pdev.maps_bars:
+        if not flags & mmap.MAP_SHARED or index >= ROM or not pdev.bar_mappable(index):
             raise fail(errno.EINVAL)
         size = pdev.resources[index].size
         if not size or position + length > -(-size // page) * page:
             raise fail(errno.EINVAL)
-        return pdev.map_bar(index, length, flags, prot, position)
+        return pdev.map_bar(index, length, flags, prot, position, lambda: self.config.memory_enabled)
 
     # requests
 

@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.linux.pci_device import ROM, PciDevice
+from pyvfio_backends.software.linux.pci_rom import map_rom, unmap_rom
+from pyvfio_backends.software.linux.resource import ResourceFlag
 from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
 from pyvfio_backends.software.linux.vfs import fail
 
 __all__ = ["Access", "Bars"]
 
 _WIDTHS = (8, 4, 2, 1)
+_ROM_WIDTHS = _WIDTHS[1:]
 
 
 class Access(NamedTuple):
@@ -45,11 +48,13 @@ class Bars:
         Raise OSError EINVAL (no such BAR, or past its end), EIO (the program has memory decoding off).
         """
         parts: list[bytes] = []
+        if index == ROM:
+            return self._read_rom(position, count)
         for offset, size, excluded in self._transfer(index, position, count, ROM):
             if excluded:
                 parts.append(b"\xff" * size)
             else:
-                self._check_decoding()
+                self._check_decoding(index)
                 parts.append(self._device.load_bar(index, offset, size).to_bytes(size, "little"))
         return b"".join(parts)
 
@@ -58,15 +63,34 @@ class Bars:
         taken = 0
         for offset, size, excluded in self._transfer(index, position, len(data), ROM - 1):
             if not excluded:
-                self._check_decoding()
+                self._check_decoding(index)
                 value = int.from_bytes(data[offset - position : offset - position + size], "little")
                 self._device.store_bar(index, offset, size, value)
             taken += size
         return taken
 
-    def _check_decoding(self) -> None:
-        if not self._config.memory_enabled:
+    def _check_decoding(self, index: int) -> None:
+        if self._device.resources[index].flags & ResourceFlag.MEM and not self._config.memory_enabled:
             raise fail(errno.EIO)
+
+    def _read_rom(self, position: int, count: int) -> bytes:
+        """By up to four bytes; what follows the images is ones.  Raise OSError ENOMEM, too: there is no image."""
+        self._transfer(ROM, position, 1, ROM)
+        size = map_rom(self._device)
+        if size is None:
+            raise fail(errno.ENOMEM)
+        try:
+            end = position + min(count, self._device.resources[ROM].size - position)
+            parts: list[bytes] = []
+            while position < min(end, size):
+                room = min(end, size) - position
+                width = next(one for one in _ROM_WIDTHS if room >= one and position % one == 0)
+                self._check_decoding(ROM)
+                parts.append(self._device.load_bar(ROM, position, width).to_bytes(width, "little"))
+                position += width
+            return b"".join(parts) + b"\xff" * (end - position)
+        finally:
+            unmap_rom(self._device)
 
     def _transfer(self, index: int, position: int, count: int, last: int) -> list[Access]:
         if index > last:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from pyvfio.abi import vfio as abi
 from pyvfio.abi.layout import Capability, InfoCapHeader, build_capability_chain, native_struct, offset_of
 from pyvfio_backends.software.linux.pci_device import ROM
+from pyvfio_backends.software.linux.pci_rom import map_rom, unmap_rom
 from pyvfio_backends.software.linux.uaccess import Argument
+from pyvfio_backends.software.linux.vfio_pci_irqs import MemoryDecoding
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -67,15 +69,14 @@ def region_info(vdev: VfioPciDevice, argument: Argument) -> int:
     elif index < ROM:
         size = vdev.pdev.resources[index].size
         flags = _READ_WRITE if size else 0
-        if size and vdev.pdev.maps_bars:  # no BAR of s390 shares its first page with another
+        if vdev.pdev.bar_mappable(index):
             flags |= abi.VFIO_REGION_INFO_FLAG_MMAP
             if vdev.pdev.msi.capability and vdev.pdev.msi.table[0] == index:
                 chain = build_capability_chain(
                     [Capability(abi.VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, 1, b"")], _REGION.size
                 )
     elif index == abi.VFIO_PCI_ROM_REGION_INDEX:
-        vdev.pdev.map_rom()  # no ROM of this machine can be mapped
-        size = 0
+        size, flags = _rom(vdev)
     else:
         raise fail(errno.EINVAL)
     if chain:
@@ -88,6 +89,16 @@ def region_info(vdev: VfioPciDevice, argument: Argument) -> int:
             cap_offset = _REGION.size
     argument.write(0, _REGION.pack(argsz, flags, index, cap_offset, size, index << OFFSET_SHIFT))
     return 0
+
+
+def _rom(vdev: VfioPciDevice) -> tuple[int, int]:
+    """Size and flags of the expansion ROM: there, if it has an image."""
+    pdev = vdev.pdev
+    with MemoryDecoding(pdev):
+        if map_rom(pdev) is None:
+            return 0, 0
+        unmap_rom(pdev)
+    return pdev.resources[ROM].size, abi.VFIO_REGION_INFO_FLAG_READ
 
 
 def irq_info(vdev: VfioPciDevice, argument: Argument) -> int:

@@ -120,4 +120,5 @@ def event_watch(kernel: Kernel) -> EventWatch:
     """The kernel's, made when it is first asked for."""
     if kernel.event_watch is None:
         kernel.event_watch = EventWatch(kernel)
+        kernel.clock.look = kernel.event_watch.look
     return kernel.event_watch

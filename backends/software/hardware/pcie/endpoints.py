@@ -25,6 +25,7 @@ from pyvfio.abi import pci_express_regs as express_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.errors import NotModelled
+from pyvfio.process import SharedMemory
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pci_register import Capability
 from pyvfio_backends.software.hardware.pcie.aer import Aer
@@ -33,6 +34,7 @@ from pyvfio_backends.software.hardware.pcie.capabilities import Msi, Msix, Power
 from pyvfio_backends.software.hardware.pcie.express import REPORTING, Express
 from pyvfio_backends.software.hardware.pcie.extended import Ari, SerialNumber
 from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.pcie.option_rom import OptionRom
 from pyvfio_backends.software.hardware.pcie.sriov import Sriov, VfBar, VirtualFunction, VirtualFunctions
 from pyvfio_backends.software.hardware.zpci.bar import Bar, Registers
 
@@ -42,6 +44,8 @@ _INTEL, _QEMU, _EDU, _SUBSYSTEM = 0x8086, 0x1B36, 0x1234, (0x1AF4, 0x1100)
 _MEMORY32, _MEMORY64 = regs.PCI_BASE_ADDRESS_SPACE_MEMORY, regs.PCI_BASE_ADDRESS_MEM_TYPE_64
 _PREFETCH64 = _MEMORY64 | regs.PCI_BASE_ADDRESS_MEM_PREFETCH
 _SERIAL = 0x525400FFFF123456
+_ROM_UNITS = 0xD5
+"""As long as the images of QEMU's network cards."""
 _IO = regs.PCI_BASE_ADDRESS_SPACE_IO
 _PREFIXES = express_regs.PCI_EXP_DEVCAP2_EE_PREFIX | 0x100000
 
@@ -91,13 +95,17 @@ class EndpointModel:
         bars: list[Bar] = []
         for index, size, flags in self.bars:
             blocks[index] = Block(size)
-            blocks[index].place(0, (registers or {}).get(index) or _Unmodelled(f"{self.name}, BAR {index}"))
-            bars.append(Bar(index, size, flags, blocks[index]))
+            given = (registers or {}).get(index) or _Unmodelled(f"{self.name}, BAR {index}")
+            blocks[index].place(0, given)
+            memory = getattr(given, "memory", None)  # a BAR of plain memory, which can be mapped
+            bars.append(Bar(index, size, flags, blocks[index], memory if isinstance(memory, SharedMemory) else None))
         config = ConfigSpace(self.identity, interrupt_pin=self.pin)
         if self.virtual:
             function: Function = VirtualFunction(config, name=name)
             function.bars = {bar.index: bar for bar in bars}  # no base address registers of its own
         else:
+            if self.rom_size and rom is None:
+                rom = OptionRom(self.identity, self.rom_size, _ROM_UNITS)
             function = Function(config, bars, rom=rom, rom_size=self.rom_size, name=name)
         for at, declared in self.capabilities:
             if isinstance(declared, Msi):

@@ -7,6 +7,7 @@ declared here; the behaviour is in `hardware.devices`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from pyvfio.abi import pci_regs as regs
@@ -17,6 +18,7 @@ from pyvfio.pci import edu as edu_registers
 from pyvfio.pci import pairnic, testdev
 from pyvfio_backends.software.hardware.devices.copier import Copier
 from pyvfio_backends.software.hardware.devices.edu import Edu
+from pyvfio_backends.software.hardware.devices.ivshmem import IvshmemRegisters, SharedBar
 from pyvfio_backends.software.hardware.devices.nvme.controller import NvmeController
 from pyvfio_backends.software.hardware.devices.nvme.storage import Namespace
 from pyvfio_backends.software.hardware.devices.pair_nic import PairNic, connect
@@ -27,6 +29,7 @@ from pyvfio_backends.software.hardware.pcie.capabilities import Msix, PowerManag
 from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, EndpointModel
 from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.zpci.bar import Registers
 
 __all__ = [
     "CopierCard",
@@ -40,9 +43,17 @@ __all__ = [
     "nic_pair",
     "nvme",
     "pci_testdev",
+    "shared_memory",
 ]
 
 
+_RAM_BAR = 2
+_PREFETCHABLE = regs.PCI_BASE_ADDRESS_MEM_TYPE_64 | regs.PCI_BASE_ADDRESS_MEM_PREFETCH
+_IVSHMEM = EndpointModel(
+    "ivshmem",
+    Identity(0x1AF4, 0x1110, 0x1AF4, 0x1100, class_code=0x050000, revision=1),
+    ((0, 0x100, regs.PCI_BASE_ADDRESS_SPACE_MEMORY),),
+)
 _OWN_SUBSYSTEM = (0x1AF4, 0x0001)
 _REGISTERS_SIZE, _TABLE_BAR = 0x1000, 1
 
@@ -118,11 +129,21 @@ def edu(device: Edu | None = None, *, name: str = "") -> EduCard:
     return EduCard(function, device)
 
 
-def pci_testdev(*, name: str = "") -> PciTestCard:
-    """`pci-testdev`."""
+def pci_testdev(*, memory: int = 0, name: str = "") -> PciTestCard:
+    """`pci-testdev`, with `memory` bytes behind a BAR of their own (QEMU's ``membar``), a power of two."""
     device = PciTestDevice()
-    behind = {testdev.MEMORY_BAR: device.memory, testdev.IO_BAR: device.io}
-    return PciTestCard(ENDPOINTS["pci-testdev"].build(behind, name=name), device)
+    behind: dict[int, Registers] = {testdev.MEMORY_BAR: device.memory, testdev.IO_BAR: device.io}
+    model = ENDPOINTS["pci-testdev"]
+    if memory:
+        model = replace(model, bars=(*model.bars, (_RAM_BAR, memory, _PREFETCHABLE)))
+        behind[_RAM_BAR] = SharedBar(memory)
+    return PciTestCard(model.build(behind, name=name), device)
+
+
+def shared_memory(size: int, *, name: str = "") -> Function:
+    """`ivshmem-plain` without anybody at the other side: `size` bytes of memory, a power of two."""
+    model = replace(_IVSHMEM, bars=(*_IVSHMEM.bars, (_RAM_BAR, size, _PREFETCHABLE)))
+    return model.build({0: IvshmemRegisters(), _RAM_BAR: SharedBar(size)}, name=name)
 
 
 def nvme(

@@ -175,9 +175,9 @@ class _Run:
         self.fired()
 
     def misuse(self) -> None:
-        closed = os.dup(0)
-        os.close(closed)
         with open(os.devnull, "rb") as null:
+            closed = os.dup(0)
+            os.close(closed)  # and nothing is opened after it, which could have its number
             numbers = {"a": self.signal.fileno(), "b": null.fileno(), "x": closed, "-": -1}
             found = {}
             for what, (index, flags, start, count, given) in _MISUSE.items():
