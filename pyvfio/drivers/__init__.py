@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from pyvfio.drivers.ckd_file import CkdFile
     from pyvfio.drivers.dasd import Dasd
     from pyvfio.drivers.dasd_async import AsyncDasd
+    from pyvfio.drivers.edu import AsyncEdu, Edu
     from pyvfio.drivers.failures import VerifyFailed
     from pyvfio.drivers.features import Features
     from pyvfio.drivers.format_work import FormatMode, Misformatted
     from pyvfio.drivers.guest_channel import GuestChannel
     from pyvfio.drivers.label import LabelKind, VolumeLabel
     from pyvfio.drivers.layout import DiskLayout, LayoutKind
+    from pyvfio.drivers.nvme import Nvme
+    from pyvfio.drivers.nvme_async import AsyncNvme
+    from pyvfio.drivers.nvme_failures import NvmeError
     from pyvfio.drivers.operations import Located, Partition
     from pyvfio.drivers.sense import DasdFailed, Sense
     from pyvfio.drivers.track import Count, TrackImage, TrackRecord
@@ -31,12 +35,16 @@ _HOMES = {
     "ckd_file": "CkdFile",
     "dasd": "Dasd",
     "dasd_async": "AsyncDasd",
+    "edu": "AsyncEdu Edu",
     "failures": "VerifyFailed",
     "features": "Features",
     "format_work": "FormatMode Misformatted",
     "guest_channel": "GuestChannel",
     "label": "LabelKind VolumeLabel",
     "layout": "DiskLayout LayoutKind",
+    "nvme": "Nvme",
+    "nvme_async": "AsyncNvme",
+    "nvme_failures": "NvmeError",
     "operations": "Located Partition",
     "sense": "DasdFailed Sense",
     "track": "Count TrackImage TrackRecord",
@@ -44,6 +52,8 @@ _HOMES = {
 
 __all__ = [
     "AsyncDasd",
+    "AsyncEdu",
+    "AsyncNvme",
     "Channel",
     "Characteristics",
     "CkdFile",
@@ -52,6 +62,7 @@ __all__ = [
     "Dasd",
     "DasdFailed",
     "DiskLayout",
+    "Edu",
     "Features",
     "FormatMode",
     "GuestChannel",
@@ -59,6 +70,8 @@ __all__ = [
     "LayoutKind",
     "Located",
     "Misformatted",
+    "Nvme",
+    "NvmeError",
     "Partition",
     "Sense",
     "TrackImage",

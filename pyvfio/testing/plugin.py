@@ -9,6 +9,8 @@ Options::
     --pyvfio-pci ADDRESS      the PCI function the suite may take (default: 0020:00:00.0)
     --pyvfio-pci2 ADDRESS     a second one (default: 0030:00:00.0)
     --pyvfio-entropy ADDRESS  a virtio entropy source behind an IOMMU (default: 0040:00:00.0)
+    --pyvfio-edu ADDRESS      an edu that the suite may take (default: that of the machine q35-switch)
+    --pyvfio-nvme ADDRESS     an NVMe controller that it may take and whose disk it may overwrite (likewise)
 
 A host that has no such device makes the tests skip with that reason; a run on a host which names a device and then
 tests nothing is for the caller to refuse (``make hil`` does).
@@ -23,13 +25,15 @@ from typing import Any
 
 import pytest
 
+from pyvfio.address import PciAddress
 from pyvfio.backend import Backend, open_backend
 from pyvfio.sandbox import VARIABLE, Sandbox
 
 __all__ = ["Lab", "backend", "lab", "machine", "software_machine"]
 
 
-_MACHINE, _DISK_MACHINE = "lab-s390x", "hercules-lab"
+_MACHINE, _DISK_MACHINE, _EXPRESS_MACHINE = "lab-s390x", "hercules-lab", "q35-switch"
+_EDU, _NVME = PciAddress(0, 0, 2, 0), PciAddress(0, 1, 0, 0)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--pyvfio-pci", default="0020:00:00.0", help="PCI function the suite may take")
     group.addoption("--pyvfio-pci2", default="0030:00:00.0", help="second PCI function the suite may take")
     group.addoption("--pyvfio-entropy", default="0040:00:00.0", help="virtio entropy source that the suite may take")
+    group.addoption("--pyvfio-edu", help="edu that the suite may take")
+    group.addoption("--pyvfio-nvme", help="NVMe controller the suite may take and overwrite")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -59,21 +65,26 @@ class Lab:
         self.backend_name: str = config.getoption("--pyvfio-backend")
         self.machine: str = config.getoption("--pyvfio-machine") or _MACHINE
         self.disk_machine: str = config.getoption("--pyvfio-machine") or _DISK_MACHINE
+        self.express_machine: str = config.getoption("--pyvfio-machine") or _EXPRESS_MACHINE
         self.ccw: str = config.getoption("--pyvfio-ccw")
         self.dasd: str = config.getoption("--pyvfio-dasd")
         self.pci: str = config.getoption("--pyvfio-pci")
         self.pci2: str = config.getoption("--pyvfio-pci2")
         self.entropy: str = config.getoption("--pyvfio-entropy")
+        named = self.backend_name != "software" or config.getoption("--pyvfio-machine")
+        self.edu: str = config.getoption("--pyvfio-edu") or ("" if named else str(_EDU))
+        self.nvme: str = config.getoption("--pyvfio-nvme") or ("" if named else str(_NVME))
 
-    def open(self, *, log: str | None = None, disk: bool = False) -> Backend:
-        """A new backend as the options say; for tests of a `disk` with a machine that has one.
+    def open(self, *, log: str | None = None, disk: bool = False, express: bool = False) -> Backend:
+        """A new backend as the options say; for tests of a `disk`, or of PCI Express, with a machine that has that.
 
         `log` is a file that carries the state of a software machine from one process to the next; a host needs none.
         """
         if self.backend_name != "software":
             return open_backend(self.backend_name)
         options = {} if log is None else {"log": log}
-        return open_backend(self.backend_name, machine=self.disk_machine if disk else self.machine, **options)
+        machine = self.disk_machine if disk else self.express_machine if express else self.machine
+        return open_backend(self.backend_name, machine=machine, **options)
 
     def environment(self, folder: Path, *, disk: bool = False) -> dict[str, str]:
         """The environment for commands on such a host; a software machine is made in `folder` and keeps its state."""

@@ -22,6 +22,8 @@ function       device                             behind
 0e:00.0        virtio-blk, for the contract       root port (10.0, not for hotplug)
 0f:00.0        virtio-rng, for the contract       root port (11.0, not for hotplug)
 10:00.0        virtio-rng, for DMA                root port (12.0, not for hotplug)
+11:00.0        edu, for its driver                root port (13.0, not for hotplug)
+12:00.0        nvme with a disk, for its driver   root port (14.0, not for hotplug)
 41:00.0        e1000e                             root port at a second root bus (40)
 
 Up to 0d:00.0 and at 41:00.0 this is the machine with which golden/x86 was recorded.  A slot of native hotplug does not
@@ -49,6 +51,10 @@ CONTRACT = (
     *("-device", f"virtio-rng-pci,id=vr0,bus=rpi,{_MODERN}"),
     *("-device", f"{_PORT},id=rpj,addr=12.0,chassis=12,slot=15,hotplug=off"),
     *("-device", f"virtio-rng-pci,id=vr1,bus=rpj,{_MODERN}"),
+    *("-device", f"{_PORT},id=rpk,addr=13.0,chassis=13,slot=16,hotplug=off", "-device", "edu,id=edu3,bus=rpk"),
+    *("-device", f"{_PORT},id=rpl,addr=14.0,chassis=14,slot=17,hotplug=off"),
+    *("-drive", "if=none,id=nd0,driver=null-co,size=16777216,read-zeroes=on,snapshot=on"),
+    *("-device", "nvme,id=nvme1,bus=rpl,serial=LAB0002,drive=nd0"),
 )
 TOPOLOGY = (
     # conventional endpoints on the root complex

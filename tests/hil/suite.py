@@ -25,7 +25,13 @@ from .skips import X86_SKIPS, Skip
 
 AT_LEAST = 150
 # The functions of the x86 guest that the contract takes (devices_x86.py); the whole addresses, as a user says them.
-_X86_FUNCTIONS = {"pci": "0000:0e:00.0", "pci2": "0000:0f:00.0", "entropy": "0000:10:00.0"}
+_X86_FUNCTIONS = {
+    "pci": "0000:0e:00.0",
+    "pci2": "0000:0f:00.0",
+    "entropy": "0000:10:00.0",
+    "edu": "0000:11:00.0",
+    "nvme": "0000:12:00.0",
+}
 # pytest's statuses: all passed, some failed, nothing collected. Others say that the run itself went wrong.
 _RAN = (0, 1, 5)
 _DONE = re.compile(r"^(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b.*?(?:\[ *(\d+)/(\d+)\])?$")

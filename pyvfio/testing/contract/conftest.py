@@ -237,6 +237,47 @@ def dasd(dasd_channel: CcwDevice, lab: Lab) -> Iterator[Dasd]:
         yield driver
 
 
+@pytest.fixture(scope="module")
+def express_host(lab: Lab) -> Iterator[Host]:
+    """The library on the backend under test with PCI Express devices that do something."""
+    with lab.open(express=True) as opened_backend:
+        yield Host(opened_backend)
+
+
+@pytest.fixture(scope="module")
+def edu_function(express_host: Host, lab: Lab) -> Iterator[BoundFunction]:
+    """An edu, bound to vfio-pci."""
+    if not lab.edu:
+        pytest.skip("none was named (--pyvfio-edu)")
+    _require(Attributes(express_host.backend), "pci", lab.edu)
+    with BoundFunction(express_host.backend, lab.edu) as bound:
+        yield bound
+
+
+@pytest.fixture
+def edu_device(express_host: Host, edu_function: BoundFunction, way: str) -> Iterator[Device]:
+    """The edu, opened by the library in each way."""
+    with pyvfio.open_device(express_host, edu_function.address, way=way) as opened_device:
+        yield opened_device
+
+
+@pytest.fixture(scope="module")
+def nvme_function(express_host: Host, lab: Lab) -> Iterator[BoundFunction]:
+    """An NVMe controller, bound to vfio-pci."""
+    if not lab.nvme:
+        pytest.skip("none was named (--pyvfio-nvme)")
+    _require(Attributes(express_host.backend), "pci", lab.nvme)
+    with BoundFunction(express_host.backend, lab.nvme) as bound:
+        yield bound
+
+
+@pytest.fixture
+def nvme_device(express_host: Host, nvme_function: BoundFunction, way: str) -> Iterator[Device]:
+    """The NVMe controller, opened by the library in each way."""
+    with pyvfio.open_device(express_host, nvme_function.address, way=way) as opened_device:
+        yield opened_device
+
+
 @pytest.fixture
 def folder(backend: Backend) -> Iterator[str]:
     """A directory of one test below ``/tmp``, removed with what is in it."""

@@ -79,7 +79,7 @@ def test_every_bus_of_the_x86_guest_is_there() -> None:
 def test_what_the_contract_takes_is_for_no_hotplug() -> None:
     words = command(X86, "contract")
     ports = {found[1]: word for word in words if (found := re.search(r"pcie-root-port.*\bid=(\w+)", word))}
-    assert len(ports) == 3
+    assert len(ports) == 5
     assert all("hotplug=off" in word for word in ports.values())
 
 

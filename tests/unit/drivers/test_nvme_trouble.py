@@ -1,0 +1,159 @@
+"""The NVMe driver and a controller that does not do what it should: nothing hangs, nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import pyvfio
+from pyvfio.drivers import AsyncNvme, Nvme
+from pyvfio.errors import Misuse, NotAvailable, NotModelled, Timeout
+from pyvfio.nvme import registers as regs
+from pyvfio.nvme.commands import AdminOpcode, Command
+from pyvfio.nvme.registers import Capabilities
+from pyvfio.testing.devices import BoundFunction
+from pyvfio.vfio import Device
+from pyvfio_backends.software.backend import SoftwareBackend
+from pyvfio_backends.software.hardware.devices.nvme.controller import NvmeController
+from pyvfio_backends.software.hardware.pcie.block import Block
+
+ADDRESS = "0000:01:00.0"
+RID = 0x0100
+
+
+@pytest.fixture
+def host() -> Iterator[pyvfio.Host]:
+    with pyvfio.Host("software", machine="q35-switch") as opened, BoundFunction(opened.backend, ADDRESS):
+        yield opened
+
+
+@pytest.fixture
+def device(host: pyvfio.Host) -> Iterator[Device]:
+    with pyvfio.open_device(host, ADDRESS) as opened:
+        yield opened
+
+
+@pytest.fixture
+def controller(host: pyvfio.Host) -> NvmeController:
+    """The controller inside the machine."""
+    assert isinstance(host.backend, SoftwareBackend)
+    function = host.backend.machine.pcie.function(0, RID)
+    assert function is not None
+    block = function.bars[regs.BAR].registers
+    assert isinstance(block, Block)
+    found = block.parts[0]
+    assert isinstance(found, NvmeController)
+    return found
+
+
+def lazy(delay: float, work: Callable[[], None]) -> None:
+    """A controller that puts everything off for ever."""
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_controller_that_does_no_command(device: Device, controller: NvmeController) -> None:
+    controller._schedule = lazy
+    with pytest.raises(Timeout, match=r"identify(.|\n)*aborting it did not help, and the controller was reset"):
+        Nvme(device, timeout=0.2).__enter__()
+    assert device.space.mappings() == []
+    assert not controller.configuration.enable
+    controller._schedule = None
+    with Nvme(device) as disk:
+        assert disk.read(0, 1) == bytes(512)
+
+
+def test_a_command_that_takes_too_long_ends_the_others(device: Device, controller: NvmeController) -> None:
+    async def use() -> None:
+        async with AsyncNvme(device, timeout=0.3) as disk:
+            controller._schedule = lazy
+            came = await asyncio.gather(
+                disk.read(0, 1), disk.admin(Command(AdminOpcode.ASYNC_EVENT)), disk.read(1, 1), return_exceptions=True
+            )
+            assert all(isinstance(one, (Timeout, Misuse)) for one in came)
+            assert any(isinstance(one, Timeout) for one in came)
+            with pytest.raises(Misuse, match="the controller was reset, because it did not end"):
+                await disk.read(0, 1)
+
+    asyncio.run(use())
+    assert device.space.mappings() == []
+
+
+def test_a_controller_that_does_not_get_ready(device: Device, controller: NvmeController) -> None:
+    controller.capabilities = Capabilities(timeout=1)
+    controller.reset()
+    controller._configure = lambda value: None  # type: ignore[method-assign]
+    with pytest.raises(Timeout, match=r"enable it(.|\n)*longer than the 0.5 s that it said"), Nvme(device):
+        pass
+    assert device.space.mappings() == []
+
+
+def test_a_controller_that_fails_at_work(device: Device, controller: NvmeController) -> None:
+    with Nvme(device) as disk:
+        controller._schedule = lazy
+        controller.fail()
+        with pytest.raises((NotAvailable, Timeout), match="has failed"):
+            disk.read_many([(0, 1)] * 3)
+    assert device.space.mappings() == []
+    controller._schedule = None
+    with Nvme(device) as disk:
+        assert disk.read(0, 1) == bytes(512)
+
+
+def test_a_function_that_does_not_answer(device: Device) -> None:
+    with Nvme(device) as disk:
+        assert disk.read(0, 1) == bytes(512)
+        device.config.command = 0
+        disk.work.device.region(regs.BAR).close()
+        with pytest.raises(pyvfio.PyvfioError):
+            disk.read(0, 1)
+    assert device.space.mappings() == []
+
+
+def test_a_controller_without_namespaces() -> None:
+    with (
+        pyvfio.Host("software", machine="lab-x86") as host,
+        BoundFunction(host.backend, "0000:04:00.0") as bound,
+        pyvfio.open_device(host, bound.address) as device,
+        Nvme(device) as disk,
+    ):
+        assert disk.namespaces == {}
+        with pytest.raises(NotAvailable, match="no active namespace"):
+            disk.read(0, 1)
+
+
+def test_arguments(device: Device) -> None:
+    for words in ({"interrupts": "morse"}, {"depth": 0}, {"queues": 0}):
+        with pytest.raises(Misuse):
+            Nvme(device, **words)  # type: ignore[arg-type]
+    with pytest.raises(Misuse, match="registers are accessed by"), Nvme(device, access="ioctl"):
+        pass
+    with pytest.raises(NotAvailable, match="has no msi"), Nvme(device, interrupts="msi"):
+        pass
+    assert device.space.mappings() == []
+    with Nvme(device, transfer=5000) as disk:
+        assert disk.transfer == 4096
+        with pytest.raises(Misuse, match="one command reads 1 to 8 blocks here, not 9"):
+            disk.read_many([(0, 9)])
+        with pytest.raises(Misuse, match="brings or gives up to 4096 bytes"):
+            disk.io(Command(2, nsid=1), count=4097)
+        with pytest.raises(NotModelled):
+            disk.admin(Command(AdminOpcode.IDENTIFY), data=4097)
+
+
+def test_no_descriptor_is_left(host: pyvfio.Host) -> None:
+    with pyvfio.open_device(host, ADDRESS) as device, Nvme(device) as disk:
+        disk.read(0, 1)
+    before = descriptors()
+    for _ in range(3):
+        with pyvfio.open_device(host, ADDRESS) as device:
+            with Nvme(device, queues=3) as disk:
+                disk.write(0, bytes(512))
+            with pytest.raises(NotAvailable), Nvme(device, access="mmap"):
+                pass
+    assert descriptors() == before
