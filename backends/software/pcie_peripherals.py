@@ -10,6 +10,7 @@ model          options
                (512), `readonly`, `serial`; without any of these a controller without namespaces
 `copier`       --
 `pair-nic`     `mac`, `cable`: two NICs with the same name of a cable are at its two ends
+`virtio-*-pci` `size` of blk, `mac` of net, `mount_tag` of 9p; `flr` (true): whether it has a function-level reset
 =============  ==========================================================================================
 """
 
@@ -27,7 +28,7 @@ from pyvfio_backends.software.hardware.devices.edu import Edu
 from pyvfio_backends.software.hardware.devices.nvme.controller import NvmeController
 from pyvfio_backends.software.hardware.devices.nvme.storage import FileStorage, MemoryStorage, Namespace, Storage
 from pyvfio_backends.software.hardware.devices.pair_nic import PairNic, connect
-from pyvfio_backends.software.hardware.pcie import peripherals
+from pyvfio_backends.software.hardware.pcie import peripherals, virtio
 from pyvfio_backends.software.hardware.pcie.function import Function
 
 __all__ = ["MODELS", "Peripherals"]
@@ -43,6 +44,10 @@ _OPTIONS: Final[dict[str, dict[str, type]]] = {
     "copier": {},
     "nvme": {"image": str, "size": int, "block_size": int, "readonly": bool, "serial": str},
     "pair-nic": {"mac": str, "cable": str},
+    "virtio-9p-pci": {"mount_tag": str},
+    "virtio-blk-pci": {"size": int, "flr": bool},
+    "virtio-net-pci": {"mac": str, "flr": bool},
+    "virtio-rng-pci": {"flr": bool},
 }
 MODELS: Final = tuple(_OPTIONS)
 """The models that `Peripherals.make` knows."""
@@ -80,6 +85,11 @@ class Peripherals:
                 raise Misuse("build device", name, cause=f"{key} is no {wanted.__name__}: {value!r}")
         if spec.model == "nvme":
             return self._nvme(name, spec.options)
+        if spec.model in virtio.KINDS:
+            own = {key: value for key, value in spec.options.items() if key != "flr"}
+            return virtio.virtio(
+                spec.model, virtio.KINDS[spec.model](**own), flr=spec.options.get("flr", True), name=name
+            )
         if spec.model == "pair-nic":
             return self._nic(name, spec.options)
         if spec.model == "edu":

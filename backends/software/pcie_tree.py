@@ -16,16 +16,12 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.description import PcieBusSpec, PcieFunctionSpec
-from pyvfio_backends.software.hardware.pci_config import Identity
-from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus
-from pyvfio_backends.software.hardware.pcie.capabilities import PowerManagement
-from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, EndpointModel, add_igb_functions
-from pyvfio_backends.software.hardware.pcie.express import Express, Slot
+from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, add_igb_functions
+from pyvfio_backends.software.hardware.pcie.express import Slot
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.models import PORTS
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort
@@ -35,26 +31,8 @@ from pyvfio_backends.software.pcie_peripherals import Peripherals
 
 __all__ = ["FUNCTIONS", "PcieTree", "build_tree"]
 
-_VIRTIO, _SUBSYSTEM = 0x1AF4, 0x1100
-_MEMORY32, _IO, _PREFETCH64 = 0, 1, 0xC
 _AT: Final = re.compile(r"([0-9a-f]{1,2})\.([0-7])")
-_OTHERS: Final = (
-    EndpointModel(
-        "virtio-9p-pci",
-        Identity(_VIRTIO, 0x1009, _VIRTIO, 0x0009, class_code=0x000200),
-        ((0, 0x20, _IO), (1, 1 << 12, _MEMORY32), (4, 0x4000, _PREFETCH64)),
-    ),
-    EndpointModel(
-        "virtio-net-pci",
-        Identity(_VIRTIO, 0x1041, _VIRTIO, _SUBSYSTEM, class_code=0x020000, revision=1),
-        ((1, 1 << 12, _MEMORY32), (4, 0x4000, _PREFETCH64)),
-        ((0x40, Express(ExpressType.ENDPOINT, flr=True)), (0x7C, PowerManagement(no_soft_reset=False)), (0x100, Aer())),
-        rom_size=0x40000,
-    ),
-)
-"""Places only: their capabilities and registers are those of `ENDPOINTS` once they are modelled there."""
-_ENDPOINTS: Final = {**{model.name: model for model in _OTHERS}, **ENDPOINTS}
-FUNCTIONS: Final = tuple(dict.fromkeys((*PORTS, *_ENDPOINTS, *WITH_DEVICES)))
+FUNCTIONS: Final = tuple(dict.fromkeys((*PORTS, *ENDPOINTS, *WITH_DEVICES)))
 """The models that `PcieFunctionSpec` can name."""
 _WITH_SLOT: Final = ("ioh3420", "pcie-root-port", "xio3130-downstream")
 
@@ -72,10 +50,10 @@ def _make(spec: PcieFunctionSpec, peripherals: Peripherals) -> Function:
         return PORTS[spec.model](Slot(spec.slot) if spec.slot >= 0 else None, name=name)
     if spec.model in PORTS:
         return PORTS[spec.model](name=name)
-    if spec.model not in _ENDPOINTS:
+    if spec.model not in ENDPOINTS:
         cause = f"there is no model {spec.model!r}; there is {', '.join(sorted(FUNCTIONS))}"
         raise Misuse("build the PCI Express tree", name, cause=cause)
-    function = _ENDPOINTS[spec.model].build(name=name)
+    function = ENDPOINTS[spec.model].build(name=name)
     if spec.model == "igb":
         add_igb_functions(function)
     return function

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import virtio_pci as abi
-from pyvfio_backends.software.hardware.devices.virtio_pci import COMMON, DEVICE
+from pyvfio_backends.software.hardware.devices.virtio_registers import COMMON, DEVICE
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId

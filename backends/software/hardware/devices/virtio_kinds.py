@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.devices.virtio_block import BLOCK_FEATURES, block_config
 
-__all__ = ["NET_FEATURES", "VirtioKind", "virtio_blk", "virtio_net", "virtio_net_fields", "virtio_rng"]
+__all__ = ["NET_FEATURES", "VirtioKind", "virtio_9p", "virtio_blk", "virtio_net", "virtio_net_fields", "virtio_rng"]
 
 _LINK_UP = 1
 NET_FEATURES = 0x00BF8024
 """Control of guest offloads, MAC, merged buffers, status, control queue (four kinds), announcement, setting the MAC."""
+_MOUNT_TAG = 1 << 0
 _RING_FEATURES = 1 << 28 | 1 << 29  # indirect descriptors, event index
 
 
@@ -69,3 +70,10 @@ def virtio_blk(size: int = 1 << 20) -> VirtioKind:
 def virtio_rng() -> VirtioKind:
     """An entropy source."""
     return VirtioKind(4, 0x1005, 0x00FF00, _RING_FEATURES, (8,), (), 2, supply=random.randbytes)
+
+
+def virtio_9p(mount_tag: str = "src") -> VirtioKind:
+    """A transport of the 9P file protocol that is mounted by this name."""
+    tag = mount_tag.encode()
+    fields: tuple[tuple[str, int | bytes], ...] = (("H", len(tag)), (f"{len(tag)}s", tag))
+    return VirtioKind(9, 0x1009, 0x000200, _RING_FEATURES | _MOUNT_TAG, (128,), fields, 2)
