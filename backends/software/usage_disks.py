@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pyvfio.address import SubchannelId
-from pyvfio_backends.software.description import MachineSpec
+from pyvfio_backends.software.description import MachineSpec, PcieFunctionSpec
 from pyvfio_backends.software.hardware.devices.ckd_models import MODELS
 from pyvfio_backends.software.medium.tables import DASD_TRACK, TABLES, Part
 from pyvfio_backends.software.usage import DiskSpec
@@ -27,6 +27,7 @@ __all__ = [
 
 DISK_SIZE = 1 << 20
 """The size of a virtio disk unless its options say otherwise."""
+_INTERFACES = {"virtio-net-pci": "virtio_pci", "e1000e": "e1000e", "igb": "igb"}
 DASD_CYLINDERS, DASD_HEADS = 30051, 15
 _MOST_IN_ORDER = 64
 """Longer runs of subchannels are not built at boot, so that their disks have no names yet."""
@@ -62,6 +63,12 @@ def dasd_cylinders(options: Mapping[str, object]) -> int:
     return MODELS[model].cylinders if isinstance(model, str) and model in MODELS else DASD_CYLINDERS
 
 
+def _held(spec: MachineSpec, models: Mapping[str, str]) -> list[PcieFunctionSpec]:
+    """The PCI Express functions of these models (model -> the driver's module) whose driver is loaded."""
+    loaded = {name.replace("-", "_") for name in spec.modules}
+    return [function for function in spec.pcie_functions if models.get(function.model) in loaded]
+
+
 def boot_disks(spec: MachineSpec) -> dict[str, BootDisk]:
     """The disks that drivers hold at boot, by their names."""
     virtio: list[BootDisk] = [
@@ -69,6 +76,7 @@ def boot_disks(spec: MachineSpec) -> dict[str, BootDisk]:
         for function in spec.functions
         if (function.model, function.driver, function.state) == ("virtio-blk", "virtio-pci", "configured")
     ]
+    virtio += [BootDisk(_size(function.options)) for function in _held(spec, {"virtio-blk-pci": "virtio_pci"})]
     dasd: list[BootDisk] = []
     for row in sorted(spec.subchannels, key=lambda row: SubchannelId.parse(row.schid)):
         if not row.online or row.count > _MOST_IN_ORDER:
@@ -92,6 +100,7 @@ def boot_interfaces(spec: MachineSpec) -> list[str]:
         for row in spec.subchannels
         if (row.unit, row.driver, row.online) == ("virtio-net", "virtio_ccw", True)
     )
+    count += len(_held(spec, _INTERFACES))
     return ["lo", *(f"eth{number}" for number in range(count))]
 
 

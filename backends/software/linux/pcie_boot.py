@@ -22,6 +22,8 @@ from pyvfio_backends.software.pcie_peripherals import Peripherals
 from pyvfio_backends.software.pcie_tree import build_tree
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.host_pci_drivers import HostPciDriver
+    from pyvfio_backends.software.linux.virtio_pci import VirtioPciDriver
     from pyvfio_backends.software.machine import Machine
 
 __all__ = ["boot"]
@@ -49,6 +51,7 @@ def boot(machine: Machine) -> None:
     kernel.add_bus(bus)
     ports = PortDriver(bus)
     bus.register(ports)
+    drivers = _host_drivers(machine, bus)
     bridges = [PcieHostBridge(bus, machine.pcie, root, messages, pins) for root in machine.pcie.root_buses]
     units = build_units(machine.pcie.segments, spec.pcie_iommus)
     machine.pcie.iommu = RemappingUnits(units)
@@ -62,7 +65,25 @@ def boot(machine: Machine) -> None:
         boot_iommus(kernel, units, bridges)
     for bridge in bridges:
         ports.boot(bridge.devices())
+    devices = [device for bridge in bridges for device in bridge.devices()]
+    for driver in drivers:
+        driver.boot(devices)
     boot_vfio_pci(machine, bus, [])
+
+
+def _host_drivers(machine: Machine, bus: PciBus) -> list[HostPciDriver | VirtioPciDriver]:
+    """The host's drivers that the machine's description loads, registered, in the order of what they take."""
+    from pyvfio_backends.software.linux.host_pci_drivers import StubDriver, host_pci_drivers
+    from pyvfio_backends.software.linux.virtio_pci import VirtioPciDriver
+
+    names = {name.replace("-", "_") for name in machine.spec.modules}
+    found: list[HostPciDriver | VirtioPciDriver] = [VirtioPciDriver(bus)] if "virtio_pci" in names else []
+    found += [driver for driver in host_pci_drivers(bus) if driver.name in names]
+    for driver in found:
+        bus.register(driver)
+    if "pci_stub" in names:
+        bus.register(StubDriver(bus))
+    return found
 
 
 def _give_windows(bridges: list[PcieHostBridge], apertures: Apertures, memory: int) -> None:

@@ -83,6 +83,8 @@ class VfioPciDriver(PciDriver):
 
         if not isinstance(device, PciDevice):
             raise fail(errno.ENODEV)
+        if device.is_bridge:
+            raise fail(errno.EINVAL)  # vfio_pci_core_register_device: no header but type 0
         if device.sriov is not None and device.sriov.num_vfs:
             raise fail(errno.EBUSY)  # nobody could tell who uses its virtual functions
         device.power_state = "D0"  # vfio_pci_core_register_device

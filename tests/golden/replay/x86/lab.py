@@ -23,6 +23,8 @@ SLOTS = "/sys/bus/pci/slots"
 CONTAINER = "/dev/vfio/vfio"
 IOMMU = "/dev/iommu"
 RW = os.O_RDWR | os.O_CLOEXEC
+#: The host's drivers that the recorder had loaded.
+_DRIVERS = ("virtio_pci", "e1000e", "igb", "nvme", "pci_stub")
 #: What a process of the recorder's guest could lock, without the privilege to lock more.
 MEMLOCK = 8 << 20
 
@@ -52,6 +54,7 @@ class Lab:
     def __init__(self, *, privileged: bool = True) -> None:
         spec = load_machine(find_machine("lab-x86"))
         spec.memlock = MEMLOCK
+        spec.modules = (*spec.modules, *_DRIVERS)
         spec.ipc_lock = privileged
         self.seam = Seam(spec)
         self.host = self.seam.host
