@@ -15,8 +15,7 @@ from collections.abc import Callable
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_feature
-from pyvfio.abi.layout import native_struct, offset_of
-from pyvfio.errors import NotModelled
+from pyvfio.abi.layout import native_struct
 from pyvfio.process import EventFdReference
 from pyvfio_backends.software.linux import vfio_pci_info
 from pyvfio_backends.software.linux.pci_device import ROM, PciDevice, SavedState
@@ -27,6 +26,7 @@ from pyvfio_backends.software.linux.vfio_group import GroupFile
 from pyvfio_backends.software.linux.vfio_pci_bars import Bars
 from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
 from pyvfio_backends.software.linux.vfio_pci_info import OFFSET_SHIFT
+from pyvfio_backends.software.linux.vfio_pci_ioeventfd import IoEventFds
 from pyvfio_backends.software.linux.vfio_pci_irqs import Interrupts
 from pyvfio_backends.software.linux.vfio_pci_token import VfTokens, read_token
 from pyvfio_backends.software.linux.vfs import fail
@@ -36,8 +36,6 @@ __all__ = ["VfioPciDevice"]
 _OFFSET_MASK = (1 << OFFSET_SHIFT) - 1
 _CONFIG = abi.VFIO_PCI_CONFIG_REGION_INDEX
 _HOT_RESET = native_struct(abi.PciHotReset)
-_IOEVENTFD = native_struct(abi.DeviceIoeventfd)
-_IOEVENTFD_MINIMUM = offset_of(abi.DeviceIoeventfd, "reserved")
 _WAKEUP = struct.Struct("=iI")
 
 
@@ -91,6 +89,7 @@ class VfioPciDevice(VfioDevice):
             has_intx=pdev.sysdata.has_intx and pdev.sysdata.irq != 0,
         )
         self._bars = Bars(pdev, self.config)
+        self._ioeventfds = IoEventFds(pdev, self._bars, self.config)
         self.tokens.opened(1)
 
     def close_device(self) -> None:
@@ -102,6 +101,7 @@ class VfioPciDevice(VfioDevice):
         self.config.power.change(D0)
         pdev.set_master(False)
         self.interrupts.close(self.config)
+        self._ioeventfds.close()
         pdev.write_config(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_INTX_DISABLE)
         needs_reset = True
         if self.reset_works and not pdev.locked:
@@ -183,7 +183,7 @@ class VfioPciDevice(VfioDevice):
         if request == abi.VFIO_DEVICE_PCI_HOT_RESET:
             return self._hot_reset(argument)
         if request == abi.VFIO_DEVICE_IOEVENTFD:
-            return self._ioeventfd(argument)
+            return self._ioeventfds.set(argument)
         raise fail(errno.ENOTTY)
 
     def _reset(self) -> int:
@@ -222,23 +222,6 @@ class VfioPciDevice(VfioDevice):
             pdev.sysdata.reset_bus()
         finally:
             pdev.restore_state(saved)
-
-    def _ioeventfd(self, argument: Argument) -> int:
-        """Check as ``vfio_pci_ioeventfd`` does; what it would wait for is not modelled."""
-        head = argument.read(0, _IOEVENTFD_MINIMUM).ljust(_IOEVENTFD.size, b"\0")
-        argsz, flags, offset, _, descriptor, _ = _IOEVENTFD.unpack(head)
-        size = flags & abi.VFIO_DEVICE_IOEVENTFD_SIZE_MASK
-        if argsz < _IOEVENTFD_MINIMUM or flags != size or size not in (1, 2, 4, 8) or descriptor < -1:
-            raise fail(errno.EINVAL)
-        index, position = offset >> OFFSET_SHIFT, offset & _OFFSET_MASK
-        if index >= ROM or position + size > self.pdev.resources[index].size:
-            raise fail(errno.EINVAL)
-        if any(access.excluded for access in self._bars.accesses(index, position, size)):
-            raise fail(errno.EINVAL)
-        if descriptor < 0:
-            raise fail(errno.ENODEV)
-        EventFdReference(descriptor).close()
-        raise NotModelled("VFIO_DEVICE_IOEVENTFD", self.pdev.name)
 
     def feature(self, flags: int, argument: Argument, size: int) -> int:
         """See `VfioDevice.feature`: the VF token, and low power as a promise: no device has power management."""

@@ -100,6 +100,11 @@ class Bars:
             raise fail(errno.EINVAL)
         return self.accesses(index, position, min(count, resource.size - position))
 
+    def in_table(self, index: int, position: int, count: int) -> bool:
+        """Whether an access touches the MSI-X table."""
+        bar, first, last = self._table
+        return bar == index and position < last and first < position + count
+
     def accesses(self, index: int, position: int, count: int) -> list[Access]:
         """Cut a transfer within a BAR into accesses (``vfio_pci_core_do_io_rw``)."""
         bar, first, last = self._table

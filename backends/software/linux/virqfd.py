@@ -65,13 +65,16 @@ class EventWatch:
 
     def _epoll_has(self, number: int) -> bool:
         """Look at what came; whether the one just added had been signalled before."""
-        found = False
-        for fd, _ in self._epoll.poll(0):
-            if fd == number:
-                found = True
-            else:
+        came = self._came()
+        for fd in came:
+            if fd != number:
                 self._signalled(fd)
-        return found
+        return number in came
+
+    def _came(self) -> list[int]:
+        """Which were signalled; what was added last is called first, as with the kernel's wait queues."""
+        came = {fd for fd, _ in self._epoll.poll(0, len(self._all) + 1)}
+        return [fd for fd in reversed(self._all) if fd in came]
 
     def remove(self, watched: Watched) -> None:
         """See `Watched.close`.  What was signalled before has its effect."""
@@ -87,7 +90,7 @@ class EventWatch:
 
     def look(self) -> None:
         """Call the handlers of all that were signalled since the last look."""
-        for fd, _ in self._epoll.poll(0) if self._all else ():
+        for fd in self._came():
             self._signalled(fd)
 
     def _signalled(self, fd: int) -> None:

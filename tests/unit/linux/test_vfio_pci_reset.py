@@ -11,7 +11,6 @@ from pci_fixture import BELL, BLK, NET, Device, Pci, errno_of
 
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_feature as feature
-from pyvfio.errors import NotModelled
 from pyvfio.pci import bell
 from pyvfio.process import EventFd
 
@@ -131,13 +130,18 @@ def test_ioeventfds_of_wrong_places_and_sizes(net: Device, flags: int, offset: i
     assert errno_of(ioeventfd, net, flags, offset, 1, argsz) == "EINVAL"
 
 
-def test_ioeventfds_are_not_modelled(net: Device) -> None:
+def test_ioeventfds_of_functions_of_ibm_z(net: Device) -> None:
     place = 4 << 40 | 0x3000
     assert errno_of(ioeventfd, net, 4, place, -2) == "EINVAL"
     assert errno_of(ioeventfd, net, 4, place, -1) == "ENODEV"
     assert errno_of(ioeventfd, net, 4, place, 9999) == "EBADF"
-    with EventFd() as event, pytest.raises(NotModelled):
-        ioeventfd(net, 4, place, event.fileno())
+    with EventFd() as event:
+        assert ioeventfd(net, 4, place, event.fileno()) == 0
+        assert errno_of(ioeventfd, net, 4, place, event.fileno()) == "EEXIST"
+        event.signal()
+        net.read(4, 0, 4)
+        assert event.read() == 0
+        assert ioeventfd(net, 4, place, -1) == 0
 
 
 @pytest.mark.parametrize(
