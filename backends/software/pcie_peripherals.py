@@ -18,15 +18,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.description import PcieFunctionSpec
 from pyvfio_backends.software.hardware.devices.copier import Copier
 from pyvfio_backends.software.hardware.devices.edu import Edu
-from pyvfio_backends.software.hardware.devices.nvme.controller import NvmeController
-from pyvfio_backends.software.hardware.devices.nvme.storage import FileStorage, MemoryStorage, Namespace, Storage
+from pyvfio_backends.software.hardware.devices.nvme.options import (
+    NVME_OPTIONS,
+    build_controller,
+    build_namespace,
+    build_storage,
+)
+from pyvfio_backends.software.hardware.devices.nvme.storage import FileStorage
 from pyvfio_backends.software.hardware.devices.pair_nic import PairNic, connect
 from pyvfio_backends.software.hardware.pcie import peripherals, virtio
 from pyvfio_backends.software.hardware.pcie.function import Function
@@ -35,14 +39,12 @@ __all__ = ["MODELS", "Peripherals"]
 
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _SHARED, _LEAST_MEMORY = 1 << 12, 1 << 4
-_SIZE, _BLOCK = 16 << 20, 512
-_SERIAL_LENGTH: Final = 20
 _OPTIONS: Final[dict[str, dict[str, type]]] = {
     "edu": {},
     "pci-testdev": {"membar": int},
     "ivshmem": {"size": int},
     "copier": {},
-    "nvme": {"image": str, "size": int, "block_size": int, "readonly": bool, "serial": str},
+    "nvme": dict(NVME_OPTIONS),
     "pair-nic": {"mac": str, "cable": str},
     "virtio-9p-pci": {"mount_tag": str},
     "virtio-blk-pci": {"size": int, "flr": bool},
@@ -102,30 +104,15 @@ class Peripherals:
         return peripherals.pci_testdev(memory=memory, name=name).function
 
     def _nvme(self, name: str, options: dict[str, Any]) -> Function:
-        serial = options.get("serial", name)
-        if not serial.isascii() or not serial.isprintable() or len(serial) > _SERIAL_LENGTH:
-            cause = f"a serial number has up to {_SERIAL_LENGTH} ASCII characters: {serial!r}"
-            raise Misuse("build device", name, cause=cause)
-        namespaces = [self._namespace(name, options)] if set(options) - {"serial"} else []
-        device = NvmeController(namespaces, serial=serial, schedule=self._schedule)
+        wanted = {"serial": name, **options}
+        namespaces = []
+        if set(options) - {"serial"}:
+            storage = build_storage(name, wanted)
+            if isinstance(storage, FileStorage):
+                self._files.append(storage)
+            namespaces.append(build_namespace(name, storage, wanted))
+        device = build_controller(name, namespaces, wanted, schedule=self._schedule)
         return peripherals.nvme(device=device, name=name).function
-
-    def _namespace(self, name: str, options: dict[str, Any]) -> Namespace:
-        block, size = options.get("block_size", _BLOCK), options.get("size", _SIZE)
-        if block <= 0 or block & (block - 1):
-            raise Misuse("build device", name, cause=f"block_size is no power of two: {block}")
-        if size <= 0 or size % block:
-            raise Misuse("build device", name, cause=f"{size} bytes are no blocks of {block}")
-        read_only = options.get("readonly", False)
-        storage: Storage
-        if "image" in options:
-            if "size" in options:
-                raise Misuse("build device", name, cause="an image has its own size: image and size exclude each other")
-            storage = FileStorage(Path(options["image"]), read_only=read_only)
-            self._files.append(storage)
-        else:
-            storage = MemoryStorage(size, read_only=read_only)
-        return Namespace(storage, order=block.bit_length() - 1)
 
     def _nic(self, name: str, options: dict[str, Any]) -> Function:
         mac, cable = options.get("mac", ""), options.get("cable", "")

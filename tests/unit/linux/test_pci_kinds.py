@@ -157,13 +157,6 @@ def test_what_has_no_behaviour_says_so(z17: Z17, name: str, bar: int, what: str)
         device.write(bytes(4), 0, bar)
 
 
-def test_an_nvme_controller_is_not_started(z17: Z17) -> None:
-    device = z17.open(NVME)
-    for offset, value in ((0x14, 1), (0x14, 0x4000), (0x1000, 1)):
-        with pytest.raises(NotModelled, match="commands of NVMe"):
-            device.write(struct.pack("<I", value), offset, 0)
-
-
 def test_msi_is_there_but_not_switched_on(z17: Z17) -> None:
     device = z17.open(ISM)
     buffer = bytearray(struct.pack("=4I", 16, 0, abi.VFIO_PCI_MSI_IRQ_INDEX, 0))

@@ -1,6 +1,7 @@
 """PCI functions of IBM Z whose identity, configuration space and BARs are there, but not what their devices do.
 
-They can be found, taken and given back.  Loads and stores of their registers raise `NotModelled`.
+They can be found, taken and given back.  Loads and stores of their registers raise `NotModelled`, unless a model gives
+them a device (`NVME`: the controller of `devices.nvme`).
 
 Sources: ids from the drivers' tables (``drivers/net/ethernet/mellanox/mlx4/main.c``, ``mlx5/core/main.c``,
 ``drivers/s390/net/ism_drv.c``, ``drivers/misc/genwqe/card_base.h``), function types from s390-tools
@@ -27,7 +28,17 @@ from pyvfio_backends.software.hardware.zpci.bar import Bar, Parts, Registers
 from pyvfio_backends.software.hardware.zpci.msix import MsixTable
 from pyvfio_backends.software.hardware.zpci.sriov import make_express
 
-__all__ = ["GENWQE", "ISM", "ROCE_EXPRESS", "ROCE_EXPRESS_2", "BarShape", "IdentifiedDevice", "MsixShape", "PciKind"]
+__all__ = [
+    "GENWQE",
+    "ISM",
+    "NVME",
+    "ROCE_EXPRESS",
+    "ROCE_EXPRESS_2",
+    "BarShape",
+    "IdentifiedDevice",
+    "MsixShape",
+    "PciKind",
+]
 
 _IBM: Final = 0x1014
 _MELLANOX: Final = 0x15B3
@@ -127,6 +138,16 @@ GENWQE: Final = PciKind(
     (BarShape(0, 27),),
     msi=True,
 )
+
+
+NVME: Final = PciKind(
+    "NVMe controllers",
+    Identity(0x1B36, 0x0010, 0x1AF4, 0x1100, 0x010802, 2),
+    (BarShape(0, 14, regs.PCI_BASE_ADDRESS_MEM_TYPE_64),),
+    0x0B,
+    MsixShape(65, 0, 0x2000, 0x3000),
+)
+"""A solid state disk with QEMU's ids, of the function type that IBM Z has for it."""
 
 
 class _NoBehaviour:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.devices.ivshmem import IvshmemRegisters, SharedBar, ivshmem
-from pyvfio_backends.software.hardware.devices.nvme_controller import NVME, NvmeRegisters
 from pyvfio_backends.software.hardware.devices.pci_kinds import (
     GENWQE,
     ISM,
+    NVME,
     ROCE_EXPRESS,
     ROCE_EXPRESS_2,
     BarShape,
@@ -21,6 +21,7 @@ from pyvfio_backends.software.hardware.zpci.facts import function_facts
 from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.devices.nvme.controller import NvmeController
     from pyvfio_backends.software.hardware.zpci.bar import Registers
     from pyvfio_backends.software.hardware.zpci.models import FunctionDescription, Place
 
@@ -40,10 +41,24 @@ _KINDS: Final[dict[str, tuple[PciKind, PciKind]]] = {
 def identified(spec: FunctionDescription, place: Place) -> ZpciFunction:
     """The function of a description.  Raise `Misuse` for a size that no memory has."""
     kind = _shared(spec) if spec.model == "ivshmem" else _KINDS[spec.model][bool(spec.vfn)]
-    device = IdentifiedDevice(kind, _registers(spec.model))
+    controller = _controller(spec) if spec.model == "nvme" else None
+    device = IdentifiedDevice(kind, _registers(spec.model, controller))
     facts = function_facts(spec, place, device.bars, pft=kind.pft, mio=kind.mio, fmb_words=kind.fmb_words)
-    return ZpciFunction(
+    function = ZpciFunction(
         facts, place.group(spec.pfgid), device.config, device.bars, msix=device.msix, number=place.number
+    )
+    if controller is not None:
+        controller.attach(function)
+    return function
+
+
+def _controller(spec: FunctionDescription) -> NvmeController:
+    """An NVMe controller with a namespace of memory."""
+    from pyvfio_backends.software.hardware.devices.nvme.options import build_controller, build_namespace, build_storage
+
+    name = f"{spec.fid:08x}"
+    return build_controller(
+        name, [build_namespace(name, build_storage(name, spec.options), spec.options)], spec.options
     )
 
 
@@ -55,10 +70,10 @@ def _shared(spec: FunctionDescription) -> PciKind:
     return ivshmem(size.bit_length() - 1)
 
 
-def _registers(model: str) -> Callable[[BarShape], Registers] | None:
+def _registers(model: str, controller: NvmeController | None) -> Callable[[BarShape], Registers] | None:
     """What is behind the BARs of a model that has more than an identity."""
-    if model == "nvme":
-        return lambda bar: NvmeRegisters()
+    if controller is not None:
+        return lambda bar: controller
     if model == "ivshmem":
         return lambda bar: SharedBar(1 << bar.order) if bar.index else IvshmemRegisters()
     return None

@@ -273,7 +273,7 @@ MODELS: dict[str, Model] = {
         _identified("genwqe"),
         _identified("ism"),
         _identified("ivshmem", {"size": int}),
-        _identified("nvme"),
+        _identified("nvme", {"size": int, "block_size": int, "readonly": bool, "serial": str}),
         _identified("roce-express"),
         _identified("roce-express2"),
         Model("virtio-bell", _bell, {"delay": float}),
