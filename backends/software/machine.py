@@ -22,6 +22,7 @@ from pyvfio_backends.software.pci_devices import with_devices
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
     from pyvfio_backends.software.pcie_peripherals import Peripherals
+    from pyvfio_backends.software.pcie_slots import MachineSlots
 
 __all__ = ["Machine"]
 
@@ -39,6 +40,7 @@ class Machine:
     css: ChannelSubsystemHardware
     zpci: ZpciFacility
     pcie: RootComplex
+    slots: MachineSlots
     peripherals: Peripherals
 
     def __init__(

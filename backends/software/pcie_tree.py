@@ -16,6 +16,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from pyvfio.abi import pci_express_regs as express
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.description import PcieBusSpec, PcieFunctionSpec
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
@@ -29,12 +30,37 @@ from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
 from pyvfio_backends.software.pcie_peripherals import MODELS as WITH_DEVICES
 from pyvfio_backends.software.pcie_peripherals import Peripherals
 
-__all__ = ["FUNCTIONS", "PcieTree", "build_tree"]
+__all__ = ["FUNCTIONS", "PcieTree", "build_card", "build_tree"]
 
 _AT: Final = re.compile(r"([0-9a-f]{1,2})\.([0-7])")
 FUNCTIONS: Final = tuple(dict.fromkeys((*PORTS, *ENDPOINTS, *WITH_DEVICES)))
 """The models that `PcieFunctionSpec` can name."""
 _WITH_SLOT: Final = ("ioh3420", "pcie-root-port", "xio3130-downstream")
+
+
+_FEATURES: Final = {
+    "button": express.PCI_EXP_SLTCAP_ABP,
+    "power": express.PCI_EXP_SLTCAP_PCP,
+    "latch": express.PCI_EXP_SLTCAP_MRLSP,
+    "attention": express.PCI_EXP_SLTCAP_AIP,
+    "indicator": express.PCI_EXP_SLTCAP_PIP,
+    "surprise": express.PCI_EXP_SLTCAP_HPS,
+    "hotplug": express.PCI_EXP_SLTCAP_HPC,
+    "interlock": express.PCI_EXP_SLTCAP_EIP,
+}
+"""What a slot has or not, as options of its port; ``completion`` says whether it tells the end of commands."""
+
+
+def _slot(spec: PcieFunctionSpec, name: str) -> Slot:
+    features = Slot(0).features
+    for option, there in spec.options.items():
+        if option not in (*_FEATURES, "completion") or not isinstance(there, bool):
+            known = ", ".join((*_FEATURES, "completion"))
+            cause = f"a slot has no option {option} = {there!r}; {known} are true or false"
+            raise Misuse("build the PCI Express tree", name, cause=cause)
+        bit = _FEATURES.get(option, express.PCI_EXP_SLTCAP_NCCS)
+        features = features | bit if there == (option in _FEATURES) else features & ~bit
+    return Slot(spec.slot, features)
 
 
 def _make(spec: PcieFunctionSpec, peripherals: Peripherals) -> Function:
@@ -43,11 +69,11 @@ def _make(spec: PcieFunctionSpec, peripherals: Peripherals) -> Function:
         raise Misuse("build the PCI Express tree", name, cause=f"a {spec.model} has no slot")
     if spec.model in WITH_DEVICES:
         return peripherals.make(spec)
+    if spec.model in _WITH_SLOT and spec.slot >= 0:
+        return PORTS[spec.model](_slot(spec, name), name=name)
     if spec.options:
         cause = f"a {spec.model} has no options: {', '.join(spec.options)}"
         raise Misuse("build the PCI Express tree", name, cause=cause)
-    if spec.model in _WITH_SLOT:
-        return PORTS[spec.model](Slot(spec.slot) if spec.slot >= 0 else None, name=name)
     if spec.model in PORTS:
         return PORTS[spec.model](name=name)
     if spec.model not in ENDPOINTS:
@@ -74,6 +100,11 @@ class PcieTree:
     def add_bus(self, spec: PcieBusSpec) -> None:
         """Add a root bus.  Raise `Misuse` when its numbers are another's."""
         self._places[f"{spec.segment:04x}:{spec.number:02x}"] = self.complex.add_root_bus(spec.segment, spec.number)
+
+    def add_card(self) -> Bus:
+        """Add a place called ``card`` that belongs to no machine."""
+        bus = self._places["card"] = Bus()
+        return bus
 
     def add(self, spec: PcieFunctionSpec) -> Function:
         """Plug a function.  Raise `Misuse` for a model, bus or place that is not there, or taken."""
@@ -108,3 +139,18 @@ def build_tree(
     for function in functions:
         tree.add(function)
     return tree.complex
+
+
+def build_card(functions: Sequence[PcieFunctionSpec], peripherals: Peripherals | None = None) -> dict[int, Function]:
+    """A card that is in no slot yet: its functions by number (device 0), which are `behind` ``card`` in their specs.
+
+    What is behind a bridge on the card is named as in a machine file.  Raise `Misuse` as `PcieTree` does.
+    """
+    tree = PcieTree(peripherals)
+    bus = tree.add_card()
+    for spec in functions:
+        tree.add(spec)
+    card = dict(bus.functions)
+    for function in card.values():
+        bus.unplug(function)
+    return card

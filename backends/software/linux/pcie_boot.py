@@ -19,6 +19,7 @@ from pyvfio_backends.software.linux.pcieport import PortDriver
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
 from pyvfio_backends.software.pcie_iommus import build_units
 from pyvfio_backends.software.pcie_peripherals import Peripherals
+from pyvfio_backends.software.pcie_slots import MachineSlots, switch_on
 from pyvfio_backends.software.pcie_tree import build_tree
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def boot(machine: Machine) -> None:
         raise Misuse("boot machine", spec.name, cause=f"there is no zPCI and no channel I/O on {spec.architecture}")
     machine.peripherals = Peripherals(machine.clock.schedule if machine.clock.paced else None)
     machine.pcie = build_tree(spec.pcie_buses, spec.pcie_functions, machine.peripherals)
+    machine.slots = MachineSlots(machine)
+    switch_on(machine.pcie, machine.clock)
     firmware = Firmware(arrange=lay_out_downwards)
     firmware.set_up(machine.pcie)
     kernel.pci_mmap = True  # CONFIG_VFIO_PCI_MMAP

@@ -61,6 +61,11 @@ class ContainmentService:
             f"DPC: error containment capabilities: Int Msg #{number}, {able} RP PIO Log 0, DL_ActiveErr{active}",
         )
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is a containment that was not handled yet."""
+        return bool(self._read(extended.PCI_EXP_DPC_STATUS) & extended.PCI_EXP_DPC_STATUS_TRIGGER)
+
     def stop(self) -> None:
         """Trigger no more (``dpc_disable``)."""
         off = extended.PCI_EXP_DPC_CTL_EN_FATAL | extended.PCI_EXP_DPC_CTL_INT_EN

@@ -15,6 +15,7 @@ from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId, Rec
 from pyvfio_backends.software.linux.pci_host import PortService
 from pyvfio_backends.software.linux.pcie_aer import ErrorService
 from pyvfio_backends.software.linux.pcie_dpc import ContainmentService
+from pyvfio_backends.software.linux.pciehp_service import HotplugService
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class PortDriver(PciDriver):
         self.errors: dict[PciDevice, ErrorService] = {}
         self.containments: dict[PciDevice, ContainmentService] = {}
         self._saved: dict[PciDevice, SavedState] = {}
+        self.hotplug = HotplugService()
 
     def probe(self, device: Device) -> None:
         """See `Driver.probe` (``pcie_portdrv_probe``).  Raise OSError ENODEV for what is no port."""
@@ -49,6 +51,7 @@ class PortDriver(PciDriver):
         device.set_master(True)
         self._start_services(device)
         self._saved[device] = device.save_state()
+        self.hotplug.start(device, lambda: self._contained(device))
 
     def _start_services(self, port: PciDevice) -> None:
         """AER where messages end, and only there containment (``get_port_device_capability``).
@@ -66,17 +69,30 @@ class PortDriver(PciDriver):
             port.sysdata.connect_service(PortService.DPC, containment.interrupt)
             containment.start()
 
+    def _contained(self, port: PciDevice) -> bool | None:
+        """Whether containment was recovered from, which is told once; None: not yet (``pci_dpc_recovered``)."""
+        service = self.containments.get(port)
+        if service is None:
+            return False
+        if service.busy:
+            return None
+        found, service.recovered = service.recovered, False
+        return found
+
     def boot(self, devices: Iterable[PciDevice]) -> None:
         """Hold those of the devices that are ports, as after boot, without events."""
+        self.hotplug.booting = True
         for device in devices:
             if device.class_code == _BRIDGE_CLASS and express_type(device) in _PORTS:
                 device.driver = self
                 self.devices[device.name] = device
                 self.probe(device)
+        self.hotplug.booting = False
 
     def remove(self, device: Device) -> None:
         """See `Driver.remove`."""
         if isinstance(device, PciDevice):
+            self.hotplug.stop(device)
             for service, found in (
                 (PortService.AER, self.errors.pop(device, None)),
                 (PortService.DPC, self.containments.pop(device, None)),

@@ -20,6 +20,7 @@ from pyvfio_backends.software.linux.nodes import Directory
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
 from pyvfio_backends.software.linux.pcie_irq import PcieMessages
+from pyvfio_backends.software.linux.pcieport import PortDriver
 from pyvfio_backends.software.loader import find_machine, load_machine
 from pyvfio_backends.software.machine import Machine
 
@@ -31,6 +32,13 @@ class Rig:
 
     def __init__(self) -> None:
         self.machine = Machine(replace(load_machine(find_machine("lab-x86")), processors=2))
+        ports = self.machine.kernel.buses["pci"].drivers["pcieport"]
+        assert isinstance(ports, PortDriver)
+        with self.machine.lock:
+            for name in list(ports.devices):  # their own interrupts are not what this is about
+                device = ports.devices[name]
+                assert isinstance(device, PciDevice)
+                ports.hotplug.stop(device)
         self.taken: list[str] = []
 
     def device(self, name: str) -> PciDevice:

@@ -148,30 +148,30 @@ class DownstreamPort(Port):
         """Whether the slot gives power to its device."""
         return self.slot is None or self.slot.powered
 
-    def settle(self) -> None:
+    def settle(self, *, at_once: bool = False) -> None:
         """Bring the link and what the registers say of it in line with what is there.
 
         A device whose link goes down is reset; one whose slot loses power loses sticky bits too.  A link comes up
-        after the time that the slot says.
+        after the time that the slot says, or `at_once`.
         """
         at = self.offset(regs.PCI_CAP_ID_EXP)
         if at is None:
             return
         disabled = self.config.read(at + express.PCI_EXP_LNKCTL, 2) & express.PCI_EXP_LNKCTL_LD
         able = self.present and self.powered and not disabled and not self.containment.active
+        if self.slot is not None:
+            self.slot.show()
         if not able:
             self._training = None
         if self.link_up and not able:
             for function in [one for one in self.secondary.functions.values() if not one.virtual]:
                 function.reset(cold=not self.powered)
             self._set_link(at, up=False)
-        if self.slot is not None:
-            self.slot.show()
-        if able and not self.link_up and self._training is None:
-            self._train(at)
+        elif able and not self.link_up and self._training is None:
+            self._train(at, 0.0 if at_once or self.slot is None else self.slot.link_delay)
 
-    def _train(self, at: int) -> None:
-        """Bring the link up, unless something comes between."""
+    def _train(self, at: int, seconds: float) -> None:
+        """Bring the link up after so long, unless something comes between."""
         attempt = self._training = object()
 
         def trained() -> None:
@@ -179,14 +179,33 @@ class DownstreamPort(Port):
                 self._training = None
                 self._set_link(at, up=True)
 
-        self.later(self.slot.link_delay if self.slot is not None else 0.0, trained)
+        self.later(seconds, trained)
 
     def _set_link(self, at: int, *, up: bool) -> None:
         self.link_up = up
-        status = self.config.read(at + regs.PCI_EXP_LNKSTA, 2) & ~express.PCI_EXP_LNKSTA_DLLLA
-        self.config.put(at + regs.PCI_EXP_LNKSTA, 2, status | (express.PCI_EXP_LNKSTA_DLLLA if up else 0))
+        self._show_link(at)
         if self.slot is not None:
             self.slot.link_changed()
+
+    def _show_link(self, at: int) -> None:
+        """Link status: what both ends are able to while the link is up, and else what the port is able to."""
+        shown = express.PCI_EXP_LNKSTA_DLLLA | regs.PCI_EXP_LNKSTA_CLS | regs.PCI_EXP_LNKSTA_NLW
+        status = self.config.read(at + regs.PCI_EXP_LNKSTA, 2) & ~shown
+        speed, width = _able(self)
+        if self.link_up:
+            status |= express.PCI_EXP_LNKSTA_DLLLA
+            other = _able(self.secondary.functions[0]) if self.present else (1, 1)
+            speed, width = min(speed, other[0]), min(width, other[1])
+        self.config.put(at + regs.PCI_EXP_LNKSTA, 2, status | width << 4 | speed)
+
+    def power_up(self) -> None:
+        """What the port shows when the machine is switched on: power and power indicator on where a card is."""
+        at = self.offset(regs.PCI_CAP_ID_EXP)
+        if at is not None:
+            self._show_link(at)
+        if self.slot is not None:
+            self.slot.power_up()
+        self.settle(at_once=True)
 
     @property
     def passes(self) -> bool:
@@ -204,7 +223,7 @@ class DownstreamPort(Port):
         super().reset(cold=cold)
         self.link_up = False
         self._training = None
-        self.settle()
+        self.power_up()
 
     # what comes from below
 
@@ -252,6 +271,13 @@ class DownstreamPort(Port):
     def send_error(self, message: ErrorMessage) -> None:
         """Send an error message up."""
         super().report(message)
+
+
+def _able(function: Function) -> tuple[int, int]:
+    """Speed (1: 2.5 GT/s) and width that a link is able to; 1 and 1 of who does not say."""
+    at = function.offset(regs.PCI_CAP_ID_EXP)
+    able = 0 if at is None else function.config.read(at + regs.PCI_EXP_LNKCAP, 4)
+    return max(1, able & regs.PCI_EXP_LNKCAP_SLS), max(1, (able & regs.PCI_EXP_LNKCAP_MLW) >> 4)
 
 
 class RootPort(DownstreamPort):

@@ -187,9 +187,9 @@ class HotplugSlot:
             self.cut_off = False
         if ones & express.PCI_EXP_SLTCTL_EIC and self._has(express.PCI_EXP_SLTCAP_EIP):
             self.interlock = not self.interlock
-        self.port.settle()
         if before & power and not control & power and self._shorted:
             self._cut_off()
+        self.port.settle()
         if self.ejects and self._off(control) and not self._off(before) and self.port.present:
             self.port.unplug()
         if not self._has(express.PCI_EXP_SLTCAP_NCCS):
@@ -205,10 +205,20 @@ class HotplugSlot:
         if self._control & express.PCI_EXP_SLTCTL_PCC:
             return  # there is no power that could fail
         self.cut_off = True
+        self._happened(express.PCI_EXP_SLTSTA_PFD)  # before the link notices
         self.port.settle()
-        self._happened(express.PCI_EXP_SLTSTA_PFD)
 
     # what the registers say
+
+    def power_up(self) -> None:
+        """Slot control as it is when the machine is switched on: power and its indicator are on where a card is."""
+        control = self._control & ~(express.PCI_EXP_SLTCTL_PCC | express.PCI_EXP_SLTCTL_PIC)
+        card = self.port.present
+        if self._has(express.PCI_EXP_SLTCAP_PCP):
+            control |= 0 if card else express.PCI_EXP_SLTCTL_PCC
+        if self._has(express.PCI_EXP_SLTCAP_PIP):
+            control |= express.PCI_EXP_SLTCTL_PWR_IND_ON if card else express.PCI_EXP_SLTCTL_PWR_IND_OFF
+        self.port.config.put(self.at + express.PCI_EXP_SLTCTL, 2, control)
 
     def card_left(self) -> None:
         """The card was taken out, and with it what was wrong with it."""

@@ -1,0 +1,65 @@
+"""Which ports get the hot-plug service: with a slot where cards come and go, and interrupts (``portdrv.c``, 6.12)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import pci_express_regs as express
+from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.pci_regs import ExpressType
+from pyvfio_backends.software.linux.pcie_function import PcieFunction
+from pyvfio_backends.software.linux.pciehp import Controller
+from pyvfio_backends.software.linux.pcieport_irq import PortInterrupts
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.pci_device import PciDevice
+
+__all__ = ["HotplugService"]
+
+_ROOTS = (ExpressType.ROOT_PORT, ExpressType.RC_EC)
+
+
+class HotplugService:
+    """The `controllers` of all ports with a slot for hot-plug, and the `interrupts` of all ports that have a service.
+
+    `booting`: what is found was there before anybody listened to events.
+    """
+
+    def __init__(self) -> None:
+        self.controllers: dict[PciDevice, Controller] = {}
+        self.interrupts: dict[PciDevice, PortInterrupts] = {}
+        self.booting = False
+
+    def start(self, device: PciDevice, recovered: Callable[[], bool | None]) -> None:
+        """Begin for a port, which is enabled and bus master; `recovered` is `Controller.recovered`."""
+        function = device.sysdata
+        if not isinstance(function, PcieFunction):
+            return
+        root = regs.pci_exp_type(device.read_config(device.express + regs.PCI_EXP_FLAGS, 2)) in _ROOTS
+        slot = _hotplugs(device) and function.subordinate is not None
+        if not root and not slot:
+            return
+        interrupts = self.interrupts[device] = PortInterrupts(device)
+        interrupts.allocate(errors=root)
+        if slot and interrupts.there and function.subordinate is not None:
+            controller = self.controllers[device] = Controller(device, function.subordinate, recovered)
+            interrupts.request(interrupts.slot_message, controller.interrupt, "pciehp")
+            controller.start(quiet=self.booting)
+
+    def stop(self, device: PciDevice) -> None:
+        """End for a port."""
+        controller = self.controllers.pop(device, None)
+        if controller is not None:
+            controller.stop()
+        interrupts = self.interrupts.pop(device, None)
+        if interrupts is not None:
+            interrupts.free()
+
+
+def _hotplugs(device: PciDevice) -> bool:
+    """``pci_dev.is_hotplug_bridge``."""
+    if not device.read_config(device.express + regs.PCI_EXP_FLAGS, 2) & regs.PCI_EXP_FLAGS_SLOT:
+        return False
+    slot = device.read_config(device.express + express.PCI_EXP_SLTCAP, 4)
+    return bool(slot & express.PCI_EXP_SLTCAP_HPC)

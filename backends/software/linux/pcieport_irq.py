@@ -1,0 +1,76 @@
+"""The interrupts of a port, shared by its services (``drivers/pci/pcie/portdrv.c``: `pcie_init_service_irqs`, 6.12).
+
+A service's message number is in the PCI Express capability (hot-plug and power management events) or in root error
+status.  As many messages are allocated as the highest number needs, and services with one number share its handler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import pci_extended_regs as extended
+from pyvfio.abi import pci_regs as regs
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.pci_device import PciDevice
+
+__all__ = ["PortInterrupts"]
+
+_MESSAGE_SHIFT, _ERROR_SHIFT, _NUMBER = 9, 27, 0x1F
+_MOST = 32
+
+
+class PortInterrupts:
+    """The messages of `device`, a port; `there` is whether it has any."""
+
+    def __init__(self, device: PciDevice) -> None:
+        self.device = device
+        self.there = False
+        self._handlers: dict[int, list[tuple[str, Callable[[], None]]]] = {}
+
+    @property
+    def slot_message(self) -> int:
+        """The number of the message of hot-plug and power management events."""
+        flags = self.device.read_config(self.device.express + regs.PCI_EXP_FLAGS, 2)
+        return flags >> _MESSAGE_SHIFT & _NUMBER
+
+    @property
+    def error_message(self) -> int:
+        """The number of the message of errors."""
+        at = self.device.find_extended_capability(extended.PCI_EXT_CAP_ID_ERR)
+        return self.device.read_config(at + extended.PCI_ERR_ROOT_STATUS, 4) >> _ERROR_SHIFT if at else 0
+
+    def allocate(self, *, errors: bool) -> None:
+        """Turn messages on: MSI-X, or else MSI.  Nothing happens to a port that has none, or is refused them."""
+        msi = self.device.msi
+        needed = max(self.slot_message, self.error_message if errors else 0) + 1
+        for msix, most in ((True, msi.table_size), (False, msi.message_count)):
+            if not most:
+                continue
+            try:
+                got = msi.allocate(1, min(needed, most), msix=msix)
+            except OSError:
+                continue
+            self.there = got >= needed
+            if self.there:
+                return
+            msi.free()
+
+    def request(self, message: int, handler: Callable[[], None], name: str) -> None:
+        """Have a message handled, besides those who have it already; `name` is in ``/proc/interrupts``."""
+        sharing = self._handlers.setdefault(message, [])
+        sharing.append((name, handler))
+
+        def handle() -> None:
+            for _, one in tuple(sharing):
+                one()
+
+        self.device.msi.request(message, handle, ", ".join(text for text, _ in sharing))
+
+    def free(self) -> None:
+        """Turn messages off."""
+        self._handlers.clear()
+        if self.there:
+            self.device.msi.free()
+            self.there = False
