@@ -21,6 +21,7 @@ from dasd import dasd_read, dasd_write
 from inside import run_inside
 from measure import Line, best
 from pcie import pcie
+from pcie_vfio import pcie_vfio
 from sense_id import sense_id
 from zpci import zpci
 
@@ -210,6 +211,7 @@ def main() -> None:
         dasd_write,
         zpci,
         pcie,
+        pcie_vfio,
         many_subchannels,
         list_command,
     )

@@ -96,6 +96,17 @@ class PcieFunction(PciSysdata):
         """See `PciSysdata.config_write`: lost where nobody answers."""
         self._complex.config_write(self._segment, self.rid, where, size, value)
 
+    def peek(self, position: int, count: int) -> bytes | None:
+        """See `PciSysdata.peek`: what the function has there, if it would answer, but for registers that only come into
+        being when they are looked at.
+        """
+        config, end = self.hardware.config, position + count
+        if end > len(config.data) or self._complex.function(self._segment, self.rid) is not self.hardware:
+            return None
+        if config.refresh is not None and position & ~3 < config.live[1] and -(-end // 4) * 4 > config.live[0]:
+            return None
+        return bytes(config.data[position:end])
+
     # interrupts
 
     def irq_line(self) -> IrqLine | None:
