@@ -3,6 +3,17 @@
 from pyvfio.iommu.address_space import AddressSpace, IommuTable, IovaRange, Mapping
 from pyvfio.iommu.allocator import IovaAllocator
 from pyvfio.iommu.buffer import DmaBuffer
+from pyvfio.iommu.dirty import DirtyBitmap, DirtyRange
 from pyvfio.iommu.iommufd import Iommufd
 
-__all__ = ["AddressSpace", "DmaBuffer", "IommuTable", "Iommufd", "IovaAllocator", "IovaRange", "Mapping"]
+__all__ = [
+    "AddressSpace",
+    "DirtyBitmap",
+    "DirtyRange",
+    "DmaBuffer",
+    "IommuTable",
+    "Iommufd",
+    "IovaAllocator",
+    "IovaRange",
+    "Mapping",
+]

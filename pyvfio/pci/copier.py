@@ -1,7 +1,8 @@
 """The registers of the copier, a PCI Express function of the software machine that works descriptors off in memory.
 
 1af4:10f1 (the range virtio leaves to experiments), class 0x088000.  BAR 1 is the MSI-X table with four vectors.  The
-registers are in BAR 0 (memory, 4096 bytes), little-endian, accessed by aligned 4 bytes; a 64-bit one by 8, too::
+registers are in BAR 0 (memory, 4096 bytes), little-endian, accessed by aligned 4 bytes; a 64-bit one by 8, too.  Its
+upper half is for who gives the copier away (`pyvfio.pci.copier_control`)::
 
     00 MAGIC    ro 32  43 4f 50 59 ("COPY")
     04 LIMIT    ro 32  bytes of an operation, at most

@@ -33,6 +33,7 @@ __all__ = ["Lab", "backend", "lab", "machine", "software_machine"]
 
 
 _MACHINE, _DISK_MACHINE, _EXPRESS_MACHINE = "lab-s390x", "hercules-lab", "q35-switch"
+_MIGRATING_MACHINE = "x86-copiers"
 _EDU, _NVME = PciAddress(0, 0, 2, 0), PciAddress(0, 1, 0, 0)
 
 
@@ -75,8 +76,11 @@ class Lab:
         self.edu: str = config.getoption("--pyvfio-edu") or ("" if named else str(_EDU))
         self.nvme: str = config.getoption("--pyvfio-nvme") or ("" if named else str(_NVME))
 
-    def open(self, *, log: str | None = None, disk: bool = False, express: bool = False) -> Backend:
-        """A new backend as the options say; for tests of a `disk`, or of PCI Express, with a machine that has that.
+    def open(
+        self, *, log: str | None = None, disk: bool = False, express: bool = False, migrating: bool = False
+    ) -> Backend:
+        """A new backend as the options say; for tests of a `disk`, of PCI Express or of a device that is `migrating`,
+        with a machine that has that.
 
         `log` is a file that carries the state of a software machine from one process to the next; a host needs none.
         """
@@ -84,6 +88,7 @@ class Lab:
             return open_backend(self.backend_name)
         options = {} if log is None else {"log": log}
         machine = self.disk_machine if disk else self.express_machine if express else self.machine
+        machine = _MIGRATING_MACHINE if migrating else machine
         return open_backend(self.backend_name, machine=machine, **options)
 
     def environment(self, folder: Path, *, disk: bool = False) -> dict[str, str]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -38,6 +38,8 @@ from pyvfio.vfio.token import vf_token
 if TYPE_CHECKING:
     from pyvfio.pci.config import ConfigSpace
     from pyvfio.vfio.cdev import Cdev
+    from pyvfio.vfio.dma_log import DmaLog
+    from pyvfio.vfio.migration import Migration
     from pyvfio.vfio.ways import Way
     from pyvfio.zpci.facts import ZpciFacts
 
@@ -112,6 +114,7 @@ class Device:
         self._irqs: dict[int, Irq] = {}
         self._facts: DeviceFacts | None = None
         self._watch: RequestWatch | None = None
+        self._migration: Migration | None = None
         self._closing = threading.Lock()
         self._closed = threading.Event()
         self.feature = Features(self._call)
@@ -259,6 +262,28 @@ class Device:
                 next_step='open it with way="iommufd", or close it and take its group out of the Container',
             )
         return self.cdev
+
+    # migration
+
+    @property
+    def migration(self) -> Migration:
+        """The device's migration; the same object each time.  Raise `NotAvailable` when its driver cannot."""
+        if self._migration is None:
+            from pyvfio.vfio.migration import Migration
+
+            self._migration = Migration(self)
+        return self._migration
+
+    def log_dma(self, ranges: Iterable[tuple[int, int]] | None = None, page_size: int | None = None) -> DmaLog:
+        """Have the device log what it writes; `ranges` are pairs of IOVA and length, None for all that is mapped now.
+
+        `page_size` is what is wanted (None: the smallest of the address space).  Raise `NotAvailable` when it cannot,
+        `Misuse` when nothing is mapped, else the class for the errno.
+        """
+        from pyvfio.vfio.dma_log import DmaLog
+
+        wanted = [(one.iova, one.length) for one in self.space.mappings()] if ranges is None else ranges
+        return DmaLog(self.feature, self.name, wanted, page_size or self.space.granule)
 
     # the rest
 

@@ -33,6 +33,10 @@ class Features:
         """Read the `size` bytes of a feature's structure.  Raise the class for the errno (ENOTTY: no such feature)."""
         return self._ask(f"get feature {number}", number | abi.VFIO_DEVICE_FEATURE_GET, bytes(size))
 
+    def ask(self, number: int, payload: bytes) -> bytes:
+        """Read a feature whose question is in its structure; returns that as the kernel left it.  Errors as `get`."""
+        return self._ask(f"get feature {number}", number | abi.VFIO_DEVICE_FEATURE_GET, payload)
+
     def set(self, number: int, payload: bytes = b"") -> bytes:
         """Set a feature; returns its structure as the kernel left it (some answer in it)."""
         return self._ask(f"set feature {number}", number | abi.VFIO_DEVICE_FEATURE_SET, payload)

@@ -32,6 +32,7 @@ NAMES_ONLY = {
     "pyvfio/vfio/region.py",
     "backends/software/backend.py",
     "backends/software/linux/block_device.py",
+    "backends/software/linux/copier_vfio_pci.py",
     "backends/software/linux/file.py",
     "backends/software/linux/nodes.py",
     "backends/software/linux/pci_device.py",

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.iommufd_access import Access
     from pyvfio_backends.software.linux.iommufd_device import Binding
     from pyvfio_backends.software.linux.type1_pages import Type1Pages
+    from pyvfio_backends.software.linux.vfio_dma_logging import DmaLog
+    from pyvfio_backends.software.linux.vfio_migration import Migration
 
 __all__ = ["FEATURE_DATA", "VfioCore", "VfioDevice", "boot", "check_feature", "vfio_core"]
 
@@ -77,6 +79,10 @@ class VfioDevice:
         self.iommufd: Binding | None = None
         """Its object in iommufd: a device of its own or an access (mediated), or None."""
         self.node: Device | None = None
+        self.migration: Migration | None = None
+        """How its driver migrates it, if it does (``vfio_device.mig_ops``)."""
+        self.dma_log: DmaLog | None = None
+        """How its driver logs what it writes, if it does (``vfio_device.log_ops``)."""
         self._references = 0
         self._released = False
         self._module = ""

@@ -35,15 +35,19 @@ _FEATURE_FLAGS = (
     | abi.VFIO_DEVICE_FEATURE_SET
     | abi.VFIO_DEVICE_FEATURE_PROBE
 )
-# Migration and logging need operations that no driver of this machine has: the core itself answers ENOTTY.
+# Migration and logging are the core's: it answers ENOTTY where a driver has no operations for them.
 _MIGRATION = frozenset(
     (
         vfio_feature.VFIO_DEVICE_FEATURE_MIGRATION,
         vfio_feature.VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,
+        vfio_feature.VFIO_DEVICE_FEATURE_MIG_DATA_SIZE,
+    )
+)
+_LOGGING = frozenset(
+    (
         vfio_feature.VFIO_DEVICE_FEATURE_DMA_LOGGING_START,
         vfio_feature.VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP,
         vfio_feature.VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT,
-        vfio_feature.VFIO_DEVICE_FEATURE_MIG_DATA_SIZE,
     )
 )
 
@@ -171,9 +175,28 @@ class DeviceFile(File):
         both = abi.VFIO_DEVICE_FEATURE_GET | abi.VFIO_DEVICE_FEATURE_SET
         if not flags & abi.VFIO_DEVICE_FEATURE_PROBE and flags & both == both:
             raise fail(errno.EINVAL)
-        if flags & abi.VFIO_DEVICE_FEATURE_MASK in _MIGRATION:
+        number, size = flags & abi.VFIO_DEVICE_FEATURE_MASK, argsz - _FEATURE.size
+        if number in _MIGRATION:
+            return self._migrate(flags, argument, size)
+        if number in _LOGGING:
+            return self._log_dma(flags, argument, size)
+        return self.device.feature(flags, argument, size)
+
+    # what does so is imported where a driver can: most never do
+
+    def _migrate(self, flags: int, argument: Argument, size: int) -> int:
+        if self.device.migration is None:
             raise fail(errno.ENOTTY)
-        return self.device.feature(flags, argument, argsz - _FEATURE.size)
+        from pyvfio_backends.software.linux import vfio_migration
+
+        return vfio_migration.feature(self.device.migration, flags, argument, size)
+
+    def _log_dma(self, flags: int, argument: Argument, size: int) -> int:
+        if self.device.dma_log is None:
+            raise fail(errno.ENOTTY)
+        from pyvfio_backends.software.linux import vfio_dma_logging
+
+        return vfio_dma_logging.feature(self.device.dma_log, flags, argument, size)
 
     # iommufd (drivers/vfio/device_cdev.c)
 

@@ -191,7 +191,11 @@ class VfioPciDevice(VfioDevice):
             raise fail(errno.EINVAL)
         self.config.power.change(D0)
         self.pdev.try_reset()
+        self.was_reset()
         return 0
+
+    def was_reset(self) -> None:
+        """The program has reset the device (``pci_error_handlers.reset_done``)."""
 
     def _hot_reset(self, argument: Argument) -> int:
         argsz, flags, count = _HOT_RESET.unpack(argument.read(0, _HOT_RESET.size))
@@ -222,6 +226,7 @@ class VfioPciDevice(VfioDevice):
             pdev.sysdata.reset_bus()
         finally:
             pdev.restore_state(saved)
+        self.was_reset()
 
     def feature(self, flags: int, argument: Argument, size: int) -> int:
         """See `VfioDevice.feature`: the VF token, and low power as a promise: no device has power management."""

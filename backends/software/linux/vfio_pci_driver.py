@@ -33,8 +33,8 @@ class VfioPciDriver(PciDriver):
 
     has_sriov = True
 
-    def __init__(self, bus: PciBus, random: Random) -> None:
-        super().__init__(bus, "vfio-pci", module="vfio_pci")
+    def __init__(self, bus: PciBus, random: Random, *, name: str = "vfio-pci", module: str = "vfio_pci") -> None:
+        super().__init__(bus, name, module=module)
         self._vfio: dict[PciDevice, VfioPciDevice] = {}
         self._random = random
         self._physical: list[PciDevice] = []
@@ -78,9 +78,13 @@ class VfioPciDriver(PciDriver):
         """See `Driver.probe`."""
         self._take(device, quiet=False)
 
-    def _take(self, device: Device, *, quiet: bool) -> None:
+    def make(self, device: PciDevice) -> VfioPciDevice:
+        """What VFIO offers of a device; drivers for one kind of device subclass it.  Raise OSError."""
         from pyvfio_backends.software.linux.vfio_pci import VfioPciDevice  # most machines never have one
 
+        return VfioPciDevice(device)
+
+    def _take(self, device: Device, *, quiet: bool) -> None:
         if not isinstance(device, PciDevice):
             raise fail(errno.ENODEV)
         if device.is_bridge:
@@ -88,7 +92,7 @@ class VfioPciDriver(PciDriver):
         if device.sriov is not None and device.sriov.num_vfs:
             raise fail(errno.EBUSY)  # nobody could tell who uses its virtual functions
         device.power_state = "D0"  # vfio_pci_core_register_device
-        vdev = VfioPciDevice(device)
+        vdev = self.make(device)
         vdev.masks_lines = lambda: self.nointxmask
         if device.physfn is not None:
             if device.physfn in self._physical:
@@ -141,7 +145,8 @@ def _flag(driver: VfioPciDriver, name: str) -> Attribute:
 
 def boot(machine: Machine, bus: PciBus, held: Sequence[PciDevice]) -> None:
     """Load the module if the machine's description names it, and let it hold the functions in `held`."""
-    if "vfio_pci" not in {name.replace("-", "_") for name in machine.spec.modules}:
+    wanted = {name.replace("-", "_") for name in machine.spec.modules}
+    if "vfio_pci" not in wanted:
         return
     modules = machine.kernel.modules
     modules.load(Module("irqbypass"))
@@ -155,3 +160,7 @@ def boot(machine: Machine, bus: PciBus, held: Sequence[PciDevice]) -> None:
     module.drivers["pci:vfio-pci"] = driver.sysfs_path
     bus.register(driver)
     driver.boot(held)
+    if "copier_vfio_pci" in wanted:
+        from pyvfio_backends.software.linux.copier_vfio_pci import boot as boot_copiers
+
+        boot_copiers(machine, bus)

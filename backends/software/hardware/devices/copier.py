@@ -1,4 +1,5 @@
-"""The copier: works a ring of descriptors off, really, by DMA.  Its registers are documented in `pyvfio.pci.copier`.
+"""The copier: works a ring of descriptors off, really, by DMA.  Its registers are documented in `pyvfio.pci.copier`,
+those of its owner in `pyvfio.pci.copier_control`.
 
 Descriptors are done inside the store that rings the doorbell, or where work can be scheduled, soon after.
 """
@@ -34,6 +35,8 @@ from pyvfio.pci.copier import (
     Outcome,
     Record,
 )
+from pyvfio.pci.copier_control import FROZEN, NO_WORK, OWNERS_HALF, CopierImage
+from pyvfio_backends.software.hardware.devices.copier_control import CopierControl
 from pyvfio_backends.software.hardware.dma import DmaFault, Initiator
 from pyvfio_backends.software.hardware.zpci.bar import Unmapped
 
@@ -44,6 +47,7 @@ _ADDRESSES: Final = (1 << 64) - 1
 _WIDE: Final = (RING, COUNTER)
 _SETUP: Final = (RING, COUNTER, ENTRIES)
 _REGISTERS: Final = (MAGIC, LIMIT, RING, COUNTER, STATUS, ENTRIES, HEAD, TAIL, CONTROL, DONE)
+_STATE: Final = (RING, COUNTER, STATUS, ENTRIES, HEAD, TAIL, CONTROL, DONE)  # in the order of `CopierImage`
 _AT_ONCE: Final = 1 << 16
 
 Schedule = Callable[[float, Callable[[], None]], None]
@@ -60,6 +64,7 @@ class Copier:
         self._function: Initiator | None = None
         self._values: dict[int, int] = {}
         self._running = False
+        self._control_of_owner = CopierControl(self)
         self.reset()
 
     def attach(self, function: Initiator) -> None:
@@ -70,6 +75,7 @@ class Copier:
 
     def reset(self) -> None:
         """See `Registers.reset`: halted, all zero."""
+        self._control_of_owner.reset()
         self._values = dict.fromkeys(_REGISTERS, 0)
         self._values[MAGIC], self._values[LIMIT] = MAGIC_VALUE, COUNT_LIMIT
 
@@ -84,6 +90,8 @@ class Copier:
 
     def takes(self, offset: int, length: int) -> bool:
         """See `Registers.takes`."""
+        if offset >= OWNERS_HALF:
+            return self._control_of_owner.takes(offset, length)
         try:
             self._locate(offset, length)
         except Unmapped:
@@ -92,12 +100,19 @@ class Copier:
 
     def read(self, offset: int, length: int) -> int:
         """See `Registers.read`."""
+        if offset >= OWNERS_HALF:
+            return self._control_of_owner.read(offset, length)
         register, shift = self._locate(offset, length)
         return self._values[register] >> shift & (1 << 8 * length) - 1
 
     def write(self, offset: int, length: int, value: int) -> None:
         """See `Registers.write`."""
+        if offset >= OWNERS_HALF:
+            self._control_of_owner.write(offset, length, value)
+            return
         register, shift = self._locate(offset, length)
+        if self._control_of_owner.pause & FROZEN:
+            return
         values = self._values
         if register == CONTROL:
             self._control(value & RUN)
@@ -108,10 +123,8 @@ class Copier:
             values[TAIL] = value
             if value >= values[ENTRIES]:
                 values[STATUS] = CopierStatus.FAILED
-            elif self._schedule is not None:
-                self._schedule(0.0, self._work)
             else:
-                self._work()
+                self.go_on()
 
     def _control(self, value: int) -> None:
         values = self._values
@@ -123,6 +136,23 @@ class Copier:
         elif not value:
             values[STATUS] = CopierStatus.HALTED
         values[CONTROL] = value
+
+    # for its owner
+
+    def image(self) -> CopierImage:
+        """See `PausedDevice.image`."""
+        return CopierImage(*(self._values[register] for register in _STATE))
+
+    def load(self, image: CopierImage) -> None:
+        """See `PausedDevice.load`."""
+        self._values.update(zip(_STATE, image, strict=True))
+
+    def go_on(self) -> None:
+        """See `PausedDevice.go_on`: descriptors between head and tail are done, now or soon."""
+        if self._schedule is not None:
+            self._schedule(0.0, self._work)
+        else:
+            self._work()
 
     # work
 
@@ -136,6 +166,8 @@ class Copier:
                 values = self._values
                 if values[STATUS] != CopierStatus.RUNNING or values[HEAD] == values[TAIL]:
                     break
+                if self._control_of_owner.pause & NO_WORK:
+                    break
                 self._next(function)
         finally:
             self._running = False
@@ -147,16 +179,20 @@ class Copier:
             descriptor = Descriptor.parse(function.dma_read(at, DESCRIPTOR_SIZE))
             record = self._do(function, descriptor)
             if descriptor.record and not descriptor.record % RECORD_SIZE:
-                function.dma_write(descriptor.record, record.pack())
+                self._write(function, descriptor.record, record.pack())
             values[HEAD] = (values[HEAD] + 1) % entries
             values[DONE] = values[DONE] + 1 & _DWORD
             if values[COUNTER]:
-                function.dma_write(values[COUNTER], values[DONE].to_bytes(8, "little"))
+                self._write(function, values[COUNTER], values[DONE].to_bytes(8, "little"))
         except DmaFault:
             values[STATUS] = CopierStatus.FAILED
             return
         if descriptor.flags & INTERRUPT and descriptor.vector < VECTORS:
             function.signal(descriptor.vector)
+
+    def _write(self, function: Initiator, address: int, data: bytes) -> None:
+        function.dma_write(address, data)
+        self._control_of_owner.wrote(address, len(data))
 
     def _do(self, function: Initiator, descriptor: Descriptor) -> Record:
         """Do a descriptor; what its record says."""
@@ -175,9 +211,10 @@ class Copier:
         result = 0
         if operation is Operation.COPY:
             function.dma_copy(descriptor.target, descriptor.source, count)
+            self._control_of_owner.wrote(descriptor.target, count)
         elif operation is Operation.FILL:
             pattern = descriptor.pattern.to_bytes(8, "little")
-            function.dma_write(descriptor.target, (pattern * (count // 8 + 1))[:count])
+            self._write(function, descriptor.target, (pattern * (count // 8 + 1))[:count])
         elif operation is Operation.CHECK:
             result = binascii.crc32(function.dma_read(descriptor.source, count))
         elif operation is Operation.COMPARE:
