@@ -270,10 +270,10 @@ class ZpciEventSpec:
 class MachineSpec:
     """A whole machine.  `architecture` is ``s390x`` or ``x86_64``; `page_size` and `memory` (the host's
     storage, a bound of DMA addresses) in bytes; `memlock` in bytes or -1, which binds
-    programs unless they have CAP_IPC_LOCK (`ipc_lock`, as root has); `seqnum` the last
-    uevent number at boot; `features` the words of that line of ``/proc/cpuinfo`` (empty: there is no such file; without
-    ``edat`` there are no huge pages); `processors` its number of processors (1 to 64), each of which can be interrupted
-    by PCI functions of its own with `directed_interrupts`; with `interpretation` the machine carries out the PCI
+    programs unless they have CAP_IPC_LOCK (`ipc_lock`, as root has); with `raw_io` they have CAP_SYS_RAWIO, too;
+    `seqnum` the last uevent number at boot; `features` the words of that line of ``/proc/cpuinfo`` (empty: there is no
+    such file; without ``edat`` there are no huge pages); `processors` its number of processors (1 to 64), each of which
+    can be interrupted by PCI functions of its own with `directed_interrupts`; with `interpretation` it executes the PCI
     instructions of guests itself; with `pci_mmap` its kernel lets programs map BARs, as from Linux 6.15 on;
     `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
     PCI functions are `functions`, and `pci_devices` with their `pairs`; `devices` are more, in QEMU's words.
@@ -290,6 +290,7 @@ class MachineSpec:
     memory: int = 8 << 30
     memlock: int = -1
     ipc_lock: bool = True
+    raw_io: bool = True
     seqnum: int = 0
     features: tuple[str, ...] = ()
     iommufd: bool = True

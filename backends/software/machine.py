@@ -70,6 +70,7 @@ class Machine:
         self.kernel.storage_size = spec.memory
         self.kernel.pci_mmap = spec.pci_mmap
         self.kernel.cmdline = spec.host.cmdline
+        self.kernel.raw_io = spec.raw_io
         if spec.features and "edat" not in spec.features:
             self.kernel.huge_pages = []
         if spec.huge_pages:

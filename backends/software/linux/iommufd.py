@@ -55,7 +55,8 @@ class IommufdContext:
     """What an open ``/dev/iommu`` holds: objects by number, and the groups of its devices.
 
     It lives as long as the file or a device that was bound to it.  `compat` is the address space of the VFIO
-    container requests, `by_process` says how locked pages are accounted.
+    container requests, `by_process` says how locked pages are accounted; `without_iommu`: a group that has none is in
+    it.
     """
 
     def __init__(self, core: VfioCore) -> None:
@@ -64,6 +65,7 @@ class IommufdContext:
         self.groups: dict[IommuGroup, BoundGroup] = {}
         self.compat: Ioas | None = None
         self.by_process = False
+        self.without_iommu = False
         self._references = 1
         core.hold("iommufd")
 
@@ -128,9 +130,21 @@ class IommufdContext:
         return binding.id
 
     def make_compat_ioas(self) -> None:
-        """A group was put into this file: it needs an address space for the container requests."""
-        if self.compat is None:
-            self.compat = Ioas(self)
+        """A group was put into this file: it needs an address space for the container requests.
+
+        Raise OSError EINVAL when there is a group without an IOMMU.
+        """
+        if self.compat is not None:
+            return
+        if self.without_iommu:
+            raise fail(errno.EINVAL)
+        self.compat = Ioas(self)
+
+    def do_without_iommu(self) -> None:
+        """A group without an IOMMU was put into this file.  Raise OSError EINVAL when there is an address space."""
+        if self.compat is not None:
+            raise fail(errno.EINVAL)
+        self.without_iommu = True
 
     def compat_ioas(self) -> Ioas:
         """That address space.  Raise OSError ENODEV."""

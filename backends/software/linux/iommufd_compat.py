@@ -53,11 +53,17 @@ def ioctl(context: IommufdContext, request: int, argument: Argument) -> int:
 def _check_extension(context: IommufdContext, extension: int) -> int:
     if extension == abi.VFIO_DMA_CC_IOMMU:
         return int(all(table.coherent for table in context.compat_ioas().tables))
-    return int(extension in _OFFERED)
+    if extension == abi.VFIO_NOIOMMU_IOMMU:
+        return int(context.core.can_do_without)
+    return int(extension in _OFFERED and not context.without_iommu)
 
 
 def _set_iommu(context: IommufdContext, kind: int) -> int:
-    if kind not in (abi.VFIO_TYPE1_IOMMU, abi.VFIO_TYPE1v2_IOMMU):
+    if context.without_iommu and kind == abi.VFIO_NOIOMMU_IOMMU:
+        if not context.core.kernel.raw_io:
+            raise fail(errno.EPERM)
+        return 0
+    if kind not in (abi.VFIO_TYPE1_IOMMU, abi.VFIO_TYPE1v2_IOMMU) or context.without_iommu:
         raise fail(errno.EINVAL)
     ioas = context.compat_ioas()
     if kind == abi.VFIO_TYPE1_IOMMU and ioas.table.large_pages:

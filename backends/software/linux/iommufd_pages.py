@@ -38,8 +38,8 @@ class Pages:
 
     def hold(self, first: int, last: int) -> None:
         """Charge pages number `first` to `last` where nobody holds them yet.  Raise OSError ENOMEM."""
-        if not self._memory.limited:
-            return
+        if not self._memory.limited and self.account[0] != "process":
+            return  # nobody sees what a user has locked
         numbers = range(first, last + 1)
         fresh = sum(1 for number in numbers if number not in self._counts)
         self._memory.charge(self.account, fresh)

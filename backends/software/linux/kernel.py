@@ -41,7 +41,10 @@ from pyvfio_backends.software.memory import HostMemory
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.virqfd import EventWatch
 
-__all__ = ["Kernel"]
+__all__ = ["TAINT_USER", "Kernel"]
+
+TAINT_USER = 1 << 6
+"""The kernel is tainted because somebody in user space asked for it (``include/linux/panic.h``)."""
 
 
 class Kernel:
@@ -103,6 +106,12 @@ class Kernel:
         self.boot_id = str(uuid.UUID(int=0))
         self.runs_here: Callable[[int], bool] = lambda pid: pid == os.getpid()
         """Whether a real process works on this machine."""
+        self.raw_io = True
+        """Whether programs have CAP_SYS_RAWIO."""
+        self.taint = 0
+        """Why the kernel is not to be trusted any more, as bits (``/proc/sys/kernel/tainted``)."""
+        self.locked_pages: Callable[[int], int] = lambda pid: 0
+        """How many pages of a process devices keep locked (``mm->locked_vm``)."""
         self.subsystems: dict[str, object] = {}
         """What a subsystem keeps for the whole kernel, by its module's name."""
         self.debug: dict[str, Callable[[], Node]] = {}

@@ -56,7 +56,7 @@ def boot(machine: Machine) -> None:
     bus.register(ports)
     drivers = _host_drivers(machine, bus)
     bridges = [PcieHostBridge(bus, machine.pcie, root, messages, pins) for root in machine.pcie.root_buses]
-    units = build_units(machine.pcie.segments, spec.pcie_iommus)
+    units = build_units(machine.pcie.segments, spec.pcie_iommus, kernel.memory)
     machine.pcie.iommu = RemappingUnits(units)
     iommu = not iommu_off(kernel.cmdline)
     for bridge in bridges:

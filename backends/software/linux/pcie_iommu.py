@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import iommufd as abi
-from pyvfio_backends.software.hardware.pcie.remapping import NOTHING, PASS_THROUGH
+from pyvfio_backends.software.hardware.pcie.remapping import NOTHING
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.iommu_group import IommuAbilities, IommuGroup, Region
 from pyvfio_backends.software.linux.nodes import Attribute, Node, StaticDirectory, Symlink
@@ -64,6 +64,7 @@ class PcieIommu(Device):
     def __init__(self, kernel: Kernel, unit: RemappingUnit, number: int = 0) -> None:
         super().__init__(kernel, f"dmar{number}", None, cls=kernel.class_("iommu"))
         self.unit = unit
+        unit.enabled = True
         self._functions: dict[str, PcieFunction] = {}
         kernel.add_class_device(self, quiet=True)
 
@@ -100,7 +101,7 @@ class PcieIommu(Device):
         group.aperture = (0, (1 << abilities.width) - 1)
         group.page_sizes = abilities.page_sizes
         group.abilities = self._abilities()
-        group.domains = {_IDENTITY: PASS_THROUGH, _STRICT: NOTHING, _FLUSH_QUEUE: NOTHING}
+        group.domains = {_IDENTITY: self.unit.memory, _STRICT: NOTHING, _FLUSH_QUEUE: NOTHING}
         return group
 
     def _abilities(self) -> IommuAbilities:

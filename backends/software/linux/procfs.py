@@ -27,7 +27,7 @@ _SPECIAL = str.maketrans({" ": r"\040", "\t": r"\011", "\n": r"\012", "\\": r"\1
 _FLAGS = "ECBNpba"  # con_flags of fs/proc/consoles.c
 _COMMAND = 15  # TASK_COMM_LEN without its end
 _CAPABILITIES = (1 << 41) - 1  # CAP_LAST_CAP is 40
-_CAP_IPC_LOCK = 14
+_CAP_IPC_LOCK, _CAP_SYS_RAWIO = 14, 17
 
 
 class ProcFile(Attribute):
@@ -77,7 +77,11 @@ class ProcDirectory(Directory):
             "sys": _folder(
                 {
                     "kernel": _folder(
-                        {"osrelease": ProcFile(lambda: f"{kernel.release}\n"), "random": _folder(dict(random))}
+                        {
+                            "osrelease": ProcFile(lambda: f"{kernel.release}\n"),
+                            "random": _folder(dict(random)),
+                            "tainted": ProcFile(lambda: f"{kernel.taint}\n"),
+                        }
                     )
                 }
             ),
@@ -118,7 +122,10 @@ class ProcDirectory(Directory):
             }
         elif name.isdecimal() and self._kernel.runs_here(int(name)):
             entries |= {part: ProcFile(partial(_real, name, part)) for part in ("cmdline", "comm", "stat")}
-            entries["status"] = ProcFile(lambda: _real_status(name, self._kernel.ipc_lock))
+            from pyvfio_backends.software.linux.pagemap import PageMap
+
+            entries["pagemap"] = PageMap(self._kernel, int(name))
+            entries["status"] = ProcFile(lambda: _real_status(name, self._kernel))
         else:
             return None
         return _folder(entries)
@@ -164,10 +171,13 @@ def _real(pid: str, part: str) -> str:
         return file.read()
 
 
-def _real_status(pid: str, ipc_lock: bool) -> str:
-    """With the capabilities of root on this machine, of which one is a choice of the machine file."""
-    capabilities = _CAPABILITIES if ipc_lock else _CAPABILITIES & ~(1 << _CAP_IPC_LOCK)
-    return re.sub(r"(?m)^(Cap(?:Prm|Eff):\s*)[0-9a-f]+$", rf"\g<1>{capabilities:016x}", _real(pid, "status"))
+def _real_status(pid: str, kernel: Kernel) -> str:
+    """With the machine's capabilities of root, of which two are choices of its file, and what its devices lock."""
+    lacks = {_CAP_IPC_LOCK: kernel.ipc_lock, _CAP_SYS_RAWIO: kernel.raw_io}
+    capabilities = _CAPABILITIES & ~sum(1 << number for number, there in lacks.items() if not there)
+    text = re.sub(r"(?m)^(Cap(?:Prm|Eff):\s*)[0-9a-f]+$", rf"\g<1>{capabilities:016x}", _real(pid, "status"))
+    kib = kernel.locked_pages(int(pid)) * kernel.page_size >> 10
+    return re.sub(r"(?m)^(VmLck:\t)\s*(\d+) kB$", lambda found: f"{found[1]}{int(found[2]) + kib:8} kB", text)
 
 
 def _stat(process: ProcessEntry) -> str:

@@ -60,9 +60,8 @@ class Type1Pages:
             Pin(mapping.caller, mapping.address, (room + 1) * self._page, writable=mapping.write).close()
             raise fail(errno.ENOMEM)
         mapping.pin = Pin(mapping.caller, mapping.address, mapping.size, writable=mapping.write)
-        if room is not None:
-            self._memory.charge(account, pages)
-            mapping.locked += pages
+        self._memory.charge(account, pages)
+        mapping.locked += pages
 
     def unpin_mapping(self, mapping: Type1Mapping) -> None:
         """Let all pages go."""
@@ -149,7 +148,7 @@ class Type1Pages:
             # Nothing is kept: the page is only asked for, and reached by its address when it is used.
             Pin(mapping.caller, address, self._page, writable=mapping.write).close()
             account = ("process", mapping.caller.pid)
-            if self._owner.domain is None and self._memory.limited:
+            if self._owner.domain is None:
                 self._memory.charge(account, 1)
                 mapping.locked += 1
             if mapping.dirty is not None and page >= 0:

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.file import File
-from pyvfio_backends.software.linux.kstrtox import kstrtoul
+from pyvfio_backends.software.linux.kstrtox import kstrtobool, kstrtoul
 from pyvfio_backends.software.linux.majors import vfio_majors
 from pyvfio_backends.software.linux.misc import add_misc_device
 from pyvfio_backends.software.linux.module import Module
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["boot"]
 
+_UNSAFE = "enable_unsafe_noiommu_mode"
 _VFIO_MINOR = 196
 _IOMMU_MINOR = 259  # what a dynamic minor came out as on the machines of ``fixtures/golden``
 
@@ -35,7 +36,9 @@ def boot(machine: Machine) -> None:
         kernel.modules.load(Module("iommufd", parameters={"allow_unsafe_interrupts": _switch()}))
         add_misc_device(kernel, "iommu", _IOMMU_MINOR, "iommu", 0o660, lambda path, flags: _iommufd(core))
     if "vfio" in names or core.type1:
-        module = Module("vfio", version="0.3")
+        core.can_do_without = machine.spec.architecture == "x86_64"
+        switches = {_UNSAFE: _unsafe_switch(core)} if core.can_do_without else {}
+        module = Module("vfio", version="0.3", parameters=switches)
         kernel.modules.load(module, needs=("iommufd",))
         consoles = (run for run in machine.spec.subchannels if run.unit == "virtio-console" and run.online)
         vfio_majors(kernel, sum(run.count for run in consoles))
@@ -73,6 +76,13 @@ def _set_limit(core: VfioCore, data: bytes) -> None:
     if limit >= 1 << 32:
         raise fail(errno.ERANGE)
     core.dma_entry_limit = limit
+
+
+def _unsafe_switch(core: VfioCore) -> Attribute:
+    return Attribute(
+        lambda: "Y\n" if core.without_iommu else "N\n",
+        lambda data: setattr(core, "without_iommu", kstrtobool(data)),
+    )
 
 
 def _switch() -> Attribute:

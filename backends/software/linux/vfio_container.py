@@ -9,6 +9,7 @@ from pyvfio.abi import vfio as abi
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.type1 import Type1
 from pyvfio_backends.software.linux.uaccess import Argument
+from pyvfio_backends.software.linux.vfio_noiommu import NoIommu
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -17,22 +18,23 @@ if TYPE_CHECKING:
 
 __all__ = ["ContainerFile"]
 
-_TYPE1 = "vfio_iommu_type1"
+_TYPE1, _VFIO = "vfio_iommu_type1", "vfio"
 
 
 class ContainerFile(File):
     """An open container: `groups`, newest first, and `driver`, their IOMMU once VFIO_SET_IOMMU was called.
 
     A group that is in it keeps it alive although the descriptor is closed; when the last group leaves, the IOMMU and
-    all mappings go.
+    all mappings go.  `without_iommu`: these groups have none, and others cannot come.
     """
 
-    __slots__ = ("core", "driver", "groups")
+    __slots__ = ("core", "driver", "groups", "without_iommu")
 
     def __init__(self, core: VfioCore) -> None:
         self.core = core
         self.groups: list[VfioGroup] = []
-        self.driver: Type1 | None = None
+        self.driver: Type1 | NoIommu | None = None
+        self.without_iommu = False
         core.hold("vfio")
 
     def release(self) -> None:
@@ -52,11 +54,20 @@ class ContainerFile(File):
     def _check_extension(self, extension: int) -> int:
         if self.driver is not None:
             return self.driver.check_extension(extension)
-        return int(Type1.offers(extension)) if self.core.type1 else 0
+        core = self.core
+        translated = core.type1 and not (self.groups and self.without_iommu) and Type1.offers(extension)
+        untranslated = (self.without_iommu or not self.groups) and NoIommu.offers(core, extension)
+        return int(translated or untranslated)
 
     def _set_iommu(self, kind: int) -> int:
         if not self.groups or self.driver is not None:
             raise fail(errno.EINVAL)
+        if self.without_iommu:
+            if not NoIommu.offers(self.core, kind):
+                raise fail(errno.ENODEV)
+            self.driver = NoIommu(self.core)
+            self.core.hold(_VFIO)
+            return 0
         if not self.core.type1 or not Type1.offers(kind):
             raise fail(errno.ENODEV)
         driver = Type1(self.core, kind)
@@ -74,9 +85,14 @@ class ContainerFile(File):
     def attach(self, group: VfioGroup) -> None:
         """Put a group in (``vfio_container_attach_group``).
 
-        Raise OSError EPERM when the group's DMA has an owner, or what the IOMMU answers.
+        Raise OSError EPERM when the group's DMA has an owner, or groups with and without an IOMMU would mix, or what
+        the IOMMU answers.
         """
-        if not group.emulated:
+        group.check_permitted()
+        if self.groups and self.without_iommu != group.without_iommu:
+            raise fail(errno.EPERM)
+        owned = not group.emulated and not group.without_iommu
+        if owned:
             if group.claimed:
                 raise fail(errno.EPERM)
             group.iommu_group.owner = group
@@ -84,9 +100,10 @@ class ContainerFile(File):
             try:
                 self.driver.attach_group(group)
             except OSError:
-                if not group.emulated:
+                if owned:
                     group.iommu_group.owner = None
                 raise
+        self.without_iommu = group.without_iommu
         group.container = self
         group.container_users = 1
         self.groups.insert(0, group)
@@ -95,12 +112,12 @@ class ContainerFile(File):
         """Take a group out; without groups the container is as new."""
         if self.driver is not None:
             self.driver.detach_group(group)
-        if not group.emulated:
+        if not group.emulated and not group.without_iommu:
             group.iommu_group.owner = None
         group.container = None
         group.container_users = 0
         self.groups.remove(group)
         if self.driver is not None and not self.groups:
             self.driver.close()
+            self.core.hold(_TYPE1 if isinstance(self.driver, Type1) else _VFIO, -1)
             self.driver = None
-            self.core.hold(_TYPE1, -1)

@@ -15,7 +15,7 @@ from pyvfio.abi.layout import offset_of
 from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.file import File
-from pyvfio_backends.software.linux.kernel import Kernel
+from pyvfio_backends.software.linux.kernel import TAINT_USER, Kernel
 from pyvfio_backends.software.linux.majors import vfio_majors
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfio_boot import boot
@@ -146,9 +146,10 @@ class VfioDevice:
         if not self.open_count:
             raise fail(errno.EINVAL)
         if self.group is not None and self.group.container is not None:
-            if self.group.container.driver is None:
+            driver = self.group.container.driver
+            if driver is None or driver.pages is None:
                 raise fail(errno.ENOTTY)
-            return self.group.container.driver.pages
+            return driver.pages
         if self.iommufd is not None:
             from pyvfio_backends.software.linux.iommufd_access import Access
 
@@ -216,24 +217,28 @@ class VfioDevice:
     def register(self, *, quiet: bool = False) -> None:
         """Offer the device: make the nodes and send the events (none if `quiet`, for the state at boot).
 
-        An emulated device gets an IOMMU group of its own.  Raise OSError EINVAL for another without one.
+        An emulated device gets an IOMMU group of its own, and so does one without an IOMMU, where that is allowed; that
+        taints the kernel.  Else raise OSError EINVAL for a device without a group.
         """
         kernel, core = self.kernel, self.core
-        if self.emulated:
+        without_iommu = not self.emulated and self.device.iommu_group is None and core.without_iommu
+        if self.emulated or without_iommu:
             iommu_group = kernel.groups.create(name="vfio-noiommu", type_="unknown")
             kernel.groups.join(iommu_group, self.device)
+            kernel.taint |= TAINT_USER if without_iommu else 0
         elif self.device.iommu_group is None:
             raise fail(errno.EINVAL)
         else:
             iommu_group = self.device.iommu_group
         group = core.groups.get(iommu_group)
         if group is None:
-            group = core.groups[iommu_group] = VfioGroup(core, iommu_group, emulated=self.emulated)
+            group = VfioGroup(core, iommu_group, emulated=self.emulated, without_iommu=without_iommu)
+            core.groups[iommu_group] = group
             group.appear(quiet=quiet)
         group.drivers += 1
         self.group = group
         node = self.node = Device(kernel, f"vfio{self.index}", self.device, cls=kernel.class_("vfio-dev"))
-        if core.cdev:
+        if core.cdev and not group.without_iommu:
             path = f"vfio/devices/{node.name}"
             major = vfio_majors(kernel)[1]
             node.devnode = (major, self.index, path)
@@ -281,7 +286,7 @@ class VfioDevice:
         clock.wait(lambda: not self._references)
         if self._references:
             return  # the machine was switched off meanwhile
-        if self.emulated:
+        if self.emulated or group.without_iommu:
             self.kernel.groups.leave(self.device)
         group.drivers -= 1
         if not group.drivers:

@@ -85,7 +85,8 @@ class DeviceFile(File):
     def _first_open(self) -> int:
         devid = 0
         if self.iommufd is not None:
-            devid = self.iommufd.bind(self.device)
+            if self.group is None or not self.group.without_iommu:
+                devid = self.iommufd.bind(self.device)
         elif self.group is not None:
             self.group.use_iommu(self.device)
         try:
@@ -98,7 +99,7 @@ class DeviceFile(File):
     def _leave_iommu(self) -> None:
         if self.device.iommufd is not None:
             self.device.iommufd.unbind()
-        elif self.group is not None:
+        elif self.iommufd is None and self.group is not None:
             self.group.unuse_iommu(self.device)
 
     def close_device(self) -> None:

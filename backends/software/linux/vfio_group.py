@@ -31,16 +31,18 @@ _DEVICE_LABEL = "anon_inode:[vfio-device]"
 
 
 class VfioGroup:
-    """The group of `iommu_group`, `emulated` if it was made for a mediated device.
+    """The group of `iommu_group`, `emulated` if it was made for a mediated device, `without_iommu` if it was for one
+    whose DMA nothing translates: then only programs with CAP_SYS_RAWIO can use it (EPERM).
 
     `devices` can be opened by name; `container` or `iommufd` is what the group was put into; `container_users` counts
     itself and its open devices; `opened` is the one open file.
     """
 
-    def __init__(self, core: VfioCore, iommu_group: IommuGroup, *, emulated: bool) -> None:
+    def __init__(self, core: VfioCore, iommu_group: IommuGroup, *, emulated: bool, without_iommu: bool = False) -> None:
         self.core = core
         self.iommu_group = iommu_group
         self.emulated = emulated
+        self.without_iommu = without_iommu
         self.alive = True
         self.drivers = 0
         self.devices: list[VfioDevice] = []
@@ -51,7 +53,7 @@ class VfioGroup:
         self.cdev_opened = 0
         self.dma: DmaSpace | None = None
         self.minor = core.take_minor()
-        name = str(iommu_group.number)
+        name = f"{'noiommu-' * without_iommu}{iommu_group.number}"
         self.node_path = f"vfio/{name}"
         self.node = Device(core.kernel, name, None, cls=core.kernel.class_("vfio"))
         self.major = vfio_majors(self.core.kernel)[0]
@@ -82,11 +84,17 @@ class VfioGroup:
         """Open the group: ENODEV when its devices are leaving, EBUSY when it or a device's own node is in use."""
         if not self.drivers:
             raise fail(errno.ENODEV, path)
+        self.check_permitted()
         if self.cdev_opened or self.opened is not None:
             raise fail(errno.EBUSY, path)
         self.opened = GroupFile(self)
         self.core.hold("vfio", 2)  # once for the node and once for the file
         return self.opened
+
+    def check_permitted(self) -> None:
+        """Raise OSError EPERM for a program that may not do without an IOMMU."""
+        if self.without_iommu and not self.core.kernel.raw_io:
+            raise fail(errno.EPERM)
 
     def closed(self) -> None:
         """The open file has lost its last user."""
@@ -140,6 +148,7 @@ class VfioGroup:
         """A device is opened by the group.  Raise OSError EINVAL before VFIO_SET_IOMMU."""
         if self.container is None or self.container.driver is None or self.opened is None:
             raise fail(errno.EINVAL)
+        self.check_permitted()
         self.opened.references += 1
         self.container_users += 1
         self.container.driver.register_device(device)
@@ -194,6 +203,10 @@ class GroupFile(File):
             if not group.has_iommu:
                 raise fail(errno.EINVAL)
             file.iommufd = group.iommufd
+            if group.without_iommu and group.iommufd is not None and not device.open_count:
+                group.check_permitted()
+                if group.iommufd.compat is not None:
+                    raise fail(errno.EPERM)  # somebody expects that addresses are translated
             file.open_device()
         except OSError:
             device.put()
@@ -237,7 +250,10 @@ class GroupFile(File):
             file.attach(group)
             return 0
         context = group.core.iommufd_of(fd)
-        context.make_compat_ioas()
+        if group.without_iommu:
+            context.do_without_iommu()
+        else:
+            context.make_compat_ioas()
         context.hold()
         group.iommufd = context
         return 0

@@ -23,7 +23,9 @@ class VfioCore:
     """What VFIO keeps for a kernel: groups, numbers, the pages its users have locked and the modules' parameters.
 
     `cdev` says whether devices get a node of their own (``CONFIG_VFIO_DEVICE_CDEV``), `type1` whether the module
-    vfio_iommu_type1 is loaded, `dma_entry_limit` is its parameter.
+    vfio_iommu_type1 is loaded, `dma_entry_limit` is its parameter.  `can_do_without` says whether devices without an
+    IOMMU can be offered at all (``CONFIG_VFIO_NOIOMMU``), `without_iommu` whether they are
+    (``enable_unsafe_noiommu_mode``).
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -31,10 +33,13 @@ class VfioCore:
         self.cdev = True
         self.type1 = True
         self.dma_entry_limit = 65535
+        self.can_do_without = False
+        self.without_iommu = False
         self.groups: dict[IommuGroup, VfioGroup] = {}
         self.minors: set[int] = set()
         self.indexes: set[int] = set()
         self.locked = LockedMemory(kernel)
+        kernel.locked_pages = lambda pid: self.locked.locked(("process", pid))
 
     def take_minor(self) -> int:
         """A minor number for a group's node."""

@@ -4,6 +4,7 @@
 
     Source (segment, routing id) --> context --> DmaSpace of the domain       mapped: memory
         |                              \\-> none, or not mapped there          `faults`, unsupported request
+        |-- not `enabled` -------------> `memory`
         \\-- message range ------------> `messages`
 
 Source: Intel Virtualization Technology for Directed I/O, Architecture Specification (chapters 3, 7 and 11).
@@ -22,7 +23,6 @@ from pyvfio_backends.software.hardware.pcie.upstream import Source
 
 __all__ = [
     "NOTHING",
-    "PASS_THROUGH",
     "WIDTHS",
     "Abilities",
     "FaultReason",
@@ -141,18 +141,25 @@ class _Nothing:
 
 NOTHING: Final = _Nothing()
 """Page tables that are empty."""
-PASS_THROUGH: Final = _Nothing()
-"""Not translated: addresses are those of the machine's memory, of which none can be reached by its devices."""
 
 
 class RemappingUnit:
     """A unit for the devices of one segment or more (an `Iommu`); its registers are at `address`.
 
-    `contexts` has the address space of each (segment, routing id) that has one: requests of others are refused.
+    While it is not `enabled`, addresses of devices are those of `memory`.  Then `contexts` has the address space of
+    each (segment, routing id) that has one, and requests of others are refused.
     `faults` has the last refused requests, oldest first.  `messages` is told of interrupts: source, address, data.
     """
 
-    def __init__(self, abilities: Abilities | None = None, *, address: int = _FIRST_ADDRESS) -> None:
+    def __init__(
+        self,
+        abilities: Abilities | None = None,
+        *,
+        address: int = _FIRST_ADDRESS,
+        memory: DmaSpace = NOTHING,
+    ) -> None:
+        self.enabled = False
+        self.memory = memory
         self.abilities = Abilities() if abilities is None else abilities
         self.address = address
         self.contexts: dict[tuple[int, int], DmaSpace] = {}
@@ -165,7 +172,8 @@ class RemappingUnit:
         try:
             return space.read(address, count)
         except DmaFault as fault:
-            self._refuse(source, fault.iova, FaultReason.NO_READ, write=False)
+            if space is not self.memory:
+                self._refuse(source, fault.iova, FaultReason.NO_READ, write=False)
             raise
 
     def write(self, source: Source, address: int, data: bytes) -> None:
@@ -174,7 +182,8 @@ class RemappingUnit:
         try:
             space.write(address, data)
         except DmaFault as fault:
-            self._refuse(source, fault.iova, FaultReason.NO_WRITE, write=True)
+            if space is not self.memory:
+                self._refuse(source, fault.iova, FaultReason.NO_WRITE, write=True)
             raise
 
     def message(self, source: Source, address: int, data: int) -> None:
@@ -183,6 +192,8 @@ class RemappingUnit:
             self.messages(source, address, data)
 
     def _space(self, source: Source, address: int, count: int, *, write: bool) -> DmaSpace:
+        if not self.enabled:
+            return self.memory
         space = self.contexts.get((source.segment, source.rid))
         if space is None:
             self._refuse(source, address, FaultReason.NO_CONTEXT, write=write)
