@@ -18,6 +18,7 @@ from pyvfio_backends.software.linux.host_state import HugePages, ProcessEntry
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.memory import HostMemory
 from pyvfio_backends.software.pci_devices import with_devices
+from pyvfio_backends.software.pcie_errors import PcieErrors
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
@@ -54,6 +55,7 @@ class Machine:
         self.lock = threading.RLock()
         self.clock = Clock(self.lock, paced=paced)
         self.faults = Faults(self.clock)
+        self.errors = PcieErrors(self)
         self.ccw_trace: list[StepListener] = []
         self.memory = HostMemory(spec.page_size) if memory is None else memory
         self.kernel = Kernel(

@@ -37,8 +37,10 @@ from pyvfio.vfio.token import vf_token
 
 if TYPE_CHECKING:
     from pyvfio.pci.config import ConfigSpace
+    from pyvfio.pci.device_error import DeviceError
     from pyvfio.vfio.cdev import Cdev
     from pyvfio.vfio.dma_log import DmaLog
+    from pyvfio.vfio.error import ErrorWatch
     from pyvfio.vfio.migration import Migration
     from pyvfio.vfio.ways import Way
     from pyvfio.zpci.facts import ZpciFacts
@@ -115,6 +117,7 @@ class Device:
         self._facts: DeviceFacts | None = None
         self._watch: RequestWatch | None = None
         self._migration: Migration | None = None
+        self._errors: ErrorWatch | None = None
         self._closing = threading.Lock()
         self._closed = threading.Event()
         self.feature = Features(self._call)
@@ -285,6 +288,38 @@ class Device:
         wanted = [(one.iova, one.length) for one in self.space.mappings()] if ranges is None else ranges
         return DmaLog(self.feature, self.name, wanted, page_size or self.space.granule)
 
+    # errors of the hardware
+
+    @property
+    def error(self) -> Irq | None:
+        """The interrupt by which the kernel tells of errors of the hardware, None when the device has none.
+
+        It only fires; `errors` finds out what was behind it.
+        """
+        index = abi.VFIO_PCI_ERR_IRQ_INDEX
+        return self.irq(index) if self.kind == "pci" and self._has_irq(index) else None
+
+    def errors(self, *, patience: float = 5.0) -> ErrorWatch:
+        """Watch for errors of the hardware: ``with device.errors() as errors: print(errors.wait())``.
+
+        After a signal the watch gives the kernel up to `patience` seconds to end its recovery.  Raise `Misuse` when the
+        device has no such interrupt (it is no function of PCI Express), or when it is enabled or watched already.
+        """
+        return self._watch_errors(patience, None)
+
+    def on_error(self, callback: Callable[[DeviceError], None], *, patience: float = 5.0) -> ErrorWatch:
+        """Call `callback` with each error of the hardware on a thread of its own, until `close`.  As `errors`."""
+        return self._watch_errors(patience, callback)
+
+    def _watch_errors(self, patience: float, callback: Callable[[DeviceError], None] | None) -> ErrorWatch:
+        from pyvfio.vfio.error import ErrorWatch  # it decodes much that other programs do not need
+
+        irq = self.error
+        if irq is None:
+            raise Misuse("watch for errors", self.name, cause="only a function of PCI Express has an error interrupt")
+        self._errors = ErrorWatch(self, irq, patience=patience, callback=callback)
+        return self._errors
+
     # the rest
 
     def set_vf_token(self, token: UUID | str) -> None:
@@ -329,13 +364,13 @@ class Device:
         """
         with self._closing:
             fd, self._fd = self._fd, -1
-        watch = self._watch
+        watches = [one for one in (self._watch, self._errors) if one is not None]
         if fd < 0:
-            if watch is None or not watch.is_here:
+            if not any(watch.is_here for watch in watches):
                 self._closed.wait()
             return
         try:
-            if watch is not None:
+            for watch in watches:
                 watch.stop()
             with self._resources, ExitStack() as first:
                 first.callback(self._close_fd)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyvfio.abi.aer_inject import AER_INJECT_MODULE
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.pcie.firmware import Apertures, Firmware
 from pyvfio_backends.software.hardware.pcie.layout_downwards import lay_out_downwards
 from pyvfio_backends.software.hardware.pcie.remapping import RemappingUnits
 from pyvfio_backends.software.linux.interrupts_x86 import X86InterruptCounts
+from pyvfio_backends.software.linux.kernel_log import add_node as add_kernel_log
 from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned, root_windows
 from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
@@ -68,6 +70,11 @@ def boot(machine: Machine) -> None:
         boot_iommus(kernel, units, bridges)
     for bridge in bridges:
         ports.boot(bridge.devices())
+    add_kernel_log(kernel)
+    if AER_INJECT_MODULE in {name.replace("-", "_") for name in spec.modules}:
+        from pyvfio_backends.software.linux.aer_inject import load as load_aer_inject
+
+        load_aer_inject(kernel, ports)
     devices = [device for bridge in bridges for device in bridge.devices()]
     for driver in drivers:
         driver.boot(devices)

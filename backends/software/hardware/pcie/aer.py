@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pyvfio.abi import pci_extended_regs as extended
-from pyvfio.abi.pci_extended_regs import AerControl
+from pyvfio.abi.pci_extended_regs import AerControl, AerPlace
 from pyvfio_backends.software.hardware.pci_register import ExtendedCapability, Register
 
 __all__ = ["CORRECTABLE", "FATAL", "ROOT_EVENTS", "UNCORRECTABLE", "Aer"]
@@ -121,11 +121,13 @@ class Aer(ExtendedCapability):
         enable = extended.PCI_ERR_CAP_ECRC_GENE | extended.PCI_ERR_CAP_ECRC_CHKE if self.ecrc else 0
         able |= AerControl.MULTIPLE_CAPABLE if self.multiple else 0
         enable |= AerControl.MULTIPLE_ENABLE if self.multiple else 0
-        pointer = extended.PCI_ERR_CAP_ECRC_GENC - 1
+        pointer = AerControl.FIRST_ERROR | AerControl.PREFIX_PRESENT
         yield Register(extended.PCI_ERR_CAP, 4, able, rw=enable, sticky=enable | pointer)
-        yield Register(extended.PCI_ERR_HEADER_LOG, 16, sticky=(1 << 128) - 1)
+        yield Register(extended.PCI_ERR_HEADER_LOG, AerPlace.HEADER_SIZE, sticky=(1 << 8 * AerPlace.HEADER_SIZE) - 1)
         if self.root:
             command = extended.PCI_ERR_ROOT_CMD_COR_EN | extended.PCI_ERR_ROOT_CMD_NONFATAL_EN
             yield Register(extended.PCI_ERR_ROOT_COMMAND, 4, rw=command | extended.PCI_ERR_ROOT_CMD_FATAL_EN)
             yield Register(extended.PCI_ERR_ROOT_STATUS, 4, self.irq << 27, w1c=ROOT_EVENTS, sticky=ROOT_EVENTS)
             yield Register(extended.PCI_ERR_ROOT_ERR_SRC, 4, sticky=0xFFFFFFFF)
+        if self.prefix_log:
+            yield Register(AerPlace.PREFIX_LOG, AerPlace.PREFIX_SIZE, sticky=(1 << 8 * AerPlace.PREFIX_SIZE) - 1)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
-from pyvfio.abi.pci_extended_regs import AerControl
+from pyvfio.abi.pci_extended_regs import AerControl, AerPlace
 from pyvfio_backends.software.hardware.pcie.aer import FATAL
 from pyvfio_backends.software.hardware.pcie.packet import header
 from pyvfio_backends.software.hardware.pcie.request import Outcome, Request
@@ -30,10 +30,11 @@ from pyvfio_backends.software.hardware.pcie.request import Outcome, Request
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.function import Function
 
-__all__ = ["ErrorMessage", "Reporter", "Severity"]
+__all__ = ["ErrorMessage", "PacketLog", "Reporter", "Severity"]
 
-_POINTER = 0x1F
+_POINTER = AerControl.FIRST_ERROR
 _QUEUE = 8
+_WORDS = 4
 
 
 class Severity(Enum):
@@ -52,6 +53,23 @@ class ErrorMessage:
     rid: int
 
 
+@dataclass(frozen=True, slots=True)
+class PacketLog:
+    """What is logged of a packet: the four words of its `header`, and up to four of prefixes before it."""
+
+    header: tuple[int, ...] = (0,) * _WORDS
+    prefix: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, header: int) -> PacketLog:
+        """Of a header as one little-endian number of 16 bytes."""
+        return cls(tuple(header >> 32 * word & 0xFFFFFFFF for word in range(_WORDS)))
+
+
+def _number(words: tuple[int, ...]) -> int:
+    return sum(word << 32 * place for place, word in enumerate(words))
+
+
 _ENABLES = {
     Severity.CORRECTABLE: regs.PCI_EXP_DEVCTL_CERE,
     Severity.NONFATAL: regs.PCI_EXP_DEVCTL_NFERE,
@@ -67,12 +85,14 @@ _DETECTED = {
 class Reporter:
     """Notes the errors that `function` detects.  A conventional function has the bits of the status register only."""
 
-    __slots__ = ("function", "queue")
+    __slots__ = ("function", "logs_prefixes", "queue")
 
     def __init__(self, function: Function) -> None:
         self.function = function
-        self.queue: list[tuple[int, int]] = []
+        self.queue: list[tuple[int, PacketLog]] = []
         """Errors that wait to be shown, with their header logs, where software lets several be recorded."""
+        self.logs_prefixes = False
+        """Whether there is a log of prefixes."""
 
     # what happens
 
@@ -100,21 +120,25 @@ class Reporter:
         self._status(regs.PCI_STATUS_DETECTED_PARITY)
         self.uncorrectable(extended.PCI_ERR_UNC_POISON_TLP, request)
 
-    def uncorrectable(self, error: int, request: Request | None, *, advisory: bool = False) -> None:
-        """An uncorrectable error (a bit ``PCI_ERR_UNC_*``) was detected, with the request that showed it.
+    def uncorrectable(
+        self, error: int, request: Request | None, *, advisory: bool = False, log: PacketLog | None = None
+    ) -> None:
+        """An uncorrectable error (a bit ``PCI_ERR_UNC_*``) was detected, with the request that showed it, or its `log`.
 
         `advisory`: somebody else learns of it by a completion, so a non-fatal one is only reported as correctable.
         """
+        if log is None:
+            log = PacketLog.of(header(request)) if request is not None else PacketLog()
         severity = Severity.FATAL if self._severities & error else Severity.NONFATAL
         if advisory and severity is Severity.NONFATAL:
-            self._advisory(error, request)
+            self._advisory(error, log)
             return
         self._detected(severity, error)
         aer = self._aer
         if aer is not None:
             masked = self._get(aer + extended.PCI_ERR_UNCOR_MASK) & error
             if not masked:
-                self._record(aer, error, request)
+                self._record(aer, error, log)
             self._set(aer + extended.PCI_ERR_UNCOR_STATUS, error)
             if masked:
                 return
@@ -140,7 +164,7 @@ class Reporter:
 
     # how it is noted
 
-    def _advisory(self, error: int, request: Request | None) -> None:
+    def _advisory(self, error: int, log: PacketLog) -> None:
         self._detected(Severity.CORRECTABLE, error)
         aer = self._aer
         if aer is not None:
@@ -148,14 +172,13 @@ class Reporter:
             if self._get(aer + extended.PCI_ERR_COR_MASK) & extended.PCI_ERR_COR_ADV_NFAT:
                 return
             if not self._get(aer + extended.PCI_ERR_UNCOR_MASK) & error:
-                self._record(aer, error, request)
+                self._record(aer, error, log)
             self._set(aer + extended.PCI_ERR_UNCOR_STATUS, error)
         if error != extended.PCI_ERR_UNC_UNSUP or self._control & regs.PCI_EXP_DEVCTL_URRE:
             self._send(Severity.CORRECTABLE)
 
-    def _record(self, aer: int, error: int, request: Request | None) -> None:
+    def _record(self, aer: int, error: int, log: PacketLog) -> None:
         """Log an error if it is the first; queue it where several are recorded."""
-        log = header(request) if request is not None else 0
         if not self._first_stands(aer):
             self._show(aer, error, log)
         elif self._get(aer + extended.PCI_ERR_CAP) & AerControl.MULTIPLE_ENABLE:
@@ -169,10 +192,15 @@ class Reporter:
         status, mask = (self._get(aer + at) for at in (extended.PCI_ERR_UNCOR_STATUS, extended.PCI_ERR_UNCOR_MASK))
         return bool(status & ~mask & 1 << (self._get(aer + extended.PCI_ERR_CAP) & _POINTER))
 
-    def _show(self, aer: int, error: int, log: int) -> None:
-        control = self._get(aer + extended.PCI_ERR_CAP)
-        self.function.config.put(aer + extended.PCI_ERR_CAP, 4, control & ~_POINTER | error.bit_length() - 1)
-        self.function.config.put(aer + extended.PCI_ERR_HEADER_LOG, 16, log)
+    def _show(self, aer: int, error: int, log: PacketLog) -> None:
+        config = self.function.config
+        control = self._get(aer + extended.PCI_ERR_CAP) & ~(_POINTER | AerControl.PREFIX_PRESENT)
+        prefixed = self.logs_prefixes and any(log.prefix)
+        control |= AerControl.PREFIX_PRESENT if prefixed else 0
+        config.put(aer + extended.PCI_ERR_CAP, 4, control | error.bit_length() - 1)
+        config.put(aer + extended.PCI_ERR_HEADER_LOG, AerPlace.HEADER_SIZE, _number(log.header))
+        if prefixed:
+            config.put(aer + AerPlace.PREFIX_LOG, AerPlace.PREFIX_SIZE, _number(log.prefix))
 
     def watch(self, aer: int) -> None:
         """Go on to the next recorded error when software clears the first one."""

@@ -1,0 +1,126 @@
+"""What there is to see of errors of a function and of all that it can fail with: the whole tree below its root port.
+
+Recovery runs on everybody below a port, so a program may be told of an error that another function found.  A
+`TreeErrors` is what registers and counters said at one moment; two of them make a `DeviceError`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pyvfio.abi import pci_regs as regs
+from pyvfio.address import PciAddress
+from pyvfio.errors import BadAddress, MalformedAnswer, PyvfioError
+from pyvfio.pci.aer import AerRegisters, DpcRegisters
+from pyvfio.pci.config import ConfigSpace
+from pyvfio.pci.error_counters import ErrorCounters, read_counters
+from pyvfio.pci.topology import functions_up
+from pyvfio.sysfs import Sysfs
+
+__all__ = ["FunctionErrors", "TreeErrors", "look_at"]
+
+_NOBODY = 0xFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionErrors:
+    """A function at one moment: its AER and DPC `registers`, the kernel's `counters`, each None where it has none.
+
+    `answers` is whether reads of configuration space come back.  `command`, `control` (device control) and `bases` (the
+    base address registers) are what a reset clears.
+    """
+
+    address: PciAddress
+    path: str
+    answers: bool
+    registers: AerRegisters | None = None
+    containment: DpcRegisters | None = None
+    counters: ErrorCounters | None = None
+    command: int = 0
+    control: int = 0
+    bases: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The address as sysfs prints it."""
+        return str(self.address)
+
+    def was_reset_since(self, before: FunctionErrors) -> bool:
+        """Whether what it had been set up with is gone."""
+        if not self.answers or not before.answers:
+            return False
+        bases = any(before.bases) and not any(self.bases)
+        control = bool(before.control & ~self.control) and not self.command & _DECODES
+        return bases or control
+
+
+_DECODES = regs.PCI_COMMAND_MEMORY | regs.PCI_COMMAND_IO | regs.PCI_COMMAND_MASTER
+
+
+def look_at(sysfs: Sysfs, path: str) -> FunctionErrors:
+    """A function now, by its directory.  One that is gone answers nothing.  Raise `BadAddress` for another path."""
+    address = PciAddress.parse(posixpath.basename(path))
+    counters = read_counters(sysfs, path)
+    try:
+        data = sysfs.read_bytes(f"{path}/config")
+    except PyvfioError:
+        return FunctionErrors(address, path, answers=False, counters=counters)
+    config = ConfigSpace(lambda offset, count: data[offset : offset + count], str(address), size=len(data))
+    if len(data) < regs.PCI_STD_HEADER_SIZEOF or config.vendor_id == _NOBODY:
+        return FunctionErrors(address, path, answers=False, counters=counters)
+    bridge = config.header_type == regs.PCI_HEADER_TYPE_BRIDGE
+    bases = tuple(config.read_u32(regs.PCI_BASE_ADDRESS_0 + 4 * n) & ~0xF for n in range(2 if bridge else 6))
+    registers = containment = None
+    control = 0
+    try:
+        express = config.capability(regs.PCI_CAP_ID_EXP)
+        if express is not None:
+            control = config.read_u16(express.offset + regs.PCI_EXP_DEVCTL)
+        registers, containment = AerRegisters.read(config), DpcRegisters.read(config)
+    except MalformedAnswer:  # an ordinary user sees 64 bytes, or the function is half there
+        pass
+    return FunctionErrors(address, path, True, registers, containment, counters, int(config.command), control, bases)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeErrors:
+    """All functions below the root port of `device` at one moment, by address, the port first.
+
+    `ports` are the bridges above the device, the root port last; a device on a root bus is alone, without ports.
+    """
+
+    device: PciAddress
+    ports: tuple[PciAddress, ...]
+    functions: Mapping[PciAddress, FunctionErrors]
+
+    @classmethod
+    def look(cls, sysfs: Sysfs, path: str) -> TreeErrors:
+        """Look at the tree of the function with this directory."""
+        up = functions_up(path)
+        found = [look_at(sysfs, one) for one in _below(sysfs, up[-1])] if up else []
+        addresses = [PciAddress.parse(posixpath.basename(one)) for one in up]
+        return cls(addresses[0], tuple(addresses[1:]), {one.address: one for one in found})
+
+    @property
+    def own(self) -> FunctionErrors | None:
+        """The device itself; None when it is gone."""
+        return self.functions.get(self.device)
+
+    @property
+    def root(self) -> FunctionErrors | None:
+        """The root port, None for a device on a root bus."""
+        return self.functions.get(self.ports[-1]) if self.ports else None
+
+
+def _below(sysfs: Sysfs, path: str) -> Iterator[str]:
+    """The directory of a function and those of all functions below it."""
+    yield path
+    for name in sysfs.names(path):
+        if name.count(":") == 2 and ":pcie" not in name:
+            try:
+                PciAddress.parse(name)
+            except BadAddress:
+                continue
+            yield from _below(sysfs, f"{path}/{name}")
