@@ -33,7 +33,7 @@ class Row:
     """One test and its outcomes; an outcome is None if the test did not run there.
 
     `known` says that the emulated hardware of the `guest` is known to be wrong there.  `alone` says that there is no
-    software machine to compare with: then a skip must be one of those that are listed.
+    software machine to compare with.  `listed` is False for a skip that must be in a list, and is not.
     """
 
     name: str
@@ -50,8 +50,10 @@ class Row:
 
         A known difference is none, but one that is not to be seen any more is.
         """
+        if not self.listed:
+            return True
         if self.alone:
-            return not self.listed
+            return False
         if self.known is None:
             return self._unlike
         if self.software is None or self.software.result != "passed":
@@ -83,8 +85,8 @@ class Row:
             state = "is said to differ, and does not" if self.differs else "known"
             return f"{state}: {self.guest} {self.known.kind.value}: {self.known.reason}"
         reasons = list(dict.fromkeys(side.reason for side in (self.software, self.kernel) if side and side.reason))
-        if self.alone:
-            head = "NOT LISTED" if self.differs else "FAILED" if self.failed else "kernel only"
+        if self.alone or not self.listed:
+            head = "NOT LISTED" if not self.listed else "FAILED" if self.failed else "kernel only"
             return f"{head}: {' | '.join(reasons)}" if reasons else head
         head = "DIFFERS" if self.differs else "FAILED" if self.failed else "same"
         return f"{head}: {' | '.join(reasons)}" if reasons else head
@@ -106,9 +108,11 @@ class Report:
         failing = sum(row.failed for row in self.rows)
         ran = self.ran
         where = f"the kernel under {self.guest}" if self.guest else "the kernel"
-        if differing and any(row.alone for row in self.rows):
-            self.problems.append(f"{differing} test(s) are skipped on {where} for no listed reason")
-        elif differing:
+        unlisted = sum(not row.listed for row in self.rows)
+        differing -= unlisted
+        if unlisted:
+            self.problems.append(f"{unlisted} test(s) are skipped on {where} for no listed reason")
+        if differing:
             self.problems.append(f"{differing} test(s) differ between the software machine and {where}")
         if failing:
             self.problems.append(f"{failing} test(s) failed" + (f" under {self.guest}" if self.guest else ""))
@@ -205,11 +209,28 @@ def compare(
     at_least: int,
     guest: str = "",
     known: dict[str, Difference] | None = None,
+    skips: tuple[Skip, ...] | None = None,
+    whole: bool = False,
 ) -> Report:
-    """Put both sides into one report, in the order of the software run."""
+    """Put both sides into one report, in the order of the software run.
+
+    With `skips` a test may be skipped on the kernel only for a reason in it, and of a `whole` run each must have been
+    of use.
+    """
     names = list(dict.fromkeys([*software, *kernel]))
-    rows = [Row(name, software.get(name), kernel.get(name), guest, find(name, known or {})) for name in names]
-    return Report(rows, at_least, guest=guest)
+    used: set[Skip] = set()
+    rows = [
+        Row(
+            name,
+            software.get(name),
+            kernel.get(name),
+            guest,
+            find(name, known or {}),
+            listed=_listed(name, kernel.get(name), skips, used),
+        )
+        for name in names
+    ]
+    return _with_unused(Report(rows, at_least, guest=guest), skips or (), used, whole)
 
 
 def alone(kernel: dict[str, Outcome], at_least: int, guest: str, skips: tuple[Skip, ...], whole: bool) -> Report:
@@ -218,17 +239,27 @@ def alone(kernel: dict[str, Outcome], at_least: int, guest: str, skips: tuple[Sk
     Of a `whole` run each of `skips` must have been of use.
     """
     used: set[Skip] = set()
-    rows = []
-    for name, outcome in kernel.items():
-        found = allowed(name, outcome.reason, skips) if outcome.result == "skipped" else None
-        used |= {found} if found else set()
-        listed = outcome.result != "skipped" or found is not None
-        rows.append(Row(name, None, outcome, guest, alone=True, listed=listed))
-    report = Report(rows, at_least, guest=guest)
+    rows = [
+        Row(name, None, outcome, guest, alone=True, listed=_listed(name, outcome, skips, used))
+        for name, outcome in kernel.items()
+    ]
+    return _with_unused(Report(rows, at_least, guest=guest), skips, used, whole)
+
+
+def _listed(name: str, outcome: Outcome | None, skips: tuple[Skip, ...] | None, used: set[Skip]) -> bool:
+    """Whether a test that was skipped may be; the entry that allows it is `used` then."""
+    if skips is None or outcome is None or outcome.result != "skipped":
+        return True
+    found = allowed(name, outcome.reason, skips)
+    used |= {found} if found else set()
+    return found is not None
+
+
+def _with_unused(report: Report, skips: tuple[Skip, ...], used: set[Skip], whole: bool) -> Report:
     unused = [one for one in skips if one.whole and one not in used] if whole else []
     if unused:
         shown = "; ".join(f"{one.tests}: {one.reason}" for one in unused)
-        report.problems.append(f"{len(unused)} skip(s) are listed for {guest} and did not happen: {shown}")
+        report.problems.append(f"{len(unused)} skip(s) are listed for {report.guest} and did not happen: {shown}")
     return report
 
 

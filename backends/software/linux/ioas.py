@@ -110,6 +110,8 @@ class IoPageTable:
         length = sum(count for _, _, count in slices)
         if not length or length & (self.alignment - 1):
             raise fail(errno.EINVAL)
+        if not (read or write) and any(group.abilities.needs_access for group in self.domains.values()):
+            raise fail(errno.EINVAL)
         if iova is None:
             iova = self.choose(slices[0][0].base + slices[0][1], length)
         else:

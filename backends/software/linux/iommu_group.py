@@ -38,13 +38,15 @@ class IommuAbilities:
 
     `hardware` is what it tells of the hardware: a number for the kind, and a structure (``iommu_ops.hw_info``).
     `user_domains`: it makes page tables as programs ask (``domain_alloc_user``).  `enforces_coherency`: all DMA can be
-    made to snoop caches; `tracks_dirty`: page tables can note what was written.
+    made to snoop caches; `tracks_dirty`: page tables can note what was written.  `needs_access`: it refuses to map what
+    the device may neither read nor write (``intel_iommu_map``; iommufd's compatibility code leaves it to the driver).
     """
 
     hardware: tuple[int, bytes] = (0, b"")
     user_domains: bool = False
     enforces_coherency: bool = False
     tracks_dirty: bool = False
+    needs_access: bool = False
 
 
 class IommuGroup:

@@ -79,6 +79,10 @@ def boot(machine: Machine) -> None:
     for driver in drivers:
         driver.boot(devices)
     boot_vfio_pci(machine, bus, [])
+    if "mdev" in machine.spec.modules:
+        from pyvfio_backends.software.linux.mdev import mdev_bus
+
+        mdev_bus(kernel)
 
 
 def _host_drivers(machine: Machine, bus: PciBus) -> list[HostPciDriver | VirtioPciDriver]:

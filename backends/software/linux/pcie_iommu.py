@@ -114,6 +114,7 @@ class PcieIommu(Device):
         return IommuAbilities(
             hardware=(abi.IOMMU_HW_INFO_TYPE_INTEL_VTD, bytes(registers)),
             user_domains=True,
+            needs_access=True,
             enforces_coherency=abilities.snoops,
             tracks_dirty=abilities.dirty and _SCALABLE in self.kernel.cmdline.split(),
         )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import virtio_pci as abi
-from pyvfio_backends.software.hardware.devices.virtio_registers import COMMON, DEVICE
+from pyvfio_backends.software.hardware.devices.virtio_registers import COMMON, DEVICE, ISR
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId
@@ -20,6 +21,7 @@ from pyvfio_backends.software.linux.virtio import RING_FEATURES, VirtioDevice, V
 from pyvfio_backends.software.linux.virtio_drivers import VIRTIO_BLK, VIRTIO_NET, VIRTIO_RNG
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.irq_line import IrqAction, IrqLine
     from pyvfio_backends.software.linux.pci import PciBus
 
 __all__ = ["VirtioPciDriver"]
@@ -50,6 +52,7 @@ class VirtioPciDriver(PciDriver):
     def __init__(self, bus: PciBus) -> None:
         super().__init__(bus, "virtio-pci", module="virtio_pci")
         self.virtio = virtio_bus(bus.kernel)
+        self._lines: dict[PciDevice, tuple[IrqLine, IrqAction]] = {}
 
     def boot(self, devices: Sequence[PciDevice]) -> None:
         """Hold these devices as after boot, without events."""
@@ -116,10 +119,27 @@ class VirtioPciDriver(PciDriver):
         accepted = child.offered & (driver.features | RING_FEATURES)
         self._accept(device, sum(1 << bit for bit in accepted))
         names = [f"{child.name}-{name}" for name in ("config", *_QUEUES.get(child.device_id, _SOME_QUEUE))]
-        device.msi.allocate(1, len(names), names)
+        try:
+            device.msi.allocate(1, len(names), names)
+        except OSError:
+            if device.sysdata.irq_line() is None:
+                raise
+            self._use_line(device, child)
         last = device.load_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_NUMQ, 2) - 1
         device.store_bar(_BAR, COMMON + abi.VIRTIO_PCI_COMMON_Q_SELECT, 2, last)  # it ends with the last queue
         self._status(device, _DRIVER_OK)
+
+    def _use_line(self, device: PciDevice, child: VirtioDevice) -> None:
+        """Interrupts by the pin, when there are none by messages (``vp_find_vqs_intx``)."""
+        line = device.sysdata.irq_line()
+        if line is not None:
+            isr = partial(device.load_bar, _BAR, ISR, 1)
+            self._lines[device] = line, line.request(lambda: bool(isr()), child.name)
+
+    def _free_line(self, device: PciDevice) -> None:
+        line, action = self._lines.pop(device, (None, None))
+        if line is not None and action is not None:
+            line.free(action)
 
     def _accept(self, device: PciDevice, features: int) -> None:
         for word in range(2):
@@ -157,4 +177,5 @@ class VirtioPciDriver(PciDriver):
             self._status(device, 0)
             self._status(device, _ACKNOWLEDGE)  # by the virtio core, when a driver has left (virtio_dev_remove)
             device.msi.driver_left()
+            self._free_line(device)
             device.disable()

@@ -159,3 +159,14 @@ def test_a_listed_skip_that_does_not_happen() -> None:
 
 def test_nothing_ran_on_a_kernel_alone() -> None:
     assert "nothing ran on the kernel under x86" in alone({}, 1, "x86", (), whole=False).problems
+
+
+def test_a_skip_on_both_sides_has_to_be_listed_where_there_is_a_list() -> None:
+    sides = {"t::a": PASSED, "t::b": SKIPPED}
+    assert compare(sides, dict(sides), 1, "x86", skips=(Skip("t::*", "no DASD"),), whole=True).problems == []
+    report = compare(sides, dict(sides), 1, "x86", skips=(Skip("t::c", "no DASD"),), whole=True)
+    assert [problem.partition(":")[0] for problem in report.problems] == [
+        "1 test(s) are skipped on the kernel under x86 for no listed reason",
+        "1 skip(s) are listed for x86 and did not happen",
+    ]
+    assert report.rows[1].verdict == "NOT LISTED: no DASD"
