@@ -33,7 +33,7 @@ from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.block import Block
 from pyvfio_backends.software.hardware.pcie.capabilities import Msix, PowerManagement
-from pyvfio_backends.software.hardware.pcie.express import Express
+from pyvfio_backends.software.hardware.pcie.express import REPORTING, Express
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.zpci.bar import Bar
 
@@ -96,7 +96,7 @@ def virtio(model: str, kind: VirtioKind, *, flr: bool = True, name: str = "") ->
     opening = ConfigWindow(config, window, bars)
     function = Function(config, bars, rom_size=kind.rom_size, name=name)
     if not legacy:
-        function.add(Express(ExpressType.ENDPOINT, flr=flr), _EXPRESS)
+        function.add(Express(ExpressType.ENDPOINT, flr=flr, control=REPORTING, control_reset=0), _EXPRESS)
         function.add(PowerManagement(no_soft_reset=False), _POWER)
     for at, content in vendors:
         config.add_capability(at, regs.PCI_CAP_ID_VNDR, content)

@@ -12,12 +12,15 @@ from typing import Any, NamedTuple, TypeAlias
 from .address_spaces import iommufd
 from .binding import bind_semantics, group_viability
 from .edu_replay import edu_end_to_end, mmap_holds_device
+from .errors import aer
 from .facts import MISSING, Keys, flatten, keys, load
 from .lab import Answers, Lab
 from .mappings import type1_dma
+from .plugging import hotplug
 from .resets import resets
 from .rules import ruled
 from .trees import iommu_groups, sysfs_topology
+from .virtual_functions import sriov
 from .windows import config_virtualisation, regions
 
 __all__ = ["REPLAYS", "Verdict", "answers", "extra", "listed", "patterns", "verdicts"]
@@ -32,10 +35,13 @@ REPLAYS: dict[str, Replay] = {
     "regions": regions,
     "config_virtualisation": config_virtualisation,
     "resets": resets,
+    "sriov": sriov,
     "type1_dma": type1_dma,
     "iommufd": iommufd,
     "edu_end_to_end": edu_end_to_end,
     "mmap_holds_device": mmap_holds_device,
+    "hotplug": hotplug,
+    "aer": aer,
 }
 _LISTS = Path(__file__).resolve().parents[2]
 
