@@ -1,4 +1,4 @@
-"""VFIO_DEVICE_IOEVENTFD, an eventfd that writes a register: what is refused (the software machine models no more)."""
+"""VFIO_DEVICE_IOEVENTFD, an eventfd that writes a register: what is refused.  `test_pci_pin` has what it does."""
 
 from __future__ import annotations
 
