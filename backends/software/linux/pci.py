@@ -54,11 +54,15 @@ class PciBus(Bus):
         if not self._may_probe(device):
             raise fail(errno.ENODEV)
         with self.hold(device):
+            device.runtime.get()  # local_pci_probe
             try:
                 super().attach(device, driver)
             except NotModelled:
                 device.driver = None
                 raise
+            finally:
+                if device.driver is None:
+                    device.runtime.put()
 
     @staticmethod
     def _may_probe(device: PciDevice) -> bool:
@@ -71,7 +75,9 @@ class PciBus(Bus):
         if not isinstance(device, PciDevice):
             return
         with self.hold(device):
+            device.runtime.get()
             super().detach(device)
+            device.runtime.driver_left()
             device.power_state = "unknown"  # pci_device_remove
 
     def added(self, device: Device) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import mmap
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +19,9 @@ from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_iov import PciSriov
 from pyvfio_backends.software.linux.pci_msi import PciMsi
+from pyvfio_backends.software.linux.pci_reset import reset_function
+from pyvfio_backends.software.linux.pci_runtime import RuntimePower
+from pyvfio_backends.software.linux.pci_state import SavedState, restore_state, save_state
 from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
 from pyvfio_backends.software.linux.vfs import Node, fail
 from pyvfio_backends.software.register_mapping import RegisterMapping
@@ -38,7 +40,6 @@ ROM = 6
 RESOURCES = 13
 BRIDGE_RESOURCES = 17
 """Those of a bridge: after the others, the windows for I/O, memory, prefetchable memory, and one of CardBus."""
-_HEADER_DWORDS = 16
 _ALL_ONES = 0xFFFFFFFF
 _ISM = 0x1014, 0x04ED  # its BARs are not mappable (arch/s390/pci/pci_fixup.c, 6.15)
 _NEXT_SHIFT, _NEXT_MASK = 20, 0xFFC
@@ -51,13 +52,6 @@ class ErrorState(Enum):
     NORMAL = "normal"
     FROZEN = "frozen"
     LOST = "permanent failure"
-
-
-@dataclass(frozen=True, slots=True)
-class SavedState:
-    """What ``pci_save_state`` keeps: the header, as 16 words."""
-
-    words: tuple[int, ...]
 
 
 class PciDevice(Device):
@@ -97,6 +91,7 @@ class PciDevice(Device):
         self.dma_mask_bits = 32
         """Drivers widen it; it stays when they leave."""
         self.broken_parity = False
+        self.runtime = RuntimePower(self)
         self.rom_enabled = False
         self.msi = PciMsi(self)
         self.express = self.find_capability(regs.PCI_CAP_ID_EXP)
@@ -398,17 +393,12 @@ class PciDevice(Device):
         return set_power_state(self, state)
 
     def save_state(self) -> SavedState:
-        """Keep the header."""
-        return SavedState(tuple(self.read_config(4 * index, 4) for index in range(_HEADER_DWORDS)))
+        """Keep the configuration (``pci_save_state``)."""
+        return save_state(self)
 
     def restore_state(self, saved: SavedState) -> None:
-        """Bring the header back, MSI-X if it was on, and where virtual functions are."""
-        for index in range(_HEADER_DWORDS - 1, -1, -1):
-            if self.read_config(4 * index, 4) != saved.words[index]:
-                self.write_config(4 * index, 4, saved.words[index])
-        self.msi.restore()
-        if self.sriov is not None:
-            self.sriov.write_bars()
+        """Bring the configuration back (``pci_restore_state``)."""
+        restore_state(self, saved)
 
     def reset_function_locked(self) -> None:
         """Reset by the first method that works (``__pci_reset_function_locked``).
@@ -434,9 +424,10 @@ class PciDevice(Device):
             raise fail(errno.ENOTTY)
         if self.locked:
             raise fail(errno.EAGAIN)
-        saved = self.save_state()
-        self.write_config(regs.PCI_COMMAND, 2, _INTX_DISABLE)
-        try:
-            self.reset_function_locked()
-        finally:
-            self.restore_state(saved)
+        reset_function(self)
+
+    def reset(self) -> None:
+        """`try_reset`, once nobody else holds the device's lock (``pci_reset_function``)."""
+        self.pci_bus.wait_unlocked(self)
+        with self.runtime.awake():
+            self.try_reset()

@@ -79,6 +79,17 @@ class PciDriver(Driver):
     def sriov_configure(self, device: PciDevice, count: int) -> None:
         """Make `count` virtual functions of a physical one, 0: take them away.  Raise OSError to refuse."""
 
+    # runtime power management (dev_pm_ops)
+
+    manages_power = False
+    """Whether it lets go of the use that a function is probed with, so that the function may sleep."""
+
+    def runtime_suspend(self, device: PciDevice) -> None:
+        """The function is going to sleep."""
+
+    def runtime_resume(self, device: PciDevice) -> None:
+        """It is awake again."""
+
     # pci_error_handlers
 
     recovers = False

@@ -216,6 +216,25 @@ class PciSysdata(ABC):
     def reset_bus(self) -> None:
         """Reset it, with nobody's state saved (``pci_bus_error_reset``).  Raise OSError."""
 
+    def reset_behind(self) -> None:
+        """Reset all behind a bridge (``pci_bridge_secondary_bus_reset``).  Raise OSError ENOTTY for no bridge."""
+        raise fail(errno.ENOTTY)
+
+    def reset_scope(self) -> list[PciDevice]:
+        """The devices that a reset of its slot or else of its bus concerns, each before what is behind it.
+
+        None without such a reset (``vfio_pci_for_each_slot_or_bus``).
+        """
+        return [self.pdev] if self.pdev is not None and self.probe_reset_bus() else []
+
+    def reset_key(self) -> object:
+        """What those have in common that are reset together: the slot, the bus, or only itself."""
+        return self
+
+    def behind(self) -> list[PciDevice]:
+        """All devices behind a bridge, each before what is behind it."""
+        return [found for child in self.children() for found in (child, *child.sysdata.behind())]
+
     # the IOMMU (struct iommu_ops)
 
     @property

@@ -109,6 +109,15 @@ class PciSriov:
             if resource.flags & ResourceFlag.MEM_64:
                 self.device.write_config(register + 4, 4, resource.start >> 32)
 
+    def restore(self) -> None:
+        """Bring the capability back after a reset (``pci_restore_iov_state``)."""
+        if self._read(regs.PCI_SRIOV_CTRL) & regs.PCI_SRIOV_CTRL_VFE:
+            return
+        self.write_bars()
+        if self.num_vfs:
+            self._set_number(self.num_vfs)
+            self._set_control(0, _ENABLED)
+
     def links(self) -> dict[str, str]:
         """``virtfnN`` for each virtual function that is there."""
         return {f"virtfn{number}": device.devpath for number, device in self.device.sysdata.virtfns().items()}

@@ -13,6 +13,7 @@ from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.linux.driver_core import override_attribute
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
+from pyvfio_backends.software.linux.pci_reset import parse_methods, reset_together
 from pyvfio_backends.software.linux.pci_rom import map_rom, unmap_rom
 from pyvfio_backends.software.linux.resource import ResourceFlag
 from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, fail
@@ -24,7 +25,6 @@ __all__ = ["device_attributes", "number", "shown_attribute"]
 
 _SPEEDS = ("", "2.5", "5.0", "8.0", "16.0", "32.0", "64.0")
 _WIDTH_SHIFT = 4
-_MOST_METHODS = 6  # PCI_NUM_RESET_METHODS, without the one for nothing
 
 
 def number(data: bytes) -> int:
@@ -80,6 +80,7 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
     )
     if device.msi.listed:
         entries["msi_irqs"] = device.msi.directory()
+    entries["power"] = device.runtime.directory()
     entries["remove"] = Attribute(store=lambda data: _store_remove(device, data), mode=0o220)
     entries["rescan"] = Attribute(store=lambda data: _store_rescan(device, data))
     if device.resettable:
@@ -154,7 +155,14 @@ def _bridge_attributes(device: PciDevice) -> dict[str, Node]:
     def show(register: int) -> str:
         return f"{device.read_config(register, 1)}\n"
 
-    return {name: Attribute(partial(show, register)) for name, register in registers.items()}
+    entries: dict[str, Node] = {name: Attribute(partial(show, register)) for name, register in registers.items()}
+    entries["reset_subordinate"] = Attribute(store=lambda data: _store_reset_subordinate(device, data), mode=0o200)
+    return entries
+
+
+def _store_reset_subordinate(device: PciDevice, data: bytes) -> None:
+    if number(data):
+        reset_together(device.sysdata.behind(), device.sysdata.reset_behind)
 
 
 def _show_resources(device: PciDevice) -> str:
@@ -223,7 +231,7 @@ def _store_rescan(device: PciDevice, data: bytes) -> None:
 def _store_reset(device: PciDevice, data: bytes) -> None:
     if number(data) != 1:
         raise fail(errno.EINVAL)
-    device.try_reset()
+    device.reset()
 
 
 def _show_methods(device: PciDevice) -> str:
@@ -231,15 +239,7 @@ def _show_methods(device: PciDevice) -> str:
 
 
 def _store_methods(device: PciDevice, data: bytes) -> None:
-    words = data.decode(errors="replace").split("\0")[0].removesuffix("\n")
-    if words in ("", "default"):
-        device.reset_methods = list(device.sysdata.reset_methods()) if words else []
-        return
-    methods = words.split()
-    works = device.sysdata.reset_methods()
-    if any(word not in works for word in methods) or len(methods) > _MOST_METHODS:
-        raise fail(errno.EINVAL)
-    device.reset_methods = methods
+    device.reset_methods = parse_methods(data, device.sysdata.reset_methods())
 
 
 def _read_rom(device: PciDevice, offset: int, count: int) -> bytes:

@@ -22,6 +22,7 @@ from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_host import PciBusDevice, PciHostBridge
 from pyvfio_backends.software.linux.pcie_assign import assign_behind, assign_bus
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
+from pyvfio_backends.software.linux.pcie_sizing import hotplugs
 from pyvfio_backends.software.linux.pcieport import express_type
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ class PcieBus:
     def devices(self) -> list[PciDevice]:
         """The devices that are there, in the order in which they were found."""
         return [one.pdev for one in self.functions.values() if one.pdev is not None]
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether the bus is a slot that its port can reset (``pciehp_reset_slot``)."""
+        port = self.above.pdev if self.above is not None else None
+        return port is not None and port.driver is not None and hotplugs(port)
 
     def walk(self) -> Iterator[PcieFunction]:
         """All functions here, each bridge before what is behind it."""

@@ -15,6 +15,7 @@ from pyvfio_backends.software.hardware.pcie.bar_sizing import FoundBar, size_bar
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort, RootPort
 from pyvfio_backends.software.hardware.pcie.request import Space
 from pyvfio_backends.software.hardware.pcie.root_complex import EventCollector
+from pyvfio_backends.software.linux import pcie_reset
 from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM, PciDevice
 from pyvfio_backends.software.linux.pci_host import BarMemory, MsiDomain, PciSysdata, PortService
 from pyvfio_backends.software.linux.pci_iov import FIRST_IOV
@@ -64,7 +65,7 @@ class PcieFunction(PciSysdata):
         """Whether a driver was sought for it."""
         self._complex = on.bridge.complex
         self._segment = on.bridge.domain
-        self._d3cold = self._capability(regs.PCI_CAP_ID_PM) != 0
+        self._d3cold = self.hardware.offset(regs.PCI_CAP_ID_PM) is not None
         if self.config.data[regs.PCI_INTERRUPT_PIN]:
             self.irq = self.config.data[regs.PCI_INTERRUPT_LINE]
 
@@ -230,59 +231,39 @@ class PcieFunction(PciSysdata):
         """See `PciSysdata.children`."""
         return self.subordinate.devices() if self.subordinate is not None else []
 
-    # resets (pci_reset_fn_methods)
+    # resets
 
     def reset_methods(self) -> tuple[str, ...]:
-        """See `PciSysdata.reset_methods`: by its own registers, or with its bus if it is alone there by now."""
-        works = {"flr": self._has_flr(), "pm": self._pm() != 0, "bus": self._alone()}
-        return tuple(name for name, there in works.items() if there)
-
-    def _capability(self, number: int) -> int:
-        return self.hardware.offset(number) or 0
-
-    def _has_flr(self) -> bool:
-        at = self._capability(regs.PCI_CAP_ID_EXP)
-        return bool(at and self.config_read(at + regs.PCI_EXP_DEVCAP, 4) & regs.PCI_EXP_DEVCAP_FLR)
-
-    def _pm(self) -> int:
-        """Where power management is that resets on the way from D3hot to D0, 0 for nowhere."""
-        at = self._capability(regs.PCI_CAP_ID_PM)
-        keeps = at and self.config_read(at + regs.PCI_PM_CTRL, 2) & regs.PCI_PM_CTRL_NO_SOFT_RESET
-        return 0 if keeps else at
-
-    def _alone(self) -> bool:
-        """Whether a reset of the bus is one of this function (``pci_parent_bus_reset``)."""
-        if self.on.above is None or self.subordinate is not None:
-            return False
-        return all(device is self.pdev for device in self.on.devices())
+        """See `PciSysdata.reset_methods`."""
+        return pcie_reset.methods(self)
 
     def reset(self, method: str) -> None:
         """See `PciSysdata.reset`."""
-        if method == "flr":
-            at = self._capability(regs.PCI_CAP_ID_EXP) + regs.PCI_EXP_DEVCTL
-            self.config_write(at, 2, self.config_read(at, 2) | regs.PCI_EXP_DEVCTL_BCR_FLR)
-        elif method == "pm":
-            at = self._pm() + regs.PCI_PM_CTRL
-            control = self.config_read(at, 2) & ~regs.PCI_PM_CTRL_STATE_MASK
-            self.config_write(at, 2, control | regs.PCI_PM_CTRL_STATE_MASK)
-            self.config_write(at, 2, control)
-        elif self._alone():
-            self.reset_bus()
-        else:
-            raise fail(errno.ENOTTY)
+        pcie_reset.perform(self, method)
 
     def probe_reset_bus(self) -> bool:
         """See `PciSysdata.probe_reset_bus`: not on a root bus."""
         return self.on.above is not None
 
     def reset_bus(self) -> None:
-        """See `PciSysdata.reset_bus` (``pci_bridge_secondary_bus_reset``).  Raise OSError ENOTTY on a root bus."""
-        above = self.on.above
-        if above is None:
+        """See `PciSysdata.reset_bus`.  Raise OSError ENOTTY on a root bus."""
+        if self.on.above is None:
             raise fail(errno.ENOTTY)
-        control = above.config_read(bridge_regs.PCI_BRIDGE_CONTROL, 2)
-        above.config_write(bridge_regs.PCI_BRIDGE_CONTROL, 2, control | bridge_regs.PCI_BRIDGE_CTL_BUS_RESET)
-        above.config_write(bridge_regs.PCI_BRIDGE_CONTROL, 2, control & ~bridge_regs.PCI_BRIDGE_CTL_BUS_RESET)
+        self.on.above.reset_behind()
+
+    def reset_behind(self) -> None:
+        """See `PciSysdata.reset_behind`."""
+        pcie_reset.reset_behind(self)
+
+    def reset_scope(self) -> list[PciDevice]:
+        """See `PciSysdata.reset_scope`."""
+        return pcie_reset.scope(self)
+
+    def reset_key(self) -> object:
+        """See `PciSysdata.reset_key`: nothing in common on a root bus, and for virtual functions."""
+        if self.on.above is None or (self.pdev is not None and self.pdev.is_virtual):
+            return self
+        return (self.on, pcie_reset.in_slot(self))
 
     # the IOMMU and interrupts
 

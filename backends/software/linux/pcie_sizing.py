@@ -18,7 +18,7 @@ from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pcie_bus import PcieBus
 
-__all__ = ["Optional", "alignment", "size_bridges"]
+__all__ = ["Optional", "alignment", "hotplugs", "size_bridges"]
 
 _IO, _MEMORY, _PREFETCHABLE = RESOURCES, RESOURCES + 1, RESOURCES + 2
 _IO_GRANULE, _MEMORY_GRANULE = 1 << 12, 1 << 20
@@ -78,7 +78,7 @@ def size_bridges(bus: PcieBus, optional: Optional) -> None:
     if bridge is None:
         return
     _check_ranges(bridge)
-    slot = _hotplugs(bridge)
+    slot = hotplugs(bridge)
     _size_io(bus, bridge, _SLOT_IO if slot else 0, optional)
     memory, prefetchable = (_SLOT_MEMORY, _SLOT_PREFETCHABLE) if slot else (0, 0)
     flags = bridge.resources[_PREFETCHABLE].flags
@@ -95,7 +95,7 @@ def size_bridges(bus: PcieBus, optional: Optional) -> None:
     _size_memory(bus, bridge, _MEMORY, mask, others, memory, optional)
 
 
-def _hotplugs(device: PciDevice) -> bool:
+def hotplugs(device: PciDevice) -> bool:
     """Whether a port has a hot-pluggable slot (``set_pcie_hotplug_bridge``)."""
     if not device.express or not device.read_config(device.express + regs.PCI_EXP_FLAGS, 2) & regs.PCI_EXP_FLAGS_SLOT:
         return False

@@ -9,25 +9,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
-import struct
 from collections.abc import Callable
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_feature
-from pyvfio.abi.layout import native_struct
-from pyvfio.process import EventFdReference
-from pyvfio_backends.software.linux import vfio_pci_info
+from pyvfio_backends.software.linux import vfio_pci_info, vfio_pci_reset
 from pyvfio_backends.software.linux.pci_device import ROM, PciDevice, SavedState
 from pyvfio_backends.software.linux.pci_power import D0
 from pyvfio_backends.software.linux.uaccess import Argument
-from pyvfio_backends.software.linux.vfio_core import FEATURE_DATA, VfioDevice, check_feature
-from pyvfio_backends.software.linux.vfio_group import GroupFile
+from pyvfio_backends.software.linux.vfio_core import VfioDevice
 from pyvfio_backends.software.linux.vfio_pci_bars import Bars
 from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
 from pyvfio_backends.software.linux.vfio_pci_info import OFFSET_SHIFT
 from pyvfio_backends.software.linux.vfio_pci_ioeventfd import IoEventFds
 from pyvfio_backends.software.linux.vfio_pci_irqs import Interrupts
+from pyvfio_backends.software.linux.vfio_pci_power import LowPower
 from pyvfio_backends.software.linux.vfio_pci_token import VfTokens, read_token
 from pyvfio_backends.software.linux.vfs import fail
 
@@ -35,8 +32,6 @@ __all__ = ["VfioPciDevice"]
 
 _OFFSET_MASK = (1 << OFFSET_SHIFT) - 1
 _CONFIG = abi.VFIO_PCI_CONFIG_REGION_INDEX
-_HOT_RESET = native_struct(abi.PciHotReset)
-_WAKEUP = struct.Struct("=iI")
 
 
 class VfioPciDevice(VfioDevice):
@@ -54,9 +49,12 @@ class VfioPciDevice(VfioDevice):
         """Whether INTx is to be masked at its line in any case (the parameter ``nointxmask``)."""
         self.config_size = pdev.config_size
         self.tokens = VfTokens(self)
+        self.peers: list[VfioPciDevice] = [self]
+        """The devices that are reset together with it, itself included (``vfio_device.dev_set``)."""
+        self.needs_reset = False
+        """Whether it was closed without a reset."""
+        self.low_power = LowPower(self)
         self._saved: SavedState | None = None
-        self._low_power = False
-        self._wakeup: EventFdReference | None = None
 
     @property
     def cdev_opened(self) -> bool:
@@ -68,6 +66,7 @@ class VfioPciDevice(VfioDevice):
     def open_device(self) -> None:
         """See `VfioDevice.open_device` (``vfio_pci_core_enable``).  Raise OSError EAGAIN."""
         pdev = self.pdev
+        pdev.runtime.get()
         pdev.set_master(False)
         pdev.enable()
         try:
@@ -76,6 +75,7 @@ class VfioPciDevice(VfioDevice):
         except OSError as error:
             if error.errno == errno.EAGAIN:
                 pdev.disable()
+                pdev.runtime.put()
                 raise
             self.reset_works = False
         self._saved = pdev.save_state()
@@ -97,23 +97,23 @@ class VfioPciDevice(VfioDevice):
         pdev = self.pdev
         pdev.sysdata.vfio_closed()
         self.tokens.opened(-1)
-        self._leave_low_power()
+        self.low_power.leave()
+        pdev.runtime.wake()
         self.config.power.change(D0)
         pdev.set_master(False)
         self.interrupts.close(self.config)
         self._ioeventfds.close()
         pdev.write_config(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_INTX_DISABLE)
-        needs_reset = True
+        self.needs_reset = True
         if self.reset_works and not pdev.locked:
             with contextlib.suppress(OSError):  # the kernel goes on without
                 pdev.reset_function_locked()
-                needs_reset = False
+                self.needs_reset = False
         if self._saved is not None:
             pdev.restore_state(self._saved)
         pdev.disable()
-        if needs_reset and pdev.sysdata.probe_reset_bus() and not pdev.locked:  # vfio_pci_dev_set_try_reset()
-            with contextlib.suppress(OSError):
-                self._reset_slot()
+        vfio_pci_reset.reset_after_close(self)
+        pdev.runtime.put()
         self.interrupts.close_channels()
 
     def request(self, count: int) -> None:
@@ -139,16 +139,18 @@ class VfioPciDevice(VfioDevice):
     def read(self, n: int, offset: int) -> bytes:
         """See `VfioDevice.read`."""
         index = offset >> OFFSET_SHIFT
-        if index == _CONFIG:
-            return self.config.read(n, offset & _OFFSET_MASK) if n else b""
-        return self._bars.read(n, index, offset & _OFFSET_MASK) if n else b""
+        with self.pdev.runtime.awake():
+            if index == _CONFIG:
+                return self.config.read(n, offset & _OFFSET_MASK) if n else b""
+            return self._bars.read(n, index, offset & _OFFSET_MASK) if n else b""
 
     def write(self, data: bytes, offset: int) -> int:
         """See `VfioDevice.write`."""
         index = offset >> OFFSET_SHIFT
-        if index == _CONFIG:
-            return self.config.write(data, offset & _OFFSET_MASK) if data else 0
-        return self._bars.write(data, index, offset & _OFFSET_MASK) if data else 0
+        with self.pdev.runtime.awake():
+            if index == _CONFIG:
+                return self.config.write(data, offset & _OFFSET_MASK) if data else 0
+            return self._bars.write(data, index, offset & _OFFSET_MASK) if data else 0
 
     def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
         """See `VfioDevice.mmap` (``vfio_pci_core_mmap``): BARs, shared, where the kernel maps any.
@@ -162,12 +164,20 @@ class VfioPciDevice(VfioDevice):
         size = pdev.resources[index].size
         if not size or position + length > -(-size // page) * page:
             raise fail(errno.EINVAL)
-        return pdev.map_bar(index, length, flags, prot, position, lambda: self.config.memory_enabled)
+        return pdev.map_bar(index, length, flags, prot, position, self._memory_works)
+
+    def _memory_works(self) -> bool:
+        """Whether a mapping reaches the function: it decodes memory, and does not sleep (``vfio_pci_mmap_fault``)."""
+        return self.config.memory_enabled and not self.low_power.engaged
 
     # requests
 
     def ioctl(self, request: int, argument: Argument) -> int:
-        """See `VfioDevice.ioctl`."""
+        """See `VfioDevice.ioctl`; the function is awake for it."""
+        with self.pdev.runtime.awake():
+            return self._answer(request, argument)
+
+    def _answer(self, request: int, argument: Argument) -> int:
         if request == abi.VFIO_DEVICE_SET_IRQS:
             return self.interrupts.set(argument, self.config)
         if request == abi.VFIO_DEVICE_GET_INFO:
@@ -179,9 +189,9 @@ class VfioPciDevice(VfioDevice):
         if request == abi.VFIO_DEVICE_RESET:
             return self._reset()
         if request == abi.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO:
-            return vfio_pci_info.hot_reset_info(self, argument)
+            return vfio_pci_reset.hot_reset_info(self, argument)
         if request == abi.VFIO_DEVICE_PCI_HOT_RESET:
-            return self._hot_reset(argument)
+            return vfio_pci_reset.hot_reset(self, argument)
         if request == abi.VFIO_DEVICE_IOEVENTFD:
             return self._ioeventfds.set(argument)
         raise fail(errno.ENOTTY)
@@ -197,69 +207,18 @@ class VfioPciDevice(VfioDevice):
     def was_reset(self) -> None:
         """The program has reset the device (``pci_error_handlers.reset_done``)."""
 
-    def _hot_reset(self, argument: Argument) -> int:
-        argsz, flags, count = _HOT_RESET.unpack(argument.read(0, _HOT_RESET.size))
-        if argsz < _HOT_RESET.size or flags or bool(count) == self.cdev_opened:
-            raise fail(errno.EINVAL)
-        pdev = self.pdev
-        if not pdev.sysdata.probe_reset_bus():
-            raise fail(errno.ENODEV)
-        if count > 1:  # more than there are devices
-            raise fail(errno.EINVAL)
-        if count:
-            (descriptor,) = struct.unpack("=i", argument.read(_HOT_RESET.size, 4))
-            file = self.kernel.fds.get(descriptor)
-            if not isinstance(file, GroupFile) or file.group is not self.group:
-                raise fail(errno.EINVAL)
-        if pdev.locked:
-            raise fail(errno.EAGAIN)
-        self.config.power.change(D0)
-        self._reset_slot()
-        return 0
-
-    def _reset_slot(self) -> None:
-        """Reset the slot and give the function its configuration space back (``pci_reset_bus``).  Raise OSError."""
-        pdev = self.pdev
-        saved = pdev.save_state()
-        pdev.write_config(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_INTX_DISABLE)
-        try:
-            pdev.sysdata.reset_bus()
-        finally:
-            pdev.restore_state(saved)
-        self.was_reset()
+    def set_power_state(self, state: int) -> None:
+        """Put the function into a state, keeping what it would lose while a program has it open."""
+        if self.open_count:
+            self.config.power.change(state)
+        else:
+            self.pdev.set_power_state(state)
 
     def feature(self, flags: int, argument: Argument, size: int) -> int:
-        """See `VfioDevice.feature`: the VF token, and low power as a promise: no device has power management."""
-        number = flags & abi.VFIO_DEVICE_FEATURE_MASK
-        supported = abi.VFIO_DEVICE_FEATURE_SET
-        if number == vfio_feature.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY:
-            if check_feature(flags, size, supported, 0):
-                self._enter_low_power(None)
-        elif number == vfio_feature.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP:
-            if check_feature(flags, size, supported, _WAKEUP.size):
-                descriptor, _ = _WAKEUP.unpack(argument.read(FEATURE_DATA, _WAKEUP.size))
-                if descriptor < 0:
-                    raise fail(errno.EINVAL)
-                self._enter_low_power(EventFdReference(descriptor))
-        elif number == vfio_feature.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT:
-            if check_feature(flags, size, supported, 0):
-                self._leave_low_power()
-        elif number == vfio_feature.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN:
-            self.tokens.feature(flags, argument, size)
-        else:
-            raise fail(errno.ENOTTY)
+        """See `VfioDevice.feature`: low power, and the VF token."""
+        with self.pdev.runtime.awake():
+            if flags & abi.VFIO_DEVICE_FEATURE_MASK == vfio_feature.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN:
+                self.tokens.feature(flags, argument, size)
+            else:
+                self.low_power.feature(flags, argument, size)
         return 0
-
-    def _enter_low_power(self, wakeup: EventFdReference | None) -> None:
-        if self._low_power:
-            if wakeup is not None:
-                wakeup.close()
-            raise fail(errno.EINVAL)
-        self._low_power = True
-        self._wakeup = wakeup
-
-    def _leave_low_power(self) -> None:
-        self._low_power = False
-        if self._wakeup is not None:
-            self._wakeup.close()
-            self._wakeup = None

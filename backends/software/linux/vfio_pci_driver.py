@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
-from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.kstrtox import kstrtobool
 from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId, Recovery
+from pyvfio_backends.software.linux.pci_power import D0
 from pyvfio_backends.software.linux.vfs import Attribute, fail
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class VfioPciDriver(PciDriver):
     table = (PciId(override_only=True),)
 
     has_sriov = True
+    manages_power = True
 
     def __init__(self, bus: PciBus, random: Random, *, name: str = "vfio-pci", module: str = "vfio_pci") -> None:
         super().__init__(bus, name, module=module)
@@ -42,6 +43,8 @@ class VfioPciDriver(PciDriver):
         """The module's parameter."""
         self.nointxmask = False
         """Another: INTx is masked at its line, which a device must have for itself then."""
+        self.disable_idle_d3 = False
+        """The parameter as it was when the module was loaded: functions that nobody has open are left awake."""
 
     def sriov_configure(self, device: PciDevice, count: int) -> None:
         """See `PciDriver.sriov_configure`.  Raise OSError ENOENT while the parameter is off."""
@@ -91,9 +94,16 @@ class VfioPciDriver(PciDriver):
             raise fail(errno.EINVAL)  # vfio_pci_core_register_device: no header but type 0
         if device.sriov is not None and device.sriov.num_vfs:
             raise fail(errno.EBUSY)  # nobody could tell who uses its virtual functions
-        device.power_state = "D0"  # vfio_pci_core_register_device
         vdev = self.make(device)
         vdev.masks_lines = lambda: self.nointxmask
+        key = device.sysdata.reset_key()
+        vdev.peers = next((one.peers for one in self._vfio.values() if one.pdev.sysdata.reset_key() == key), [])
+        vdev.peers.append(vdev)
+        self._vfio[device] = vdev
+        device.set_power_state(D0)
+        device.runtime.allow(True)
+        if not self.disable_idle_d3:
+            device.runtime.put()
         if device.physfn is not None:
             if device.physfn in self._physical:
                 vdev.tokens.physical = self._vfio[device.physfn]
@@ -103,14 +113,15 @@ class VfioPciDriver(PciDriver):
             vdev.register(quiet=quiet)
         except OSError:
             vdev.release()
+            self._release(device)
             raise
-        self._vfio[device] = vdev
 
     def boot(self, devices: Sequence[PciDevice]) -> None:
         """Hold these devices as after boot, without events."""
         for device in devices:
             device.override = self.name
             device.driver = self
+            device.runtime.get()
             self._take(device, quiet=True)
             self.devices[device.name] = device
 
@@ -120,18 +131,36 @@ class VfioPciDriver(PciDriver):
             vdev = self._vfio[device]
             self._configure(device, 0)
             vdev.unregister()
-            del self._vfio[device]
+            self._release(device)
             device.msi.driver_left()
+
+    def _release(self, device: PciDevice) -> None:
+        vdev = self._vfio.pop(device)
+        vdev.peers.remove(vdev)
+        if not self.disable_idle_d3:
+            device.runtime.users += 1
+        device.runtime.allow(False)
+
+    def runtime_suspend(self, device: PciDevice) -> None:
+        """See `PciDriver.runtime_suspend`."""
+        if device in self._vfio:
+            self._vfio[device].low_power.suspend()
+
+    def runtime_resume(self, device: PciDevice) -> None:
+        """See `PciDriver.runtime_resume`."""
+        if device in self._vfio:
+            self._vfio[device].low_power.resume()
 
 
 def _switch(mode: int) -> Attribute:
-    """A parameter that is off.  Reading works; what switching it on would do is not modelled."""
+    """A parameter that is off; vfio-pci looks at it when it is loaded, so that writing changes what it shows only."""
+    on = False
 
     def store(data: bytes) -> None:
-        if data[:1] not in b"nNfF0":
-            raise NotModelled("switching a parameter of vfio_pci on")
+        nonlocal on
+        on = kstrtobool(data)
 
-    return Attribute(lambda: "N\n", store if mode & 0o200 else None, mode=mode)
+    return Attribute(lambda: "Y\n" if on else "N\n", store if mode & 0o200 else None, mode=mode)
 
 
 def _flag(driver: VfioPciDriver, name: str) -> Attribute:

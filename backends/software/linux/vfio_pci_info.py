@@ -21,7 +21,7 @@ from pyvfio_backends.software.linux.vfs import fail
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.vfio_pci import VfioPciDevice
 
-__all__ = ["OFFSET_SHIFT", "device_info", "hot_reset_info", "irq_info", "region_info"]
+__all__ = ["OFFSET_SHIFT", "device_info", "irq_info", "region_info"]
 
 OFFSET_SHIFT = 40
 """A region's offset in the file is its index shifted by this (``VFIO_PCI_OFFSET_SHIFT``)."""
@@ -29,7 +29,6 @@ _INFO = native_struct(abi.DeviceInfo)
 _INFO_MINIMUM = offset_of(abi.DeviceInfo, "cap_offset")
 _REGION = native_struct(abi.RegionInfo)
 _IRQ = native_struct(abi.IrqInfo)
-_HOT = native_struct(abi.PciHotResetInfo)
 _DEPENDENT = struct.Struct("=IHBB")
 _HEADER_SIZE = native_struct(InfoCapHeader).size
 _READ_WRITE = abi.VFIO_REGION_INFO_FLAG_READ | abi.VFIO_REGION_INFO_FLAG_WRITE
@@ -115,29 +114,4 @@ def irq_info(vdev: VfioPciDevice, argument: Argument) -> int:
         flags |= abi.VFIO_IRQ_INFO_NORESIZE
     count = vdev.interrupts.count(index, vdev.config)
     argument.write(0, _IRQ.pack(argsz, flags, index, count))
-    return 0
-
-
-def hot_reset_info(vdev: VfioPciDevice, argument: Argument) -> int:
-    """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: a slot has one function, so only the device itself.  Raise OSError."""
-    argsz, _, _ = _HOT.unpack(argument.read(0, _HOT.size))
-    if argsz < _HOT.size:
-        raise fail(errno.EINVAL)
-    if not vdev.pdev.sysdata.probe_reset_bus():
-        raise fail(errno.ENODEV)
-    if argsz - _HOT.size < _DEPENDENT.size:
-        argument.write(0, _HOT.pack(argsz, 0, 1))
-        raise fail(errno.ENOSPC)
-    address = vdev.pdev.address
-    if vdev.cdev_opened and vdev.iommufd is not None:
-        flags = abi.VFIO_PCI_HOT_RESET_FLAG_DEV_ID | abi.VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED
-        owner = vdev.iommufd.id
-    else:
-        group = vdev.pdev.iommu_group
-        if group is None:
-            raise fail(errno.EPERM)
-        flags, owner = 0, group.number
-    devfn = address.device << 3 | address.function
-    argument.write(_HOT.size, _DEPENDENT.pack(owner, address.domain & 0xFFFF, address.bus, devfn))
-    argument.write(0, _HOT.pack(argsz, flags, 1))
     return 0
