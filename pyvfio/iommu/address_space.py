@@ -10,7 +10,7 @@ import contextlib
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from sortedcontainers import SortedDict
 
@@ -19,6 +19,9 @@ from pyvfio.backend import Backend
 from pyvfio.errors import KernelRefused, Misuse, PartialUnmap, PyvfioError
 from pyvfio.iommu.allocator import IovaAllocator
 from pyvfio.iommu.buffer import DmaBuffer
+
+if TYPE_CHECKING:
+    from pyvfio.iommu.dirty_log import DirtyLog
 
 __all__ = ["AddressSpace", "IommuTable", "IovaRange", "Mapping"]
 
@@ -216,6 +219,24 @@ class AddressSpace:
     ) -> DmaBuffer:
         """New zeroed memory which the device sees; `length` is rounded up to `granule`.  A context manager."""
         return DmaBuffer(self, length, iova=iova, below=below, read=read, write=write)
+
+    def dirty_log(self) -> DirtyLog:
+        """Log what the devices write from now on, until the log is closed (`pyvfio.iommu.dirty_log`).
+
+        Raise `NotAvailable` when this kind of address space, or the IOMMU, cannot.
+        """
+        from pyvfio.iommu.dirty_log import DirtyLog
+
+        sizes = self.page_sizes
+        return DirtyLog(self.table, self, self.table.name, sizes & -sizes)
+
+    def spans(self) -> list[tuple[int, int]]:
+        """The mappings made here, (IOVA, length) of each, by IOVA."""
+        return [(one.iova, one.length) for one in self._mappings.values()]
+
+    def forget(self, iova: int, length: int) -> None:
+        """The mappings within a range are gone: something else unmapped them."""
+        self._forget(iova, length, length)
 
     def mapping_at(self, iova: int) -> Mapping | None:
         """The mapping that begins at `iova`, if there is one."""

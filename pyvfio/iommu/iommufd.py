@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Self
 
 from pyvfio.abi import iommufd as abi
 from pyvfio.call import Call
-from pyvfio.errors import PyvfioError
+from pyvfio.errors import NotAvailable, PyvfioError
 from pyvfio.iommu.address_space import AddressSpace, IovaRange, Mapping
+from pyvfio.iommu.dirty import DirtyBitmap
 from pyvfio.node import open_node
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class IoasTable:
         self.iommufd = iommufd
         self.ioas_id = ioas_id
         self._call = iommufd.call(self.name)
+        self._noting: list[int] = []
 
     @property
     def name(self) -> str:
@@ -137,7 +139,69 @@ class IoasTable:
         """See `IommuTable.available`: iommufd has no such limit."""
         return None
 
+    # page tables that note what is written, and the log of them (`pyvfio.iommu.dirty_log.DirtyTable`)
+
+    def page_table(self, device: int) -> int:
+        """A page table of this address space for device number `device` that notes what is written; its number.
+
+        It lives as long as the address space.  Raise `NotAvailable` when the device's IOMMU cannot (EOPNOTSUPP).
+        """
+        argument = abi.HwptAlloc.sized(flags=abi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING, dev_id=device, pt_id=self.ioas_id)
+        try:
+            self._call("allocate page table with dirty tracking", abi.IOMMU_HWPT_ALLOC, argument)
+        except PyvfioError as error:
+            raise self._no_log(error) from error
+        self._noting.append(int(argument.out_hwpt_id))
+        return self._noting[-1]
+
+    def _no_log(self, error: PyvfioError) -> PyvfioError:
+        if error.errno != errno.EOPNOTSUPP:
+            return error
+        cause = "the IOMMU in front of the device does not note what is written"
+        step = "use the device's own log (Device.log_dma), or take all memory for written"
+        return NotAvailable(error.operation, self.name, errno=error.errno, cause=cause, next_step=step)
+
+    def start_dirty(self) -> None:
+        """See `DirtyTable.start_dirty`."""
+        if not self._noting:
+            cause = "no device was attached so that what it writes is noted"
+            step = "Device.attach(space, dirty_tracking=True) first"
+            raise NotAvailable("start dirty log", self.name, cause=cause, next_step=step)
+        self._note("start dirty log", abi.IOMMU_HWPT_DIRTY_TRACKING_ENABLE)
+
+    def stop_dirty(self) -> None:
+        """See `DirtyTable.stop_dirty`."""
+        self._note("stop dirty log", 0)
+
+    def _note(self, operation: str, flags: int) -> None:
+        for number in self._noting:
+            argument = abi.HwptSetDirtyTracking.sized(flags=flags, hwpt_id=number)
+            try:
+                self._call(operation, abi.IOMMU_HWPT_SET_DIRTY_TRACKING, argument)
+            except PyvfioError as error:
+                raise self._no_log(error) from error
+
+    def take_dirty(self, bitmap: DirtyBitmap) -> None:
+        """See `DirtyTable.take_dirty`: what any of the page tables noted."""
+        for number in self._noting:
+            argument = abi.HwptGetDirtyBitmap.sized(
+                hwpt_id=number,
+                iova=bitmap.iova,
+                length=bitmap.length,
+                page_size=bitmap.page_size,
+                data=bitmap.buffer.buffer_info()[0],
+            )
+            self._call("read dirty log", abi.IOMMU_HWPT_GET_DIRTY_BITMAP, argument)
+
+    def unmap_dirty(self, bitmap: DirtyBitmap) -> int:
+        """See `DirtyTable.unmap_dirty`: two calls, so the device must be at rest."""
+        self.take_dirty(bitmap)
+        return self.unmap(bitmap.iova, bitmap.length)
+
     def close(self) -> None:
         """Destroy the address space.  Raise `DeviceBusy` while a device is attached to it."""
         if self.iommufd.fileno() >= 0:
+            while self._noting:
+                self.iommufd.destroy(self._noting[-1])
+                self._noting.pop()
             self.iommufd.destroy(self.ioas_id)

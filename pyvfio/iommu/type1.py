@@ -6,12 +6,16 @@ nothing, and reports success with the number of bytes (``drivers/vfio/vfio_iommu
 
 from __future__ import annotations
 
+import ctypes
+import errno
+
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_type1 as type1
 from pyvfio.abi.layout import Capability
 from pyvfio.call import Call, read_info
-from pyvfio.errors import NotAvailable
+from pyvfio.errors import NotAvailable, PyvfioError
 from pyvfio.iommu.address_space import IovaRange, Mapping
+from pyvfio.iommu.dirty import DirtyBitmap
 
 __all__ = ["PREFERENCE", "Type1Table"]
 
@@ -91,11 +95,51 @@ class Type1Table:
                 return int(capability.read(type1.IommuType1InfoDmaAvail).avail)
         return None
 
+    # dirty pages (`pyvfio.iommu.dirty_log.DirtyTable`)
+
+    def start_dirty(self) -> None:
+        """See `DirtyTable.start_dirty`: version 1 has none (EACCES)."""
+        self._dirty("start dirty log", type1.VFIO_IOMMU_DIRTY_PAGES_FLAG_START)
+
+    def stop_dirty(self) -> None:
+        """See `DirtyTable.stop_dirty`."""
+        self._dirty("stop dirty log", type1.VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP)
+
+    def take_dirty(self, bitmap: DirtyBitmap) -> None:
+        """See `DirtyTable.take_dirty`."""
+        asked = type1.IommuType1DirtyBitmapGet(iova=bitmap.iova, size=bitmap.length, bitmap=_place(bitmap))
+        self._dirty("read dirty log", type1.VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP, bytes(asked))
+
+    def unmap_dirty(self, bitmap: DirtyBitmap) -> int:
+        """See `DirtyTable.unmap_dirty`."""
+        data = bytes(_place(bitmap))
+        flags = type1.VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP
+        size = type1.PACK_DMA_UNMAP.size + len(data)
+        argument = bytearray(type1.PACK_DMA_UNMAP.pack(size, flags, bitmap.iova, bitmap.length) + data)
+        self._call("unmap DMA with dirty log", type1.VFIO_IOMMU_UNMAP_DMA, argument)
+        return int(type1.PACK_DMA_UNMAP.unpack_from(argument)[3])
+
+    def _dirty(self, operation: str, flag: int, data: bytes = b"") -> None:
+        head = type1.IommuType1DirtyBitmap(flags=flag)
+        head.argsz = ctypes.sizeof(type1.IommuType1DirtyBitmap) + len(data)
+        try:
+            self._call(operation, type1.VFIO_IOMMU_DIRTY_PAGES, bytearray(bytes(head) + data))
+        except PyvfioError as error:
+            if flag == type1.VFIO_IOMMU_DIRTY_PAGES_FLAG_START and error.errno in (errno.EACCES, errno.ENOTTY):
+                cause = f"{self.kind} keeps no log"  # iommufd in the container's place has none at all
+                step = 'open with way="type1v2"'
+                raise NotAvailable(operation, self.name, errno=error.errno, cause=cause, next_step=step) from error
+            raise
+
     def close(self) -> None:
         """Nothing to do: the container owns the descriptor."""
 
     def _info(self) -> tuple[type1.IommuType1Info, list[Capability]]:
         return read_info(self._call, "read IOMMU info", type1.VFIO_IOMMU_GET_INFO, type1.IommuType1Info, "IOMMU info")
+
+
+def _place(bitmap: DirtyBitmap) -> type1.Bitmap:
+    return type1.Bitmap(pgsize=bitmap.page_size, size=bitmap.size, data=bitmap.buffer.buffer_info()[0])
 
 
 PREFERENCE = ((abi.VFIO_TYPE1v2_IOMMU, 2), (abi.VFIO_TYPE1_IOMMU, 1))

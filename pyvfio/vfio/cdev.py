@@ -43,6 +43,8 @@ class Cdev:
         self.path = node = way.node
         self.space: AddressSpace | None = None
         self._iommufd: Iommufd | None = None
+        self.number = 0
+        """The device's in its iommufd."""
         self._fd = open_node(host.sysfs, node, "open VFIO device", device.name) if fd is None else fd
         self._call = Call(self.backend, self._fd, device.name, node)
 
@@ -67,8 +69,8 @@ class Cdev:
             self._call("bind device to iommufd", abi.VFIO_DEVICE_BIND_IOMMUFD, argument)
         except KernelRefused as error:
             raise self._refused(error) from error
-        self._iommufd = iommufd
-        return int(argument.out_devid)
+        self._iommufd, self.number = iommufd, int(argument.out_devid)
+        return self.number
 
     def _bind_with(self, iommufd: Iommufd, token: UUID) -> int:
         given = ctypes.create_string_buffer(token.bytes, len(token.bytes))
@@ -86,8 +88,8 @@ class Cdev:
             raise type(error)(
                 error.operation, self.name, path=self.path, errno=error.errno, cause=why.sentence, next_step=step
             ) from error
-        self._iommufd = iommufd
-        return int(argument.out_devid)
+        self._iommufd, self.number = iommufd, int(argument.out_devid)
+        return self.number
 
     def _refused(self, error: KernelRefused) -> PyvfioError:
         """vfio_df_open(): EINVAL while the device is open by another file; the node itself can be opened again."""
@@ -99,19 +101,22 @@ class Cdev:
             error.operation, self.name, path=self.path, errno=error.errno, cause=why.sentence, next_step=why.next_step
         )
 
-    def attach(self, space: AddressSpace) -> None:
+    def attach(self, space: AddressSpace, *, dirty_tracking: bool = False) -> None:
         """Let the device use an address space of its iommufd, in place of the one that it used until now, if any.
 
-        There is no moment between the two in which its DMA would have nothing (the kernel replaces the page table).
-        Raise `Misuse` for another kind of address space or one of another iommufd, else the class for the errno; then
-        nothing was changed.
+        With `dirty_tracking` the IOMMU notes what the device writes (`AddressSpace.dirty_log`).  On IBM Z there is a
+        moment between the two address spaces in which the device has none (``s390_iommu_attach_device``).
+
+        Raise `NotAvailable` when the IOMMU does not note writes, `Misuse` for another kind of address space or one of
+        another iommufd, else the class for the errno; then nothing was changed.
         """
         if not isinstance(space.table, IoasTable):
             raise Misuse("attach device", self.name, cause=f"the address space is {space.kind}, not iommufd")
         if space.table.iommufd is not self._iommufd:  # their numbers would mean others in the device's own iommufd
             cause = "the device is bound to another iommufd" if self._iommufd else "the device is bound to no iommufd"
             raise Misuse("attach device", self.name, cause=cause)
-        argument = abi.DeviceAttachIommufdPt.sized(pt_id=space.table.ioas_id)
+        table = space.table.page_table(self.number) if dirty_tracking else space.table.ioas_id
+        argument = abi.DeviceAttachIommufdPt.sized(pt_id=table)
         self._call("attach device to address space", abi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, argument)
         before, self.space = self.space, space
         space.refresh()

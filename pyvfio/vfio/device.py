@@ -242,14 +242,18 @@ class Device:
 
     # the address space
 
-    def attach(self, space: AddressSpace) -> None:
+    def attach(self, space: AddressSpace, *, dirty_tracking: bool = False) -> None:
         """Let the device use another address space of its iommufd, in place of the present one, if any.
 
-        The kernel replaces one by the other at once; mappings stay in both.  The device does not close `space`.  Raise
-        `Misuse` for a device that was not opened by iommufd (its group is what has an address space: `Container`) or an
-        address space of another kind or iommufd, else the class for the errno; then nothing was changed.
+        Mappings stay in both.  On IBM Z there is a moment in which the device has neither, so it should be at rest; on
+        other machines the kernel replaces one page table by the other.  The device does not close `space`.  With
+        `dirty_tracking` the IOMMU notes what the device writes, for `AddressSpace.dirty_log`.
+
+        Raise `NotAvailable` when the IOMMU does not note writes, `Misuse` for a device that was not opened by iommufd
+        (its group is what has an address space: `Container`) or an address space of another kind or iommufd, else the
+        class for the errno; then nothing was changed.
         """
-        self._own_node("attach device").attach(space)
+        self._own_node("attach device").attach(space, dirty_tracking=dirty_tracking)
         self.space = space
 
     def detach(self) -> None:

@@ -50,7 +50,8 @@ class DmaLog:
         """What was written in a range since the last time it was taken; it is forgotten.
 
         `page_size` is that of the answer's bits, a power of two from 4 KiB on (None: that of the log).  Raise `Misuse`
-        when the log was closed, else the class for the errno.
+        when the log was closed, `NotAvailable` on a kernel that cannot tell (Linux 6.12 on s390), else the class for
+        the errno.
         """
         if self._closed:
             raise Misuse("read DMA log", self._name, cause="it was closed")
@@ -58,7 +59,13 @@ class DmaLog:
         report = abi.DeviceFeatureDmaLoggingReport(
             iova=iova, length=length, page_size=bitmap.page_size, bitmap=bitmap.buffer.buffer_info()[0]
         )
-        self._feature.ask(abi.VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, bytes(report))
+        try:
+            self._feature.ask(abi.VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, bytes(report))
+        except PyvfioError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                cause = "this kernel has no bitmaps for it (CONFIG_IOMMUFD_DRIVER), so that logs cannot be read"
+                raise NotAvailable("read DMA log", self._name, errno=error.errno, cause=cause) from error
+            raise
         return bitmap
 
     def close(self) -> None:

@@ -59,27 +59,22 @@ def test_it_writes_where_it_is_told(source: VirtioEntropy, page: int) -> None:
 
 
 def test_it_uses_the_address_space_that_it_was_given(host: Host, entropy: BoundFunction, page: int) -> None:
-    """The same IOVA is other memory in another address space, at once and without a stop of the device."""
+    """The same IOVA is other memory in another address space.  The device is at rest when it is given one."""
     with (
         pyvfio.Iommufd(host) as iommufd,
         iommufd.allocate() as one,
         iommufd.allocate() as other,
         pyvfio.open_device(host, entropy.address, space=one) as device,
-        VirtioEntropy(device, page) as source,
         one.buffer(page) as first,
+        other.buffer(page, iova=first.iova) as second,
     ):
-        for mapping in one.mappings():
-            if mapping.iova != first.iova:
-                other.map(mapping.address, mapping.length, mapping.iova)
-        with other.buffer(page, iova=first.iova) as second:
-            source.ask(COUNT, first.iova)
-            assert source.irq.wait(10) == 1
-            written = bytes(first.view[:COUNT])
-            assert written != bytes(COUNT) == bytes(second.view[:COUNT])
-            device.attach(other)
-            assert device.space is other
-            source.ask(COUNT, first.iova)
-            assert source.irq.wait(10) == 1
-            assert bytes(second.view[:COUNT]) != bytes(COUNT)
-            assert bytes(first.view[:COUNT]) == written
-            device.attach(one)
+        written = [bytes(first.view[:COUNT]), bytes(second.view[:COUNT])]
+        for turn, space in enumerate((one, other, one)):
+            device.attach(space)
+            assert device.space is space
+            with VirtioEntropy(device, page) as source:
+                source.ask(COUNT, first.iova)
+                assert source.irq.wait(10) == 1
+            now = [bytes(first.view[:COUNT]), bytes(second.view[:COUNT])]
+            assert [old != new for old, new in zip(written, now, strict=True)] == [turn != 1, turn == 1]
+            written = now
