@@ -35,9 +35,10 @@ from pyvfio_backends.software.hardware.devices.pair_nic import PairNic, connect
 from pyvfio_backends.software.hardware.pcie import peripherals, virtio
 from pyvfio_backends.software.hardware.pcie.function import Function
 
-__all__ = ["MODELS", "Peripherals"]
+__all__ = ["MAC", "MODELS", "Peripherals"]
 
-_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+"""How the address of an interface is written."""
 _SHARED, _LEAST_MEMORY = 1 << 12, 1 << 4
 _OPTIONS: Final[dict[str, dict[str, type]]] = {
     "edu": {},
@@ -116,7 +117,7 @@ class Peripherals:
 
     def _nic(self, name: str, options: dict[str, Any]) -> Function:
         mac, cable = options.get("mac", ""), options.get("cable", "")
-        if not _MAC.fullmatch(mac):
+        if not MAC.fullmatch(mac):
             raise Misuse("build device", name, cause=f"mac is no address like 52:54:00:00:00:01: {mac!r}")
         device = PairNic(bytes.fromhex(mac.replace(":", "")))
         if cable in self._joined:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from pyvfio.abi import pci_express_regs as express
@@ -23,12 +24,13 @@ from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus
 from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, add_igb_functions
 from pyvfio_backends.software.hardware.pcie.express import Slot
+from pyvfio_backends.software.hardware.pcie.extended import SerialNumber
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.models import PORTS
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
+from pyvfio_backends.software.pcie_peripherals import MAC, Peripherals
 from pyvfio_backends.software.pcie_peripherals import MODELS as WITH_DEVICES
-from pyvfio_backends.software.pcie_peripherals import Peripherals
 
 __all__ = ["FUNCTIONS", "PcieTree", "build_card", "build_tree"]
 
@@ -71,6 +73,8 @@ def _make(spec: PcieFunctionSpec, peripherals: Peripherals) -> Function:
         return peripherals.make(spec)
     if spec.model in _WITH_SLOT and spec.slot >= 0:
         return PORTS[spec.model](_slot(spec, name), name=name)
+    if spec.model == "e1000e" and set(spec.options) == {"mac"}:
+        return _e1000e(str(spec.options["mac"]), name)
     if spec.options:
         cause = f"a {spec.model} has no options: {', '.join(spec.options)}"
         raise Misuse("build the PCI Express tree", name, cause=cause)
@@ -83,6 +87,17 @@ def _make(spec: PcieFunctionSpec, peripherals: Peripherals) -> Function:
     if spec.model == "igb":
         add_igb_functions(function)
     return function
+
+
+def _e1000e(mac: str, name: str) -> Function:
+    """The Ethernet controller with an address of its own, which its serial number has (EUI-64)."""
+    if not MAC.fullmatch(mac):
+        raise Misuse("build the PCI Express tree", name, cause=f"mac is no address like 52:54:00:12:34:56: {mac!r}")
+    vendor, own = mac.replace(":", "")[:6], mac.replace(":", "")[6:]
+    model = ENDPOINTS["e1000e"]
+    serial = SerialNumber(int(f"{vendor}ffff{own}", 16))
+    capabilities = tuple((at, serial if isinstance(one, SerialNumber) else one) for at, one in model.capabilities)
+    return replace(model, capabilities=capabilities).build(name=name)
 
 
 class PcieTree:

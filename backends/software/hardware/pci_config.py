@@ -115,6 +115,15 @@ class ConfigSpace:
         """Make the bits of `mask`, and no others, writable in the field at `offset`, `length` bytes long."""
         self._mark(self.writable, offset, length, mask)
 
+    def keep_rest(self) -> None:
+        """Keep what is written to the bytes behind the header that are of no capability: they are the device's own."""
+        taken = sorted(self._used)
+        for (_, start), (stop, _) in zip(
+            [(0, regs.PCI_STD_HEADER_SIZEOF), *taken], [*taken, (len(self.data), 0)], strict=True
+        ):
+            if start < stop:
+                self.allow(start, stop - start, (1 << 8 * (stop - start)) - 1)
+
     @staticmethod
     def _mark(masks: bytearray, offset: int, length: int, mask: int) -> None:
         if not mask and offset >= len(masks):
@@ -160,6 +169,8 @@ class ConfigSpace:
         else:
             at = self._room(self._free, regs.PCI_CFG_SPACE_SIZE, capability, at)
             self.add_capability(at, capability.id, bytes(capability.size - regs.PCI_CAP_FLAGS))
+        kept = min(len(self.writable), at + capability.size) - at
+        self.writable[at : at + max(kept, 0)] = bytes(max(kept, 0))  # what `keep_rest` had made of it
         for register in capability.registers():
             self.define(at, register)
         return at

@@ -76,7 +76,8 @@ class _Unmodelled:
 class EndpointModel:
     """A kind of endpoint: who it is, its base addresses (index, size, flags) and capabilities (offset, declaration).
 
-    The first capability is the last of the chain, as `ConfigSpace.add` has it.
+    The first capability is the last of the chain, as `ConfigSpace.add` has it.  `keeps_rest`: it keeps what is written
+    to bytes that belong to no capability, as all of QEMU's functions do.
     """
 
     name: str
@@ -86,6 +87,7 @@ class EndpointModel:
     pin: int = 1
     rom_size: int = 0
     virtual: bool = False
+    keeps_rest: bool = False
 
     def build(
         self, registers: Mapping[int, Registers] | None = None, *, rom: Registers | None = None, name: str = ""
@@ -118,6 +120,8 @@ class EndpointModel:
                     blocks[declared.table_bar].place(end, _Unmodelled(f"{self.name}, BAR {declared.table_bar}"))
             else:
                 function.add(declared, at)
+        if self.keeps_rest:
+            config.keep_rest()
         return function
 
 
@@ -155,6 +159,7 @@ _MODELS = (
             (0x140, SerialNumber(_SERIAL)),
         ),
         rom_size=0x40000,
+        keeps_rest=True,
     ),
     EndpointModel(
         "igb",
@@ -168,6 +173,7 @@ _MODELS = (
             (0x100, Aer(edition=1)),
             (0x150, Ari()),
         ),
+        keeps_rest=True,
     ),
     EndpointModel(
         "igbvf",

@@ -44,7 +44,6 @@ def _function(lab: Lab, address: str) -> Answers:
         opened = Opened(lab, address)
     except OSError as error:
         answers["setup"] = repr(error)
-        attempt(partial(lab.release, address))
         return answers
     answers.ask("flags", lambda: opened.info()["flags"])
     answers.ask("hot_reset_info", lambda: _info(opened))
@@ -73,7 +72,6 @@ def _function(lab: Lab, address: str) -> Answers:
     answers.ask("command_after_close", lambda: opened.physical(command, 2).hex())
     lab.wait(_IDLE)
     answers.ask("power_state_idle", partial(lab.text, f"{path}/power_state"))
-    attempt(partial(lab.release, address))
     return answers
 
 
