@@ -9,7 +9,7 @@ from pyvfio.host import Host
 from pyvfio_tools.commands import Commands
 from pyvfio_tools.dasd_data import copy, read, write
 from pyvfio_tools.dasd_format import format_
-from pyvfio_tools.dasd_open import Confirmation, chosen_range, confirm_options, connected, opened, take_option
+from pyvfio_tools.dasd_open import Confirmation, confirm_options, connected, opened, take_option
 from pyvfio_tools.dasd_tables import (
     dscb_dict,
     dscb_row,
@@ -21,6 +21,7 @@ from pyvfio_tools.dasd_tables import (
 )
 from pyvfio_tools.options import device_argument, host_options
 from pyvfio_tools.output import print_json, print_pairs, print_table
+from pyvfio_tools.transfers import chosen_range
 
 __all__ = ["dasd"]
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import stat
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,29 +11,27 @@ from pyvfio.drivers.ckd_file import CkdFile
 from pyvfio.drivers.copy_state import CopyState
 from pyvfio.drivers.dasd import Dasd, Progress
 from pyvfio.drivers.programs import MOST_TRACKS
-from pyvfio.errors import Misuse, from_oserror
+from pyvfio.errors import Misuse
 from pyvfio.host import Host
 from pyvfio_tools.dasd_open import (
     Confirmation,
     blocks_option,
     chosen_blocks,
-    chosen_range,
     confirm_options,
     device_or_file,
     is_file,
     opened,
-    progress_bar,
     take_option,
     tracks_option,
 )
 from pyvfio_tools.dasd_tables import record_rows
 from pyvfio_tools.options import device_argument, host_options
 from pyvfio_tools.output import print_json, print_table
+from pyvfio_tools.transfers import chosen_range, progress_bar, sink, source_of, whole
 
 __all__ = ["copy", "read", "write"]
 
 _PIECE = 128
-_HOLE = 1 << 16
 _FILE = click.Path(allow_dash=True)
 
 
@@ -79,7 +73,7 @@ def read(
             return
         first, count = chosen_blocks(disk, blocks, tracks)
         size = disk.work.formatted().block_size
-        with _sink(output) as put, progress_bar("read", count, False) as done:
+        with sink(output) as put, progress_bar("read", count, False) as done:
             for part in disk.blocks(first, count):
                 put(part)
                 done(len(part) // size)
@@ -94,54 +88,6 @@ def _list_records(disk: Dasd, tracks: str | None, as_json: bool) -> None:
     names = ("cylinder", "head", "record", "key_length", "data_length", "key")
     headings = ("CYLINDER", "HEAD", "RECORD", "KEY LENGTH", "DATA LENGTH", "KEY")
     print_table(headings, [[str(row[name]) for name in names] for row in rows], empty="no records")
-
-
-@contextlib.contextmanager
-def _sink(name: str) -> Iterator[Callable[[bytes], None]]:
-    """A function that writes; what it wrote is flushed however the command ends."""
-    if name == "-":
-        stream = sys.stdout.buffer
-        try:
-            yield lambda data: _all_of(stream, data)
-        finally:
-            stream.flush()
-        return
-    try:
-        with open(name, "wb") as file:
-            holes = stat.S_ISREG(Path(name).stat().st_mode)
-            try:
-                yield lambda data: _sparse(file, data) if holes else _all_of(file, data)
-            finally:
-                if holes:
-                    file.truncate()
-    except OSError as error:
-        raise from_oserror(error, "write file", name) from error
-
-
-def _all_of(file: BinaryIO, data: bytes) -> None:
-    file.write(data)
-
-
-def _sparse(file: BinaryIO, data: bytes) -> None:
-    zeros = bytes(_HOLE)
-    for at in range(0, len(data), _HOLE):
-        part = data[at : at + _HOLE]
-        if part == zeros:
-            file.seek(_HOLE, 1)
-        else:
-            file.write(part)
-
-
-@contextlib.contextmanager
-def _source(name: str) -> Iterator[BinaryIO]:
-    if name == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        with open(name, "rb") as file:
-            yield file
-    except OSError as error:
-        raise from_oserror(error, "read file", name) from error
 
 
 @click.command()
@@ -186,7 +132,7 @@ def write(
         Confirmation(volser, no_label).check(disk)
         first, count = chosen_blocks(disk, blocks, tracks)
         size = disk.work.formatted().block_size
-        with _source(source) as file:
+        with source_of(source) as file:
             if source != "-":
                 _check_input(disk, Path(source).stat().st_size, size, count, 0)
             done_blocks = _write_all(disk, file, first, count, as_json, verify)
@@ -212,20 +158,11 @@ def _write_all(disk: Dasd, file: BinaryIO, first: int, count: int, quiet: bool, 
     """Write all that comes; how many blocks it was."""
     size, written = disk.work.formatted().block_size, 0
     with progress_bar("write", count, quiet) as done:
-        while piece := _whole(file, size * _PIECE):
+        while piece := whole(file, size * _PIECE):
             _check_input(disk, len(piece), size, count - written, written)
             disk.write_blocks(first + written, piece, done, verify=verify)
             written += len(piece) // size
     return written
-
-
-def _whole(file: BinaryIO, size: int) -> bytes:
-    """So many bytes, fewer only at the end (a pipe gives what it has)."""
-    pieces: list[bytes] = []
-    while size and (piece := file.read(size)):
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
 
 
 @click.command()

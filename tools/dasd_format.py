@@ -14,14 +14,13 @@ from pyvfio.errors import Misuse, PyvfioError
 from pyvfio.host import Host
 from pyvfio_tools.dasd_open import (
     Confirmation,
-    chosen_range,
     confirm_options,
     opened,
-    progress_bar,
     take_option,
 )
 from pyvfio_tools.options import device_argument, host_options
 from pyvfio_tools.output import print_json
+from pyvfio_tools.transfers import chosen_range, progress_bar
 
 __all__ = ["format_"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,23 +22,20 @@ from pyvfio.selection import named
 from pyvfio.vfio import open_device
 from pyvfio_tools.acting import journal_directory, terminated
 from pyvfio_tools.complete import complete_device
+from pyvfio_tools.transfers import chosen_range
 
 __all__ = [
     "Confirmation",
     "blocks_option",
     "chosen_blocks",
-    "chosen_range",
     "confirm_options",
     "connected",
     "device_or_file",
     "is_file",
     "opened",
-    "progress_bar",
     "take_option",
     "tracks_option",
 ]
-
-_RANGE = re.compile(r"(\d+)(?:-(\d+)?)?")
 
 take_option = click.option(
     "--take", is_flag=True, help="Take the device first (pyvfio ccw take), and give it back at the end."
@@ -96,20 +92,6 @@ def opened(host: Host, name: str, take: bool) -> Iterator[Dasd]:
         yield disk
 
 
-def chosen_range(text: str, what: str, most: int) -> tuple[int, int]:
-    """First and count of ``FIRST``, ``FIRST-`` or ``FIRST-LAST``.  Raise `Misuse`."""
-    match = _RANGE.fullmatch(text.strip())
-    if match is None:
-        raise Misuse(f"read range of {what}", repr(text), cause="it is written FIRST, FIRST- or FIRST-LAST")
-    first = int(match[1])
-    last = first if "-" not in text else int(match[2]) if match[2] else most - 1
-    if last < first < most:
-        raise Misuse(f"read range of {what}", repr(text), cause="it ends before it begins")
-    if max(first, last) >= most:
-        raise Misuse(f"read range of {what}", repr(text), cause=f"the disk has {what} 0 to {most - 1}")
-    return first, last - first + 1
-
-
 def chosen_blocks(disk: Dasd, blocks: str | None, tracks: str | None) -> tuple[int, int]:
     """First block and number of blocks.  Raise `Misuse`."""
     layout = disk.work.formatted()
@@ -160,16 +142,3 @@ def confirm_options(function: Callable[..., object]) -> Callable[..., object]:
     return volser(
         click.option("--no-label", is_flag=True, help="Instead of --volser: the disk has no label.")(function)
     )
-
-
-@contextlib.contextmanager
-def progress_bar(words: str, total: int | None, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error while it is a terminal; the function is told how many units were done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task(words, total=total)
-        yield lambda count: bar.update(task, advance=count)

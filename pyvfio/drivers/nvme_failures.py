@@ -8,7 +8,7 @@ from pyvfio.errors import PyvfioError
 from pyvfio.nvme.commands import AdminOpcode, Command, Completion, IoOpcode
 from pyvfio.nvme.status import Status
 
-__all__ = ["NvmeError", "command_words"]
+__all__ = ["NvmeError", "command_words", "status_words"]
 
 _TYPES: Final = ("generic", "command specific", "media and data integrity", "path related")
 _VENDOR: Final = 7
@@ -18,7 +18,7 @@ _WORDS: Final = {
     Status.INVALID_QUEUE_ID: "invalid queue identifier",
     Status.UNRECOVERED_READ: "unrecovered read error",
 }
-_HINTS: Final = {
+_HINTS: Final[dict[int, str]] = {
     Status.INVALID_OPCODE: "the controller does not have this command: Nvme.identity.optional says which it has",
     Status.DATA_TRANSFER_ERROR: "the controller could not reach memory: dmesg has the fault of the IOMMU",
     Status.ABORT_REQUESTED: "it was aborted; send it again",
@@ -45,6 +45,19 @@ def command_words(command: Command, *, admin: bool) -> str:
     return words
 
 
+def status_words(status: int) -> str:
+    """Type and code in words: ``LBA out of range (generic status 0x080)``."""
+    kind, code = status >> 8, status & 0xFF
+    try:
+        known = Status(status)
+    except ValueError:
+        name = f"code {code:#04x}"
+    else:
+        name = _WORDS.get(known, known.name.lower().replace("_", " "))
+    words = "vendor specific" if kind == _VENDOR else _TYPES[kind] if kind < len(_TYPES) else "reserved"
+    return f"{name} ({words} status {status:#05x})"
+
+
 class NvmeError(PyvfioError):
     """A controller ended a command with an error.
 
@@ -61,22 +74,15 @@ class NvmeError(PyvfioError):
         self.status = completion.code
         self.status_type, self.code = self.status >> 8, self.status & 0xFF
         self.final = completion.final
-        try:
-            known: Status | None = Status(self.status)
-        except ValueError:
-            known = None
-        self.name = f"code {self.code:#04x}"
-        if known is not None:
-            self.name = _WORDS.get(known, known.name.lower().replace("_", " "))
-        kind = _TYPES[self.status_type] if self.status_type < len(_TYPES) else "reserved"
-        kind = "vendor specific" if self.status_type == _VENDOR else kind
+        words = status_words(self.status)
+        self.name = words.split(" (")[0]
         again = "it would fail again" if self.final else "it may succeed when it is sent again"
         place = f" of namespace {command.nsid:#x}" if command.nsid and not admin else ""
         super().__init__(
             command_words(command, admin=admin) + place,
             obj,
-            cause=f"{self.name} ({kind} status {self.status:#05x}); {again}",
-            next_step=_HINTS.get(known, "") if known is not None else "",
+            cause=f"{words}; {again}",
+            next_step=_HINTS.get(self.status, ""),
         )
 
     def as_dict(self) -> dict[str, object]:

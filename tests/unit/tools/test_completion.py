@@ -132,7 +132,8 @@ def test_what_mediated_devices_are_made_of(
 NOT_COMPLETED = {
     "--attr", "--remove-attr", "settings", "--uuid",  # new names and values
     "--deadline", "--seconds", "--count", "--mode", "--seed", "--need", "number",  # numbers
-    "--volser", "--name", "--blocks", "--tracks", "-l", "--set", "--make",  # what the caller must know; ranges
+    "--offset", "--get", "--nsid",
+    "--volser", "--serial", "--put", "--name", "--blocks", "--tracks", "-l", "--set", "--make",  # what the caller must know; ranges
     "command", "--program", "-t",  # anything
 }  # fmt: skip
 
