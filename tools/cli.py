@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "EXIT_CODES", "main"]
 
 COMMANDS = {
+    "aer": "pyvfio_tools.aer:aer",
     "apply": "pyvfio_tools.persistent:apply_",
     "bind": "pyvfio_tools.bind:bind",
     "ccw": "pyvfio_tools.channel:ccw",
@@ -63,6 +64,7 @@ COMMANDS = {
 """Subcommand -> where its function lives."""
 
 SHORT = {
+    "aer": "errors of PCI Express: show, inject and watch them",
     "apply": "make active what is persistent, now or at boot",
     "bind": "give devices to a VFIO driver",
     "ccw": "take a channel device for a guest, or give it back",

@@ -23,6 +23,7 @@ __all__ = ["Event", "Phase", "Progress", "Step", "journaled", "step_from_dict"]
 STEP_MODULES: tuple[str, ...] = (
     "pyvfio.binding.steps",
     "pyvfio.binding.steps_access",
+    "pyvfio.binding.steps_aer",
     "pyvfio.binding.steps_ccw",
     "pyvfio.binding.steps_chp",
     "pyvfio.binding.steps_files",

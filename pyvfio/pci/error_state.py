@@ -19,7 +19,7 @@ from pyvfio.pci.error_counters import ErrorCounters, read_counters
 from pyvfio.pci.topology import functions_up
 from pyvfio.sysfs import Sysfs
 
-__all__ = ["FunctionErrors", "TreeErrors", "look_at"]
+__all__ = ["FunctionErrors", "TreeErrors", "functions_below", "look_at"]
 
 _NOBODY = 0xFFFF
 
@@ -99,9 +99,16 @@ class TreeErrors:
     def look(cls, sysfs: Sysfs, path: str) -> TreeErrors:
         """Look at the tree of the function with this directory."""
         up = functions_up(path)
-        found = [look_at(sysfs, one) for one in _below(sysfs, up[-1])] if up else []
-        addresses = [PciAddress.parse(posixpath.basename(one)) for one in up]
-        return cls(addresses[0], tuple(addresses[1:]), {one.address: one for one in found})
+        found = [look_at(sysfs, one) for one in functions_below(sysfs, up[-1])] if up else []
+        device, *ports = [PciAddress.parse(posixpath.basename(one)) for one in up]
+        return cls(device, tuple(ports), {one.address: one for one in found})
+
+    def seen_from(self, device: PciAddress) -> TreeErrors:
+        """The same, from another function of the tree."""
+        found = self.functions.get(device)
+        up = functions_up(found.path) if found is not None else []
+        ports = tuple(PciAddress.parse(posixpath.basename(one)) for one in up[1:])
+        return TreeErrors(device, ports, self.functions)
 
     @property
     def own(self) -> FunctionErrors | None:
@@ -114,7 +121,7 @@ class TreeErrors:
         return self.functions.get(self.ports[-1]) if self.ports else None
 
 
-def _below(sysfs: Sysfs, path: str) -> Iterator[str]:
+def functions_below(sysfs: Sysfs, path: str) -> Iterator[str]:
     """The directory of a function and those of all functions below it."""
     yield path
     for name in sysfs.names(path):
@@ -123,4 +130,4 @@ def _below(sysfs: Sysfs, path: str) -> Iterator[str]:
                 PciAddress.parse(name)
             except BadAddress:
                 continue
-            yield from _below(sysfs, f"{path}/{name}")
+            yield from functions_below(sysfs, f"{path}/{name}")

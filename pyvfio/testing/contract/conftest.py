@@ -19,6 +19,7 @@ from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.channel import Channel
 from pyvfio.testing.devices import BoundFunction, BoundMdev, BoundSubchannel
 from pyvfio.testing.disk import Disk
+from pyvfio.testing.injecting import injector
 from pyvfio.testing.modes import MODES, OpenDevice, open_device
 from pyvfio.testing.plugin import Lab
 from pyvfio.vfio import Device
@@ -96,6 +97,17 @@ def vtd(sysfs: Attributes, pci_path: str) -> bool:
 def express(sysfs: Attributes, pci_path: str) -> bool:
     """Whether the function is one of PCI Express to Linux: then it has a link."""
     return sysfs.exists(f"{pci_path}/current_link_speed")
+
+
+@pytest.fixture(scope="module")
+def inject(backend: Backend, function: BoundFunction, express: bool) -> Callable[[str], None]:
+    """A function that makes the PCI function detect an error, by QEMU's name for it."""
+    if not express:
+        pytest.skip("this is no function of PCI Express")
+    found = injector(backend)
+    if found is None:
+        pytest.skip("this host has no monitor that sends errors")
+    return lambda error: found.inject(function.address, error)
 
 
 @pytest.fixture(scope="module")

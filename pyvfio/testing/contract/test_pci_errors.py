@@ -1,6 +1,7 @@
 """AER: which errors of a function reach the program that owns it, and where they are counted.
 
-Errors come from the monitor of the QEMU in which the host runs (`pyvfio.testing.monitor`).
+Errors come from the monitor of the QEMU in which the host runs, or from the software machine
+(`pyvfio.testing.injecting`).
 Source of the rule: ``vfio_pci_core_aer_err_detected`` in ``drivers/vfio/pci/vfio_pci_core.c``, which the recovery in
 ``drivers/pci/pcie/err.c`` calls; correctable errors are only counted.
 """
@@ -22,7 +23,6 @@ from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import settles
 from pyvfio.testing.modes import OpenDevice, open_device
-from pyvfio.testing.monitor import Monitor
 
 EVENTFD = IrqSetFlags.DATA_EVENTFD | IrqSetFlags.ACTION_TRIGGER
 CORRECTABLE = [("RCVR", "RxErr"), ("BAD_TLP", "BadTLP"), ("BAD_DLLP", "BadDLLP")]
@@ -46,23 +46,6 @@ class Counters:
     def port(self, severity: str) -> int:
         """How many messages the root port has had (``cor``, ``nonfatal``, ``fatal``)."""
         return int(self._sysfs.read(f"{self._port}/aer_rootport_total_err_{severity}"))
-
-
-@pytest.fixture(scope="module")
-def inject(backend: Backend, function: BoundFunction, express: bool) -> Iterator[Callable[[str], None]]:
-    """A function that makes the PCI function send an error of this name."""
-    if not express:
-        pytest.skip("this is no function of PCI Express")
-    path = Monitor.find(backend)
-    if path is None:
-        pytest.skip("this host has no monitor that sends errors")
-    with Monitor(backend, path) as monitor:
-        name = monitor.device(function.address)
-        yield lambda error: _ok(monitor.line(f"pcie_aer_inject_error {name} {error}"))
-
-
-def _ok(said: str) -> None:
-    assert said.startswith("OK"), said
 
 
 @pytest.fixture

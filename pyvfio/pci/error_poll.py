@@ -1,0 +1,118 @@
+"""The errors of a whole host as they come: root ports count messages, and the kernel sends events of recovery.
+
+A message that a root port counted is looked into as for a program that owns a device (`pyvfio.pci.device_error`), but
+by whoever watches, who need not own anything; so correctable errors are seen, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import Self
+
+from pyvfio.address import PciAddress
+from pyvfio.errors import NotAvailable, PyvfioError
+from pyvfio.host import Host
+from pyvfio.pci.device_error import DeviceError, describe
+from pyvfio.pci.error_counters import ErrorCounters, read_counters
+from pyvfio.pci.error_state import TreeErrors
+from pyvfio.pci.kernel_messages import KernelMessages
+from pyvfio.pci.topology import functions_up
+
+__all__ = ["HostErrors", "error_roots"]
+
+_EVENT = "ERROR_EVENT"
+_SUCCESSFUL, _FAILED = "SUCCESSFUL_RECOVERY", "FAILED_RECOVERY"
+
+
+def error_roots(host: Host) -> list[str]:
+    """The directories of the root ports whose messages Linux counts."""
+    found = []
+    for function in host.functions():
+        counters = read_counters(host.sysfs, function.path)
+        if counters is not None and counters.messages:
+            found.append(function.path)
+    return found
+
+
+class HostErrors:
+    """Looks at root ports every `interval` seconds; `names` are the functions of interest (none: all).
+
+    A context manager.  Raise `NotAvailable` where Linux counts no messages: no PCI Express root port, or firmware keeps
+    its errors to itself.
+    """
+
+    def __init__(self, host: Host, names: Sequence[str] = (), *, interval: float = 0.5) -> None:
+        self._sysfs = host.sysfs
+        self._names = frozenset(names)
+        self._interval = interval
+        wanted = {functions_up(host.function(name).path)[-1] for name in names}
+        roots = [path for path in error_roots(host) if not wanted or path in wanted]
+        if not roots:
+            raise NotAvailable(
+                "watch for errors",
+                ", ".join(names),
+                cause="there is no root port here whose errors Linux counts (aer_rootport_total_err_*)",
+                next_step="pyvfio aer list shows what reports errors",
+            )
+        self._events = None
+        with contextlib.suppress(PyvfioError, OSError):
+            self._events = host.uevents(["pci"])
+        self._messages = KernelMessages(host.backend)
+        self._trees = {path: TreeErrors.look(self._sysfs, path) for path in roots}
+        self._found: list[DeviceError] = []
+
+    def read(self, timeout: float | None = None) -> DeviceError | None:
+        """The next error; wait up to `timeout` seconds (None: for ever).  None when none came."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if not self._found:
+                self._look()
+            if self._found:
+                return self._found.pop(0)
+            left = self._interval if deadline is None else min(self._interval, deadline - time.monotonic())
+            if left <= 0:
+                return None
+            time.sleep(left)
+
+    def _look(self) -> None:
+        outcomes = self._outcomes()
+        log = self._messages.new()
+        for path, before in self._trees.items():
+            counters = read_counters(self._sysfs, path)
+            if counters is None or not self._gained(before, counters):
+                continue
+            after = self._trees[path] = TreeErrors.look(self._sysfs, path)
+            error = describe(before, after, log=log)
+            device = after.device if error.source is None else PciAddress.parse(error.source)
+            found = describe(
+                before.seen_from(device), after.seen_from(device), outcome=outcomes.get(str(device)), log=log
+            )
+            if not self._names or found.device in self._names:
+                self._found.append(found)
+
+    @staticmethod
+    def _gained(before: TreeErrors, counters: ErrorCounters) -> bool:
+        port = before.functions.get(before.device)
+        return port is not None and port.counters is not None and bool(counters.messages_since(port.counters))
+
+    def _outcomes(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        while self._events is not None and (event := self._events.read(0)) is not None:
+            name, kind = event.properties.get("PCI_SLOT_NAME"), event.properties.get(_EVENT)
+            if name is not None and kind in (_SUCCESSFUL, _FAILED):
+                found[name] = "recovered" if kind == _SUCCESSFUL else "failed"
+        return found
+
+    def close(self) -> None:
+        """Stop."""
+        if self._events is not None:
+            self._events.close()
+        self._messages.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
