@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import mmap as _mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, overload, runtime_checkable
 
@@ -37,6 +37,7 @@ __all__ = [
     "Holder",
     "WritableBuffer",
     "backend_names",
+    "beyond",
     "open_backend",
 ]
 
@@ -157,6 +158,16 @@ class Backend(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc: object) -> None: ...
+
+
+def beyond(backend: Backend, name: str) -> Callable[..., Any] | None:
+    """A call that a backend has beyond those of a host, as a software machine's has; None without it.
+
+    A backend that stands before another one names that as `behind`.
+    """
+    found: Callable[..., Any] | None = getattr(backend, name, None)
+    behind: Backend | None = getattr(backend, "behind", None)
+    return found if found is not None or behind is None else beyond(behind, name)
 
 
 def backend_names() -> list[str]:

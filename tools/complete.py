@@ -34,6 +34,7 @@ __all__ = [
     "complete_mdev",
     "complete_parent",
     "complete_plugged",
+    "complete_slot",
     "complete_subsystem",
     "complete_type",
     "complete_unix_group",
@@ -165,6 +166,16 @@ def complete_channel_path(host: Host, ctx: click.Context, incomplete: str) -> It
     for path in channel_paths(host.sysfs):
         if str(path.id).startswith(incomplete):
             yield str(path.id), "online" if path.online else "offline"
+
+
+@_of_host
+def complete_slot(host: Host, ctx: click.Context, incomplete: str) -> Iterator[Pair]:
+    """The hot-plug slots, with what is in them."""
+    from pyvfio.pci.slot import slots
+
+    for one in slots(host.sysfs):
+        if one.name.startswith(incomplete):
+            yield one.name, ", ".join(str(each) for each in one.functions()) or "empty"
 
 
 @_of_host

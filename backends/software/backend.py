@@ -17,6 +17,7 @@ from pyvfio_backends.software.linux.uevents import UeventQueue
 from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.machine import Machine
 from pyvfio_backends.software.register_mapping import RegisterMapping
+from pyvfio_backends.software.slot_events import SlotEvents, machine_slots
 
 if TYPE_CHECKING:
     from pyvfio.passthrough.interpretation import Areas
@@ -105,6 +106,30 @@ class SoftwareBackend:
             self.faults.check(verb, description.path)
             return self._table.get(fd)
         return description.file
+
+    # what a machine has beyond a host: `slot_events`
+
+    def press_button(self, slot: str) -> None:
+        """Press the attention button of the slot of a port (its address).  Raise `NotAvailable`, `Misuse`."""
+        with self._lock:
+            self._check("press_button", slot)
+            machine_slots(self.machine).find(slot)
+            self._note("press_button", slot)
+            machine_slots(self.machine).press(slot)
+
+    def let_pass(self, seconds: float) -> None:
+        """Let the machine's time pass."""
+        with self._lock:
+            self._check("let_pass", "")
+            self._note("let_pass", round(seconds * 1_000_000))
+            self._clock.advance(seconds)
+
+    def slot_events(self, *, drives: bool = False) -> SlotEvents:
+        """What happens at the slots from now on.
+
+        Reading lets the machine's time pass, but not where others work with it, too, unless this program `drives` it.
+        """
+        return SlotEvents(self, passes=drives or self._calls is None, drives=drives)
 
     def offer_devices(self, begun: str) -> list[tuple[str, str]]:
         """What the words of a further PCI device may be (`PciDevices.offer`)."""

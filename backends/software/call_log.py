@@ -9,9 +9,10 @@ calls that it began.  What is added is one JSON list a line, after a first line 
     ["write", "/sys/devices/pci0011:00/0011:00:00.0/driver_override", "vfio-pci", 0]
     ["mkdir", "/var/lib/pyvfio", 493]
 
-Kept are changes of names, modes and owners, and writes to files of sysfs, plain files (named by their inode number) and
-disks.  What a program does with an open VFIO device is its own, as the device is given back when the program ends; a
-second program does not see it, except that `holders` names who has a node open.
+Kept are changes of names, modes and owners, and writes to files of sysfs, plain files (named by their inode number)
+and disks; and the buttons that are pressed at slots, with the time that passes after that. What a program does with
+an open VFIO device is its own, as the device is given back when the program ends; a second program does not see it,
+except that `holders` names who has a node open.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class CallLog:
             "unlink": self._vfs.unlink,
             "chmod": self._vfs.chmod,
             "chown": self._vfs.chown,
+            "press_button": self._press_button,
+            "let_pass": lambda microseconds: machine.clock.advance(microseconds / 1_000_000),
         }
         machine.kernel.runs_here = self._log.used_by
         try:
@@ -134,6 +137,9 @@ class CallLog:
         with contextlib.suppress(OSError, NotModelled):
             call(*arguments)
         self._machine.clock.settle()
+
+    def _press_button(self, slot: str) -> None:
+        self._machine.slots.press(slot)
 
     def _open(self, path: str, flags: int, mode: int) -> None:
         self._vfs.open(path, flags, mode)[0].release()

@@ -43,6 +43,11 @@ class Clock:
         """Seconds since the machine was started (virtual unless paced)."""
         return time.monotonic() if self.paced else self._now
 
+    @property
+    def busy(self) -> bool:
+        """Whether work is put off that is not in the background."""
+        return len(self._queue) > len(self._background)
+
     def schedule(self, delay: float, work: Work, *, background: bool = False) -> None:
         """Queue `work` for `delay` seconds from now.  It never runs inside this call.
 

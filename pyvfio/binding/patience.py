@@ -90,6 +90,11 @@ class Patience:
         return self.backend.name
 
     @property
+    def behind(self) -> Backend:
+        """See `pyvfio.backend.beyond`."""
+        return self.backend
+
+    @property
     def pending(self) -> list[Pending]:
         """The calls given up which the kernel has not come back from."""
         return [call for call in self._given_up if not call.done.is_set()]

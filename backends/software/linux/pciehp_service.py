@@ -46,12 +46,20 @@ class HotplugService:
             controller = self.controllers[device] = Controller(device, function.subordinate, recovered)
             interrupts.request(interrupts.slot_message, controller.interrupt, "pciehp")
             controller.start(quiet=self.booting)
+            self._names(device)[device.name] = controller.name
+
+    @staticmethod
+    def _names(device: PciDevice) -> dict[str, str]:
+        """What the slots are called, by the addresses of their ports."""
+        names: dict[str, str] = device.kernel.subsystems.setdefault("pciehp", {})  # type: ignore[assignment]
+        return names
 
     def stop(self, device: PciDevice) -> None:
         """End for a port."""
         controller = self.controllers.pop(device, None)
         if controller is not None:
             controller.stop()
+            self._names(device).pop(device.name, None)
         interrupts = self.interrupts.pop(device, None)
         if interrupts is not None:
             interrupts.free()
