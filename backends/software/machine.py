@@ -73,6 +73,9 @@ class Machine:
         self.kernel.pci_mmap = spec.pci_mmap
         self.kernel.cmdline = spec.host.cmdline
         self.kernel.raw_io = spec.raw_io
+        if spec.architecture == "x86_64":
+            self.kernel.huge_page_size = 2 << 20
+            self.kernel.huge_pages = [HugePages(self.kernel.huge_page_size >> 10)]
         if spec.features and "edat" not in spec.features:
             self.kernel.huge_pages = []
         if spec.huge_pages:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IoPageTable"]
 
-_HUGE = 1 << 20  # HPAGE_SIZE of s390, to which a chosen address is aligned at most
 _MOST_TRIES = 100
 Slice = tuple[Pages, int, int]
 """Pages, the first byte in them, and how many bytes."""
@@ -76,7 +75,7 @@ class IoPageTable:
             raise fail(errno.EOVERFLOW)
         natural = 1 << (length - 1).bit_length()
         alignment = min(natural, address & -address) if address else natural
-        alignment = min(alignment, max(_HUGE, self._page))
+        alignment = min(alignment, max(self.core.kernel.huge_page_size, self._page))
         if alignment < self.alignment:
             raise fail(errno.EINVAL)
         offset = address % self._page

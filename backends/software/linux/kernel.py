@@ -100,7 +100,9 @@ class Kernel:
         self.consoles: list[ConsoleEntry] = []
         self.processes: list[ProcessEntry] = []
         self.features: tuple[str, ...] = ()
-        self.huge_pages = [HugePages(1 << 10)]  # the default size first; s390's large pages have 1 MiB
+        self.huge_page_size = 1 << 20
+        """Bytes of a large page (``HPAGE_SIZE``): s390's have 1 MiB."""
+        self.huge_pages = [HugePages(self.huge_page_size >> 10)]  # the default size first
         self.network = Network()
         self.release = "6.12.0"
         self.boot_id = str(uuid.UUID(int=0))

@@ -30,6 +30,7 @@ __all__ = ["PcieIommu", "boot_iommus", "default_type", "iommu_off"]
 _MESSAGES = Region(0xFEE00000, 0xFEEFFFFF, "msi")
 _ISA_BRIDGE, _ISA_DMA = 0x0601, Region(0, (1 << 24) - 1, "direct-relaxable")
 _OFF, _SCALABLE = "intel_iommu=off", "intel_iommu=sm_on"
+_KEPT_DOMAINS = 2
 _FLUSH_QUEUE, _STRICT, _IDENTITY = "DMA-FQ", "DMA", "identity"
 
 
@@ -138,10 +139,13 @@ class PcieIommu(Device):
 
     @property
     def domains_used(self) -> int:
-        """How many domains it translates for now, and one that is kept free (``cap_caching_mode``)."""
+        """How many domain numbers are taken: of all groups that have a domain, and two that Linux keeps.
+
+        One is for what is not present, one for all that is not translated (`iommu_init_domains`).
+        """
         groups = {one.pdev.iommu_group for one in self._functions.values() if one.pdev is not None}
         spaces = {id(group) if group.space is NOTHING else id(group.space) for group in groups if group is not None}
-        return len(spaces - {id(None)}) + 1
+        return len(spaces - {id(None), id(self.unit.memory)}) + _KEPT_DOMAINS
 
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""

@@ -154,5 +154,22 @@ def test_dmar0(lab: Pcie) -> None:
         "ecap": "f00f4a",
         "version": "1:0",
         "domains_supported": "65536",
-        "domains_used": str(1 + len(GROUPS)),
+        "domains_used": str(2 + len(GROUPS)),  # as a kernel with 37 groups told 39
     }
+
+
+def test_how_many_domains_are_used(lab: Pcie) -> None:
+    """A program's own takes the place of the kernel's, and one that owns a group without one has none."""
+    path = "/sys/class/iommu/dmar0/intel-iommu/domains_used"
+    whole = 2 + len(GROUPS)
+    for name in (EDU, NVME):
+        lab.take(name)
+    container = lab.host.open("/dev/vfio/vfio", os.O_RDWR)
+    for name, used in ((EDU, whole - 1), (NVME, whole - 2)):
+        group = lab.host.open(f"/dev/vfio/{lab.group_of(name)}", os.O_RDWR)
+        requests.set_container(lab.host, group, container)
+        assert int(lab.text(path)) == used
+    lab.host.ioctl(container, vfio_abi.VFIO_SET_IOMMU, vfio_abi.VFIO_TYPE1v2_IOMMU)
+    assert int(lab.text(path)) == whole - 1  # both have the container's
+    lab.write(f"/sys/kernel/iommu_groups/{lab.group_of(BEHIND_BRIDGE)}/type", "identity")
+    assert int(lab.text(path)) == whole - 2

@@ -317,3 +317,17 @@ def test_the_type_of_a_group_can_be_changed_while_nobody_uses_it(plain: Pcie) ->
     assert errno_of(plain.write, path, "identity") == errno.errorcode[errno.EPERM]
     device.close()
     plain.write(path, "identity")
+
+
+def test_the_large_pages_of_the_machine(plain: Pcie) -> None:
+    """2 MiB, to which iommufd also aligns the addresses that it chooses (`iopt_alloc_iova`)."""
+    assert plain.host.listdir("/sys/kernel/mm/hugepages") == ["hugepages-2048kB"]
+    device = Cdev(plain, EDU)
+    ioas = requests.ioas_alloc(plain.host, device.iommu)
+    size = 4 << 20
+    with AnonymousMemory(2 * size) as memory:
+        start = -(-memory.address // size) * size
+        flags = abi.IOMMU_IOAS_MAP_READABLE
+        argument = abi.IoasMap.sized(flags=flags, ioas_id=ioas, user_va=start, length=size)
+        plain.host.ioctl(device.iommu, abi.IOMMU_IOAS_MAP, argument)
+    assert argument.iova == 2 << 20
