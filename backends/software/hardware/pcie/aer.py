@@ -88,7 +88,8 @@ _SIZE, _SIZE_WITHOUT_LOG = 0x48, 0x38
 class Aer(ExtendedCapability):
     """Advanced error reporting; with the root error registers for a root port or an event collector (`root`).
 
-    `irq` is the interrupt message number in the root error status, `multiple` whether the header log can queue.
+    `irq` is the interrupt message number in the root error status, `multiple` whether the header log can queue.  With
+    `overwrites` the log has the last error where it should keep the first, as QEMU's functions have it.
     """
 
     id: ClassVar[int] = extended.PCI_EXT_CAP_ID_ERR
@@ -98,6 +99,7 @@ class Aer(ExtendedCapability):
     multiple: bool = False
     ecrc: bool = True
     prefix_log: bool = True
+    overwrites: bool = False
 
     @property
     def size(self) -> int:

@@ -120,6 +120,7 @@ class Function:
             self.config.extend()  # whether or not it has an extended capability
         elif isinstance(capability, Aer):
             self.errors.logs_prefixes = capability.prefix_log
+            self.errors.overwrites = capability.overwrites
             self.errors.watch(offset)
 
     def add_msi(self, declared: Msi, at: int | None = None) -> int:

@@ -85,7 +85,7 @@ _DETECTED = {
 class Reporter:
     """Notes the errors that `function` detects.  A conventional function has the bits of the status register only."""
 
-    __slots__ = ("function", "logs_prefixes", "queue")
+    __slots__ = ("function", "logs_prefixes", "overwrites", "queue")
 
     def __init__(self, function: Function) -> None:
         self.function = function
@@ -93,6 +93,8 @@ class Reporter:
         """Errors that wait to be shown, with their header logs, where software lets several be recorded."""
         self.logs_prefixes = False
         """Whether there is a log of prefixes."""
+        self.overwrites = False
+        """Whether a later error takes the place of the first one in the log."""
 
     # what happens
 
@@ -179,9 +181,10 @@ class Reporter:
 
     def _record(self, aer: int, error: int, log: PacketLog) -> None:
         """Log an error if it is the first; queue it where several are recorded."""
-        if not self._first_stands(aer):
+        recorded = self._get(aer + extended.PCI_ERR_CAP) & AerControl.MULTIPLE_ENABLE
+        if not self._first_stands(aer) or (self.overwrites and not recorded):
             self._show(aer, error, log)
-        elif self._get(aer + extended.PCI_ERR_CAP) & AerControl.MULTIPLE_ENABLE:
+        elif recorded:
             if len(self.queue) < _QUEUE:
                 self.queue.append((error, log))
             else:

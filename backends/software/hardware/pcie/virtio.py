@@ -103,7 +103,7 @@ def virtio(model: str, kind: VirtioKind, *, flr: bool = True, name: str = "") ->
     opening.open()
     table.place(0, function.add_msix(Msix(kind.vectors, _TABLE_BAR, pending_offset=_PENDING), after))
     if not legacy:
-        function.add(Aer(), _AER)
+        function.add(Aer(overwrites=True), _AER)
     device.attach(function)
     device.pins = function
     return function

@@ -9,6 +9,7 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio
 from pyvfio.address import PciAddress
 from pyvfio.process import EventFd
+from pyvfio_backends.software.linux.kernel_log import kernel_log
 
 from .facts import Keys
 from .lab import DEVICES, Answers, Lab, attempt
@@ -112,11 +113,13 @@ class _Watched:
 
     def outcome(self, name: str) -> Answers:
         found = Answers()
+        said = len(kernel_log(self.lab.seam.machine.kernel).lines)
         found.ask("injected", partial(self.inject, name))
         if found.pop("injected") is not None:
             found["injected"] = "no"
         found["err_eventfd"] = self.error.read()
         found["req_eventfd"] = self.request.read()
+        found["dmesg"] = kernel_log(self.lab.seam.machine.kernel).lines[said:]
         found.ask("devsta", lambda: self.opened.config(self.express + regs.PCI_EXP_DEVSTA, 2).hex())
         found.ask("cfg", lambda: self.opened.config(0, 4).hex())
         found.ask("virt_command", lambda: self.opened.config(regs.PCI_COMMAND, 2).hex())
@@ -142,10 +145,15 @@ def _script(watched: _Watched, root: str, keys: list[str], answers: Answers) -> 
     answers["root_aer_files"] = [name for name in lab.seam.listing(f"{DEVICES}/{root}") if name.startswith("aer_")]
     answers["devctl_initial_virt"], answers["devctl_initial_phys"] = watched.both(control)
     answers["reporting_off"] = watched.outcome(_FATAL)
-    opened.set_config(control, _REPORT.to_bytes(2, "little"))
-    opened.set_config(regs.PCI_COMMAND, _COMMAND.to_bytes(2, "little"))
+
+    def set_up() -> None:
+        opened.set_config(control, _REPORT.to_bytes(2, "little"))
+        opened.set_config(regs.PCI_COMMAND, _COMMAND.to_bytes(2, "little"))
+
+    set_up()
     answers["devctl_set_virt_phys"] = watched.both(control)
     for name in (key for key in keys if key in _ERROR_KEYS):
+        set_up()  # again each time: after a fatal one nothing would be reported
         found = answers[name] = watched.outcome(name)
         found.ask("devctl_after", lambda: opened.config(control, 2).hex())
     answers.ask("err_loopback", lambda: [_loopback(watched), watched.error.read()])
