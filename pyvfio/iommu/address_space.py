@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -22,6 +22,7 @@ from pyvfio.iommu.buffer import DmaBuffer
 
 if TYPE_CHECKING:
     from pyvfio.iommu.dirty_log import DirtyLog
+    from pyvfio.iommu.plan import DmaPlan
 
 __all__ = ["AddressSpace", "IommuTable", "IovaRange", "Mapping"]
 
@@ -155,15 +156,18 @@ class AddressSpace:
         read: bool = True,
         write: bool = True,
         below: int | None = None,
+        alignment: int | None = None,
     ) -> Mapping:
         """Let the device see `length` bytes at `address` of this process.
 
-        Without `iova` one is chosen inside the kernel's ranges, ending at or before `below`.  Raise `KernelRefused`
-        with errno ENOSPC before asking when no mapping is left, else the class for the kernel's errno with the rule
-        that was broken.
+        Without `iova` one is chosen inside the kernel's ranges, ending at or before `below` (what the device can
+        address: ``1 << 28`` for one of 28 bits), a multiple of `alignment`.
+
+        Raise `NotAvailable` when there is no such place, `KernelRefused` with errno ENOSPC before asking when no
+        mapping is left, else the class for the kernel's errno with the rule that was broken.
         """
         self._check_limit()
-        chosen = self.allocator.allocate(length, below=below) if iova is None else iova
+        chosen = self.allocator.allocate(length, below=below, alignment=alignment) if iova is None else iova
         mapping = Mapping(chosen, length, address, read, write)
         try:
             self.table.map(mapping)
@@ -216,9 +220,21 @@ class AddressSpace:
         below: int | None = None,
         read: bool = True,
         write: bool = True,
+        huge: bool | int = False,
     ) -> DmaBuffer:
-        """New zeroed memory which the device sees; `length` is rounded up to `granule`.  A context manager."""
-        return DmaBuffer(self, length, iova=iova, below=below, read=read, write=write)
+        """New zeroed memory which the device sees; `length` is rounded up to `granule`.  A context manager.
+
+        With `huge` it is made of the largest huge pages that it fills, and of ordinary ones where there are none
+        (`DmaBuffer.no_huge` says why); with a number, of huge pages of so many bytes or not at all (`NotAvailable`).
+        Then `length` is rounded up to that.
+        """
+        return DmaBuffer(self, length, iova=iova, below=below, read=read, write=write, huge=huge)
+
+    def plan(self, lengths: Iterable[int], *, below: int | None = None, alignment: int | None = None) -> DmaPlan:
+        """What so many buffers would need, and what there is, before anything is mapped (`pyvfio.iommu.plan`)."""
+        from pyvfio.iommu.plan import make_plan
+
+        return make_plan(self, self._backend, list(lengths), below=below, alignment=alignment)
 
     def dirty_log(self) -> DirtyLog:
         """Log what the devices write from now on, until the log is closed (`pyvfio.iommu.dirty_log`).

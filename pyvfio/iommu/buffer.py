@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Self
 
-from pyvfio.errors import Misuse
-from pyvfio.process import AnonymousMemory
+from pyvfio.errors import Misuse, NotAvailable
+from pyvfio.iommu.hugepages import huge_memory
 
 if TYPE_CHECKING:
-    from pyvfio.iommu.address_space import AddressSpace
+    from pyvfio.iommu.address_space import AddressSpace, Mapping
 
 __all__ = ["DmaBuffer"]
 
@@ -17,8 +17,9 @@ __all__ = ["DmaBuffer"]
 class DmaBuffer:
     """Zeroed memory, mapped into `space`.  Made by `AddressSpace.buffer`; a context manager.
 
-    `iova` is the device's address, `address` the process's, `length` in bytes; `view` are the bytes.  Closing order:
-    the mapping first, then the memory, so that no device ever sees a freed page.
+    `iova` is the device's address, `address` the process's, `length` in bytes; `view` are the bytes.  `page_size` is
+    that of the memory's pages and `no_huge` why these are not huge, if that was asked for.  Closing order: the mapping
+    first, then the memory, so that no device ever sees a freed page.
     """
 
     def __init__(
@@ -30,19 +31,21 @@ class DmaBuffer:
         below: int | None = None,
         read: bool = True,
         write: bool = True,
+        huge: bool | int = False,
     ) -> None:
         if length <= 0:
             raise Misuse("make DMA buffer", cause=f"its length is {length}")
         granule = space.granule
         self.space = space
-        self.length = -(-length // granule) * granule
         # Memory begins at a page of this process; a machine with larger pages gets room to align.
         room = granule if granule > os.sysconf("SC_PAGE_SIZE") else 0
-        self._memory = AnonymousMemory(self.length + room)
+        self._memory, self.no_huge = huge_memory(-(-length // granule) * granule, huge, room)
+        self.page_size = max(self._memory.page_size, granule)
+        self.length = -(-length // self.page_size) * self.page_size
         self.address = -(-self._memory.address // granule) * granule
         self._view: memoryview | None = None
         try:
-            mapping = space.map(self.address, self.length, iova, read=read, write=write, below=below)
+            mapping = self._map(iova, below, read=read, write=write)
         except BaseException:
             self._memory.close()
             raise
@@ -50,6 +53,16 @@ class DmaBuffer:
         self._view = self._memory.view[start : start + self.length]
         self.iova = mapping.iova
         self._mapping = mapping
+
+    def _map(self, iova: int | None, below: int | None, *, read: bool, write: bool) -> Mapping:
+        """The IOMMU can use large pages, too, where the IOVA is aligned as the memory is."""
+        place, space = (self.address, self.length), self.space
+        if iova is None and self.page_size > space.granule:
+            try:
+                return space.map(*place, read=read, write=write, below=below, alignment=self.page_size)
+            except NotAvailable:
+                pass  # no such place is free; another will do
+        return space.map(*place, iova, read=read, write=write, below=below)
 
     @property
     def view(self) -> memoryview:

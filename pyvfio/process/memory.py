@@ -263,12 +263,32 @@ class ProcessMemory:
 _PROBE = 1 << 20
 
 
-class AnonymousMemory:
-    """Page-aligned zeroed memory of this process, for DMA.  A context manager; `address` is valid until `close`."""
+_ANONYMOUS = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS
 
-    def __init__(self, length: int) -> None:
-        self._map = mmap.mmap(-1, length, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+
+def _huge_map(length: int, page: int) -> mmap.mmap:
+    """By a file in memory: which pages it has is said by the flags of ``memfd_create``, on every architecture alike."""
+    flags = os.MFD_CLOEXEC | os.MFD_HUGETLB | page.bit_length() - 1 << os.MFD_HUGE_SHIFT
+    fd = os.memfd_create("pyvfio-dma", flags)
+    try:
+        os.ftruncate(fd, length)
+        return mmap.mmap(fd, length, flags=mmap.MAP_SHARED)
+    finally:
+        os.close(fd)
+
+
+class AnonymousMemory:
+    """Page-aligned zeroed memory of this process, for DMA.  A context manager; `address` is valid until `close`.
+
+    With `huge` it is made of huge pages of so many bytes (a power of two that this kernel has), and `length` is a
+    multiple of that; they are set aside at once, so that using the memory cannot fail.  Raise OSError: ENOMEM when too
+    few huge pages are free, ENODEV, ENOENT or EINVAL when the kernel has none of this size, ENOSYS without any.
+    """
+
+    def __init__(self, length: int, *, huge: int = 0) -> None:
+        self._map = _huge_map(length, huge) if huge else mmap.mmap(-1, length, flags=_ANONYMOUS)
         self.length = length
+        self.page_size = huge or mmap.PAGESIZE
         anchor = ctypes.c_char.from_buffer(self._map)
         self.address = ctypes.addressof(anchor)
         del anchor  # the export would keep the mapping from being closed

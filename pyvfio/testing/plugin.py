@@ -33,7 +33,7 @@ __all__ = ["Lab", "backend", "lab", "machine", "software_machine"]
 
 
 _MACHINE, _DISK_MACHINE, _EXPRESS_MACHINE = "lab-s390x", "hercules-lab", "q35-switch"
-_MIGRATING_MACHINE = "x86-copiers"
+_MIGRATING_MACHINE, _BARE_MACHINE = "x86-copiers", "x86-no-iommu"
 _EDU, _NVME = PciAddress(0, 0, 2, 0), PciAddress(0, 1, 0, 0)
 
 
@@ -65,6 +65,7 @@ class Lab:
     def __init__(self, config: pytest.Config) -> None:
         self.backend_name: str = config.getoption("--pyvfio-backend")
         self.machine: str = config.getoption("--pyvfio-machine") or _MACHINE
+        self.bare_machine: str = config.getoption("--pyvfio-machine") or _BARE_MACHINE
         self.disk_machine: str = config.getoption("--pyvfio-machine") or _DISK_MACHINE
         self.express_machine: str = config.getoption("--pyvfio-machine") or _EXPRESS_MACHINE
         self.ccw: str = config.getoption("--pyvfio-ccw")
@@ -77,10 +78,16 @@ class Lab:
         self.nvme: str = config.getoption("--pyvfio-nvme") or ("" if named else str(_NVME))
 
     def open(
-        self, *, log: str | None = None, disk: bool = False, express: bool = False, migrating: bool = False
+        self,
+        *,
+        log: str | None = None,
+        disk: bool = False,
+        express: bool = False,
+        migrating: bool = False,
+        bare: bool = False,
     ) -> Backend:
-        """A new backend as the options say; for tests of a `disk`, of PCI Express or of a device that is `migrating`,
-        with a machine that has that.
+        """A new backend as the options say; for tests of a `disk`, of PCI Express, of a device that is `migrating`, or
+        of one that is `bare` of an IOMMU, with a machine that has that.
 
         `log` is a file that carries the state of a software machine from one process to the next; a host needs none.
         """
@@ -88,7 +95,7 @@ class Lab:
             return open_backend(self.backend_name)
         options = {} if log is None else {"log": log}
         machine = self.disk_machine if disk else self.express_machine if express else self.machine
-        machine = _MIGRATING_MACHINE if migrating else machine
+        machine = self.bare_machine if bare else _MIGRATING_MACHINE if migrating else machine
         return open_backend(self.backend_name, machine=machine, **options)
 
     def environment(self, folder: Path, *, disk: bool = False) -> dict[str, str]:

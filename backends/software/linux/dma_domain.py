@@ -83,6 +83,12 @@ class LockedMemory:
             raise fail(errno.ENOMEM)
         self._pages[account] = self._pages.get(account, 0) + pages
 
+    def pinned(self, pid: int, pages: int = 0) -> int:
+        """Change how many pages iommufd holds of a process (``mm->pinned_vm``), and tell it; no limit is of them."""
+        account = ("pinned", pid)
+        self._pages[account] = self._pages.get(account, 0) + pages
+        return self._pages[account]
+
     def release(self, account: tuple[str, int], pages: int) -> None:
         """Count pages back."""
         self._pages[account] = max(0, self._pages.get(account, 0) - pages)

@@ -39,10 +39,11 @@ class Pages:
     def hold(self, first: int, last: int) -> None:
         """Charge pages number `first` to `last` where nobody holds them yet.  Raise OSError ENOMEM."""
         if not self._memory.limited and self.account[0] != "process":
-            return  # nobody sees what a user has locked
+            return  # counting takes time, and limits nothing
         numbers = range(first, last + 1)
         fresh = sum(1 for number in numbers if number not in self._counts)
         self._memory.charge(self.account, fresh)
+        self._memory.pinned(self.caller.pid, fresh)  # mm->pinned_vm (do_update_pinned)
         for number in numbers:
             self._counts[number] = self._counts.get(number, 0) + 1
 
@@ -58,6 +59,7 @@ class Pages:
                 self._counts[number] = count - 1
         if freed:
             self._memory.release(self.account, freed)
+            self._memory.pinned(self.caller.pid, -freed)
 
 
 class Area(Mapping):

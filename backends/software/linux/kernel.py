@@ -112,8 +112,8 @@ class Kernel:
         """Whether programs have CAP_SYS_RAWIO."""
         self.taint = 0
         """Why the kernel is not to be trusted any more, as bits (``/proc/sys/kernel/tainted``)."""
-        self.locked_pages: Callable[[int], int] = lambda pid: 0
-        """How many pages of a process devices keep locked (``mm->locked_vm``)."""
+        self.locked_pages: Callable[[int], tuple[int, int]] = lambda pid: (0, 0)
+        """How many pages of a process devices keep locked (``mm->locked_vm``) and pinned (``mm->pinned_vm``)."""
         self.subsystems: dict[str, object] = {}
         """What a subsystem keeps for the whole kernel, by its module's name."""
         self.debug: dict[str, Callable[[], Node]] = {}

@@ -176,8 +176,11 @@ def _real_status(pid: str, kernel: Kernel) -> str:
     lacks = {_CAP_IPC_LOCK: kernel.ipc_lock, _CAP_SYS_RAWIO: kernel.raw_io}
     capabilities = _CAPABILITIES & ~sum(1 << number for number, there in lacks.items() if not there)
     text = re.sub(r"(?m)^(Cap(?:Prm|Eff):\s*)[0-9a-f]+$", rf"\g<1>{capabilities:016x}", _real(pid, "status"))
-    kib = kernel.locked_pages(int(pid)) * kernel.page_size >> 10
-    return re.sub(r"(?m)^(VmLck:\t)\s*(\d+) kB$", lambda found: f"{found[1]}{int(found[2]) + kib:8} kB", text)
+    for name, pages in zip(("VmLck", "VmPin"), kernel.locked_pages(int(pid)), strict=True):
+        kib = pages * kernel.page_size >> 10
+        line = rf"(?m)^({name}:\t)\s*(\d+) kB$"
+        text = re.sub(line, lambda found, kib=kib: f"{found[1]}{int(found[2]) + kib:8} kB", text)  # type: ignore[misc]
+    return text
 
 
 def _stat(process: ProcessEntry) -> str:

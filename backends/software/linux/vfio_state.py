@@ -39,7 +39,7 @@ class VfioCore:
         self.minors: set[int] = set()
         self.indexes: set[int] = set()
         self.locked = LockedMemory(kernel)
-        kernel.locked_pages = lambda pid: self.locked.locked(("process", pid))
+        kernel.locked_pages = lambda pid: (self.locked.locked(("process", pid)), self.locked.pinned(pid))
 
     def take_minor(self) -> int:
         """A minor number for a group's node."""

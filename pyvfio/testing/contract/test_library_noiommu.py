@@ -18,6 +18,7 @@ from pyvfio.host import Host
 from pyvfio.process import AnonymousMemory
 from pyvfio.testing.attributes import Attributes
 from pyvfio.testing.devices import BoundFunction
+from pyvfio.testing.plugin import Lab
 from pyvfio.vfio.ways import NO_IOMMU_SWITCH, Obstacle, ways
 
 _TAINT_USER = 1 << 6
@@ -25,6 +26,13 @@ _TAINT_USER = 1 << 6
 
 def _is_endpoint(function: PciFunction) -> bool:
     return function.class_code >> 16 != 0x06
+
+
+@pytest.fixture(scope="module")
+def backend(lab: Lab) -> Iterator[Backend]:
+    """The backend under test, with devices that no IOMMU is in front of."""
+    with lab.open(bare=True) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,8 @@ NOT_COMPLETED = {
     "--attr", "--remove-attr", "settings", "--uuid",  # new names and values
     "--deadline", "--seconds", "--count", "--mode", "--seed", "--need", "number",  # numbers
     "--offset", "--get", "--nsid",
-    "--volser", "--serial", "--put", "--name", "--blocks", "--tracks", "-l", "--set", "--make",  # what the caller must know; ranges
+    "--volser", "--serial", "--put", "--name", "--set", "--make",  # what the caller must know
+    "--blocks", "--tracks", "-l",  # ranges
     "command", "--program", "-t",  # anything
 }  # fmt: skip
 
