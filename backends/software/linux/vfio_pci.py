@@ -15,6 +15,7 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_feature
 from pyvfio_backends.software.linux import vfio_pci_info, vfio_pci_reset
+from pyvfio_backends.software.linux.kernel_log import NOTICE, WARNING, say
 from pyvfio_backends.software.linux.pci_device import ROM, PciDevice, SavedState
 from pyvfio_backends.software.linux.pci_power import D0
 from pyvfio_backends.software.linux.uaccess import Argument
@@ -32,6 +33,7 @@ __all__ = ["VfioPciDevice"]
 
 _OFFSET_MASK = (1 << OFFSET_SHIFT) - 1
 _CONFIG = abi.VFIO_PCI_CONFIG_REGION_INDEX
+_TOLD_EVERY = 10  # requests to give it back
 
 
 class VfioPciDevice(VfioDevice):
@@ -119,7 +121,11 @@ class VfioPciDevice(VfioDevice):
     def request(self, count: int) -> None:
         """See `VfioDevice.request`."""
         if self.open_count and self.interrupts.request is not None:
+            if count % _TOLD_EVERY == 0:
+                say(self.pdev, NOTICE, f"Relaying device request to user (#{count})")
             self.interrupts.request.signal()
+        elif count == 0:
+            say(self.pdev, WARNING, "No device request channel registered, blocked until released by user")
 
     def error_detected(self) -> None:
         """The device reported an error: the program is told (``vfio_pci_core_aer_err_detected``)."""

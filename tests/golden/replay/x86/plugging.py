@@ -11,6 +11,7 @@ from pyvfio.process import EventFd
 from pyvfio_backends.software.hardware.pcie.peripherals import nvme
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort
 from pyvfio_backends.software.hardware.pcie.slot import HotplugSlot
+from pyvfio_backends.software.linux.kernel_log import kernel_log
 from replay.seam import Blocked
 
 from .edu import Edu
@@ -64,6 +65,13 @@ class _Run:
         assert port.slot is not None
         return port.slot
 
+    def said(self) -> list[str]:
+        """What the kernel's log has got since the last look."""
+        log = kernel_log(self.lab.seam.machine.kernel)
+        lines = list(log.lines)
+        log.records.clear()
+        return lines
+
     def tables(self) -> list[dict[str, str]]:
         return [_table(event) for event in self.lab.events()]
 
@@ -99,6 +107,7 @@ class _Run:
     def hold(self) -> None:
         """Ask for the card while a program has it."""
         lab, answers = self.lab, self.answers
+        self.said()
         self.opened = Opened(lab, _CARD)
         request, error = lab.seam.eventfd(), lab.seam.eventfd()
         for index, signal in ((_REQ, request), (_ERR, error)):
@@ -107,6 +116,7 @@ class _Run:
         answers.ask("device_del", self._press)
         answers["req_eventfd_fired"] = self._firings(request)
         answers["err_fired"] = error.read()
+        answers["in_use_dmesg"] = self.said()
         answers["still_in_sysfs"] = lab.seam.exists(f"{DEVICES}/{_CARD}")
         answers["driver_link_while_removing"] = lab.driver(_CARD)
         answers.ask("cfg_while_removing", lambda: self.opened.config(0, 4).hex())
@@ -132,11 +142,12 @@ class _Run:
 
     def pull(self) -> None:
         lab, answers = self.lab, self.answers
-        lab.events()
+        self.said()
         self.opened.close()
         answers["gone_after_close_s"] = self.until(lambda: not lab.seam.exists(f"{DEVICES}/{_CARD}"))
         lab.wait(1.0)
         answers["del_uevents"] = self.tables()
+        answers["del_dmesg"] = self.said()
         answers["query_pci_empty"] = not self.slot.port.secondary.functions
 
     def unbind(self) -> None:
@@ -188,13 +199,16 @@ class _Run:
         def present() -> list[str]:
             return [name for name in lab.seam.listing(DEVICES) if name == _OFF_CARD]
 
+        self.said()
         found.ask("off", partial(write, "0"))
         found.ask("power", partial(lab.text, f"{path}/power"))
         found.ask("off_again", partial(write, "0"))
+        found["off_dmesg"] = self.said()
         found["present_after_off"] = present()
         found.ask("adapter_after_off", partial(lab.text, f"{path}/adapter"))
         found.ask("on", partial(write, "1"))
         found["present_after_on"] = present()
+        found["on_dmesg"] = self.said()
         found.ask("bad_value", partial(write, "x"))
         found.ask("value_2", partial(write, "2"))
         found["uevents"] = [event[0] for event in lab.events()]
