@@ -43,8 +43,12 @@ class HotplugService:
         interrupts = self.interrupts[device] = PortInterrupts(device)
         interrupts.allocate(errors=root)
         if slot and interrupts.there and function.subordinate is not None:
-            controller = self.controllers[device] = Controller(device, function.subordinate, recovered)
-            interrupts.request(interrupts.slot_message, controller.interrupt, "pciehp")
+            controller = Controller(device, function.subordinate, recovered)
+            try:
+                interrupts.request(interrupts.slot_message, controller.interrupt, "pciehp")
+            except OSError:
+                return  # no vector is left: the port does without this service (`pcie_init_notification`)
+            self.controllers[device] = controller
             controller.start(quiet=self.booting)
             self._names(device)[device.name] = controller.name
 

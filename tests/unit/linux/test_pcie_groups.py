@@ -153,3 +153,20 @@ def test_without_an_iommu_nothing_is_isolated_and_there_are_no_groups() -> None:
     assert isinstance(device, PciDevice)
     at = device.find_extended_capability(regs.PCI_EXT_CAP_ID_ACS)
     assert device.read_config(at + regs.PCI_ACS_CTRL, 2) == 0
+
+
+def test_two_thousand_functions() -> None:
+    """The kernel looks at a few functions for each group.  Ports for whose slot no vector is left do without it."""
+    specs: list[PcieFunctionSpec] = []
+    for number in range(1, 17):
+        specs.append(PcieFunctionSpec("pcie-root-port", "0000:00", f"{number:02x}.0", f"p{number}", number))
+        specs.append(PcieFunctionSpec("x3130-upstream", f"p{number}", "00.0", f"u{number}"))
+        for device in range(13):
+            port, slot = f"d{number}-{device}", 100 * number + device
+            specs.append(PcieFunctionSpec("xio3130-downstream", f"u{number}", f"{device:02x}.0", port, slot))
+            specs += [PcieFunctionSpec("edu", port, f"00.{function}") for function in range(8)]
+    machine = boot(specs)
+    groups = machine.kernel.groups.groups
+    assert len(machine.kernel.buses["pci"].devices) == len(specs)
+    assert sorted({len(group.devices) for group in groups.values()}) == [1, 9]
+    assert len(groups) == 16 * (2 + 13)
