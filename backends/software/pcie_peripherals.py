@@ -10,7 +10,8 @@ model          options
                (512), `readonly`, `serial`; without any of these a controller without namespaces
 `copier`       --
 `pair-nic`     `mac`, `cable`: two NICs with the same name of a cable are at its two ends
-`virtio-*-pci` `size` of blk, `mac` of net, `mount_tag` of 9p; `flr` (true): whether it has a function-level reset
+`virtio-*-pci` `size`, `readonly` and `legacy` of blk, `mac` of net, `mount_tag` of 9p; `flr` (true): whether it has a
+               function-level reset
 =============  ==========================================================================================
 """
 
@@ -48,7 +49,7 @@ _OPTIONS: Final[dict[str, dict[str, type]]] = {
     "nvme": dict(NVME_OPTIONS),
     "pair-nic": {"mac": str, "cable": str},
     "virtio-9p-pci": {"mount_tag": str},
-    "virtio-blk-pci": {"size": int, "flr": bool},
+    "virtio-blk-pci": {"size": int, "readonly": bool, "flr": bool, "legacy": bool},
     "virtio-net-pci": {"mac": str, "flr": bool},
     "virtio-rng-pci": {"flr": bool},
 }
@@ -89,9 +90,13 @@ class Peripherals:
         if spec.model == "nvme":
             return self._nvme(name, spec.options)
         if spec.model in virtio.KINDS:
-            own = {key: value for key, value in spec.options.items() if key != "flr"}
+            own = {key: value for key, value in spec.options.items() if key not in ("flr", "legacy")}
             return virtio.virtio(
-                spec.model, virtio.KINDS[spec.model](**own), flr=spec.options.get("flr", True), name=name
+                spec.model,
+                virtio.KINDS[spec.model](**own),
+                flr=spec.options.get("flr", True),
+                legacy=spec.options.get("legacy", False),
+                name=name,
             )
         if spec.model == "pair-nic":
             return self._nic(name, spec.options)

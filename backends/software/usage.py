@@ -29,9 +29,14 @@ __all__ = [
 ]
 
 
-CONSOLES = {"3270/tty1": ("tty32700", 227, 1), "hvc0": ("hvc0", 229, 0), "ttysclp0": ("ttysclp0", 4, 65)}
+CONSOLES = {
+    "3270/tty1": ("tty32700", 227, 1),
+    "hvc0": ("hvc0", 229, 0),
+    "ttyS0": ("ttyS0", 4, 64),
+    "ttysclp0": ("ttysclp0", 4, 65),
+}
 """The terminals that can be a console: the name in ``/proc/consoles`` and the device number (``drivers/s390/char``,
-``drivers/tty/hvc``).
+``drivers/tty/hvc``, ``drivers/tty/serial/8250``).
 """
 
 

@@ -106,11 +106,13 @@ def boot_interfaces(spec: MachineSpec) -> list[str]:
 
 def boot_tags(spec: MachineSpec) -> list[str]:
     """The tags of the directories of the hypervisor (virtio-9p) that drivers hold at boot."""
-    return [
+    tags = [
         str(row.options.get("mount_tag", ""))
         for row in spec.subchannels
         if (row.unit, row.driver, row.online) == ("virtio-9p", "virtio_ccw", True)
     ]
+    held = _held(spec, {"virtio-9p-pci": "virtio_pci"})
+    return tags + [str(function.options.get("mount_tag", "src")) for function in held]
 
 
 def lay_out(disk: DiskSpec, facts: BootDisk) -> Iterator[Part]:

@@ -32,8 +32,9 @@ class Outcome:
 class Row:
     """One test and its outcomes; an outcome is None if the test did not run there.
 
-    `known` says that the emulated hardware of the `guest` is known to be wrong there.  `alone` says that there is no
-    software machine to compare with.  `listed` is False for a skip that must be in a list, and is not.
+    `lacking` is why only the software machine skips it.  `known` says that the emulated hardware of the `guest` is
+    known to be wrong there.  `alone` says that there is no software machine to compare with.  `listed` is False for a
+    skip that must be in a list, and is not.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Row:
     known: Difference | None = None
     alone: bool = False
     listed: bool = True
+    lacking: Skip | None = None
 
     @property
     def differs(self) -> bool:
@@ -54,6 +56,8 @@ class Row:
             return True
         if self.alone:
             return False
+        if self.lacking is not None:
+            return self.kernel is None or self.kernel.result == "skipped"
         if self.known is None:
             return self._unlike
         if self.software is None or self.software.result != "passed":
@@ -88,6 +92,8 @@ class Row:
         if self.alone or not self.listed:
             head = "NOT LISTED" if not self.listed else "FAILED" if self.failed else "kernel only"
             return f"{head}: {' | '.join(reasons)}" if reasons else head
+        if self.lacking is not None and not self.differs:
+            return f"kernel only: {self.lacking.reason}"
         head = "DIFFERS" if self.differs else "FAILED" if self.failed else "same"
         return f"{head}: {' | '.join(reasons)}" if reasons else head
 
@@ -211,11 +217,12 @@ def compare(
     known: dict[str, Difference] | None = None,
     skips: tuple[Skip, ...] | None = None,
     whole: bool = False,
+    lacking: tuple[Skip, ...] = (),
 ) -> Report:
     """Put both sides into one report, in the order of the software run.
 
-    With `skips` a test may be skipped on the kernel only for a reason in it, and of a `whole` run each must have been
-    of use.
+    Tests that `lacking` names may be skipped on the software machine alone.  With `skips` a test may be skipped on the
+    kernel only for a reason in it, and of a `whole` run each must have been of use.
     """
     names = list(dict.fromkeys([*software, *kernel]))
     used: set[Skip] = set()
@@ -227,10 +234,19 @@ def compare(
             guest,
             find(name, known or {}),
             listed=_listed(name, kernel.get(name), skips, used),
+            lacking=_lacking(name, software.get(name), kernel.get(name), lacking),
         )
         for name in names
     ]
-    return _with_unused(Report(rows, at_least, guest=guest), skips or (), used, whole)
+    used |= {row.lacking for row in rows if row.lacking is not None}
+    return _with_unused(Report(rows, at_least, guest=guest), (*(skips or ()), *lacking), used, whole)
+
+
+def _lacking(name: str, software: Outcome | None, kernel: Outcome | None, lacking: tuple[Skip, ...]) -> Skip | None:
+    """Why the software machine alone skips a test."""
+    if software is None or kernel is None or software.result != "skipped" or kernel.result == "skipped":
+        return None
+    return allowed(name, software.reason, lacking)
 
 
 def alone(kernel: dict[str, Outcome], at_least: int, guest: str, skips: tuple[Skip, ...], whole: bool) -> Report:

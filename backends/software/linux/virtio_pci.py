@@ -18,7 +18,7 @@ from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId
 from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.linux.virtio import RING_FEATURES, VirtioDevice, VirtioDriver, virtio_bus
-from pyvfio_backends.software.linux.virtio_drivers import VIRTIO_BLK, VIRTIO_NET, VIRTIO_RNG
+from pyvfio_backends.software.linux.virtio_drivers import VIRTIO_BLK, VIRTIO_NET, VIRTIO_P9, VIRTIO_RNG
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.irq_line import IrqAction, IrqLine
@@ -38,7 +38,7 @@ _QUEUES = {VIRTIO_NET: ("input.0", "output.0"), VIRTIO_BLK: ("req.0",), VIRTIO_R
 _SOME_QUEUE = ("queue",)
 _ACKNOWLEDGE, _DRIVER_OK = 0x01, 0x0F
 _RUNS = 0x04
-_SR_IOV = 37
+_SR_IOV, _READ_ONLY = 37, 5
 # Virtio drivers register in link order (drivers/char, block, net), so their devices get interrupt numbers in it.
 _BOOT_ORDER = (VIRTIO_RNG, VIRTIO_BLK, VIRTIO_NET)
 
@@ -95,16 +95,21 @@ class VirtioPciDriver(PciDriver):
             kind,
             _VENDOR,
             [bit for bit in range(64) if offered >> bit & 1],
-            options=self._configuration(device, kind),
+            options=self._configuration(device, kind, offered),
         )
 
-    def _configuration(self, device: PciDevice, kind: int) -> dict[str, object]:
+    def _configuration(self, device: PciDevice, kind: int, offered: int) -> dict[str, object]:
         """What the child's driver reads of the device's own configuration."""
         if kind == VIRTIO_NET:
             address = (device.load_bar(_BAR, DEVICE + place, 1) for place in range(_MAC_LENGTH))
             return {"mac": ":".join(f"{byte:02x}" for byte in address)}
         if kind == VIRTIO_BLK:
-            return {"size": device.load_bar(_BAR, DEVICE, 8) * _SECTOR}
+            size = device.load_bar(_BAR, DEVICE, 8) * _SECTOR
+            return {"size": size, "readonly": bool(offered >> _READ_ONLY & 1)}
+        if kind == VIRTIO_P9:
+            length = device.load_bar(_BAR, DEVICE, 2)
+            tag = bytes(device.load_bar(_BAR, DEVICE + 2 + place, 1) for place in range(length))
+            return {"mount_tag": tag.decode(errors="replace")}
         return {}
 
     def _use(self, device: PciDevice, child: VirtioDevice) -> None:

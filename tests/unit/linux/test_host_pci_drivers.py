@@ -76,8 +76,8 @@ def test_no_bridge_goes_to_vfio_pci(sysfs: Attributes) -> None:
 
 def test_a_virtio_disk_of_pci_express(backend: Backend, sysfs: Attributes) -> None:
     """Its driver reads the size from its registers; without function-level reset it is reset by power management."""
-    assert "vda" in backend.listdir("/sys/block")
-    assert int(sysfs.read("/sys/block/vda/size")) == 2048
+    assert int(sysfs.read("/sys/block/vdb/size")) == 2048
+    assert (sysfs.read("/sys/block/vdb/ro"), sysfs.read("/sys/block/vda/ro")) == ("0", "1")
     assert sysfs.read(f"{DEVICES}/{DISK}/reset_method") == "pm bus"
 
 

@@ -20,6 +20,7 @@ _LINK_UP = 1
 NET_FEATURES = 0x00BF8024
 """Control of guest offloads, MAC, merged buffers, status, control queue (four kinds), announcement, setting the MAC."""
 _MOUNT_TAG = 1 << 0
+_READ_ONLY = 1 << 5
 _RING_FEATURES = 1 << 28 | 1 << 29  # indirect descriptors, event index
 
 
@@ -62,9 +63,10 @@ def virtio_net(mac: str = "52:54:00:12:34:56") -> VirtioKind:
     return VirtioKind(1, 0x1000, 0x020000, features, (256, 256, 64), virtio_net_fields(mac), 4, 0x40000)
 
 
-def virtio_blk(size: int = 1 << 20) -> VirtioKind:
+def virtio_blk(size: int = 1 << 20, *, readonly: bool = False) -> VirtioKind:
     """A disk of `size` bytes.  Raise `Misuse` unless these are whole sectors of 512 bytes."""
-    return VirtioKind(2, 0x1001, 0x010000, _RING_FEATURES | BLOCK_FEATURES, (256,), tuple(block_config(size)), 2)
+    features = _RING_FEATURES | BLOCK_FEATURES | (_READ_ONLY if readonly else 0)
+    return VirtioKind(2, 0x1001, 0x010000, features, (256,), tuple(block_config(size)), 2)
 
 
 def virtio_rng() -> VirtioKind:

@@ -73,9 +73,9 @@ class VirtioCard(VirtioRegisters):
             self.pins.set_intx(bool(self.interrupt))
 
 
-def virtio(model: str, kind: VirtioKind, *, flr: bool = True, name: str = "") -> Function:
-    """A function of the model, one of `KINDS`, with the device `kind` behind it."""
-    legacy = model in _TRANSITIONAL
+def virtio(model: str, kind: VirtioKind, *, flr: bool = True, legacy: bool = False, name: str = "") -> Function:
+    """A function of the model, one of `KINDS`, with the device `kind` behind it; `legacy`: a transitional one."""
+    legacy = legacy or model in _TRANSITIONAL
     if legacy:
         identity = Identity(_VENDOR, kind.transitional_id, _VENDOR, kind.type, class_code=kind.class_code)
     else:
