@@ -33,6 +33,7 @@ _INTEL, _E1000E, _IGB = 0x8086, 0x10D3, 0x10C9
 _NVME_CLASS, _CLASS_MASK = 0x010802, 0xFFFFFF
 _DMA_BITS = 64
 _QUEUES_MOST = 8
+_VIRTUAL_MOST = 7  # the eighth has no queues left (igb_probe_vfs)
 _MAC = "52:54:00:12:34:{:02x}"
 _FIRST_MAC = 0x56
 
@@ -115,6 +116,12 @@ class _E1000e(_Ethernet):
 class _Igb(_Ethernet):
     table = (PciId(_INTEL, _IGB),)
     has_sriov = True
+
+    def populate(self, device: PciDevice, *, quiet: bool) -> None:
+        """See `HostPciDriver.populate`."""
+        super().populate(device, quiet=quiet)
+        if device.sriov is not None:
+            device.sriov.most = min(device.sriov.total, _VIRTUAL_MOST)
 
     def vectors(self, device: PciDevice) -> list[str]:
         queues = min(self.kernel.interrupts.processors, _QUEUES_MOST)

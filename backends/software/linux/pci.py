@@ -78,6 +78,8 @@ class PciBus(Bus):
             device.runtime.get()
             super().detach(device)
             device.runtime.driver_left()
+            if device.sriov is not None:
+                device.sriov.most = device.sriov.total  # pci_iov_remove
             device.power_state = "unknown"  # pci_device_remove
 
     def added(self, device: Device) -> None:

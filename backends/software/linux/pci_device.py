@@ -66,7 +66,8 @@ class PciDevice(Device):
         self.sysdata = sysdata
         self.pci_bus = bus
         self.address = address
-        self.physfn: PciDevice | None = None
+        self.sriov: PciSriov | None = None
+        self.physfn: PciDevice | None = sysdata.virtual_of
         """Of a virtual function: the physical one, while both are linked."""
         self.locked = False
         self.error_state = ErrorState.NORMAL
@@ -79,6 +80,8 @@ class PciDevice(Device):
         """Whether there is, or may be, a bus behind it."""
         self.vendor = self.read_config(regs.PCI_VENDOR_ID, 2)
         self.device_id = self.read_config(regs.PCI_DEVICE_ID, 2)
+        if self.physfn is not None and self.physfn.sriov is not None:
+            self.vendor, self.device_id = self.physfn.vendor, self.physfn.sriov.vf_device
         self.subsystem_vendor, self.subsystem_device = self._subsystem()
         self.revision = self.read_config(regs.PCI_REVISION_ID, 1)
         self.class_code = self.read_config(regs.PCI_CLASS_REVISION, 4) >> 8

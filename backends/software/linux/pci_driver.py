@@ -79,6 +79,9 @@ class PciDriver(Driver):
     def sriov_configure(self, device: PciDevice, count: int) -> None:
         """Make `count` virtual functions of a physical one, 0: take them away.  Raise OSError to refuse."""
 
+    def virtual_found(self, physical: PciDevice, virtual: PciDevice) -> None:
+        """A virtual function of one of its devices is going to be added (``BUS_NOTIFY_ADD_DEVICE``)."""
+
     # runtime power management (dev_pm_ops)
 
     manages_power = False

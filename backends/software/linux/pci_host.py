@@ -278,6 +278,21 @@ class PciSysdata(ABC):
     no_vf_scan = False
     """Whether virtual functions come by themselves, and the core does not look for them (``pci_dev.no_vf_scan``)."""
 
+    virtual_of: PciDevice | None = None
+    """The physical function of a virtual one that the core itself made, which cannot say what it is."""
+    last_bus = 0
+    """The last bus number that virtual functions can have."""
+
+    def add_virtual(self, number: int) -> None:
+        """Find and add virtual function `number`, from 0 (``pci_iov_add_virtfn``).  Raise OSError."""
+        return
+
+    def remove_virtual(self, number: int) -> None:
+        """Take it away, if it is there."""
+        device = self.virtfns().get(number)
+        if device is not None:
+            self.bus.remove_device(device)
+
     def physfn(self) -> PciDevice | None:
         """The physical function of a virtual one, if that is there; None for any other."""
         return None

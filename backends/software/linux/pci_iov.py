@@ -1,10 +1,10 @@
 """SR-IOV as Linux's PCI core keeps it: counting, enabling and taking away virtual functions, and its attributes.
 
-The model is ``drivers/pci/iov.c`` (6.12) with ``arch/s390/pci/pci_iov.c``.  On s390 the core does not look for virtual
-functions itself (``no_vf_scan``): each comes by an event of the machine when the write to ``sriov_numvfs`` is over, on
-the bus of its physical function, and is linked then.  So the ``change`` event of the physical function is the first;
-and what a virtual function's files are was decided before Linux knew that it is one: it has no
-``sriov_vf_msix_count``.
+The model is ``drivers/pci/iov.c`` (6.12) with ``arch/s390/pci/pci_iov.c``.  Of PCI Express the core makes the virtual
+functions itself (`PciSysdata.add_virtual`), and the ``change`` event of the physical function comes last.  On s390 it
+does not look for them (``no_vf_scan``): each comes by an event of the machine when the write to ``sriov_numvfs`` is
+over, on the bus of its physical function, and is linked then.  So the ``change`` event is the first; and what a virtual
+function's files are was decided before Linux knew that it is one: it has no ``sriov_vf_msix_count``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import errno
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
-from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.kstrtox import kstrtobool, kstrtoul
 from pyvfio_backends.software.linux.pci_driver import PciDriver
 from pyvfio_backends.software.linux.resource import ResourceFlag
@@ -27,9 +26,8 @@ __all__ = ["FIRST_IOV", "PciSriov"]
 FIRST_IOV = 7
 """Where the resources of virtual functions begin (``PCI_IOV_RESOURCES``)."""
 
-_LAST_BUS = 0
-"""A zPCI root has one bus (``ZPCI_BUS_NR``)."""
 _U16 = 0xFFFF
+_PAGE_SHIFT = 12  # the sizes of pages are counted from 4 KiB on
 _WORD = 0xFFFFFFFF
 _ENABLED = regs.PCI_SRIOV_CTRL_VFE | regs.PCI_SRIOV_CTRL_MSE
 
@@ -47,6 +45,10 @@ class PciSriov:
         self.vf_device = self._read(regs.PCI_SRIOV_VF_DID)
         self.autoprobe = True
         self.num_vfs = 0
+        self.most = self.total
+        """How many the driver lets people have (``driver_max_VFs``)."""
+        self._ari = 0
+        self._set_page_size()
         self.bar_sizes = [0] * regs.PCI_STD_NUM_BARS
         """What each virtual function gets of a base address, by its number."""
         self._set_number(0)
@@ -63,6 +65,18 @@ class PciSriov:
         control = self._read(regs.PCI_SRIOV_CTRL) & ~clear | set_
         self.device.write_config(self.at + regs.PCI_SRIOV_CTRL, 2, control)
 
+    def _set_page_size(self) -> None:
+        """The smallest that the function and the kernel can have (``sriov_init``)."""
+        able = self.device.read_config(self.at + regs.PCI_SRIOV_SUP_PGSIZE, 4)
+        able &= -(self.device.kernel.page_size >> _PAGE_SHIFT)
+        self.device.write_config(self.at + regs.PCI_SRIOV_SYS_PGSIZE, 4, able & -able)
+
+    def use_ari(self) -> None:
+        """Tell the function that the port above forwards to more than eight functions: offset and stride may differ."""
+        self._ari = regs.PCI_SRIOV_CTRL_ARI
+        self._set_control(0, self._ari)
+        self._set_number(self.num_vfs)
+
     def measure(self) -> None:
         """Take the sizes of base addresses from the device's resources, which are those of all virtual functions."""
         resources = self.device.resources[FIRST_IOV : FIRST_IOV + regs.PCI_STD_NUM_BARS]
@@ -70,7 +84,8 @@ class PciSriov:
 
     def routing_id(self, number: int) -> int:
         """Bus (from bit 8 on) and devfn of virtual function `number`, from 0."""
-        return self.device.devfn + self.offset + self.stride * number
+        sysdata = self.device.sysdata
+        return (sysdata.bus_number << 8 | sysdata.devfn) + self.offset + self.stride * number
 
     # pci_enable_sriov, pci_disable_sriov: for drivers
 
@@ -78,23 +93,41 @@ class PciSriov:
         """Enable `count` virtual functions.  Raise OSError EINVAL or ENOMEM."""
         if self.num_vfs or count > self.total:
             raise fail(errno.EINVAL)
-        if self.routing_id(count - 1) >> 8 > _LAST_BUS:
+        sysdata, resources = self.device.sysdata, self.device.resources
+        if not sysdata.no_vf_scan:
+            if self._read(regs.PCI_SRIOV_INITIAL_VF) != self.total:
+                raise fail(errno.EIO)
+            places = resources[FIRST_IOV : FIRST_IOV + regs.PCI_STD_NUM_BARS]
+            if any(size and not place.claimed for size, place in zip(self.bar_sizes, places, strict=True)):
+                raise fail(errno.ENOMEM)
+        if self.routing_id(count - 1) >> 8 > sysdata.last_bus:
             raise fail(errno.ENOMEM)
-        if not self.device.sysdata.no_vf_scan:
-            raise NotModelled("Linux looking for virtual functions", self.device.name)
         self._set_number(count)
         self._set_control(0, _ENABLED)
+        if not sysdata.no_vf_scan:
+            self._add(count)
         self.device.uevent("change")
         self.num_vfs = count
+
+    def _add(self, count: int) -> None:
+        """Add the virtual functions; none stays when one cannot be (``sriov_add_vfs``).  Raise OSError."""
+        sysdata = self.device.sysdata
+        for number in range(count):
+            try:
+                sysdata.add_virtual(number)
+            except OSError:
+                for there in reversed(range(number)):
+                    sysdata.remove_virtual(there)
+                self._set_control(_ENABLED, 0)
+                self._set_number(0)
+                raise
 
     def disable(self) -> None:
         """Take all virtual functions away.  May block until their users let them go."""
         if not self.num_vfs:
             return
-        functions = self.device.sysdata.virtfns()
         for number in range(self.num_vfs):
-            if number in functions:
-                self.device.pci_bus.remove_device(functions[number])
+            self.device.sysdata.remove_virtual(number)
         self._set_control(_ENABLED, 0)
         self.num_vfs = 0
         self._set_number(0)
@@ -114,6 +147,8 @@ class PciSriov:
         if self._read(regs.PCI_SRIOV_CTRL) & regs.PCI_SRIOV_CTRL_VFE:
             return
         self.write_bars()
+        self._set_page_size()
+        self._set_control(0, self._ari)
         if self.num_vfs:
             self._set_number(self.num_vfs)
             self._set_control(0, _ENABLED)
@@ -131,7 +166,7 @@ class PciSriov:
             "sriov_numvfs": Attribute(self._show_number, self._store_number),
             "sriov_offset": Attribute(lambda: f"{self.offset}\n"),
             "sriov_stride": Attribute(lambda: f"{self.stride}\n"),
-            "sriov_totalvfs": Attribute(lambda: f"{self.total}\n"),
+            "sriov_totalvfs": Attribute(lambda: f"{self.most}\n"),
             "sriov_vf_device": Attribute(lambda: f"{self.vf_device:x}\n"),
             "sriov_vf_total_msix": Attribute(lambda: "0\n"),  # no driver here hands vectors out
         }
@@ -150,7 +185,7 @@ class PciSriov:
             raise fail(errno.EINVAL) from None
         if count > _U16:
             raise fail(errno.EINVAL)
-        if count > self.total:
+        if count > self.most:
             raise fail(errno.ERANGE)
         device = self.device
         with device.pci_bus.hold(device):

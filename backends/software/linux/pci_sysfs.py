@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["device_attributes", "number", "shown_attribute"]
 
+_MOST_VECTORS = 0x7FFFFFFF
 _SPEEDS = ("", "2.5", "5.0", "8.0", "16.0", "32.0", "64.0")
 _WIDTH_SHIFT = 4
 
@@ -81,8 +82,11 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
     if device.msi.listed:
         entries["msi_irqs"] = device.msi.directory()
     entries["power"] = device.runtime.directory()
-    entries["remove"] = Attribute(store=lambda data: _store_remove(device, data), mode=0o220)
-    entries["rescan"] = Attribute(store=lambda data: _store_rescan(device, data))
+    if device.sysdata.virtual_of is not None:
+        entries["sriov_vf_msix_count"] = Attribute(store=lambda data: _store_vector_count(device, data), mode=0o200)
+    else:  # virtual functions come and go by their number
+        entries["remove"] = Attribute(store=lambda data: _store_remove(device, data), mode=0o220)
+        entries["rescan"] = Attribute(store=lambda data: _store_rescan(device, data))
     if device.resettable:
         entries["reset"] = Attribute(store=lambda data: _store_reset(device, data))
         entries["reset_method"] = Attribute(
@@ -214,6 +218,14 @@ def _store_enable(device: PciDevice, data: bytes) -> None:
         device.disable()
     else:
         raise fail(errno.EIO)
+
+
+def _store_vector_count(device: PciDevice, data: bytes) -> None:
+    """No driver here gives out the vectors of virtual functions (``sriov_set_msix_vec_count``)."""
+    if number(data) > _MOST_VECTORS or device.physfn is None:
+        raise fail(errno.EINVAL)
+    device.pci_bus.wait_unlocked(device.physfn)
+    raise fail(errno.EOPNOTSUPP)
 
 
 def _store_remove(device: PciDevice, data: bytes) -> None:

@@ -60,6 +60,13 @@ class PcieBus:
         return [one.pdev for one in self.functions.values() if one.pdev is not None]
 
     @property
+    def last(self) -> int:
+        """The last bus number that is for this bus and what is behind it."""
+        if self.above is not None:
+            return self.above.config_read(bridge_regs.PCI_SUBORDINATE_BUS, 1)
+        return self.bridge.last if self is self.bridge.root else self.number
+
+    @property
     def has_slot(self) -> bool:
         """Whether the bus is a slot that its port can reset (``pciehp_reset_slot``)."""
         port = self.above.pdev if self.above is not None else None
@@ -154,6 +161,8 @@ class PcieBus:
         if not able or not self._one_child:
             return
         self.ari = bool(device.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_ARI))
+        if self.ari and device.sriov is not None:
+            device.sriov.use_ari()
         at = port.express + regs.PCI_EXP_DEVCTL2
         control = port.read_config(at, 2) & ~regs.PCI_EXP_DEVCTL2_ARI
         port.write_config(at, 2, control | regs.PCI_EXP_DEVCTL2_ARI * self.ari)
@@ -210,6 +219,10 @@ class PcieHostBridge(PciHostBridge):
         self.device = Device(bus.kernel, f"pci{self.domain:04x}:{hardware.number:02x}", None)
         self.windows: list[Resource] = []
         """The addresses that lead to the root bus."""
+        self.last = hardware.last
+        """The last bus number below the root."""
+        self.virtual_buses: dict[int, PcieBus] = {}
+        """Buses that no bridge leads to, by number: of virtual functions beyond the bus of their physical one."""
         self.root = PcieBus(self, hardware.number, self.device)
         self.isolate = False
         """Whether an IOMMU needs functions to be isolated (``pci_request_acs``)."""

@@ -20,6 +20,7 @@ from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM, PciDevice
 from pyvfio_backends.software.linux.pci_host import BarMemory, MsiDomain, PciSysdata, PortService
 from pyvfio_backends.software.linux.pci_iov import FIRST_IOV
 from pyvfio_backends.software.linux.pci_sysfs import number
+from pyvfio_backends.software.linux.pcie_virtual import add_virtual, remove_virtual, virtual_resources
 from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
 from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
 
@@ -48,7 +49,6 @@ class PcieFunction(PciSysdata):
     has_intx = True
     native_aer = True
     maps_registers = True
-    no_command_memory = False
 
     def __init__(self, on: PcieBus, devfn: int, hardware: Function) -> None:
         self.on = on
@@ -56,8 +56,12 @@ class PcieFunction(PciSysdata):
         self.bridge: PcieHostBridge = on.bridge
         self.bus_number = on.number
         self.devfn = devfn
-        self.hardware = hardware
+        self._hardware = hardware
         self.pdev: PciDevice | None = None
+        self.number = 0
+        """Of a virtual function: which one it is, from 0."""
+        self.virtual: dict[int, PciDevice] = {}
+        """Of a physical function: its virtual ones that are there."""
         self.subordinate: PcieBus | None = None
         """The bus behind it."""
         self.iommu: PcieIommu | None = None
@@ -81,6 +85,13 @@ class PcieFunction(PciSysdata):
     def ari_enabled(self) -> bool:  # type: ignore[override]
         """See `PciSysdata.ari_enabled`."""
         return self.on.ari
+
+    @property
+    def hardware(self) -> Function:
+        """What was found there.  A reset of a physical function makes all its virtual ones anew."""
+        if self._hardware.virtual and self._hardware.bus is None:
+            self._hardware = self._complex.function(self._segment, self.rid) or self._hardware
+        return self._hardware
 
     # configuration space
 
@@ -122,6 +133,9 @@ class PcieFunction(PciSysdata):
 
     def map_resources(self, resources: list[Resource]) -> None:
         """See `PciSysdata.map_resources`: what firmware put into the registers (``pci_read_bases``)."""
+        if self.virtual_of is not None:
+            virtual_resources(self.virtual_of, self.number, resources)
+            return
         bridge = len(resources) > RESOURCES
         for bar in size_bars(self._complex, self._segment, self.rid, bridge=bridge):
             index = ROM if bar.rom else (bar.register - regs.PCI_BASE_ADDRESS_0) // 4
@@ -230,6 +244,34 @@ class PcieFunction(PciSysdata):
     def children(self) -> list[PciDevice]:
         """See `PciSysdata.children`."""
         return self.subordinate.devices() if self.subordinate is not None else []
+
+    # virtual functions
+
+    @property
+    def no_command_memory(self) -> bool:  # type: ignore[override]
+        """See `PciSysdata.no_command_memory`: the physical one decides about its virtual ones."""
+        return self.virtual_of is not None
+
+    @property
+    def last_bus(self) -> int:  # type: ignore[override]
+        """See `PciSysdata.last_bus`: what the bridge above has, or the root bus."""
+        return self.on.last
+
+    def add_virtual(self, number: int) -> None:
+        """See `PciSysdata.add_virtual`."""
+        add_virtual(self, number)
+
+    def remove_virtual(self, number: int) -> None:
+        """See `PciSysdata.remove_virtual`."""
+        remove_virtual(self, number)
+
+    def physfn(self) -> PciDevice | None:
+        """See `PciSysdata.physfn`."""
+        return self.virtual_of
+
+    def virtfns(self) -> dict[int, PciDevice]:
+        """See `PciSysdata.virtfns`."""
+        return dict(sorted(self.virtual.items()))
 
     # resets
 

@@ -71,6 +71,11 @@ class VfioPciDriver(PciDriver):
         if device in self._physical:
             self._physical.remove(device)
 
+    def virtual_found(self, physical: PciDevice, virtual: PciDevice) -> None:
+        """See `PciDriver.virtual_found`: no other driver is to take it by itself (``vfio_pci_bus_notifier``)."""
+        if physical in self._vfio:
+            virtual.override = self.name
+
     def error_detected(self, device: PciDevice) -> Recovery:
         """See `PciDriver.error_detected`."""
         if device in self._vfio:

@@ -180,8 +180,8 @@ _MODELS = (
         Identity(0xFFFF, 0xFFFF, *_SUBSYSTEM, class_code=0x020000, revision=1),
         ((0, 0x4000, _PREFETCH64), (3, 0x4000, _PREFETCH64)),
         (
-            (0xA0, _express(flr=True)),
             (0x70, Msix(3, 3, 0, pending_offset=0x2000)),
+            (0xA0, _express(flr=True)),
             (0x100, Aer(edition=1)),
             (0x150, Ari()),
         ),
