@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,12 +12,15 @@ from pyvfio.binding.inspection import in_use
 from pyvfio.binding.probes import Surroundings
 from pyvfio.binding.probes.subject import Subject
 from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel
-from pyvfio.errors import MalformedAnswer
+from pyvfio.errors import MalformedAnswer, NotAvailable
 from pyvfio.host import Host
 from pyvfio.pci.classes import class_name
 from pyvfio.sysfs_device import SysfsDevice
 from pyvfio_tools.options import bus_option, device_argument, host_options
 from pyvfio_tools.output import print_json, print_pairs
+
+if TYPE_CHECKING:
+    from pyvfio.vfio.ways import Way
 
 __all__ = ["show"]
 
@@ -89,6 +93,9 @@ def _specific(device: SysfsDevice) -> list[tuple[str, object]]:
 def show(host: Host, as_json: bool, device: str, bus: str | None) -> None:
     """Show all facts of one device: what it is, who drives it, what uses it, its group, and who blocks it.
 
+    The ways in are those by which a program can open it, the one that is taken first first, with the reason why another
+    one is closed.
+
     Nothing is changed; disks are looked into for what is on them, as a bind does before it begins.
 
     \b
@@ -114,18 +121,37 @@ def show(host: Host, as_json: bool, device: str, bus: str | None) -> None:
     members = [{"address": m.name, "driver": m.driver, "blocks": m.blocks, "reason": m.reason} for m in known.members]
     holders = [str(holder) for holder in known.holders]
     findings = in_use(found)
+    entries = _ways_in(found)
     if as_json:
         document: dict[str, object] = {name.replace(" ", "_"): _plain(value) for name, value in pairs}
         print_json(
-            {**document, "group_members": members, "held_by": holders, "in_use": [f.as_dict() for f in findings]}
+            {
+                **document,
+                "ways_in": [way.as_dict() for way in entries],
+                "group_members": members,
+                "held_by": holders,
+                "in_use": [f.as_dict() for f in findings],
+            }
         )
         return
+    pairs.append(("ways in", "\n".join(map(str, entries)) or None))
     if members:
         lines = [f"{m['address']} driver {m['driver'] or 'none'}: {m['reason']}" for m in members]
         pairs.append(("group members", "\n".join(lines)))
     pairs.append(("held by", "\n".join(holders)))
     pairs.append(("in use", "\n".join(_evidence(findings)) or "nothing was found that uses it"))
     print_pairs((name, _words(name, value)) for name, value in pairs)
+
+
+def _ways_in(device: SysfsDevice) -> list[Way]:
+    """Those of the device itself; of a channel device or a subchannel, those of its mediated device."""
+    from pyvfio.vfio.opening import vfio_target  # what opens devices is much, and only `show` asks for it
+    from pyvfio.vfio.ways import ways
+
+    try:
+        return ways(vfio_target(device))
+    except NotAvailable:
+        return []
 
 
 def _evidence(findings: Sequence[Finding]) -> list[str]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio import causes
 from pyvfio.backend import Backend
+from pyvfio.devices import PciFunction
 from pyvfio.process.credentials import may_open
 from pyvfio.refusal import permission_of
 
@@ -145,11 +146,11 @@ def _iommufd(device: SysfsDevice) -> Way:
 
 
 def _group(device: SysfsDevice) -> Way:
-    if not device.has_vfio_driver:
-        return _no_driver("group", device)
     group, sysfs = device.group, device.sysfs
-    if group is None:
-        return Way("group", "", Obstacle.NO_GROUP, "it has no IOMMU group", _ENABLE)
+    if group is None and isinstance(device, PciFunction):  # any other gets one with its VFIO driver
+        return Way("group", "", Obstacle.NO_GROUP, "it has no IOMMU group: no IOMMU is in front of it", _ENABLE)
+    if group is None or not device.has_vfio_driver:
+        return _no_driver("group", device)
     node = group.node
     if group.without_iommu:
         return Way("group", node, Obstacle.NO_GROUP, "its group was made for a device without an IOMMU", _ENABLE)
@@ -167,7 +168,7 @@ def _no_iommu(device: SysfsDevice) -> Way:
     if not device.has_vfio_driver and device.group is None:
         enabled = device.sysfs.attribute(NO_IOMMU_SWITCH) == "Y"
         if not enabled:
-            return Way("noiommu", "", Obstacle.NOT_ENABLED, f"{NO_IOMMU_SWITCH} is off, as it should be")
+            return Way("noiommu", "", Obstacle.NOT_ENABLED, "vfio's enable_unsafe_noiommu_mode is off")
         return _no_driver("noiommu", device)
     group, sysfs = device.group, device.sysfs
     if group is None or not group.without_iommu:
