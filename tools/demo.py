@@ -82,6 +82,10 @@ class Demo:
                 self.say(f"{indent}    {text.strip()}", "dim")
 
 
+_CLOCKS = ("/power/runtime_active_time", "/power/runtime_suspended_time")
+"""Files that say how long something has been so."""
+
+
 def snapshot(backend: Backend, root: str = "/sys") -> dict[str, str]:
     """Every name below `root` with its kind, link target or text: the state of the host as people see it."""
     found: dict[str, str] = {}
@@ -97,6 +101,8 @@ def snapshot(backend: Backend, root: str = "/sys") -> dict[str, str]:
                 found[path] = "directory"
                 if path != _DEBUGFS:  # what the kernel notes and counts is no state
                     waiting.append(path)
+            elif path.endswith(_CLOCKS):
+                found[path] = "a clock"
             elif stat.S_ISREG(mode) and mode & 0o444:
                 found[path] = _text(backend, path)
             else:

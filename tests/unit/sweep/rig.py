@@ -15,7 +15,7 @@ from pyvfio_backends.software.machine import Machine
 
 FUNCTION = "0011:00:00.0"
 DEVICE = "0.0.013f"
-COUNTERS = ("uevent_seqnum", "diskseq", "uevent", "stat", "statistics", "pci_msg/sprintf")
+COUNTERS = ("uevent_seqnum", "diskseq", "uevent", "stat", "statistics", "pci_msg/sprintf", "_time")
 """Attributes with numbers that a kernel never gives out twice, and what it notes."""
 
 Action = Callable[[Host], object]
