@@ -5,6 +5,7 @@ model          options
 =============  ==========================================================================================
 `edu`          --
 `pci-testdev`  `membar`: bytes of memory behind BAR 2, a power of two
+`VGA`          `size`: bytes of its frame buffer, a power of two (16 MiB)
 `ivshmem`      `size`: bytes of memory behind BAR 2, a power of two (4 KiB)
 `nvme`         `image` (a file, beside the machine file) or `size` (bytes of memory, 16 MiB), `block_size`
                (512), `readonly`, `serial`; without any of these a controller without namespaces
@@ -40,11 +41,12 @@ __all__ = ["MAC", "MODELS", "Peripherals"]
 
 MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 """How the address of an interface is written."""
-_SHARED, _LEAST_MEMORY = 1 << 12, 1 << 4
+_FRAMES, _SHARED, _LEAST_MEMORY = 16 << 20, 1 << 12, 1 << 4
 _OPTIONS: Final[dict[str, dict[str, type]]] = {
     "edu": {},
     "pci-testdev": {"membar": int},
     "ivshmem": {"size": int},
+    "VGA": {"size": int},
     "copier": {},
     "nvme": dict(NVME_OPTIONS),
     "pair-nic": {"mac": str, "cable": str},
@@ -104,6 +106,8 @@ class Peripherals:
             return peripherals.edu(Edu(schedule=self._schedule), name=name).function
         if spec.model == "copier":
             return peripherals.copier(Copier(schedule=self._schedule), name=name).function
+        if spec.model == "VGA":
+            return peripherals.vga(memory=_memory(name, "size", spec.options.get("size", _FRAMES)), name=name)
         if spec.model == "ivshmem":
             return peripherals.shared_memory(_memory(name, "size", spec.options.get("size", _SHARED)), name=name)
         memory = _memory(name, "membar", spec.options.get("membar", 0))

@@ -51,6 +51,7 @@ BRIDGE = (
         rw=bridge.PCI_BRIDGE_CTL_PARITY
         | bridge.PCI_BRIDGE_CTL_SERR
         | bridge.PCI_BRIDGE_CTL_ISA
+        | bridge.PCI_BRIDGE_CTL_VGA
         | bridge.PCI_BRIDGE_CTL_BUS_RESET,
     ),
 )

@@ -13,7 +13,7 @@ from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.nodes import DirectoryOfDirectories
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver
-from pyvfio_backends.software.linux.pci_host import HotplugSlot, PciHostBridge
+from pyvfio_backends.software.linux.pci_host import HotplugSlot, PciHostBridge, PciSysdata
 from pyvfio_backends.software.linux.pci_sysfs import number
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
@@ -23,8 +23,13 @@ __all__ = ["PciBus"]
 class PciBus(Bus):
     """``/sys/bus/pci``, with the host bridges below which the functions are, and the slots."""
 
+    has_vga_arbiter = False
+    """Whether Linux lets several display adapters have the old addresses in turn, and vfio-pci offers them."""
+
     def __init__(self, kernel: Kernel) -> None:
         super().__init__(kernel, "pci")
+        self.vga_default: PciSysdata | None = None
+        """The display adapter that firmware uses."""
         self.slots: dict[str, HotplugSlot] = {}
         self.bridges: list[PciHostBridge] = []
         self._alignment = ""

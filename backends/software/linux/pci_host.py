@@ -176,6 +176,16 @@ class PciSysdata(ABC):
     def bar_memory(self, bar: int) -> BarMemory | None:
         """The memory behind a BAR; None for registers."""
 
+    # what is not behind base addresses
+
+    def old_read(self, address: int, size: int, *, io: bool) -> int:
+        """Read 1, 2, 4 or 8 bytes of the addresses that display adapters have always had; all ones: nobody is there."""
+        return (1 << 8 * size) - 1
+
+    def old_write(self, address: int, size: int, value: int, *, io: bool) -> None:
+        """Write to them."""
+        return
+
     # pcibios
 
     def enable(self, device: PciDevice) -> None:

@@ -53,6 +53,7 @@ def boot(machine: Machine) -> None:
     kernel.interrupts = X86InterruptCounts(kernel.interrupts.processors)
     messages, pins = PcieMessages(kernel, machine.pcie), PciePins(kernel, machine.pcie)
     bus = PciBus(kernel)
+    bus.has_vga_arbiter = True  # CONFIG_VGA_ARB
     kernel.add_bus(bus)
     ports = PortDriver(bus)
     bus.register(ports)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
@@ -20,6 +21,7 @@ from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM, PciDevice
 from pyvfio_backends.software.linux.pci_host import BarMemory, MsiDomain, PciSysdata, PortService
 from pyvfio_backends.software.linux.pci_iov import FIRST_IOV
 from pyvfio_backends.software.linux.pci_sysfs import number
+from pyvfio_backends.software.linux.pcie_vga import SHADOW, is_vga, shadow
 from pyvfio_backends.software.linux.pcie_virtual import add_virtual, remove_virtual, virtual_resources
 from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
 from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
@@ -62,6 +64,7 @@ class PcieFunction(PciSysdata):
         """Of a virtual function: which one it is, from 0."""
         self.virtual: dict[int, PciDevice] = {}
         """Of a physical function: its virtual ones that are there."""
+        self._shadow: bytes | None = None
         self.subordinate: PcieBus | None = None
         """The bus behind it."""
         self.iommu: PcieIommu | None = None
@@ -140,6 +143,11 @@ class PcieFunction(PciSysdata):
         for bar in size_bars(self._complex, self._segment, self.rid, bridge=bridge):
             index = ROM if bar.rom else (bar.register - regs.PCI_BASE_ADDRESS_0) // 4
             resources[index] = self._resource(bar)
+        if is_vga(self) and self.bus.vga_default in (None, self):
+            self._shadow = shadow(self)
+            if self._shadow is not None:
+                self.bus.vga_default = self
+                resources[ROM] = replace(SHADOW)
         iov = self.hardware.offset(regs.PCI_EXT_CAP_ID_SRIOV, extended=True)
         if iov:
             total = self.config_read(iov + regs.PCI_SRIOV_TOTAL_VF, 2)
@@ -210,6 +218,8 @@ class PcieFunction(PciSysdata):
 
     def bar_read(self, bar: int, offset: int, size: int) -> int:
         """See `PciSysdata.bar_read`."""
+        if bar == ROM and self._shadow is not None:
+            return int.from_bytes(self._shadow[offset : offset + size], "little")
         address, space = self._place(bar, offset)
         return self._complex.load(address, size, space=space)
 
@@ -223,14 +233,25 @@ class PcieFunction(PciSysdata):
         found = self.hardware.bars.get(bar)
         return None if found is None else found.memory
 
+    def old_read(self, address: int, size: int, *, io: bool) -> int:
+        """See `PciSysdata.old_read`: of whichever adapter has them now."""
+        return self._complex.load(address, size, space=Space.IO if io else Space.MEMORY)
+
+    def old_write(self, address: int, size: int, value: int, *, io: bool) -> None:
+        """See `PciSysdata.old_write`."""
+        self._complex.store(address, size, value, space=Space.IO if io else Space.MEMORY)
+
     # what x86 adds: ACPI has D3cold, and PCI Express links have power states
 
     def attributes(self, device: PciDevice) -> Mapping[str, Node]:
         """See `PciSysdata.attributes`."""
-        return {
+        found: dict[str, Node] = {
             "d3cold_allowed": Attribute(lambda: f"{int(self._d3cold)}\n", self._store_d3cold),
             "link": StaticDirectory({}),  # no link here can save power
         }
+        if is_vga(self):
+            found["boot_vga"] = Attribute(lambda: f"{int(self.bus.vga_default is self)}\n")
+        return found
 
     def _store_d3cold(self, data: bytes) -> None:
         self._d3cold = bool(number(data))

@@ -11,6 +11,7 @@ class ResourceFlag:
     """``include/linux/ioport.h``: the bits in the third column of ``resource``."""
 
     ROM_SHADOW = 0x2
+    PCI_FIXED = 0x10
     IO = 0x100
     MEM = 0x200
     PREFETCH = 0x2000

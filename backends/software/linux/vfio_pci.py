@@ -11,10 +11,10 @@ import errno
 import mmap
 from collections.abc import Callable
 
+from pyvfio.abi import pci_ids, vfio_feature
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
-from pyvfio.abi import vfio_feature
-from pyvfio_backends.software.linux import vfio_pci_info, vfio_pci_reset
+from pyvfio_backends.software.linux import vfio_pci_info, vfio_pci_reset, vfio_pci_vga
 from pyvfio_backends.software.linux.kernel_log import NOTICE, WARNING, say
 from pyvfio_backends.software.linux.pci_device import ROM, PciDevice, SavedState
 from pyvfio_backends.software.linux.pci_power import D0
@@ -34,6 +34,7 @@ __all__ = ["VfioPciDevice"]
 _OFFSET_MASK = (1 << OFFSET_SHIFT) - 1
 _CONFIG = abi.VFIO_PCI_CONFIG_REGION_INDEX
 _TOLD_EVERY = 10  # requests to give it back
+_VGA = abi.VFIO_PCI_VGA_REGION_INDEX
 
 
 class VfioPciDevice(VfioDevice):
@@ -50,6 +51,8 @@ class VfioPciDevice(VfioDevice):
         self.masks_lines: Callable[[], bool] = lambda: False
         """Whether INTx is to be masked at its line in any case (the parameter ``nointxmask``)."""
         self.config_size = pdev.config_size
+        self.has_vga = pdev.pci_bus.has_vga_arbiter and pdev.class_code >> 8 == pci_ids.PCI_CLASS_DISPLAY_VGA
+        """Whether it has the addresses of display adapters, too."""
         self.tokens = VfTokens(self)
         self.peers: list[VfioPciDevice] = [self]
         """The devices that are reset together with it, itself included (``vfio_device.dev_set``)."""
@@ -148,6 +151,8 @@ class VfioPciDevice(VfioDevice):
         with self.pdev.runtime.awake():
             if index == _CONFIG:
                 return self.config.read(n, offset & _OFFSET_MASK) if n else b""
+            if index == _VGA and self.has_vga:
+                return vfio_pci_vga.read(self.pdev, n, offset & _OFFSET_MASK) if n else b""
             return self._bars.read(n, index, offset & _OFFSET_MASK) if n else b""
 
     def write(self, data: bytes, offset: int) -> int:
@@ -156,6 +161,8 @@ class VfioPciDevice(VfioDevice):
         with self.pdev.runtime.awake():
             if index == _CONFIG:
                 return self.config.write(data, offset & _OFFSET_MASK) if data else 0
+            if index == _VGA and self.has_vga:
+                return vfio_pci_vga.write(self.pdev, data, offset & _OFFSET_MASK) if data else 0
             return self._bars.write(data, index, offset & _OFFSET_MASK) if data else 0
 
     def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:

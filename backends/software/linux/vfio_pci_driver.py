@@ -41,6 +41,7 @@ class VfioPciDriver(PciDriver):
         self._physical: list[PciDevice] = []
         self.enable_sriov = False
         """The module's parameter."""
+        self.disable_vga = False
         self.nointxmask = False
         """Another: INTx is masked at its line, which a device must have for itself then."""
         self.disable_idle_d3 = False
@@ -168,12 +169,12 @@ def _switch(mode: int) -> Attribute:
     return Attribute(lambda: "Y\n" if on else "N\n", store if mode & 0o200 else None, mode=mode)
 
 
-def _flag(driver: VfioPciDriver, name: str) -> Attribute:
+def _flag(driver: VfioPciDriver, name: str, mode: int) -> Attribute:
     """A parameter that can be changed."""
     return Attribute(
         lambda: "Y\n" if getattr(driver, name) else "N\n",
-        lambda data: setattr(driver, name, kstrtobool(data)),
-        mode=0o644,
+        (lambda data: setattr(driver, name, kstrtobool(data))) if mode & 0o200 else None,
+        mode=mode,
     )
 
 
@@ -188,8 +189,8 @@ def boot(machine: Machine, bus: PciBus, held: Sequence[PciDevice]) -> None:
     names = {"disable_denylist": 0o444, "disable_idle_d3": 0o644, "enable_sriov": 0o644, "nointxmask": 0o644}
     driver = VfioPciDriver(bus, machine.random)
     parameters = {name: _switch(mode) for name, mode in names.items()}
-    for name in ("enable_sriov", "nointxmask"):
-        parameters[name] = _flag(driver, name)
+    for name in ("enable_sriov", "nointxmask", *(["disable_vga"] if bus.has_vga_arbiter else [])):
+        parameters[name] = _flag(driver, name, 0o444 if name == "disable_vga" else 0o644)
     module = modules.load(Module("vfio_pci", parameters=parameters), needs=("vfio", "vfio_pci_core"))
     module.drivers["pci:vfio-pci"] = driver.sysfs_path
     bus.register(driver)

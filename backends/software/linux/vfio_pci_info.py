@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OFFSET_SHIFT", "device_info", "irq_info", "region_info"]
 
+VGA_SIZE = 0xC0000
 OFFSET_SHIFT = 40
 """A region's offset in the file is its index shifted by this (``VFIO_PCI_OFFSET_SHIFT``)."""
 _INFO = native_struct(abi.DeviceInfo)
@@ -74,6 +75,8 @@ def region_info(vdev: VfioPciDevice, argument: Argument) -> int:
                 chain = build_capability_chain(
                     [Capability(abi.VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, 1, b"")], _REGION.size
                 )
+    elif index == abi.VFIO_PCI_VGA_REGION_INDEX and vdev.has_vga:
+        size, flags = VGA_SIZE, _READ_WRITE
     elif index == abi.VFIO_PCI_ROM_REGION_INDEX:
         size, flags = _rom(vdev)
     else:

@@ -202,7 +202,7 @@ def test_a_bridge_has_windows_that_can_be_written_and_no_subsystem() -> None:
         (bridge.PCI_PREF_BASE_UPPER32, 4, 0xFFFFFFFF),
         (bridge.PCI_PREF_LIMIT_UPPER32, 4, 0xFFFFFFFF),
         (bridge.PCI_IO_BASE_UPPER16, 4, 0),
-        (bridge.PCI_BRIDGE_CONTROL, 2, 0x47),
+        (bridge.PCI_BRIDGE_CONTROL, 2, 0x4F),
     ):
         config.write(offset, length, (1 << 8 * length) - 1)
         assert config.read(offset, length) == reads

@@ -22,6 +22,12 @@ __all__ = ["Bridge", "PciBridge"]
 
 _IO_PAGE_BITS, _MEGABYTE_BITS = 12, 20
 _TYPE_BITS = 0xF
+_VGA = (
+    (range(0xA0000, 0xC0000), Space.MEMORY, regs.PCI_COMMAND_MEMORY),
+    (range(0x3B0, 0x3BC), Space.IO, regs.PCI_COMMAND_IO),
+    (range(0x3C0, 0x3E0), Space.IO, regs.PCI_COMMAND_IO),
+)
+"""What it forwards besides, with a display adapter behind it: the address, and what permits it."""
 _ISA_END, _ISA_HOLE = 0x10000, 0x300
 
 
@@ -78,6 +84,12 @@ class Bridge(Function):
             first, last = self.io_window()
             if command & regs.PCI_COMMAND_IO and first <= last:
                 self._windows.append(Decoder(first, last, Space.IO, self, None))
+            if self._bridge_control & bridge_regs.PCI_BRIDGE_CTL_VGA:
+                self._windows += [
+                    Decoder(place.start, place.stop - 1, space, self, None)
+                    for place, space, bit in _VGA
+                    if command & bit
+                ]
         return self._windows
 
     def moved(self) -> None:
@@ -182,6 +194,7 @@ class Bridge(Function):
             self.config.put(bridge_regs.PCI_SEC_STATUS, 2, status | bits)
 
     def _control_written(self, before: int, ones: int) -> None:
+        self.moved()
         held = self.holds_reset
         self.holds_reset = bool(self._bridge_control & bridge_regs.PCI_BRIDGE_CTL_BUS_RESET)
         if self.holds_reset and not held:

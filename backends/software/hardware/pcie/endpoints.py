@@ -44,7 +44,7 @@ _INTEL, _QEMU, _EDU, _SUBSYSTEM = 0x8086, 0x1B36, 0x1234, (0x1AF4, 0x1100)
 _MEMORY32, _MEMORY64 = regs.PCI_BASE_ADDRESS_SPACE_MEMORY, regs.PCI_BASE_ADDRESS_MEM_TYPE_64
 _PREFETCH64 = _MEMORY64 | regs.PCI_BASE_ADDRESS_MEM_PREFETCH
 _SERIAL = 0x525400FFFF123456
-_ROM_UNITS = 0xD5
+_UNIT_BITS, _ROM_UNITS = 9, 0xD5
 """As long as the images of QEMU's network cards."""
 _IO = regs.PCI_BASE_ADDRESS_SPACE_IO
 _PREFIXES = express_regs.PCI_EXP_DEVCAP2_EE_PREFIX | 0x100000
@@ -107,7 +107,7 @@ class EndpointModel:
             function.bars = {bar.index: bar for bar in bars}  # no base address registers of its own
         else:
             if self.rom_size and rom is None:
-                rom = OptionRom(self.identity, self.rom_size, _ROM_UNITS)
+                rom = OptionRom(self.identity, self.rom_size, min(_ROM_UNITS, self.rom_size >> _UNIT_BITS))
             function = Function(config, bars, rom=rom, rom_size=self.rom_size, name=name)
         for at, declared in self.capabilities:
             if isinstance(declared, Msi):

@@ -80,6 +80,8 @@ class Function:
         self.hung = False
         self.msix: MsixTable | None = None
         self.msi: MsiSender | None = None
+        self.fixed: dict[int, Bar] = {}
+        """What it answers at addresses that no register has, by the first one."""
         self.on_reset: list[Callable[[], None]] = []
         self.on_unplug: list[Callable[[], None]] = []
         self._found: dict[tuple[bool, int], int] | None = None
@@ -192,11 +194,9 @@ class Function:
         if self.power_state:
             return []
         found: list[Decoder] = []
-        for bar in self.bars.values():
-            if not command & (regs.PCI_COMMAND_IO if bar.is_io else regs.PCI_COMMAND_MEMORY):
-                continue
-            first = self.address(bar)
-            if first:
+        places = [(self.address(bar), bar) for bar in self.bars.values()]
+        for first, bar in [*places, *self.fixed.items()]:
+            if first and command & (regs.PCI_COMMAND_IO if bar.is_io else regs.PCI_COMMAND_MEMORY):
                 space = Space.IO if bar.is_io else Space.MEMORY
                 found.append(Decoder(first, first + bar.size - 1, space, self, bar))
         return found

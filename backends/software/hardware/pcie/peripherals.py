@@ -23,13 +23,15 @@ from pyvfio_backends.software.hardware.devices.nvme.controller import NvmeContro
 from pyvfio_backends.software.hardware.devices.nvme.storage import Namespace
 from pyvfio_backends.software.hardware.devices.pair_nic import PairNic, connect
 from pyvfio_backends.software.hardware.devices.pci_testdev import PciTestDevice
+from pyvfio_backends.software.hardware.devices.vga import IO_WINDOWS, MEMORY_WINDOW, VgaPorts, VgaRegisters
 from pyvfio_backends.software.hardware.pci_config import Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
+from pyvfio_backends.software.hardware.pcie.block import Memory
 from pyvfio_backends.software.hardware.pcie.capabilities import Msix, PowerManagement
 from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, EndpointModel
 from pyvfio_backends.software.hardware.pcie.express import Express
-from pyvfio_backends.software.hardware.pcie.function import Function
-from pyvfio_backends.software.hardware.zpci.bar import Registers
+from pyvfio_backends.software.hardware.pcie.function import ROM, Function
+from pyvfio_backends.software.hardware.zpci.bar import Bar, Registers
 
 __all__ = [
     "CopierCard",
@@ -44,6 +46,7 @@ __all__ = [
     "nvme",
     "pci_testdev",
     "shared_memory",
+    "vga",
 ]
 
 
@@ -53,6 +56,13 @@ _IVSHMEM = EndpointModel(
     "ivshmem",
     Identity(0x1AF4, 0x1110, 0x1AF4, 0x1100, class_code=0x050000, revision=1),
     ((0, 0x100, regs.PCI_BASE_ADDRESS_SPACE_MEMORY),),
+)
+_VGA = EndpointModel(
+    "VGA",
+    Identity(0x1234, 0x1111, 0x1AF4, 0x1100, class_code=0x030000, revision=2),
+    ((2, 0x1000, regs.PCI_BASE_ADDRESS_SPACE_MEMORY),),
+    pin=0,
+    rom_size=0x10000,
 )
 _OWN_SUBSYSTEM = (0x1AF4, 0x0001)
 _REGISTERS_SIZE, _TABLE_BAR = 0x1000, 1
@@ -154,6 +164,19 @@ def nvme(
     function = ENDPOINTS["nvme"].build({nvme_registers.BAR: device}, name=name)
     device.attach(function, pin=function)
     return NvmeCard(function, device)
+
+
+def vga(*, memory: int = 16 << 20, name: str = "") -> Function:
+    """`VGA`, a display adapter with `memory` bytes of frame buffer, a power of two, and the old windows."""
+    ports = VgaPorts()
+    model = replace(_VGA, bars=((0, memory, regs.PCI_BASE_ADDRESS_MEM_PREFETCH), *_VGA.bars))
+    function = model.build({0: SharedBar(memory), 2: VgaRegisters(ports, bochs=memory)}, name=name)
+    old = Bar(ROM, len(MEMORY_WINDOW), 0, Memory(len(MEMORY_WINDOW)))
+    function.fixed = {MEMORY_WINDOW.start: old}
+    for place in IO_WINDOWS:
+        registers = VgaRegisters(ports, place.start)
+        function.fixed[place.start] = Bar(ROM, len(place), regs.PCI_BASE_ADDRESS_SPACE_IO, registers)
+    return function
 
 
 def copier(device: Copier | None = None, *, name: str = "") -> CopierCard:
