@@ -16,6 +16,7 @@ from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.iommu_group import IommuAbilities, IommuGroup, Region
 from pyvfio_backends.software.linux.nodes import Attribute, Node, StaticDirectory, Symlink
 from pyvfio_backends.software.linux.pcie_alias import dma_aliases
+from pyvfio_backends.software.linux.pcie_faults import FaultLog
 from pyvfio_backends.software.linux.pcie_groups import find_group
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def default_type(cmdline: str, *, caching: bool) -> str:
 def boot_iommus(kernel: Kernel, units: Mapping[int, RemappingUnit], bridges: Iterable[PcieHostBridge]) -> None:
     """Take the units into use, by the segment that each is for, and all functions below the bridges."""
     iommus = {segment: PcieIommu(kernel, unit, n) for n, (segment, unit) in enumerate(sorted(units.items()))}
+    log = FaultLog(kernel)
+    for unit in units.values():
+        unit.on_fault = log.report
     for bridge in bridges:
         bridge.iommu = iommus[bridge.domain]
         for function in bridge.root.found():

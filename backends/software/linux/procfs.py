@@ -21,7 +21,7 @@ from pyvfio_backends.software.linux.nodes import Attribute, AttributeFile, Direc
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
 
-__all__ = ["ProcDirectory", "ProcFile"]
+__all__ = ["ProcDirectory", "ProcFile", "command_of"]
 
 _SPECIAL = str.maketrans({" ": r"\040", "\t": r"\011", "\n": r"\012", "\\": r"\134"})
 _FLAGS = "ECBNpba"  # con_flags of fs/proc/consoles.c
@@ -169,6 +169,11 @@ def _folder(entries: dict[str, Node]) -> StaticDirectory:
 def _real(pid: str, part: str) -> str:
     with open(f"/proc/{pid}/{part}", encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
+
+
+def command_of(pid: int) -> str:
+    """What a real process calls itself (``comm``)."""
+    return _real(str(pid), "comm").rstrip("\n")
 
 
 def _real_status(pid: str, kernel: Kernel) -> str:

@@ -16,6 +16,7 @@ from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.kernel import TAINT_USER, Kernel
+from pyvfio_backends.software.linux.kernel_log import WARNING, say
 from pyvfio_backends.software.linux.majors import vfio_majors
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfio_boot import boot
@@ -225,7 +226,9 @@ class VfioDevice:
         if self.emulated or without_iommu:
             iommu_group = kernel.groups.create(name="vfio-noiommu", type_="unknown")
             kernel.groups.join(iommu_group, self.device)
-            kernel.taint |= TAINT_USER if without_iommu else 0
+            if without_iommu:
+                kernel.taint |= TAINT_USER
+                say(self.device, WARNING, "Adding kernel taint for vfio-noiommu group on device")
         elif self.device.iommu_group is None:
             raise fail(errno.EINVAL)
         else:

@@ -12,7 +12,9 @@ from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.iommu_group import IommuGroup
+from pyvfio_backends.software.linux.kernel_log import WARNING, say
 from pyvfio_backends.software.linux.majors import vfio_majors
+from pyvfio_backends.software.linux.procfs import command_of
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfio_file import DeviceFile
 from pyvfio_backends.software.linux.vfs import CharacterDevice, fail
@@ -213,6 +215,10 @@ class GroupFile(File):
             raise
         group.core.hold("vfio")
         file.granted = True
+        if group.without_iommu:
+            pid = argument.caller.pid
+            who = f"{command_of(pid)}:{pid}"
+            say(device.device, WARNING, f"vfio-noiommu device opened by user ({who})")
         try:
             if group.iommufd is not None and device.open_count == 1 and device.iommufd is not None:
                 device.iommufd.attach(group.iommufd.compat_ioas().id)

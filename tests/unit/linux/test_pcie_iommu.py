@@ -17,6 +17,7 @@ from pyvfio.process import AnonymousMemory
 from pyvfio.testing import requests
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.hardware.pcie.remapping import FaultReason, RemappingUnit, RemappingUnits
+from pyvfio_backends.software.linux.kernel_log import kernel_log
 from pyvfio_fixtures import golden
 
 SIZE = 0x2000
@@ -173,3 +174,28 @@ def test_how_many_domains_are_used(lab: Pcie) -> None:
     assert int(lab.text(path)) == whole - 1  # both have the container's
     lab.write(f"/sys/kernel/iommu_groups/{lab.group_of(BEHIND_BRIDGE)}/type", "identity")
     assert int(lab.text(path)) == whole - 2
+
+
+def test_what_the_kernel_says_of_refused_requests(lab: Pcie) -> None:
+    """As in ``edu_end_to_end.json``; ten lines in five seconds (``dmar_fault``, ``include/linux/ratelimit.h``)."""
+    log = kernel_log(lab.kernel)
+    lab.open(EDU)
+    master(lab, EDU)
+    hardware = lab.hardware(EDU)
+
+    def ask(count: int) -> list[str]:
+        before = len(log.lines)
+        for _ in range(count):
+            with pytest.raises(DmaFault):
+                hardware.dma_read(0x12345678, 4)
+        return log.lines[before:]
+
+    head = "DMAR: DRHD: handling fault status reg 2"
+    fault = (
+        "DMAR: [DMA Read NO_PASID] Request device [00:06.0] fault addr 0x12345000 [fault reason 0x06] "
+        "PTE Read access is not set"
+    )
+    assert ask(1) == [head, fault]
+    assert ask(10) == [head, fault] * 4
+    lab.machine.clock.advance(6)
+    assert ask(1) == ["dmar_fault: 12 callbacks suppressed", head, fault]

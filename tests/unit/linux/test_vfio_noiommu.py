@@ -1,7 +1,7 @@
 """Devices that no IOMMU is in front of (``CONFIG_VFIO_NOIOMMU``): who may use them, and that nothing is translated.
 
-Sources: ``drivers/vfio/group.c``, ``container.c``, ``vfio_main.c`` and ``drivers/iommu/iommufd/vfio_compat.c`` (6.12); a
-kernel 6.12.107 that was booted with ``intel_iommu=off`` in the x86 lab gave the same answers to the same requests.
+Sources: ``drivers/vfio/group.c``, ``container.c``, ``vfio_main.c`` and ``drivers/iommu/iommufd/vfio_compat.c`` (6.12);
+a kernel 6.12.107 that was booted with ``intel_iommu=off`` in the x86 lab gave the same answers to the same requests.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pci_fixture import errno_of
@@ -20,6 +21,7 @@ from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_type1 as t1
 from pyvfio.process import AnonymousMemory
 from pyvfio.testing import requests
+from pyvfio_backends.software.linux.kernel_log import kernel_log
 
 SWITCH = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
 NODE = "/dev/vfio/noiommu-0"
@@ -140,6 +142,10 @@ def test_addresses_of_devices_are_those_of_the_machines_storage(lab: Pcie) -> No
     assert first >> 63 == second >> 63 == 1
     lab.hardware(NVME).dma_write((first & (1 << 55) - 1) * PAGE + 16, b"straight")
     assert bytes(memory.view[16:24]) == b"straight"
+    said = kernel_log(lab.kernel).lines
+    assert f"vfio-pci {NVME}: Adding kernel taint for vfio-noiommu group on device" in said
+    opened = f"vfio-pci {NVME}: vfio-noiommu device opened by user ({Path('/proc/self/comm').read_text().strip()}:"
+    assert said[-1] == f"{opened}{os.getpid()})"
     assert lab.host.pread(map_, 8, 0) == bytes(8)  # nothing is mapped there
     assert errno_of(lab.host.pread, map_, 8, 4) == "EINVAL"
     assert errno_of(lab.host.pread, map_, 7, 0) == "EINVAL"

@@ -148,7 +148,8 @@ class RemappingUnit:
 
     While it is not `enabled`, addresses of devices are those of `memory`.  Then `contexts` has the address space of
     each (segment, routing id) that has one, and requests of others are refused.
-    `faults` has the last refused requests, oldest first.  `messages` is told of interrupts: source, address, data.
+    `faults` has the last refused requests, oldest first, and `on_fault` is told of each (the unit's interrupt).
+    `messages` is told of interrupts: source, address, data.
     """
 
     def __init__(
@@ -164,6 +165,7 @@ class RemappingUnit:
         self.address = address
         self.contexts: dict[tuple[int, int], DmaSpace] = {}
         self.faults: deque[RemappingFault] = deque(maxlen=_MOST_FAULTS)
+        self.on_fault: Callable[[RemappingFault], None] | None = None
         self.messages: Callable[[Source, int, int], None] | None = None
 
     def read(self, source: Source, address: int, count: int) -> bytes:
@@ -201,7 +203,10 @@ class RemappingUnit:
         return space
 
     def _refuse(self, source: Source, address: int, reason: FaultReason, *, write: bool) -> None:
-        self.faults.append(RemappingFault(source, address, write, reason))
+        fault = RemappingFault(source, address, write, reason)
+        self.faults.append(fault)
+        if self.on_fault is not None:
+            self.on_fault(fault)
 
 
 class RemappingUnits:

@@ -12,6 +12,7 @@ from typing import Any
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio
 from pyvfio.process import EventFd
+from pyvfio_backends.software.linux.kernel_log import kernel_log
 from replay.seam import Blocked
 
 from .edu import DMA, Edu
@@ -211,13 +212,20 @@ class _Run:
         ask("irq_status", lambda: hex(edu.load(_IRQ_STATUS)))
         self.answers["dma_data_ok"] = bytes(view[0x800:0x840]) == pattern
         attempt(self.acknowledge)
+        said = len(self._said())
         ask("dma_unmapped_iova", lambda: edu.copy(DMA, _UNMAPPED, 64, to_device=False))
+        self.answers["iommu_fault_dmesg"] = self._said()[said:]
         fixed = self.lab.seam.memory(_PAGE)
         flags = 1  # the device may read
         attempt(partial(self.lab.seam.map_dma, self.opened.container, _READ_ONLY, _PAGE, fixed.address, flags))
+        said = len(self._said())
         ask(
             "dma_write_to_readonly",
-            lambda: [edu.copy(DMA, _READ_ONLY, 64, to_device=False), bytes(fixed.view[:_SHOWN]).hex()],
+            lambda: [
+                edu.copy(DMA, _READ_ONLY, 64, to_device=False),
+                bytes(fixed.view[:_SHOWN]).hex(),
+                self._said()[said:],
+            ],
         )
         self._command(regs.PCI_COMMAND_MEMORY)
         view[:_PAGE] = bytes(_PAGE)
@@ -225,6 +233,10 @@ class _Run:
             "dma_bus_master_off",
             lambda: [edu.copy(DMA, _IOVA, 64, to_device=False), bytes(view[:_SHOWN]).hex()],
         )
+
+    def _said(self) -> list[str]:
+        """What the kernel has said so far."""
+        return kernel_log(self.lab.seam.machine.kernel).lines
 
     def end(self) -> None:
         self.answers.ask("reset_flag", lambda: bool(self.opened.info()["flags"] & vfio.VFIO_DEVICE_FLAGS_RESET))
