@@ -12,6 +12,8 @@ from dataclasses import replace
 import pytest
 
 from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.hardware.pcie.capabilities import Msi
+from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.interrupt_remapping import InterruptFault, remapped_message
 from pyvfio_backends.software.linux import pcie_irq
@@ -242,3 +244,56 @@ def test_numbers_in_a_row() -> None:
     assert numbers.take() == 4
     assert numbers.take_block(2) == 8
     assert numbers.take() == 10
+
+
+class TestSeveral:
+    """MSI with several messages: an `edu` that has eight, which can be masked.  Source: drivers/pci/msi/msi.c."""
+
+    @pytest.fixture
+    def rig(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+        model = replace(ENDPOINTS["edu"], capabilities=((0x40, Msi(8, maskable=True)),))
+        monkeypatch.setitem(ENDPOINTS, "edu", model)
+        made = Rig()
+        yield made
+        made.machine.close()
+
+    def test_they_are_a_block(self, rig: Rig) -> None:
+        other, device = rig.device(IGB), rig.device(EDU)
+        other.msi.allocate(1, 1)
+        assert device.msi.allocate(1, 3, msix=False) == 3
+        numbers = [device.msi.irqs[vector] for vector in range(3)]
+        assert numbers == list(range(numbers[0], numbers[0] + 3))
+        at = device.msi.plain_capability
+        flags = device.read_config(at + regs.PCI_MSI_FLAGS, 2)
+        assert (flags & regs.PCI_MSI_FLAGS_QSIZE) >> 4 == 2
+        rig.request(device, 1)
+        rig.request(device, 2)
+        assert device.read_config(at + regs.PCI_MSI_MASK_64, 4) == 0b11111001
+        for vector in (1, 2, 0):
+            rig.hardware(device).signal(vector)
+        assert rig.taken == [f"{EDU}[1]", f"{EDU}[2]"]
+        assert device.read_config(at + regs.PCI_MSI_PENDING_64, 4) == 1
+        rig.request(device, 0)
+        assert rig.taken[-1] == f"{EDU}[0]"
+        assert [line.split()[-2] for line in rig.lines()] == ["0-edge", "1-edge", "2-edge"]
+
+    def test_a_reset_brings_them_back(self, rig: Rig) -> None:
+        device = rig.device(EDU)
+        device.msi.allocate(1, 8, msix=False)
+        rig.request(device, 7)
+        saved = device.save_state()
+        rig.hardware(device).reset()
+        rig.hardware(device).signal(7)
+        assert rig.taken == []
+        device.restore_state(saved)
+        device.set_master(True)
+        rig.hardware(device).signal(7)
+        assert rig.taken == [f"{EDU}[7]"]
+
+    def test_more_than_there_are(self, rig: Rig) -> None:
+        device = rig.device(EDU)
+        assert device.msi.allocate(1, 9, msix=False) == 8
+        device.msi.free()
+        with pytest.raises(OSError) as caught:
+            device.msi.allocate(9, 9, msix=False)
+        assert caught.value.errno == errno.ENOSPC

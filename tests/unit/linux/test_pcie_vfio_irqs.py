@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from pci_fixture import BOOL, EVENTFD, MSIX, NONE, REQ, TRIGGER, Device, errno_of
@@ -16,6 +17,10 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
 from pyvfio.pci import edu
 from pyvfio.process import EventFd
+from pyvfio_backends.software.hardware.pcie.capabilities import Msi
+from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS
+from pyvfio_backends.software.linux.pci_device import PciDevice
+from pyvfio_backends.software.linux.pcie_irq import PcieMessages
 
 INTX, MSI, ERR = abi.VFIO_PCI_INTX_IRQ_INDEX, abi.VFIO_PCI_MSI_IRQ_INDEX, abi.VFIO_PCI_ERR_IRQ_INDEX
 MASK, UNMASK = abi.VFIO_IRQ_SET_ACTION_MASK, abi.VFIO_IRQ_SET_ACTION_UNMASK
@@ -396,3 +401,65 @@ def test_a_pin_of_another_root_bus(lab: Pcie) -> None:
     assert lab.attr(E1000E, "irq") == "11"
     lab.hardware(E1000E).set_intx(True)
     assert event.read() == 1
+
+
+class TestSeveralMessages:
+    """MSI with more than one message, which no function of the lab has: drivers/vfio/pci/vfio_pci_intrs.c (6.12)."""
+
+    @pytest.fixture
+    def lab(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pcie]:
+        monkeypatch.setitem(ENDPOINTS, "edu", replace(ENDPOINTS["edu"], capabilities=((0x40, Msi(8)),)))
+        pcie = Pcie()
+        with pcie.host:
+            yield pcie
+
+    def test_each_has_its_eventfd(self, lab: Pcie) -> None:
+        dev, events = Edu(lab), [EventFd() for _ in range(3)]
+        assert info(lab, "0000:02:00.0", MSI) == (9, 8)
+        dev.device.eventfds(MSI, 0, *(event.fileno() for event in events))
+        for vector in (0, 2, 2, 1, 3):
+            lab.hardware(EDU).signal(vector)
+        assert [event.read() for event in events] == [1, 1, 2]
+        assert errno_of(dev.device.eventfds, MSI, 3, events[0].fileno()) == "EINVAL"
+        dev.device.set_irqs(BOOL | TRIGGER, MSI, 0, 3, b"\1\0\1")
+        assert [event.read() for event in events] == [1, 0, 1]
+
+    def test_the_program_sees_no_more_than_it_asked_for(self, lab: Pcie) -> None:
+        """``msi_qmax``: the size that it writes is cut to a power of two."""
+        dev, event = Edu(lab), EventFd()
+        dev.device.eventfds(MSI, 0, event.fileno(), -1, -1)
+        dev.device.write(b"\xb7\x00", 0x42)
+        assert dev.device.read(2, 0x42) == b"\xa7\x00"
+        dev.device.set_irqs(NONE | TRIGGER, MSI, 0, 0)
+        dev.device.write(b"\x87\x00", 0x42)
+        assert dev.device.read(2, 0x42) == b"\x86\x00"
+
+    def test_fewer_than_asked_for_are_none(self, lab: Pcie) -> None:
+        """Without interrupt remapping MSI has one message; the request tells so, and nothing is on."""
+        bridge = lab.kernel.buses["pci"].devices[EDU].sysdata.bridge  # type: ignore[attr-defined]
+        bridge.messages = PcieMessages(lab.kernel, lab.complex, remaps=False)
+        dev, event = Edu(lab), EventFd()
+        assert dev.device.eventfds(MSI, 0, event.fileno(), -1) == 1
+        assert errno_of(dev.device.set_irqs, NONE | TRIGGER, MSI, 0, 0) == "EINVAL"
+        assert dev.device.eventfds(MSI, 0, event.fileno()) == 0
+        lab.hardware(EDU).signal(0)
+        assert event.read() == 1
+
+
+def test_virtual_functions_interrupt(lab: Pcie) -> None:
+    """A virtual function sends with its own routing id; it has no command bit for memory."""
+    physical = lab.kernel.buses["pci"].devices[IGB]
+    assert isinstance(physical, PciDevice)
+    assert physical.sriov is not None
+    physical.enable()
+    physical.set_master(True)
+    physical.sriov.enable(2)
+    names = [lab.host.readlink(f"/sys/bus/pci/devices/{IGB}/virtfn{at}").rsplit("/", 1)[-1] for at in range(2)]
+    one, other = (lab.open(name) for name in names)
+    events = [EventFd() for _ in range(4)]
+    for device, pair in ((one, events[:2]), (other, events[2:])):
+        device.write(b"\x04\x00", regs.PCI_COMMAND)
+        device.eventfds(MSIX, 0, *(event.fileno() for event in pair))
+    lab.hardware(names[1]).signal(1)
+    lab.hardware(names[0]).signal(0)
+    assert [event.read() for event in events] == [1, 0, 0, 1]
