@@ -26,6 +26,7 @@ from pyvfio_backends.software.pcie_tree import build_tree
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.host_pci_drivers import HostPciDriver
+    from pyvfio_backends.software.linux.shpchp import ShpcDriver
     from pyvfio_backends.software.linux.virtio_pci import VirtioPciDriver
     from pyvfio_backends.software.machine import Machine
 
@@ -86,14 +87,18 @@ def boot(machine: Machine) -> None:
         mdev_bus(kernel)
 
 
-def _host_drivers(machine: Machine, bus: PciBus) -> list[HostPciDriver | VirtioPciDriver]:
+def _host_drivers(machine: Machine, bus: PciBus) -> list[HostPciDriver | VirtioPciDriver | ShpcDriver]:
     """The host's drivers that the machine's description loads, registered, in the order of what they take."""
     from pyvfio_backends.software.linux.host_pci_drivers import StubDriver, host_pci_drivers
     from pyvfio_backends.software.linux.virtio_pci import VirtioPciDriver
 
     names = {name.replace("-", "_") for name in machine.spec.modules}
-    found: list[HostPciDriver | VirtioPciDriver] = [VirtioPciDriver(bus)] if "virtio_pci" in names else []
+    found: list[HostPciDriver | VirtioPciDriver | ShpcDriver] = [VirtioPciDriver(bus)] if "virtio_pci" in names else []
     found += [driver for driver in host_pci_drivers(bus) if driver.name in names]
+    if "shpchp" in names:
+        from pyvfio_backends.software.linux.shpchp import ShpcDriver
+
+        found.append(ShpcDriver(bus))
     for driver in found:
         bus.register(driver)
     if "pci_stub" in names:

@@ -12,8 +12,8 @@
 
 Slots are hot-pluggable unless given otherwise.  A switch made of parts is `x3130_upstream` with downstream ports on its
 secondary bus.  Where these devices differ from the architecture in what a program can set (device control without
-payload size and relaxed ordering), so do these.  Not modelled: the hot-plug controller (SHPC) of the PCIe-to-PCI
-bridge, whose capability is not there, and the chipset's registers of the host bridge.  A model can get further
+payload size and relaxed ordering), so do these.  Not modelled: commands to the hot-plug controller (SHPC) of the
+PCIe-to-PCI bridge, and the chipset's registers of the host bridge.  A model can get further
 capabilities before it is plugged; then `DownstreamPort.finish` is to be called again.
 """
 
@@ -33,6 +33,7 @@ from pyvfio_backends.software.hardware.pcie.capabilities import Msi, Msix, Power
 from pyvfio_backends.software.hardware.pcie.express import REPORTING, Express, Slot
 from pyvfio_backends.software.hardware.pcie.extended import Acs
 from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.pcie.hotplug_controller import CAPABILITY, HotplugController
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort, RootPort, UpstreamPort
 from pyvfio_backends.software.hardware.zpci.bar import Bar
 
@@ -127,6 +128,13 @@ def pcie_pci_bridge(*, name: str = "") -> PciBridge:
     registers = Block(0x100)
     config = ConfigSpace(Identity(_QEMU, 0x000E, class_code=_BRIDGE), interrupt_pin=1, bridge=True)
     bridge = PciBridge(config, [Bar(0, registers.size, regs.PCI_BASE_ADDRESS_MEM_TYPE_64, registers)], name=name)
+
+    def taken(device: int) -> bool:
+        return any(devfn >> 3 == device for devfn in bridge.secondary.functions)
+
+    controller = HotplugController(taken)
+    registers.place(0, controller)
+    controller.show_in(config, bridge.add(CAPABILITY, 0x40))
     kind = _plain(Express(ExpressType.PCI_BRIDGE))
     bridge.add(replace(kind, device2=_PREFIXES | express_regs.PCI_EXP_DEVCAP2_ARI), 0x48)
     bridge.add(PowerManagement(no_soft_reset=False), 0x84)
