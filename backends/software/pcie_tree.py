@@ -22,6 +22,7 @@ from pyvfio.errors import Misuse
 from pyvfio_backends.software.description import PcieBusSpec, PcieFunctionSpec
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus
+from pyvfio_backends.software.hardware.pcie.dpc import Dpc
 from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, add_igb_functions
 from pyvfio_backends.software.hardware.pcie.express import Slot
 from pyvfio_backends.software.hardware.pcie.extended import SerialNumber
@@ -38,6 +39,7 @@ _AT: Final = re.compile(r"([0-9a-f]{1,2})\.([0-7])")
 FUNCTIONS: Final = tuple(dict.fromkeys((*PORTS, *ENDPOINTS, *WITH_DEVICES)))
 """The models that `PcieFunctionSpec` can name."""
 _WITH_SLOT: Final = ("ioh3420", "pcie-root-port", "xio3130-downstream")
+_CONTAINMENT: Final = "containment"
 
 
 _FEATURES: Final = {
@@ -56,6 +58,8 @@ _FEATURES: Final = {
 def _slot(spec: PcieFunctionSpec, name: str) -> Slot:
     features = Slot(0).features
     for option, there in spec.options.items():
+        if option == _CONTAINMENT:
+            continue
         if option not in (*_FEATURES, "completion") or not isinstance(there, bool):
             known = ", ".join((*_FEATURES, "completion"))
             cause = f"a slot has no option {option} = {there!r}; {known} are true or false"
@@ -65,6 +69,18 @@ def _slot(spec: PcieFunctionSpec, name: str) -> Slot:
     return Slot(spec.slot, features)
 
 
+def _port(spec: PcieFunctionSpec, port: Function) -> Function:
+    """A port with the option ``containment``: downstream port containment (DPC), which QEMU's ports do not have."""
+    there = spec.options.get(_CONTAINMENT, False)
+    if not isinstance(there, bool):
+        cause = f"{_CONTAINMENT} is true or false, not {there!r}"
+        raise Misuse("build the PCI Express tree", spec.id or spec.model, cause=cause)
+    if there and isinstance(port, DownstreamPort):
+        port.add(Dpc())
+        port.finish()
+    return port
+
+
 def _make(spec: PcieFunctionSpec, peripherals: Peripherals) -> Function:
     name = spec.id or spec.model
     if spec.slot >= 0 and spec.model not in _WITH_SLOT:
@@ -72,7 +88,9 @@ def _make(spec: PcieFunctionSpec, peripherals: Peripherals) -> Function:
     if spec.model in WITH_DEVICES:
         return peripherals.make(spec)
     if spec.model in _WITH_SLOT and spec.slot >= 0:
-        return PORTS[spec.model](_slot(spec, name), name=name)
+        return _port(spec, PORTS[spec.model](_slot(spec, name), name=name))
+    if spec.model in _WITH_SLOT and set(spec.options) == {_CONTAINMENT}:
+        return _port(spec, PORTS[spec.model](name=name))
     if spec.model == "e1000e" and set(spec.options) == {"mac"}:
         return _e1000e(str(spec.options["mac"]), name)
     if spec.options:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_extended_regs as extended_regs
@@ -49,9 +49,9 @@ class PortDriver(PciDriver):
             raise fail(errno.ENODEV)
         device.enable()
         device.set_master(True)
-        self._start_services(device)
         self._saved[device] = device.save_state()
         self.hotplug.start(device, lambda: self._contained(device))
+        self._start_services(device)
 
     def _start_services(self, port: PciDevice) -> None:
         """AER where messages end, and only there containment (``get_port_device_capability``).
@@ -61,13 +61,23 @@ class PortDriver(PciDriver):
         if port.aer is None or not port.aer.root:
             return
         service = self.errors[port] = ErrorService(port, port.aer)
-        port.sysdata.connect_service(PortService.AER, service.interrupt)
+        self._connect(port, PortService.AER, service.interrupt)
         service.start()
         at = port.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_DPC)
         if at:
             containment = self.containments[port] = ContainmentService(port, at)
-            port.sysdata.connect_service(PortService.DPC, containment.interrupt)
+            self._connect(port, PortService.DPC, containment.interrupt)
             containment.start()
+
+    def _connect(self, port: PciDevice, service: PortService, handler: Callable[[], None]) -> None:
+        """Have interrupts handled: by the port's messages, else by its pin."""
+        interrupts = self.hotplug.interrupts.get(port)
+        if interrupts is None or not interrupts.there:
+            port.sysdata.connect_service(service, handler)
+        elif service is PortService.AER:
+            interrupts.request(interrupts.error_message, handler, "aerdrv")
+        else:
+            interrupts.request(interrupts.containment_message, handler, "pcie-dpc")
 
     def _contained(self, port: PciDevice) -> bool | None:
         """Whether containment was recovered from, which is told once; None: not yet (``pci_dpc_recovered``)."""
@@ -92,7 +102,6 @@ class PortDriver(PciDriver):
     def remove(self, device: Device) -> None:
         """See `Driver.remove`."""
         if isinstance(device, PciDevice):
-            self.hotplug.stop(device)
             for service, found in (
                 (PortService.AER, self.errors.pop(device, None)),
                 (PortService.DPC, self.containments.pop(device, None)),
@@ -100,6 +109,7 @@ class PortDriver(PciDriver):
                 if found is not None:
                     found.stop()
                     device.sysdata.connect_service(service, None)
+            self.hotplug.stop(device)
             self._saved.pop(device, None)
             device.disable()
 

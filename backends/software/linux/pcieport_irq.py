@@ -41,10 +41,16 @@ class PortInterrupts:
         at = self.device.find_extended_capability(extended.PCI_EXT_CAP_ID_ERR)
         return self.device.read_config(at + extended.PCI_ERR_ROOT_STATUS, 4) >> _ERROR_SHIFT if at else 0
 
+    @property
+    def containment_message(self) -> int:
+        """The number of the message of downstream port containment."""
+        at = self.device.find_extended_capability(extended.PCI_EXT_CAP_ID_DPC)
+        return self.device.read_config(at + extended.PCI_EXP_DPC_CAP, 2) & extended.PCI_EXP_DPC_IRQ if at else 0
+
     def allocate(self, *, errors: bool) -> None:
         """Turn messages on: MSI-X, or else MSI.  Nothing happens to a port that has none, or is refused them."""
         msi = self.device.msi
-        needed = max(self.slot_message, self.error_message if errors else 0) + 1
+        needed = max(self.slot_message, *((self.error_message, self.containment_message) if errors else (0,))) + 1
         for msix, most in ((True, msi.table_size), (False, msi.message_count)):
             if not most:
                 continue

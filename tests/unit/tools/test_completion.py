@@ -135,6 +135,7 @@ NOT_COMPLETED = {
     "--offset", "--get", "--nsid",
     "--volser", "--serial", "--put", "--name", "--set", "--make",  # what the caller must know
     "--blocks", "--tracks", "-l",  # ranges
+    "--interval", "--header",  # numbers
     "command", "--program", "-t",  # anything
 }  # fmt: skip
 
