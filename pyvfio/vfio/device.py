@@ -270,6 +270,18 @@ class Device:
             )
         return self.cdev
 
+    def export_dma_buf(self, region: int, pieces: Iterable[tuple[int, int]] | None = None) -> int:
+        """Memory of a BAR as a dma-buf, for another device's driver or iommufd; the descriptor is the caller's.
+
+        `pieces` are offsets and lengths in the region, None for all of it.  The kernel takes the memory back when the
+        device is reset or closed.  Raise `NotAvailable` on kernels before 6.19 (ENOTTY) and for devices whose memory
+        other devices cannot reach (EOPNOTSUPP), else the class for the errno.
+        """
+        from pyvfio.vfio.dma_buf import export
+
+        whole = self.region(region)
+        return export(self.feature, self.name, region, [(0, whole.size)] if pieces is None else list(pieces))
+
     # migration
 
     @property

@@ -37,12 +37,21 @@ class Features:
         """Read a feature whose question is in its structure; returns that as the kernel left it.  Errors as `get`."""
         return self._ask(f"get feature {number}", number | abi.VFIO_DEVICE_FEATURE_GET, payload)
 
+    def make(self, number: int, payload: bytes) -> int:
+        """Have the kernel make something, which is what the call returns (a descriptor).  Errors as `get`."""
+        flags = number | abi.VFIO_DEVICE_FEATURE_GET
+        return self._call(f"get feature {number}", abi.VFIO_DEVICE_FEATURE, self._argument(flags, payload))
+
     def set(self, number: int, payload: bytes = b"") -> bytes:
         """Set a feature; returns its structure as the kernel left it (some answer in it)."""
         return self._ask(f"set feature {number}", number | abi.VFIO_DEVICE_FEATURE_SET, payload)
 
     def _ask(self, operation: str, flags: int, payload: bytes) -> bytes:
-        size = ctypes.sizeof(abi.DeviceFeature)
-        buffer = bytearray(bytes(abi.DeviceFeature(argsz=size + len(payload), flags=flags))[:size] + payload)
+        buffer = self._argument(flags, payload)
         self._call(operation, abi.VFIO_DEVICE_FEATURE, buffer)
-        return bytes(buffer[size:])
+        return bytes(buffer[ctypes.sizeof(abi.DeviceFeature) :])
+
+    @staticmethod
+    def _argument(flags: int, payload: bytes) -> bytearray:
+        size = ctypes.sizeof(abi.DeviceFeature)
+        return bytearray(bytes(abi.DeviceFeature(argsz=size + len(payload), flags=flags))[:size] + payload)

@@ -141,6 +141,14 @@ def test_one_that_may_be_used_already(host: Host, function: BoundFunction, way: 
         assert works(opener)
 
 
+def test_memory_of_a_bar_is_exported_by_later_kernels(host: Host, function: BoundFunction) -> None:
+    with pyvfio.open_device(host, function.address) as opened:
+        bar = max((opened.bar(number) for number in range(6)), key=lambda region: region.size)
+        with pytest.raises(NotAvailable, match=r"6\.19") as caught:
+            opened.export_dma_buf(bar.index)
+        assert caught.value.errno_name == "ENOTTY"
+
+
 def test_one_that_may_be_used_already_has_an_address_space(host: Host, function: BoundFunction) -> None:
     with pyvfio.open_device(host, function.address, way="iommufd") as opener:
         copy = os.dup(opener.fileno())
