@@ -28,6 +28,7 @@ VERBS = {
     "mdev-modify": "pyvfio_tools.mdev_defined:modify",
     "mdev-remove": "pyvfio_tools.mdev:remove",
     "release": "pyvfio_tools.bind:release",
+    "reset": "pyvfio_tools.reset:reset",
     "sriov": "pyvfio_tools.sriov:sriov",
     "unbind": "pyvfio_tools.bind:unbind",
     "undefine": "pyvfio_tools.persistent:undefine",

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from pyvfio.vfio.cdev import Cdev
     from pyvfio.vfio.dma_log import DmaLog
     from pyvfio.vfio.error import ErrorWatch
+    from pyvfio.vfio.group import Group
+    from pyvfio.vfio.hot_reset import HotReset
     from pyvfio.vfio.migration import Migration
     from pyvfio.vfio.ways import Way
     from pyvfio.zpci.facts import ZpciFacts
@@ -108,6 +110,8 @@ class Device:
         self.why = why
         self.ways = ways
         self.cdev: Cdev | None = None
+        self.group: Group | None = None
+        """Its group, if it was opened by that."""
         self._fd = fd
         self._close_fd = close_fd
         self._resources = resources
@@ -361,6 +365,34 @@ class Device:
         if not self.info.flags & abi.DeviceFlags.RESET:
             raise Misuse("reset device", self.name, cause="the kernel says that it cannot be reset")
         self._call("reset device", abi.VFIO_DEVICE_RESET)
+
+    def hot_reset_info(self) -> HotReset:
+        """What a hot reset of the device would reset with it, and by whom that is owned.
+
+        Raise `NotAvailable` for a function on a root bus, `Misuse` for another kind of device.
+        """
+        from pyvfio.vfio.hot_reset import hot_reset_info
+
+        self._require("pci", "read hot reset info")
+        return hot_reset_info(self._call)
+
+    def hot_reset(self, groups: Iterable[Group] | None = None) -> None:
+        """Reset the whole slot or bus that the device is in; all functions there must be the caller's.
+
+        A device opened by its group takes the `groups` that the caller has open (None: only its own); one opened by
+        its own node takes none, and asks its iommufd.  Raise `KernelRefused` which names what is not owned,
+        `NotAvailable` for a function on a root bus, `Misuse`.
+        """
+        from pyvfio.vfio.hot_reset import hot_reset
+
+        self._require("pci", "hot reset")
+        if self.cdev is not None:
+            if groups is not None:
+                raise Misuse("hot reset", self.name, cause="it was opened by its own node, which takes no groups")
+            hot_reset(self._call, None)
+            return
+        own = [self.group] if self.group is not None else []
+        hot_reset(self._call, own if groups is None else groups)
 
     @property
     def _is_zpci(self) -> bool:

@@ -201,7 +201,9 @@ class _Opening:
             fd = opened.open_device(device.name, token=self.token)
             close = Call(host.backend, fd, device.name).close
             name = "noiommu" if opened.without_iommu else "group"
-            return self.make(stack, fd, close, space, way=name, why=_UNSAFE if opened.without_iommu else why)
+            made = self.make(stack, fd, close, space, way=name, why=_UNSAFE if opened.without_iommu else why)
+            made.group = opened
+            return made
 
 
 def _own(opening: _Opening, asked: str, *, allow_no_iommu: bool) -> Device:
