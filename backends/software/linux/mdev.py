@@ -46,6 +46,10 @@ class MdevDriver(Driver):
         self.api = api
         self.most = most
 
+    def attributes_of(self, device: MdevDevice) -> dict[str, Node]:
+        """What it puts into the directory of a device that it has (``driver.dev_groups``)."""
+        return {}
+
 
 class MdevParent:
     """What makes mediated devices below `device` (``mdev_register_parent``); `available` is how many more."""
@@ -77,8 +81,24 @@ class MdevParent:
         return f"{self.device.devpath}/mdev_supported_types/{self._type_name(kind)}"
 
     def _type_name(self, kind: MdevType) -> str:
-        driver = self.device.driver
-        return f"{driver.name if driver is not None else ''}-{kind.name}"
+        # dev_driver_string: the driver, else the bus or the class
+        driver, cls = self.device.driver, self.device.cls
+        owner = driver.name if driver is not None else cls.name if cls is not None else ""
+        return f"{owner}-{kind.name}"
+
+    def instances(self, kind: MdevType) -> int:
+        """How many more devices of a type there can be (``get_available``)."""
+        return self.available
+
+    def take(self, kind: MdevType) -> None:
+        """A device of this type is made.  Raise OSError EUSERS when there can be none."""
+        if not self.available:
+            raise fail(errno.EUSERS)
+        self.available -= 1
+
+    def give(self, kind: MdevType) -> None:
+        """A device of this type is gone."""
+        self.available += 1
 
     def type_names(self) -> dict[str, MdevType]:
         """The types by the names of their directories."""
@@ -92,7 +112,7 @@ class MdevParent:
         }
         return StaticDirectory(
             {
-                "available_instances": Attribute(lambda: f"{self.available}\n"),
+                "available_instances": Attribute(lambda: f"{self.instances(kind)}\n"),
                 "create": Attribute(store=lambda data: self._create(kind, data)),
                 "device_api": Attribute(lambda: f"{self.driver.api}\n"),
                 "devices": StaticDirectory(dict(members)),
@@ -106,14 +126,12 @@ class MdevParent:
         self.create(kind, data[:_UUID_SIZE].decode().lower())
 
     def create(self, kind: MdevType, uuid: str) -> MdevDevice:
-        """Make a device.  Raise OSError EEXIST, EUSERS (none available), ENODEV, or what the driver's probe gives."""
+        """Make a device.  Raise OSError EEXIST, EUSERS (`take`), ENODEV, or what the driver's probe gives."""
         if uuid in self.bus.uuids:
             raise fail(errno.EEXIST)
-        if not self.available:
-            raise fail(errno.EUSERS)
-        if self.unregistering:
+        if self.unregistering and self.instances(kind):
             raise fail(errno.ENODEV)
-        self.available -= 1
+        self.take(kind)
         self.bus.uuids.add(uuid)
         device = MdevDevice(self, kind, uuid)
         self.bus.add(device)
@@ -157,7 +175,9 @@ class MdevDevice(Device):
 
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
-        return {"remove": Attribute(store=self._remove)} if self.name in self.mediated_by.bus.devices else {}
+        own = self.driver.attributes_of(self) if isinstance(self.driver, MdevDriver) else {}
+        removable = self.name in self.mediated_by.bus.devices
+        return {"remove": Attribute(store=self._remove), **own} if removable else own
 
     def links(self) -> dict[str, str]:
         """See `Device.links`."""
@@ -193,7 +213,7 @@ class MdevBus(Bus):
         super().remove(device)
         if isinstance(device, MdevDevice) and device.name in self.uuids:
             self.uuids.discard(device.name)
-            device.mediated_by.available += 1
+            device.mediated_by.give(device.kind)
 
 
 def mdev_bus(kernel: Kernel) -> MdevBus:

@@ -85,6 +85,10 @@ def boot(machine: Machine) -> None:
         from pyvfio_backends.software.linux.mdev import mdev_bus
 
         mdev_bus(kernel)
+    if "mtty" in machine.spec.modules:
+        from pyvfio_backends.software.linux import mtty
+
+        mtty.load(kernel)
 
 
 def _host_drivers(machine: Machine, bus: PciBus) -> list[HostPciDriver | VirtioPciDriver | ShpcDriver]:

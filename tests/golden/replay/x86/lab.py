@@ -24,7 +24,7 @@ CONTAINER = "/dev/vfio/vfio"
 IOMMU = "/dev/iommu"
 RW = os.O_RDWR | os.O_CLOEXEC
 #: The host's drivers that the recorder had loaded.
-_DRIVERS = ("virtio_pci", "e1000e", "igb", "nvme", "pci_stub", "shpchp")
+_DRIVERS = ("virtio_pci", "e1000e", "igb", "nvme", "pci_stub", "shpchp", "mdev", "mtty")
 #: What a process of the recorder's guest could lock, without the privilege to lock more.
 MEMLOCK = 8 << 20
 

@@ -16,6 +16,7 @@ from .errors import aer
 from .facts import MISSING, Keys, flatten, keys, load
 from .lab import Answers, Lab
 from .mappings import type1_dma
+from .mediated import mdev
 from .plugging import hotplug
 from .resets import resets
 from .rules import ruled
@@ -42,6 +43,7 @@ REPLAYS: dict[str, Replay] = {
     "mmap_holds_device": mmap_holds_device,
     "hotplug": hotplug,
     "aer": aer,
+    "mdev": mdev,
 }
 _LISTS = Path(__file__).resolve().parents[2]
 
