@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -65,6 +65,7 @@ class Sandbox:
             (place / _DEVICES).write_text("".join(f"{words}\n" for words in devices))
         if source is not None:
             shutil.copyfile(source, place / _MACHINE)
+            _link_images(source, place)
         with Host("software", machine=str(place / _MACHINE), log=str(place / _LOG), devices=devices):
             return cls(directory)
 
@@ -87,6 +88,37 @@ class Sandbox:
         with (self.directory / _MACHINE).open("rb") as file:
             name: str = tomllib.load(file)["machine"]["name"]
         return name
+
+
+def _link_images(source: Path, place: Path) -> None:
+    """Have the images of disks that lie beside a machine file found beside its copy, too.
+
+    Raise `Misuse` for one that is named by way of another directory (``..``).
+    """
+    import tomllib  # only for the making of a sandbox
+
+    for name in _images(tomllib.loads(source.read_text(encoding="utf-8"))):
+        if os.path.isabs(name):
+            continue
+        if ".." in Path(name).parts:
+            cause = f"the image {name} is named by way of another directory"
+            raise Misuse("make sandbox", str(place), cause=cause, next_step="write its absolute path")
+        link = place / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to((source.parent / name).absolute())
+
+
+def _images(value: object) -> Iterator[str]:
+    """The values of all keys ``image`` in what a machine file says."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            if key == "image" and isinstance(below, str):
+                yield below
+            yield from _images(below)
+    elif isinstance(value, list):
+        for below in value:
+            yield from _images(below)
 
 
 def _installed(name: str) -> Path | None:

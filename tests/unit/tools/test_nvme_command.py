@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pyvfio.drivers.edu_work import EduWork
+from pyvfio.sandbox import VARIABLE, Sandbox
 from pyvfio_tools.cli import run
 
 DISK, EDU = "0000:01:00.0", "0000:02:00.0"
@@ -142,6 +145,20 @@ def test_what_was_written_is_read(lab: Path, capfd: pytest.CaptureFixture[str]) 
     assert nvme(capfd, "flush") == f"{DISK}: namespace 1 flushed\n"
 
 
+def test_a_sandbox_keeps_what_was_written(
+    lab: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = Sandbox.create(lab / "box", str(lab / "machine.toml"))
+    monkeypatch.delenv("PYVFIO_MACHINE")
+    monkeypatch.setenv(VARIABLE, str(box.directory))
+    told(capfd, "bind", DISK)
+    (lab / "in.bin").write_bytes(b"w" * 512)
+    told(capfd, "nvme", "write", DISK, "-i", lab / "in.bin", "--serial", "S1", "--blocks", "3-")
+    told(capfd, "nvme", "read", DISK, "--blocks", "2-3", "-o", lab / "out.bin")
+    assert (lab / "out.bin").read_bytes() == bytes(512) + b"w" * 512
+    assert (lab / "disk.img").read_bytes()[3 * 512 : 4 * 512] == b"w" * 512
+
+
 def test_what_it_is(lab: Path, capfd: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(nvme(capfd, "identify", "--json"))
     assert facts["serial"] == "S1"
@@ -181,6 +198,15 @@ def test_an_edu_that_does_not_interrupt_fails_its_test(
     assert "no interrupt came within 0.1 s" in found[1]["detail"]
 
 
+def opened(pid: int) -> list[str]:
+    """The files that a process has open."""
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return found
+
+
 def test_a_command_that_is_ended_gives_the_device_back(lab: Path) -> None:
     """SIGTERM while a write waits for its input: the device is given back, and no journal stays."""
     command = [sys.executable, "-c", "from pyvfio_tools.cli import main; main()"]
@@ -189,7 +215,9 @@ def test_a_command_that_is_ended_gives_the_device_back(lab: Path) -> None:
         assert process.stdin is not None
         process.stdin.write(b"w" * (9 << 10))
         process.stdin.flush()
-        time.sleep(3)
+        deadline = time.monotonic() + 60
+        while str(lab / "disk.img") not in opened(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)  # until it has looked whether the disk has content
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate(timeout=30)
     assert process.returncode == 130, error
