@@ -127,7 +127,15 @@ class EndpointModel:
 
 def _express(*, version: int = 2, flr: bool = False, control: int = 0) -> Express:
     second = _PREFIXES if version > 1 else 0
-    return Express(ExpressType.ENDPOINT, version, flr=flr, control=control, control_reset=0, device2=second)
+    return Express(
+        ExpressType.ENDPOINT,
+        version,
+        flr=flr,
+        control=control,
+        control_reset=0,
+        device2=second,
+        serr_reports=False,
+    )
 
 
 IGB_SRIOV = Sriov(8, 0x10CA, 128, 2, (VfBar(0, 0x4000, _PREFETCH64), VfBar(3, 0x4000, _PREFETCH64)))

@@ -117,7 +117,8 @@ class Express(Capability):
     that it runs with, the same unless said.  `flr`: function-level reset.  `ari`: a port forwards to all 256 functions
     (ARI) once device control 2 says so.  `control` are the bits of device control that can be written and
     `control_reset` what it is at first; give them for devices that differ from the architecture.
-    `device`, `link` and `device2` are further bits of the capability registers.
+    `device`, `link` and `device2` are further bits of the capability registers.  `serr_reports`: uncorrectable errors
+    are also reported when only SERR in the command register says so, which QEMU's functions do not do.
     """
 
     id: ClassVar[int] = regs.PCI_CAP_ID_EXP
@@ -137,6 +138,7 @@ class Express(Capability):
     device: int = regs.PCI_EXP_DEVCAP_RBER | regs.PCI_EXP_DEVCAP_EXT_TAG
     link: int = express.PCI_EXP_LNKCAP_ASPM_L0S
     device2: int = 0
+    serr_reports: bool = True
 
     @property
     def size(self) -> int:

@@ -120,6 +120,7 @@ class Function:
         watch_resets(self, capability, offset)
         if isinstance(capability, Express):
             self.config.extend()  # whether or not it has an extended capability
+            self.errors.serr_reports = capability.serr_reports
         elif isinstance(capability, Aer):
             self.errors.logs_prefixes = capability.prefix_log
             self.errors.overwrites = capability.overwrites

@@ -85,7 +85,7 @@ _DETECTED = {
 class Reporter:
     """Notes the errors that `function` detects.  A conventional function has the bits of the status register only."""
 
-    __slots__ = ("function", "logs_prefixes", "overwrites", "queue")
+    __slots__ = ("function", "logs_prefixes", "overwrites", "queue", "serr_reports")
 
     def __init__(self, function: Function) -> None:
         self.function = function
@@ -93,6 +93,8 @@ class Reporter:
         """Errors that wait to be shown, with their header logs, where software lets several be recorded."""
         self.logs_prefixes = False
         """Whether there is a log of prefixes."""
+        self.serr_reports = True
+        """Whether SERR in the command register is enough for uncorrectable errors to be reported."""
         self.overwrites = False
         """Whether a later error takes the place of the first one in the log."""
 
@@ -228,7 +230,8 @@ class Reporter:
     def _send(self, severity: Severity) -> None:
         function = self.function
         serr = severity is not Severity.CORRECTABLE and function.config.command & regs.PCI_COMMAND_SERR
-        if function.offset(regs.PCI_CAP_ID_EXP) is None or not (serr or self._control & _ENABLES[severity]):
+        enabled = (serr and self.serr_reports) or self._control & _ENABLES[severity]
+        if function.offset(regs.PCI_CAP_ID_EXP) is None or not enabled:
             return
         if serr:
             self._status(regs.PCI_STATUS_SIG_SYSTEM_ERROR)

@@ -96,7 +96,8 @@ def virtio(model: str, kind: VirtioKind, *, flr: bool = True, legacy: bool = Fal
     opening = ConfigWindow(config, window, bars)
     function = Function(config, bars, rom_size=kind.rom_size, name=name)
     if not legacy:
-        function.add(Express(ExpressType.ENDPOINT, flr=flr, control=REPORTING, control_reset=0), _EXPRESS)
+        express = Express(ExpressType.ENDPOINT, flr=flr, control=REPORTING, control_reset=0, serr_reports=False)
+        function.add(express, _EXPRESS)
         function.add(PowerManagement(no_soft_reset=False), _POWER)
     for at, content in vendors:
         config.add_capability(at, regs.PCI_CAP_ID_VNDR, content)
