@@ -12,6 +12,7 @@ from pyvfio_backends.software.hardware.pcie.remapping import RemappingUnits
 from pyvfio_backends.software.linux.interrupts_x86 import X86InterruptCounts
 from pyvfio_backends.software.linux.kernel_log import add_node as add_kernel_log
 from pyvfio_backends.software.linux.pci import PciBus
+from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned, root_windows
 from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
 from pyvfio_backends.software.linux.pcie_iommu import boot_iommus, iommu_off
@@ -70,8 +71,7 @@ def boot(machine: Machine) -> None:
     assign_unassigned([bridge.root for bridge in bridges])
     if iommu:
         boot_iommus(kernel, units, bridges)
-    for bridge in bridges:
-        ports.boot(bridge.devices())
+    ports.boot(device for device in bus.devices.values() if isinstance(device, PciDevice))
     add_kernel_log(kernel)
     if AER_INJECT_MODULE in {name.replace("-", "_") for name in spec.modules}:
         from pyvfio_backends.software.linux.aer_inject import load as load_aer_inject
@@ -102,7 +102,7 @@ def _host_drivers(machine: Machine, bus: PciBus) -> list[HostPciDriver | VirtioP
     if "shpchp" in names:
         from pyvfio_backends.software.linux.shpchp import ShpcDriver
 
-        found.append(ShpcDriver(bus))
+        found.insert(0, ShpcDriver(bus))
     for driver in found:
         bus.register(driver)
     if "pci_stub" in names:

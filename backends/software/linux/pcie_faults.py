@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pyvfio_backends.software.hardware.pcie.interrupt_remapping import InterruptFault
 from pyvfio_backends.software.hardware.pcie.remapping import FaultReason
 from pyvfio_backends.software.linux.kernel_log import ERROR, WARNING, kernel_log
+from pyvfio_backends.software.linux.pci_msi import interrupt_numbers
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.remapping import RemappingFault
+    from pyvfio_backends.software.hardware.pcie.upstream import Source
+    from pyvfio_backends.software.linux.interrupts import InterruptLine
     from pyvfio_backends.software.linux.kernel import Kernel
 
 __all__ = ["FaultLog"]
@@ -25,23 +29,58 @@ _TEXTS: Final = {
 }
 
 
+_MESSAGE_TEXTS: Final = {
+    InterruptFault.BEYOND_TABLE: "Interrupt index exceeded the interrupt-remapping table size",
+    InterruptFault.NOT_PRESENT: "Present field in the IRTE entry is clear",
+    InterruptFault.BLOCKED_COMPATIBLE: "Blocked a compatibility format interrupt request",
+    InterruptFault.WRONG_SOURCE: "Blocked an interrupt request due to source-id verification failure",
+}
+
+
+def _name(rid: int) -> str:
+    return f"{rid >> 8:02x}:{rid >> 3 & 0x1F:02x}.{rid & 7}"
+
+
 class FaultLog:
     """Writes faults of all units of a machine to the kernel's log."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self._lines: dict[int, InterruptLine] = {}
         self._begin = 0.0
         self._said = self._missed = 0
 
-    def report(self, fault: RemappingFault) -> None:
-        """Say who, where and why; addresses are those of pages."""
+    def add_line(self, segment: int, number: int) -> None:
+        """Have the unit of a segment, which is ``dmarN``, interrupt when it has a fault."""
+        line = self._kernel.interrupts.add(interrupt_numbers(self._kernel).take(), "DMAR-MSI")
+        line.source, line.name = f"{number:3}-{'edge':8}", f"dmar{number}"
+        self._lines[segment] = line
+
+    def _interrupted(self, segment: int) -> None:
+        line = self._lines.get(segment)
+        if line is not None:
+            line.counts[0] += 1
+
+    def report_message(self, source: Source, index: int, reason: InterruptFault) -> None:
+        """Say whose interrupt message was refused: the index of its entry, and why."""
+        self._interrupted(source.segment)
         if self._may():
             self._say(f"DRHD: handling fault status reg {_PENDING:x}")
         if self._may():
-            rid = fault.source.rid
+            self._say(
+                f"[INTR-REMAP] Request device [{_name(source.rid)}] fault index {index:#x} "
+                f"[fault reason {reason:#04x}] {_MESSAGE_TEXTS[reason]}"
+            )
+
+    def report(self, fault: RemappingFault) -> None:
+        """Say who, where and why; addresses are those of pages."""
+        self._interrupted(fault.source.segment)
+        if self._may():
+            self._say(f"DRHD: handling fault status reg {_PENDING:x}")
+        if self._may():
             self._say(
                 f"[DMA {'Write' if fault.write else 'Read'} NO_PASID] Request device "
-                f"[{rid >> 8:02x}:{rid >> 3 & 0x1F:02x}.{rid & 7}] "
+                f"[{_name(fault.source.rid)}] "
                 f"fault addr {fault.address & -self._kernel.page_size:#x} "
                 f"[fault reason {fault.reason:#04x}] {_TEXTS[fault.reason]}"
             )

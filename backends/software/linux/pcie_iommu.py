@@ -7,7 +7,7 @@ program attaches an address space.  The host's own drivers do no DMA here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import iommufd as abi
@@ -51,12 +51,15 @@ def default_type(cmdline: str, *, caching: bool) -> str:
     return _STRICT if caching or "iommu.strict=1" in words else _FLUSH_QUEUE
 
 
-def boot_iommus(kernel: Kernel, units: Mapping[int, RemappingUnit], bridges: Iterable[PcieHostBridge]) -> None:
+def boot_iommus(kernel: Kernel, units: Mapping[int, RemappingUnit], bridges: Sequence[PcieHostBridge]) -> None:
     """Take the units into use, by the segment that each is for, and all functions below the bridges."""
     iommus = {segment: PcieIommu(kernel, unit, n) for n, (segment, unit) in enumerate(sorted(units.items()))}
     log = FaultLog(kernel)
-    for unit in units.values():
+    for number, (segment, unit) in enumerate(sorted(units.items())):
         unit.on_fault = log.report
+        log.add_line(segment, number)
+    for bridge in bridges:
+        bridge.messages.unit.on_fault = log.report_message
     for bridge in bridges:
         bridge.iommu = iommus[bridge.domain]
         for function in bridge.root.found():

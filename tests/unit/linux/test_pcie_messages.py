@@ -18,6 +18,7 @@ from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.interrupt_remapping import InterruptFault, remapped_message
 from pyvfio_backends.software.linux import pcie_irq
 from pyvfio_backends.software.linux.ida import Ida
+from pyvfio_backends.software.linux.kernel_log import kernel_log
 from pyvfio_backends.software.linux.nodes import Directory
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
@@ -64,7 +65,8 @@ class Rig:
         device.msi.request(vector, lambda: self.taken.append(name), name)
 
     def lines(self) -> list[str]:
-        return [line for line in self.machine.kernel.interrupts.show().splitlines() if "PCI-MSI" in line]
+        shown = self.machine.kernel.interrupts.show().splitlines()
+        return [line for line in shown if "PCI-MSI" in line and "pciehp" not in line and "aerdrv" not in line]
 
 
 @pytest.fixture
@@ -162,6 +164,17 @@ def test_a_message_is_known_by_its_numbers_and_its_sender(rig: Rig) -> None:
     assert len(rig.taken) == 1
     reasons = [InterruptFault.WRONG_SOURCE, InterruptFault.NOT_PRESENT, InterruptFault.BLOCKED_COMPATIBLE]
     assert [fault[3] for fault in unit.faults] == reasons
+    dmar = next(line for line in rig.machine.kernel.interrupts.lines.values() if line.name == "dmar0")
+    assert dmar.counts[0] == 3
+    entry = (address >> 5) & 0x7FFF
+    assert [line for line in kernel_log(rig.machine.kernel).lines if "INTR-REMAP" in line] == [
+        f"DMAR: [INTR-REMAP] Request device [04:00.0] fault index {entry:#x} [fault reason 0x26] "
+        "Blocked an interrupt request due to source-id verification failure",
+        "DMAR: [INTR-REMAP] Request device [03:00.0] fault index 0x4000 [fault reason 0x22] "
+        "Present field in the IRTE entry is clear",
+        "DMAR: [INTR-REMAP] Request device [03:00.0] fault index 0x0 [fault reason 0x25] "
+        "Blocked a compatibility format interrupt request",
+    ]
 
 
 def test_a_bridge_to_conventional_pci_sends_in_its_own_name(rig: Rig) -> None:

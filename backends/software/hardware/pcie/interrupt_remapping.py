@@ -70,13 +70,15 @@ class InterruptUnit:
         self._deliver = deliver
         self.remaps = remaps
         self.entries: dict[int, RemappingEntry] = {}
+        self.on_fault: Callable[[Source, int, InterruptFault], None] | None = None
+        """Told of each fault: whose, the index of the entry (0 of a compatible message), why."""
         self.faults: deque[tuple[Source, int, int, InterruptFault]] = deque(maxlen=_MOST_FAULTS)
 
     def message(self, source: Source, address: int, data: int) -> None:
         """Take a message, as `Iommu.message` does."""
         if not address & _FORMAT:
             if self.remaps:
-                self.faults.append((source, address, data, InterruptFault.BLOCKED_COMPATIBLE))
+                self._refuse(source, address, data, InterruptFault.BLOCKED_COMPATIBLE, 0)
             else:
                 self._deliver(address >> _PROCESSOR_SHIFT & _PROCESSOR_MASK, data & _VECTOR_MASK)
             return
@@ -86,8 +88,13 @@ class InterruptUnit:
         entry = self.entries.get(handle)
         if entry is None or not self.remaps:
             fault = InterruptFault.NOT_PRESENT if handle < self.size else InterruptFault.BEYOND_TABLE
-            self.faults.append((source, address, data, fault))
+            self._refuse(source, address, data, fault, handle)
         elif (entry.segment, entry.rid) != (source.segment, source.rid):
-            self.faults.append((source, address, data, InterruptFault.WRONG_SOURCE))
+            self._refuse(source, address, data, InterruptFault.WRONG_SOURCE, handle)
         else:
             self._deliver(entry.processor, entry.vector)
+
+    def _refuse(self, source: Source, address: int, data: int, fault: InterruptFault, index: int) -> None:
+        self.faults.append((source, address, data, fault))
+        if self.on_fault is not None:
+            self.on_fault(source, index, fault)
