@@ -21,8 +21,8 @@ import time
 from collections.abc import Sequence
 from typing import Final, Self, TypeVar
 
-from pyvfio.drivers.nvme_control import Options, Pause, Room, Until, Work
 from pyvfio.drivers.nvme_failures import NvmeError
+from pyvfio.drivers.nvme_waiting import Options, Pause, Room, Until, Work
 from pyvfio.drivers.nvme_work import NvmeWork
 from pyvfio.drivers.work import Progress, untold
 from pyvfio.errors import Misuse, PyvfioError

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final, Self, TypeVar
 
 from pyvfio.drivers.nvme import NvmeFacts
-from pyvfio.drivers.nvme_control import Pause, Room, Until, Work
+from pyvfio.drivers.nvme_waiting import Pause, Room, Until, Work
 from pyvfio.drivers.work import Progress, untold
 from pyvfio.errors import PyvfioError
 from pyvfio.nvme.commands import Command, Completion

@@ -1,7 +1,6 @@
 """The NVMe controller as its driver has it, without any waiting: started, stopped, commands sent and taken back.
 
-Operations are generators.  They yield what they wait for (`Until`, `Room`, `Pause`) and are sent whether it came in
-time; so the same code serves a driver that blocks and one for asyncio, in which many operations are under way at once.
+Operations are generators, see `pyvfio.drivers.nvme_waiting`.
 Source of the sequence: NVM Express 1.4, 7.6.1 (start), 7.6.2 (shutdown), 5.1 (abort).
 """
 
@@ -9,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from collections.abc import Callable
+from typing import Final
 
 from pyvfio.drivers.nvme_failures import NvmeError, command_words
 from pyvfio.drivers.nvme_memory import Slot, Slots
 from pyvfio.drivers.nvme_queue import Pending, Queue
+from pyvfio.drivers.nvme_waiting import Options, Pause, Room, Until, Work
 from pyvfio.drivers.pci_lines import KINDS, Lines
 from pyvfio.drivers.pci_registers import GONE, Registers, require_ids, set_bus_master
 from pyvfio.errors import Misuse, NotAvailable, NotModelled, PyvfioError, Timeout
@@ -24,54 +23,13 @@ from pyvfio.nvme.commands import AdminOpcode, Command, Completion
 from pyvfio.nvme.registers import Capabilities, Configuration, ControllerStatus, Shutdown, ShutdownStatus
 from pyvfio.vfio.device import Device
 
-__all__ = ["NvmeControl", "Options", "Pause", "Room", "Until", "Work"]
+__all__ = ["NvmeControl"]
 
-T = TypeVar("T")
 _HALF_SECONDS: Final = 0.5
 _LOOK: Final = 0.001
 _ABORT_SECONDS: Final = 5.0
 _NOT_ABORTED: Final = 1
 _SHUTDOWN_SHIFT: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a controller is driven.  `depth` is how many commands a queue has under way at most, `queues` how many pairs
-    of I/O queues are wanted, `transfer` the bytes of one command's data at most, `timeout` in seconds of one command.
-    """
-
-    interrupts: str = "auto"
-    access: str = "auto"
-    queues: int = 1
-    depth: int = 32
-    transfer: int = 128 << 10
-    timeout: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Until:
-    """Wait until a command has ended, at the latest at `deadline` (`time.monotonic`)."""
-
-    pending: Pending
-    deadline: float
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Wait until a command can be put into `queue`, and there is a slot."""
-
-    queue: Queue
-    deadline: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Wait so many seconds."""
-
-    seconds: float
-
-
-Work = Generator[Until | Room | Pause, bool, T]
 
 
 class NvmeControl:

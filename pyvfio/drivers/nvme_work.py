@@ -1,4 +1,4 @@
-"""All that an NVMe driver does, as generators (see `pyvfio.drivers.nvme_control`): identify, logs, blocks."""
+"""All that an NVMe driver does, as generators (see `pyvfio.drivers.nvme_waiting`): identify, logs, blocks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pyvfio.drivers.nvme_control import NvmeControl, Work
+from pyvfio.drivers.nvme_control import NvmeControl
 from pyvfio.drivers.nvme_memory import Slot, Slots
 from pyvfio.drivers.nvme_queue import Pending, Queue
+from pyvfio.drivers.nvme_waiting import Work
 from pyvfio.drivers.work import Progress
 from pyvfio.errors import Misuse, NotAvailable
 from pyvfio.nvme.commands import (
