@@ -151,6 +151,13 @@ class NvmeWork(NvmeControl):
             if not there:
                 raise NotAvailable("use namespace", self.device.name, cause="the controller has no active namespace")
             raise Misuse("use namespace", self.device.name, cause=f"there is no namespace {nsid}; there is {there}")
+        if found.metadata:
+            raise NotAvailable(
+                "use namespace",
+                self.device.name,
+                cause=f"namespace {nsid} has {found.metadata} bytes of metadata in each block; the driver uses none",
+                next_step="nvme format (of nvme-cli) gives it blocks without metadata; what is on it is gone then",
+            )
         return nsid, found
 
     def check(self, space: NamespaceIdentity, lba: int, count: int) -> None:

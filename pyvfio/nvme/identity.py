@@ -145,7 +145,7 @@ class ControllerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceIdentity:
-    """A namespace of `blocks` logical blocks of 2 to `order` bytes, without metadata.
+    """A namespace of `blocks` logical blocks of 2 to `order` bytes, each with `metadata` bytes.
 
     `zeroes`: what was deallocated reads as zeros.
     """
@@ -154,6 +154,7 @@ class NamespaceIdentity:
     order: int
     eui64: bytes = bytes(8)
     zeroes: bool = True
+    metadata: int = 0
 
     def pack(self) -> bytes:
         """The 4 KiB."""
@@ -162,7 +163,7 @@ class NamespaceIdentity:
             _put(data, at, self.blocks, 8)
         data[33] = int(self.zeroes)
         data[120:128] = self.eui64
-        _put(data, 128, self.order << 16, 4)
+        _put(data, 128, self.order << 16 | self.metadata, 4)
         return bytes(data)
 
     @classmethod
@@ -172,7 +173,7 @@ class NamespaceIdentity:
         order = data[128 + 4 * used + 2]
         if not order:
             return None
-        return cls(_get(data, 0, 8), order, bytes(data[120:128]), data[33] & 7 == 1)
+        return cls(_get(data, 0, 8), order, bytes(data[120:128]), data[33] & 7 == 1, _get(data, 128 + 4 * used, 2))
 
 
 def namespace_list(nsids: list[int]) -> bytes:

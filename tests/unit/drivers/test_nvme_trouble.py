@@ -13,11 +13,13 @@ from pyvfio.drivers import AsyncNvme, Nvme
 from pyvfio.errors import Misuse, NotAvailable, NotModelled, Timeout
 from pyvfio.nvme import registers as regs
 from pyvfio.nvme.commands import AdminOpcode, Command
+from pyvfio.nvme.identity import NamespaceIdentity
 from pyvfio.nvme.registers import Capabilities
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.vfio import Device
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.hardware.devices.nvme.controller import NvmeController
+from pyvfio_backends.software.hardware.devices.nvme.storage import Namespace
 from pyvfio_backends.software.hardware.pcie.block import Block
 
 ADDRESS = "0000:01:00.0"
@@ -125,6 +127,17 @@ def test_a_controller_without_namespaces() -> None:
         assert disk.namespaces == {}
         with pytest.raises(NotAvailable, match="no active namespace"):
             disk.read(0, 1)
+
+
+def test_blocks_with_metadata_are_refused(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their data would be longer than a block says."""
+    monkeypatch.setattr(Namespace, "identity", NamespaceIdentity(1024, 9, metadata=8))
+    with Nvme(device) as disk:
+        assert disk.namespaces[1].metadata == 8
+        for use in (lambda: disk.read(0), lambda: disk.write(0, bytes(512)), lambda: disk.write_zeroes(0)):
+            with pytest.raises(NotAvailable, match="8 bytes of metadata in each block"):
+                use()
+        assert disk.health().temperature
 
 
 def test_arguments(device: Device) -> None:
