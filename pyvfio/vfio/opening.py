@@ -212,9 +212,12 @@ def _own(opening: _Opening, asked: str, *, allow_no_iommu: bool) -> Device:
     name = "group" if version else asked
     if name == "auto":
         return _first(opening, allow_no_iommu=allow_no_iommu)
-    if name == "iommufd":
-        return opening.by_iommufd("asked for")
     way = opening.found[name]
+    if name == "iommufd":
+        if way.obstacle in (Obstacle.NO_DRIVER, Obstacle.NO_DEVICE_NODES, Obstacle.NO_NODE):
+            step = way.next_step or 'take way="group"'
+            raise NotAvailable("open device", opening.device.name, path=way.node, cause=way.reason, next_step=step)
+        return opening.by_iommufd("asked for")
     if way.obstacle is Obstacle.HAS_IOMMU:
         raise Misuse("open device without an IOMMU", opening.device.name, cause=way.reason, next_step='way="group"')
     if way.obstacle not in _TRIED_AT_LAST:

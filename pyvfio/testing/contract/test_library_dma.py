@@ -61,8 +61,8 @@ def test_it_writes_where_it_is_told(source: VirtioEntropy, page: int) -> None:
 def test_it_uses_the_address_space_that_it_was_given(host: Host, entropy: BoundFunction, page: int) -> None:
     """The same IOVA is other memory in another address space.  The device is at rest when it is given one.
 
-    A zPCI function under QEMU does no DMA any more once it was given another one while it was open, and is lost until
-    the guest's next boot, so that nothing can be compared there.
+    A zPCI function under QEMU does no DMA any more once it was given another one while it was open, and no driver can
+    take it then, so that nothing can be compared there.
     """
     with (
         pyvfio.Iommufd(host) as iommufd,
