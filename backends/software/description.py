@@ -275,6 +275,7 @@ class MachineSpec:
     such file; without ``edat`` there are no huge pages); `processors` its number of processors (1 to 64), each of which
     can be interrupted by PCI functions of its own with `directed_interrupts`; with `interpretation` it executes the PCI
     instructions of guests itself; with `pci_mmap` its kernel lets programs map BARs, as from Linux 6.15 on;
+    behind each slot for hot-plug its firmware keeps `slot_buses` bus numbers free;
     `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
     PCI functions are `functions`, and `pci_devices` with their `pairs`; `devices` are more, in QEMU's words.
     `zpci_events` happen to them, and with `error_reports` the machine takes reports of errors.
@@ -289,6 +290,7 @@ class MachineSpec:
     page_size: int = 4096
     memory: int = 8 << 30
     memlock: int = -1
+    slot_buses: int = 0
     ipc_lock: bool = True
     raw_io: bool = True
     seqnum: int = 0

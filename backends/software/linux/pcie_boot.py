@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi.aer_inject import AER_INJECT_MODULE
 from pyvfio.errors import Misuse
+from pyvfio_backends.software.hardware.pcie.enumeration import Reserve
 from pyvfio_backends.software.hardware.pcie.firmware import Apertures, Firmware
 from pyvfio_backends.software.hardware.pcie.layout_downwards import lay_out_downwards
 from pyvfio_backends.software.hardware.pcie.remapping import RemappingUnits
@@ -49,7 +50,7 @@ def boot(machine: Machine) -> None:
     machine.pcie = build_tree(spec.pcie_buses, spec.pcie_functions, machine.peripherals)
     machine.slots = MachineSlots(machine)
     switch_on(machine.pcie, machine.clock)
-    firmware = Firmware(arrange=lay_out_downwards)
+    firmware = Firmware(arrange=lay_out_downwards, reserve=Reserve(buses=spec.slot_buses))
     firmware.set_up(machine.pcie)
     kernel.pci_mmap = True  # CONFIG_VFIO_PCI_MMAP
     kernel.interrupts = X86InterruptCounts(kernel.interrupts.processors)

@@ -15,13 +15,13 @@ from pyvfio.abi import pci_extended_regs as extended_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.address import PciAddress
-from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_acs import enable_acs
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_host import PciBusDevice, PciHostBridge
 from pyvfio_backends.software.linux.pcie_assign import assign_behind, assign_bus
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
+from pyvfio_backends.software.linux.pcie_numbers import add_bridge, scan_bridges
 from pyvfio_backends.software.linux.pcie_sizing import hotplugs
 from pyvfio_backends.software.linux.pcieport import express_type
 
@@ -97,8 +97,14 @@ class PcieBus:
         self.seek_drivers()
 
     def rescan_behind(self) -> None:
-        """Find what came into the slot of the port above, and give it addresses (``pciehp_configure_device``)."""
-        self.scan(quiet=False)
+        """Find what came into the slot of the port above, and give it numbers and addresses.
+
+        ``pciehp_configure_device``: a bridge gets what is left of the numbers that the port has (`pci_hp_add_bridge`).
+        """
+        self._scan_slots(quiet=False)
+        for function in self._bridges():
+            if function.subordinate is None:
+                add_bridge(self, function, self.number, self.last - self.number, quiet=False)
         assign_behind(self)
         self.seek_drivers()
 
@@ -115,13 +121,28 @@ class PcieBus:
             if function.pdev is not None and function.subordinate is not None:
                 function.subordinate.seek_drivers()
 
-    def scan(self, *, quiet: bool) -> None:
-        """Find the devices of this bus, then those behind its bridges.  No drivers are sought yet."""
+    def scan(self, *, quiet: bool, spare: int = 0) -> int:
+        """Find the devices of this bus, then those behind its bridges; the last number behind it.
+
+        A bridge without a number gets the next one, and of the `spare` ones those with a slot get equal shares
+        (``pci_scan_child_bus_extend``).  No drivers are sought yet.
+        """
+        self._scan_slots(quiet=quiet)
+        return scan_bridges(self, self._bridges(), spare, quiet=quiet)
+
+    def _scan_slots(self, *, quiet: bool) -> None:
         for slot in range(0, _FUNCTIONS if self._one_child else _DEVFNS, _FUNCTIONS):
             self._scan_slot(slot, quiet=quiet)
-        for function in tuple(self.functions.values()):
-            if function.pdev is not None and function.pdev.is_bridge:
-                self._scan_bridge(function, function.pdev, quiet=quiet)
+
+    def _bridges(self) -> list[PcieFunction]:
+        return [one for one in self.functions.values() if one.pdev is not None and one.pdev.is_bridge]
+
+    def add_child(self, function: PcieFunction, number: int, *, quiet: bool) -> PcieBus:
+        """The bus behind a bridge on this one, new to Linux."""
+        assert function.pdev is not None
+        child = function.subordinate = PcieBus(self.bridge, number, function.pdev, function)
+        self.bridge.bus.kernel.add_class_device(child.device, quiet=quiet)
+        return child
 
     @property
     def _one_child(self) -> bool:
@@ -192,15 +213,6 @@ class PcieBus:
         bridge.bus.add(device, quiet=quiet, seek=False)
         return device
 
-    def _scan_bridge(self, function: PcieFunction, device: PciDevice, *, quiet: bool) -> None:
-        if function.subordinate is None:
-            number = device.read_config(bridge_regs.PCI_SECONDARY_BUS, 1)
-            if not number:
-                raise NotModelled("Linux giving bus numbers to a bridge that firmware gave none", device.name)
-            function.subordinate = PcieBus(self.bridge, number, device, function)
-            self.bridge.bus.kernel.add_class_device(function.subordinate.device, quiet=quiet)
-        function.subordinate.scan(quiet=quiet)
-
 
 class PcieHostBridge(PciHostBridge):
     """A root bus of a root complex (`complex`) as Linux has it, `bus` being the bus type.
@@ -228,6 +240,11 @@ class PcieHostBridge(PciHostBridge):
         """Whether an IOMMU needs functions to be isolated (``pci_request_acs``)."""
         self.iommu: PcieIommu | None = None
         """Who takes new functions, once it has taken those that were there at boot."""
+
+    def siblings(self) -> list[PcieHostBridge]:
+        """The roots of its domain, itself included."""
+        every = (one for one in self.bus.bridges if isinstance(one, PcieHostBridge))
+        return [one for one in every if one.domain == self.domain]
 
     def add(self, *, quiet: bool) -> None:
         """Put the root into the tree and find its devices."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
+from pyvfio_backends.software.linux.pcie_sizing import hotplugs
 from pyvfio_backends.software.linux.pciehp import Controller
 from pyvfio_backends.software.linux.pcieport_irq import PortInterrupts
 
@@ -37,7 +37,7 @@ class HotplugService:
         if not isinstance(function, PcieFunction):
             return
         root = regs.pci_exp_type(device.read_config(device.express + regs.PCI_EXP_FLAGS, 2)) in _ROOTS
-        slot = _hotplugs(device) and function.subordinate is not None
+        slot = hotplugs(device) and function.subordinate is not None
         if not root and not slot:
             return
         interrupts = self.interrupts[device] = PortInterrupts(device)
@@ -67,11 +67,3 @@ class HotplugService:
         interrupts = self.interrupts.pop(device, None)
         if interrupts is not None:
             interrupts.free()
-
-
-def _hotplugs(device: PciDevice) -> bool:
-    """``pci_dev.is_hotplug_bridge``."""
-    if not device.read_config(device.express + regs.PCI_EXP_FLAGS, 2) & regs.PCI_EXP_FLAGS_SLOT:
-        return False
-    slot = device.read_config(device.express + express.PCI_EXP_SLTCAP, 4)
-    return bool(slot & express.PCI_EXP_SLTCAP_HPC)

@@ -1,122 +1,244 @@
-"""Native hotplug of PCI Express: what the button of a slot brings and takes, also while a program has the device open.
+"""Native hotplug of PCI Express: what the button of a slot brings and takes, also while a program has the device open;
+what sysfs takes and refuses; what the library sees of it.
 
-The slot's button is pressed by the monitor of the QEMU in which the host runs (`pyvfio.testing.monitor`): a device that
-is added there comes at once, one that is taken away is asked for, and pciehp gives it up after five seconds.
+Somebody stands before the slot (`pyvfio.testing.slot_hand`): a card that is put in comes at once, as its button is
+pressed, too; one that is asked for pciehp gives up after five seconds, and it is taken out when its slot is off.  That
+QEMU takes a card out for good also after ``power`` 0 is QEMU's; that an empty slot refuses ``power`` 1 is the kernel's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from errno import ENODEV
+from errno import EINVAL, ENODEV
 
 import pytest
 
 from pyvfio.abi import vfio
 from pyvfio.abi.vfio import IrqSetFlags, PciIrq
 from pyvfio.backend import Backend
+from pyvfio.binding.slot_power import plan_slot_power
+from pyvfio.errors import NotAvailable
+from pyvfio.host import Host
+from pyvfio.pci.slot import Slot, find_slot
+from pyvfio.pci.slot_state import Indicator
+from pyvfio.pci.slot_watch import SlotWatch
 from pyvfio.process import EventFd
 from pyvfio.testing import requests
 from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.devices import BoundFunction
-from pyvfio.testing.expect import fails, settles
+from pyvfio.testing.expect import fails, let_pass
 from pyvfio.testing.modes import MODES, open_device
-from pyvfio.testing.monitor import Monitor
+from pyvfio.testing.slot_hand import SlotHand, empty_slot, settles_in_time, slot_hand
 
-SLOTS = "/sys/bus/pci/slots"
 DEVICES = "/sys/bus/pci/devices"
-NAME = "contract"
 
 
-class Slot:
-    """An empty slot of a root port: the address that a function in it will have, and the monitor's name of its bus."""
+class Place:
+    """An empty slot, the hand before it, and the address that a function in it will have."""
 
-    def __init__(self, backend: Backend, sysfs: Attributes, monitor: Monitor, path: str, port: str) -> None:
-        self._monitor, self._sysfs, self._path = monitor, sysfs, path
-        self.address = f"{sysfs.read(f'{path}/address')}.0"
+    def __init__(self, backend: Backend, slot: Slot, hand: SlotHand) -> None:
+        self.backend, self.slot, self.hand = backend, slot, hand
+        self.sysfs = Attributes(backend)
+        self.address = f"{slot.address}.0"
         self.path = f"{DEVICES}/{self.address}"
-        self._bus = monitor.device(port)
+        self.empty = True
 
     def there(self) -> bool:
-        return self._sysfs.exists(self.path)
+        return self.sysfs.exists(self.path)
 
-    def state(self) -> tuple[str, str]:
+    def state(self) -> tuple[bool | None, bool | None]:
         """Power and presence."""
-        return self._sysfs.read(f"{self._path}/power"), self._sysfs.read(f"{self._path}/adapter")
+        return self.slot.power, self.slot.adapter
+
+    def indicator(self) -> Indicator | None:
+        state = self.slot.state()
+        return None if state is None else state.indicator
 
     def plug(self) -> None:
-        self._monitor.ask("device_add", driver="virtio-rng-pci", id=NAME, bus=self._bus, **{"disable-legacy": "on"})
-        assert settles(lambda: self._sysfs.link(f"{self.path}/driver") == "virtio-pci"), "no function came"
-
-    def press(self) -> None:
-        """Ask for the device."""
-        self._monitor.ask("device_del", id=NAME)
+        self.hand.plug()
+        self.empty = False
+        assert self.settles(lambda: self.there() and self.indicator() is Indicator.ON), "no function came"
 
     def gone(self) -> bool:
-        """Whether the slot is empty, for the guest and for QEMU."""
-        return not self.there() and settles(lambda: self.state() == ("0", "0")) and "DEVICE_DELETED" in self._events()
+        """Whether the slot is empty, for the kernel and for who stands before it."""
+        self.empty = not self.there() and self.state() == (False, False) and self.hand.holds()
+        return self.empty
 
-    def _events(self) -> list[str]:
-        self._monitor.ask("query-status")  # events come with answers
-        return self._monitor.events
+    def settles(self, question: object, seconds: float = 20.0) -> bool:
+        assert callable(question)
+        return settles_in_time(self.backend, question, seconds)
+
+    def write(self, name: str, text: str) -> None:
+        self.sysfs.write(f"{self.slot.path}/{name}", text)
 
 
 @pytest.fixture
-def slot(backend: Backend, sysfs: Attributes) -> Iterator[Slot]:
-    path, port = _empty_slot(backend, sysfs)
-    node = Monitor.find(backend)
-    if not path or node is None:
-        pytest.skip("this host has no empty slot of native hotplug, or no monitor to plug something in")
-    with Monitor(backend, node) as monitor:
-        found = Slot(backend, sysfs, monitor, path, port)
-        yield found
-        if found.there():
-            found.press()
-            assert settles(found.gone, 20), "the function does not go"
+def place(express_host: Host) -> Iterator[Place]:
+    slot = empty_slot(express_host.backend)
+    port = slot.port if slot is not None else None
+    hand = slot_hand(express_host.backend, port.name) if port is not None else None
+    if slot is None or hand is None:
+        pytest.skip("this host has no empty slot of native hotplug, or nobody to plug something in")
+    found = Place(express_host.backend, slot, hand)
+    yield found
+    if not found.empty and found.there():
+        hand.press()
+        assert found.settles(found.gone), "the function does not go"
+    hand.close()
 
 
-def _empty_slot(backend: Backend, sysfs: Attributes) -> tuple[str, str]:
-    """A slot without adapter that is a port's, and the port's address; two empty texts without one."""
-    names = backend.listdir(SLOTS) if sysfs.exists(SLOTS) else []
-    for name in names:
-        path = f"{SLOTS}/{name}"
-        if not sysfs.exists(f"{path}/adapter") or sysfs.read(f"{path}/adapter") != "0":
-            continue
-        bus = sysfs.read(f"{path}/address").rpartition(":")[0]
-        ports = [one for one in backend.listdir(DEVICES) if sysfs.exists(f"{DEVICES}/{one}/pci_bus/{bus}")]
-        if ports and sysfs.link(f"{DEVICES}/{ports[0]}/driver") == "pcieport":
-            return path, ports[0]
-    return "", ""
+# ---- cards -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_function_comes_and_goes(slot: Slot) -> None:
-    assert slot.state() == ("0", "0")
-    slot.plug()
-    assert slot.state() == ("1", "1")
-    slot.press()
-    assert slot.there()
-    assert settles(slot.gone, 20)
+def test_a_function_comes_and_goes(place: Place) -> None:
+    assert place.state() == (False, False)
+    place.plug()
+    assert place.state() == (True, True)
+    place.hand.press()
+    assert place.there()
+    assert place.settles(place.gone)
+
+
+def test_it_comes_again(place: Place) -> None:
+    for _ in range(2):
+        place.plug()
+        place.hand.press()
+        assert place.settles(place.gone)
 
 
 @pytest.mark.parametrize("mode", [MODES[1], MODES[-1]])
-def test_a_function_that_is_open(backend: Backend, slot: Slot, mode: str) -> None:
-    slot.plug()
-    bound = BoundFunction(backend, slot.address)
+def test_a_function_that_is_open(place: Place, mode: str) -> None:
+    backend = place.backend
+    place.plug()
+    bound = BoundFunction(backend, place.address)
     bound.take("vfio-pci")
     flags = IrqSetFlags.DATA_EVENTFD | IrqSetFlags.ACTION_TRIGGER
     with OpenFiles(backend) as files, EventFd() as asked, EventFd() as failed:
         opened = open_device(backend, files, bound, mode)
         requests.set_irqs(backend, opened.fd, PciIrq.REQ, flags, [asked.fileno()])
         requests.set_irqs(backend, opened.fd, PciIrq.ERR, flags, [failed.fileno()])
-        slot.press()
-        assert asked.wait(20) == 1
+        place.hand.press()
+        let_pass(backend, 3.0)
+        assert asked.read() == 0, "asked before the five seconds were over"
+        assert place.settles(lambda: asked.read() == 1)
         assert failed.read() == 0
         # it stays as long as the program has it, and nobody else gets it
-        assert slot.there()
+        assert place.there()
+        assert place.state() == (True, True)
+        assert place.indicator() is Indicator.BLINK
+        assert place.sysfs.link(f"{place.path}/driver") is None
         config = requests.region_info(backend, opened.fd, vfio.VFIO_PCI_CONFIG_REGION_INDEX)[0].offset
         assert backend.pread(opened.fd, 2, config) == b"\xf4\x1a"
         if opened.group >= 0:
             with fails(ENODEV):
-                requests.device_fd(backend, opened.group, slot.address)
+                requests.device_fd(backend, opened.group, place.address)
         files.close(opened.fd)
-        assert settles(lambda: not slot.there())
-    assert settles(slot.gone)
+        assert place.settles(lambda: not place.there())
+    assert place.settles(place.gone)
+
+
+# ---- sysfs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1", ENODEV), ("0", ENODEV), ("x", ENODEV), ("2", EINVAL), ("256", ENODEV), ("-1", ENODEV)]
+)
+def test_what_an_empty_slot_is_not_switched_to(place: Place, text: str, number: int) -> None:
+    """Digits at the start of what is written count, as one byte; none are 0."""
+    with fails(number):
+        place.write("power", text)
+    assert place.state() == (False, False)
+
+
+@pytest.mark.parametrize("text", ["1", "2", "2x"])
+def test_a_slot_that_is_on_is_not_switched_on(place: Place, text: str) -> None:
+    place.plug()
+    with fails(ENODEV if text == "1" else EINVAL):
+        place.write("power", text)
+    assert place.state() == (True, True)
+
+
+def test_no_power_takes_the_function_away(place: Place) -> None:
+    place.plug()
+    place.write("power", "0")
+    assert not place.there()
+    assert place.slot.power is False
+    assert place.settles(place.gone)
+    with fails(ENODEV):
+        place.write("power", "1")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("1", Indicator.ON), ("2", Indicator.BLINK), ("0", Indicator.OFF), ("3", Indicator.OFF)]
+)
+def test_the_attention_indicator(place: Place, text: str, shown: Indicator) -> None:
+    place.write("attention", "1" if text == "0" else "0")
+    place.write("attention", text)
+    state = place.slot.state()
+    assert (place.slot.attention, state and state.attention) == (shown, shown)
+    place.write("attention", "0")
+
+
+def test_an_indicator_value_without_meaning_changes_nothing(place: Place) -> None:
+    place.write("attention", "1")
+    place.write("attention", "4")
+    assert place.slot.attention is Indicator.ON
+    place.write("attention", "0")
+
+
+def test_what_a_slot_shows(place: Place) -> None:
+    names = {"address", "adapter", "attention", "cur_bus_speed", "max_bus_speed", "power"}
+    assert names <= set(place.backend.listdir(place.slot.path))
+    assert not place.sysfs.exists(f"{place.slot.path}/latch")
+    assert place.slot.most_speed == "16.0 GT/s PCIe"
+
+
+# ---- the library -----------------------------------------------------------------------------------------------------
+
+
+def test_the_registers_say_what_sysfs_says(place: Place, express_host: Host) -> None:
+    for present in (False, True):
+        if present:
+            place.plug()
+        state = place.slot.state()
+        assert state is not None
+        assert (state.power, state.present, state.attention) == (present, present, Indicator.OFF)
+        assert (state.hotplug, state.button, state.latch_open, state.fault) == (True, True, None, False)
+        assert state.indicator is (Indicator.ON if present else Indicator.OFF)
+    port = place.slot.port
+    assert port is not None
+    for name in (place.address, port.name, place.slot.name):
+        assert find_slot(express_host.sysfs, name).name == place.slot.name
+    assert [one.name for one in place.slot.functions()] == [place.address]
+
+
+def test_watching_a_card_come_and_go(place: Place, express_host: Host) -> None:
+    with SlotWatch(express_host, [place.slot]) as watch:
+
+        def happens(*wanted: str) -> set[str]:
+            """What of this does not, within 20 s of nothing else."""
+            missing = set(wanted)
+            while missing and (change := watch.read(20.0)) is not None:
+                missing.discard(str(change))
+            return missing
+
+        place.hand.plug()
+        place.empty = False
+        assert happens("presence empty -> present", f"function {place.address} added", "power off -> on") == set()
+        assert place.settles(lambda: place.indicator() is Indicator.ON)
+        place.hand.press()
+        removed = f"function {place.address} removed"
+        assert happens("indicator on -> blink", removed, "power on -> off", "presence present -> empty") == set()
+    assert place.settles(place.gone)
+
+
+def test_a_plan_switches_it_off(place: Place, express_host: Host) -> None:
+    with pytest.raises(NotAvailable, match="no card is in it"):
+        plan_slot_power(express_host, place.slot, True)
+    place.plug()
+    assert "is on already" in str(plan_slot_power(express_host, place.slot, True).notes)
+    plan = plan_slot_power(express_host, place.slot, False)
+    (step,) = plan.steps
+    step.do(express_host.sysfs)
+    assert step.verify(express_host.sysfs) == ""
+    assert place.settles(place.gone)

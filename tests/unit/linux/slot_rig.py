@@ -41,7 +41,11 @@ class SlotRig:
     """The machine; `events` are the hardware's, with their time."""
 
     def __init__(self, **features: bool) -> None:
-        self.machine = Machine(slot_spec(**features))
+        self.adopt(Machine(slot_spec(**features)))
+
+    def adopt(self, machine: Machine) -> None:
+        """Look at this machine."""
+        self.machine = machine
         self.host = SoftwareBackend(self.machine)
         self.slots = self.machine.slots
         self.uevents = self.host.uevents()
