@@ -391,9 +391,22 @@ class PciDevice(Device):
 
     def set_power_state(self, state: int) -> bool:
         """Put it into D0 to D3hot (0 to 3), as far as it goes; False when it cannot be."""
-        from pyvfio_backends.software.linux.pci_power import set_power_state
+        from pyvfio_backends.software.linux.pci_power import is_low, resets_on_wake, set_power_state
 
-        return set_power_state(self, state)
+        lost = not state and is_low(self.power_state) and resets_on_wake(self)
+        done = set_power_state(self, state)
+        if done and lost:
+            self._restore_bars()
+        return done
+
+    def _restore_bars(self) -> None:
+        """Write base addresses again that the function has lost (``pci_restore_bars``)."""
+        for index, resource in enumerate(self.resources[:ROM]):
+            if resource.claimed and not self.is_virtual:
+                register = regs.PCI_BASE_ADDRESS_0 + 4 * index
+                self.write_config(register, 4, resource.start & _ALL_ONES)
+                if resource.flags & ResourceFlag.MEM_64:
+                    self.write_config(register + 4, 4, resource.start >> 32)
 
     def save_state(self) -> SavedState:
         """Keep the configuration (``pci_save_state``)."""

@@ -10,7 +10,16 @@ from typing import Protocol
 
 from pyvfio.abi import pci_regs as regs
 
-__all__ = ["D0", "D3HOT", "POWER_NAMES", "PowerManaged", "is_low", "power_capability", "set_power_state"]
+__all__ = [
+    "D0",
+    "D3HOT",
+    "POWER_NAMES",
+    "PowerManaged",
+    "is_low",
+    "power_capability",
+    "resets_on_wake",
+    "set_power_state",
+]
 
 POWER_NAMES = ("D0", "D1", "D2", "D3hot", "D3cold")
 D0, D1, D2, D3HOT, D3COLD = range(len(POWER_NAMES))
@@ -52,6 +61,12 @@ def power_capability(device: PowerManaged) -> int:
     if not at or device.read_config(at + regs.PCI_PM_PMC, 2) & regs.PCI_PM_CAP_VER_MASK > _NEWEST:
         return 0
     return at
+
+
+def resets_on_wake(device: PowerManaged) -> bool:
+    """Whether it loses what it had on its way from D3hot to D0."""
+    at = power_capability(device)
+    return bool(at) and not device.read_config(at + regs.PCI_PM_CTRL, 2) & regs.PCI_PM_CTRL_NO_SOFT_RESET
 
 
 def set_power_state(device: PowerManaged, state: int) -> bool:

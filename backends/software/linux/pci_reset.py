@@ -47,6 +47,7 @@ def parse_methods(data: bytes, works: Sequence[str]) -> list[str]:
 def _save_and_disable(device: PciDevice) -> SavedState:
     """Keep the state and stop the function, in D0 (``pci_dev_save_and_disable``)."""
     device.set_power_state(D0)
+    device.runtime.reset_asleep()
     saved = device.save_state()
     device.write_config(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_INTX_DISABLE)
     return saved

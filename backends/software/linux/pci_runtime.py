@@ -32,6 +32,7 @@ class RuntimePower:
         self.automatic = False
         self.suspended = False
         self._saved: SavedState | None = None
+        self._told = False
         self._since = device.kernel.clock.now
         self._active = self._asleep = 0.0
 
@@ -72,6 +73,7 @@ class RuntimePower:
             if not driver.manages_power:
                 return
             driver.runtime_suspend(device)
+            self._told = True
             self._saved = device.save_state()
             if power_capability(device):
                 device.set_power_state(D3HOT)
@@ -83,14 +85,20 @@ class RuntimePower:
             return
         device = self._device
         self._change(suspended=False)
-        if self._saved is None:
+        if not self._told:
             return
+        self._told = False
         device.set_power_state(D0)
-        device.restore_state(self._saved)
-        self._saved = None
+        if self._saved is not None:
+            device.restore_state(self._saved)
+            self._saved = None
         driver = self._driver
         if driver is not None:
             driver.runtime_resume(device)
+
+    def reset_asleep(self) -> None:
+        """It is reset without being woken: what was kept is not brought back any more (``pci_dev.state_saved``)."""
+        self._saved = None
 
     def driver_left(self) -> None:
         """Its driver is gone: it is awake, and stays so until somebody allows it to sleep."""
