@@ -100,8 +100,13 @@ def test_what_is_written_to_reset_subordinate(sysfs: Attributes, bridge: str) ->
 def test_a_bus_comes_back_as_it_was(
     backend: Backend, sysfs: Attributes, files: OpenFiles, bridge: str, function: BoundFunction
 ) -> None:
+    """The function is awake: one that sleeps may have lost its header on the way to D0, before it was kept."""
     fd = files.open(f"{function.path}/config")
-    before = backend.pread(fd, 64, 0)
-    for text in ("1", "2\n"):
-        sysfs.write(bridge, text)
-        assert backend.pread(fd, 64, 0) == before
+    sysfs.write(f"{function.path}/power/control", "on")
+    try:
+        before = backend.pread(fd, 64, 0)
+        for text in ("1", "2\n"):
+            sysfs.write(bridge, text)
+            assert backend.pread(fd, 64, 0) == before
+    finally:
+        sysfs.write(f"{function.path}/power/control", "auto")
