@@ -47,7 +47,7 @@ ARCHITECTURES = ("s390x", "x86_64")
 """Whose kernel a machine can have."""
 
 MODULES = (
-    *("aer_inject", "copier_vfio_pci", "e1000e", "igb", "iommufd", "mdev", "mtty", "nvme", "pci_stub"),
+    *("aer_inject", "copier_vfio_pci", "e1000e", "igb", "iommufd", "mdev", "mtty", "nvme", "pci_stub", "shpchp"),
     *("vfio", "vfio_ccw", "vfio_iommu_type1", "vfio_pci", "virtio_pci"),
 )
 """The modules that can be loaded at boot; those of PCI's drivers on a machine with PCI Express."""

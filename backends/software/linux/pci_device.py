@@ -71,6 +71,8 @@ class PciDevice(Device):
         """Of a virtual function: the physical one, while both are linked."""
         self.locked = False
         self.error_state = ErrorState.NORMAL
+        self.driver_files: dict[str, Node] = {}
+        """Files that its driver added, by name."""
         self.removed_files: set[str] = set()
         """Files that are not there any more, although the device is."""
         header = self.read_config(regs.PCI_HEADER_TYPE, 1)
@@ -179,6 +181,7 @@ class PciDevice(Device):
         from pyvfio_backends.software.linux.pci_sysfs import device_attributes
 
         found = device_attributes(self)
+        found.update(self.driver_files)
         for name in self.removed_files:
             found.pop(name, None)
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pyvfio.abi.aer_inject import AER_INJECT_MODULE
 from pyvfio.errors import Misuse
@@ -28,11 +28,13 @@ from pyvfio_backends.software.pcie_tree import build_tree
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.host_pci_drivers import HostPciDriver
-    from pyvfio_backends.software.linux.shpchp import ShpcDriver
+    from pyvfio_backends.software.linux.shpchp import ShpchpDriver
     from pyvfio_backends.software.linux.virtio_pci import VirtioPciDriver
     from pyvfio_backends.software.machine import Machine
 
 __all__ = ["boot"]
+
+_BootDriver: TypeAlias = "HostPciDriver | VirtioPciDriver | ShpchpDriver"
 
 _MOST_LOW_MEMORY, _ECAM = 0x80000000, 0xB0000000
 _HIGH = range(1 << 32, 9 << 32)
@@ -92,18 +94,15 @@ def boot(machine: Machine) -> None:
         mtty.load(kernel)
 
 
-def _host_drivers(machine: Machine, bus: PciBus) -> list[HostPciDriver | VirtioPciDriver | ShpcDriver]:
+def _host_drivers(machine: Machine, bus: PciBus) -> list[_BootDriver]:
     """The host's drivers that the machine's description loads, registered, in the order of what they take."""
     from pyvfio_backends.software.linux.host_pci_drivers import StubDriver, host_pci_drivers
+    from pyvfio_backends.software.linux.shpchp import ShpchpDriver
     from pyvfio_backends.software.linux.virtio_pci import VirtioPciDriver
 
     names = {name.replace("-", "_") for name in machine.spec.modules}
-    found: list[HostPciDriver | VirtioPciDriver | ShpcDriver] = [VirtioPciDriver(bus)] if "virtio_pci" in names else []
-    found += [driver for driver in host_pci_drivers(bus) if driver.name in names]
-    if "shpchp" in names:
-        from pyvfio_backends.software.linux.shpchp import ShpcDriver
-
-        found.insert(0, ShpcDriver(bus))
+    every: list[_BootDriver] = [ShpchpDriver(bus), VirtioPciDriver(bus), *host_pci_drivers(bus)]
+    found = [driver for driver in every if driver.name.replace("-", "_") in names]
     for driver in found:
         bus.register(driver)
     if "pci_stub" in names:

@@ -5,16 +5,15 @@
 `root_port`         1b36:000c  root port                       MSI-X, AER, ACS, up to 16 GT/s x32
 `x3130_upstream`    104c:8232  upstream port of a switch       MSI, AER
 `xio3130_downstream` 104c:8233 downstream port of a switch     MSI, AER, no ACS
-`pcie_pci_bridge`   1b36:000e  bridge to conventional PCI      MSI with a mask, power management, AER
+`pcie_pci_bridge`   1b36:000e  bridge to conventional PCI      MSI with a mask, power management, SHPC, AER
 `q35_host`          8086:29c0  host bridge of q35              --
 `pxb_host`          1b36:000b  function that stands for a further root bus on bus 0
 ==================  =========  ==============================  ================================================
 
 Slots are hot-pluggable unless given otherwise.  A switch made of parts is `x3130_upstream` with downstream ports on its
 secondary bus.  Where these devices differ from the architecture in what a program can set (device control without
-payload size and relaxed ordering), so do these.  Not modelled: commands to the hot-plug controller (SHPC) of the
-PCIe-to-PCI bridge, and the chipset's registers of the host bridge.  A model can get further
-capabilities before it is plugged; then `DownstreamPort.finish` is to be called again.
+payload size and relaxed ordering), so do these.  Not modelled: the chipset's registers of the host bridge.  A model can
+get further capabilities before it is plugged; then `DownstreamPort.finish` is to be called again.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_express_regs as express_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
@@ -33,7 +33,7 @@ from pyvfio_backends.software.hardware.pcie.capabilities import Msi, Msix, Power
 from pyvfio_backends.software.hardware.pcie.express import REPORTING, Express, Slot
 from pyvfio_backends.software.hardware.pcie.extended import Acs
 from pyvfio_backends.software.hardware.pcie.function import Function
-from pyvfio_backends.software.hardware.pcie.hotplug_controller import CAPABILITY, HotplugController
+from pyvfio_backends.software.hardware.pcie.hotplug_controller import HotPlugController
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort, RootPort, UpstreamPort
 from pyvfio_backends.software.hardware.zpci.bar import Bar
 
@@ -128,13 +128,10 @@ def pcie_pci_bridge(*, name: str = "") -> PciBridge:
     registers = Block(0x100)
     config = ConfigSpace(Identity(_QEMU, 0x000E, class_code=_BRIDGE), interrupt_pin=1, bridge=True)
     bridge = PciBridge(config, [Bar(0, registers.size, regs.PCI_BASE_ADDRESS_MEM_TYPE_64, registers)], name=name)
-
-    def taken(device: int) -> bool:
-        return any(devfn >> 3 == device for devfn in bridge.secondary.functions)
-
-    controller = HotplugController(taken)
-    registers.place(0, controller)
-    controller.show_in(config, bridge.add(CAPABILITY, 0x40))
+    fast = regs.PCI_STATUS_66MHZ | regs.PCI_STATUS_FAST_BACK
+    config.put(bridge_regs.PCI_SEC_STATUS, 2, fast)
+    registers.place(0, HotPlugController(bridge, 0x40))
+    config.put(regs.PCI_STATUS, 2, config.read(regs.PCI_STATUS, 2) | fast)
     kind = _plain(Express(ExpressType.PCI_BRIDGE))
     bridge.add(replace(kind, device2=_PREFIXES | express_regs.PCI_EXP_DEVCAP2_ARI), 0x48)
     bridge.add(PowerManagement(no_soft_reset=False), 0x84)
