@@ -42,6 +42,7 @@ class IrqLine:
         self._actions: list[IrqAction] = []
         self._asserting: set[object] = set()
         self._depth = 0
+        self._cpu = 0
         self._running = False
         self.given_up = False
 
@@ -55,7 +56,7 @@ class IrqLine:
         if not self._actions:
             self._depth = 0 if enabled else 1
             line = self._counts.add(self.number, self._chip)
-            line.source = self._source
+            line.source, line.move, self._cpu = self._source, self._move, 0
         self.given_up = False
         self._actions.append(action)
         self._name()
@@ -71,6 +72,9 @@ class IrqLine:
 
     def _name(self) -> None:
         self._counts.lines[self.number].name = ", ".join(action.name for action in self._actions)
+
+    def _move(self, cpu: int) -> None:
+        self._cpu = cpu
 
     def disable(self) -> None:
         """No interrupts, until as many `enable` (``disable_irq_nosync``)."""
@@ -97,10 +101,10 @@ class IrqLine:
         try:
             while self._due:
                 counts = self._counts.lines[self.number].counts
-                counts[0] += 1
+                counts[self._cpu] += 1
                 handled = [action.handler() for action in tuple(self._actions)]
                 if not any(handled) and self._due:
-                    counts[0] += _UNHANDLED - 1
+                    counts[self._cpu] += _UNHANDLED - 1
                     self.given_up = True
         finally:
             self._running = False

@@ -6,6 +6,7 @@ Where no other source is named, it is what the x86 lab's kernel answered (``fixt
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -264,6 +265,28 @@ def test_pins_are_turned_by_bridges_and_shared(lab: Pcie) -> None:
     assert (one.bits, other.bits) == ((0, 0), (0, 1))
     one.store(edu.RAISE, 1)
     assert (one.event.read(), other.event.read()) == (1, 0)
+
+
+def test_a_line_is_given_to_another_processor() -> None:
+    pcie = Pcie(processors=2)
+    with pcie.host:
+        dev = Edu(pcie)
+        dev.trigger()
+        pcie.write("/proc/irq/22/smp_affinity", "2")
+        dev.store(edu.RAISE, 1)
+        assert dev.event.read() == 1
+        assert dev.lines() == ["          0          1  IR-IO-APIC  22-fasteoi   vfio-intx(0000:00:06.0)"]
+
+
+def test_no_thread_is_left() -> None:
+    pcie = Pcie()
+    with pcie.host:
+        dev, resample = Edu(pcie), EventFd()
+        dev.trigger()
+        dev.device.set_irqs(EVENTFD | UNMASK, INTX, 0, 1, struct.pack("=i", resample.fileno()))
+        (thread,) = (one for one in threading.enumerate() if one.name == "pyvfio-virqfd")
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 class TestLines:
