@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.address import PciAddress
-from pyvfio.errors import BadAddress, MalformedAnswer, PyvfioError
+from pyvfio.errors import BadAddress, PyvfioError
 from pyvfio.pci.aer import AerRegisters, DpcRegisters
 from pyvfio.pci.config import ConfigSpace
 from pyvfio.pci.error_counters import ErrorCounters, read_counters
@@ -79,7 +79,7 @@ def look_at(sysfs: Sysfs, path: str) -> FunctionErrors:
         if express is not None:
             control = config.read_u16(express.offset + regs.PCI_EXP_DEVCTL)
         registers, containment = AerRegisters.read(config), DpcRegisters.read(config)
-    except MalformedAnswer:  # an ordinary user sees 64 bytes, or the function is half there
+    except PyvfioError:  # an ordinary user sees 64 bytes, or the function is half there
         pass
     return FunctionErrors(address, path, True, registers, containment, counters, int(config.command), control, bases)
 

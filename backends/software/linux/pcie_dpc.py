@@ -27,6 +27,8 @@ __all__ = ["ContainmentService"]
 
 _ENABLES: Final = extended.PCI_EXP_DPC_CTL_EN_FATAL | extended.PCI_EXP_DPC_CTL_EN_NONFATAL
 _ONES: Final = 0xFFFF
+_PATIENCE: Final = 60.0
+"""Seconds that a device may take to answer after a reset (``PCIE_RESET_READY_POLL_MS``)."""
 
 
 class ContainmentService:
@@ -39,6 +41,7 @@ class ContainmentService:
         self.port = port
         self.at = at
         self.recovered = False
+        self._recovering = False
 
     def start(self) -> None:
         """Trigger on fatal errors, with an interrupt (``dpc_enable``)."""
@@ -63,8 +66,8 @@ class ContainmentService:
 
     @property
     def busy(self) -> bool:
-        """Whether there is a containment that was not handled yet."""
-        return bool(self._read(extended.PCI_EXP_DPC_STATUS) & extended.PCI_EXP_DPC_STATUS_TRIGGER)
+        """Whether there is a containment that was not handled yet, or is being recovered from."""
+        return self._recovering or bool(self._read(extended.PCI_EXP_DPC_STATUS) & extended.PCI_EXP_DPC_STATUS_TRIGGER)
 
     def stop(self) -> None:
         """Trigger no more (``dpc_disable``)."""
@@ -152,8 +155,16 @@ class ContainmentService:
             say(port, WARNING, f"{begin}, {'ERR_FATAL' if fatal else 'ERR_NONFATAL'} received from {where}")
 
     def _release(self, bridge: PciDevice) -> bool:
-        """Let the link come up again (``dpc_reset_link``); whether what is there answers."""
+        """Let the link come up again, and wait for that (``dpc_reset_link``); whether what is there answers."""
+        clock, children = self.port.kernel.clock, bridge.sysdata.children()
+        end = clock.now + _PATIENCE
+
+        def answers() -> bool:
+            return not children or children[0].read_config(regs.PCI_VENDOR_ID, 2) != _ONES
+
+        self._recovering = True
         self._write(extended.PCI_EXP_DPC_STATUS, extended.PCI_EXP_DPC_STATUS_TRIGGER)
-        children = bridge.sysdata.children()
-        self.recovered = not children or children[0].read_config(regs.PCI_VENDOR_ID, 2) != _ONES
+        clock.run_until(lambda: answers() or clock.now >= end)
+        self._recovering, self.recovered = False, answers()
+        clock.notify()
         return self.recovered

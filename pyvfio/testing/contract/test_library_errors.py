@@ -17,6 +17,7 @@ from pyvfio.errors import Timeout
 from pyvfio.host import Host
 from pyvfio.pci.aer import Severity
 from pyvfio.pci.device_error import DeviceError
+from pyvfio.pci.error_poll import HostErrors
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.vfio import Device
 
@@ -121,3 +122,22 @@ def test_a_closed_watch_can_be_made_again(inject: Callable[[str], None], host: H
             with device.errors() as errors:
                 inject("COMP_TIME")
                 assert "CmpltTO" in names(errors.wait(10))
+
+
+def test_who_watches_the_host_sees_correctable_errors_too(
+    inject: Callable[[str], None], host: Host, function: BoundFunction
+) -> None:
+    with (
+        pyvfio.open_device(host, function.address),
+        HostErrors(host, [function.address], interval=0.05) as errors,
+    ):
+        inject("BAD_TLP")
+        error = errors.read(10)
+        assert error is not None
+        assert (error.device, error.source) == (function.address, function.address)
+        assert (error.severity, names(error)) == (Severity.CORRECTABLE, ["BadTLP"])
+        inject("COMP_TIME")
+        error = errors.read(10)
+        assert error is not None
+        assert error.severity is Severity.NONFATAL
+        assert "CmpltTO" in names(error)
