@@ -15,6 +15,7 @@ from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId, Rec
 from pyvfio_backends.software.linux.pci_host import PortService
 from pyvfio_backends.software.linux.pcie_aer import ErrorService
 from pyvfio_backends.software.linux.pcie_dpc import ContainmentService
+from pyvfio_backends.software.linux.pcie_services import PortServices
 from pyvfio_backends.software.linux.pciehp_service import HotplugService
 from pyvfio_backends.software.linux.vfs import fail
 
@@ -42,6 +43,7 @@ class PortDriver(PciDriver):
         self.containments: dict[PciDevice, ContainmentService] = {}
         self._saved: dict[PciDevice, SavedState] = {}
         self.hotplug = HotplugService()
+        self.services = PortServices(bus.kernel)
 
     def probe(self, device: Device) -> None:
         """See `Driver.probe` (``pcie_portdrv_probe``).  Raise OSError ENODEV for what is no port."""
@@ -52,6 +54,7 @@ class PortDriver(PciDriver):
         self._saved[device] = device.save_state()
         self.hotplug.start(device, lambda: self._contained(device))
         self._start_services(device)
+        self.services.add(device, quiet=self.hotplug.booting)
 
     def _start_services(self, port: PciDevice) -> None:
         """AER where messages end, and only there containment (``get_port_device_capability``).
@@ -102,6 +105,7 @@ class PortDriver(PciDriver):
     def remove(self, device: Device) -> None:
         """See `Driver.remove`."""
         if isinstance(device, PciDevice):
+            self.services.remove(device)
             for service, found in (
                 (PortService.AER, self.errors.pop(device, None)),
                 (PortService.DPC, self.containments.pop(device, None)),

@@ -1,0 +1,118 @@
+"""The services of PCI Express ports as devices: the bus ``pci_express`` (``drivers/pci/pcie/portdrv.c``, 6.12).
+
+==========  =========  ============================================================================
+service     driver     ports that have it
+==========  =========  ============================================================================
+``001``     pcie_pme   root ports: power management events
+``002``     aer        root ports with advanced error reporting
+``004``     pciehp     ports with a hot-pluggable slot
+``008``     dpc        those with containment where ``aer`` is
+``010``     none       ports that tell of a change of their link's bandwidth
+==========  =========  ============================================================================
+
+A device is called ``PORT:pcieTSS``: T is the type of the port (0: root port, 2: downstream), SS the service.  What the
+services do `pcieport` does for the port; here is what of them is seen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyvfio.abi import pci_express_regs as express_regs
+from pyvfio.abi import pci_extended_regs as extended_regs
+from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.pci_regs import ExpressType
+from pyvfio.errors import NotModelled
+from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.driver_core import Bus, Driver
+from pyvfio_backends.software.linux.pci_aer import express_type
+from pyvfio_backends.software.linux.pcie_sizing import hotplugs
+from pyvfio_backends.software.linux.vfs import Node, StaticDirectory
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.kernel import Kernel
+    from pyvfio_backends.software.linux.pci_device import PciDevice
+
+__all__ = ["PortServices"]
+
+_PME, _AER, _HOTPLUG, _DPC, _BANDWIDTH = 0x01, 0x02, 0x04, 0x08, 0x10
+_DRIVERS = {"pcie_pme": _PME, "aer": _AER, "pciehp": _HOTPLUG, "dpc": _DPC}
+_LINKED = (ExpressType.ROOT_PORT, ExpressType.DOWNSTREAM)
+_ROOTS = (ExpressType.ROOT_PORT, ExpressType.RC_EC)
+
+
+class _Service(Device):
+    """One service of a port (``struct pcie_device``)."""
+
+    def __init__(self, port: PciDevice, bus: Bus, service: int) -> None:
+        kind = (express_type(port) or ExpressType.ROOT_PORT) - ExpressType.ROOT_PORT
+        super().__init__(port.kernel, f"{port.name}:pcie{kind << 8 | service:03x}", port, bus=bus)
+        self.service = service
+
+    def attributes(self) -> dict[str, Node]:
+        """See `Device.attributes`: its power is the port's."""
+        return {"power": StaticDirectory({})}
+
+
+class _ServiceDriver(Driver):
+    def __init__(self, bus: Bus, name: str, service: int) -> None:
+        super().__init__(bus, name)
+        self.service = service
+
+
+class _ServiceBus(Bus):
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__(kernel, "pci_express")
+
+    def match(self, device: Device, driver: Driver) -> bool:
+        """See `Bus.match`."""
+        return isinstance(device, _Service) and isinstance(driver, _ServiceDriver) and device.service == driver.service
+
+    def detach(self, device: Device) -> None:
+        """See `Bus.detach`.  Raise `NotModelled` unless the device goes, too."""
+        if device.name in self.devices:
+            raise NotModelled("taking its driver from a service of a PCI Express port", device.name)
+        super().detach(device)
+
+
+class PortServices:
+    """The bus, with the drivers that the kernel has built in."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.bus = _ServiceBus(kernel)
+        kernel.add_bus(self.bus)
+        for name, service in _DRIVERS.items():
+            self.bus.register(_ServiceDriver(self.bus, name, service))
+
+    def add(self, port: PciDevice, *, quiet: bool) -> None:
+        """Add the services of a port, each with its driver."""
+        for service in _services(port):
+            device = _Service(port, self.bus, service)
+            self.bus.add(device, quiet=quiet)
+            if quiet:
+                for driver in self.bus.drivers.values():
+                    if self.bus.match(device, driver):
+                        device.driver = driver
+                        driver.devices[device.name] = device
+
+    def remove(self, port: PciDevice) -> None:
+        """Take them away, with their port or its driver."""
+        for child in list(port.child_devices()):
+            if isinstance(child, _Service):
+                self.bus.remove(child)
+
+
+def _services(port: PciDevice) -> list[int]:
+    """What a port can do (``get_port_device_capability``)."""
+    kind = express_type(port)
+    root = kind in _ROOTS
+    errors = root and port.aer is not None and port.aer.root
+    link = port.read_config(port.express + regs.PCI_EXP_LNKCAP, 4) if kind in _LINKED else 0
+    there = {
+        _PME: root,
+        _AER: errors,
+        _HOTPLUG: kind in _LINKED and hotplugs(port),
+        _DPC: errors and bool(port.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_DPC)),
+        _BANDWIDTH: bool(link & express_regs.PCI_EXP_LNKCAP_LBNC),
+    }
+    return [service for service, has in there.items() if has]
