@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.net import Interface, add_interface, remove_interface
-from pyvfio_backends.software.linux.pci_device import PciDevice
-from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId
+from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice, SavedState
+from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId, Recovery
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -39,7 +39,16 @@ _FIRST_MAC = 0x56
 
 
 class HostPciDriver(PciDriver):
-    """A driver that makes its function a master with MSI-X, and something of a class below it."""
+    """A driver that makes its function a master with MSI-X, and something of a class below it.
+
+    Of errors, it has its function reset and set up again; with `goes_on` only of those for which the link was reset.
+    """
+
+    goes_on = True
+
+    def __init__(self, bus: PciBus, name: str, *, module: str = "") -> None:
+        super().__init__(bus, name, module=module)
+        self._saved: dict[PciDevice, SavedState] = {}
 
     def probe(self, device: Device) -> None:
         """See `Driver.probe`.  Raise OSError ENODEV for what it is not made for."""
@@ -63,6 +72,25 @@ class HostPciDriver(PciDriver):
         if names:
             device.msi.allocate(1, len(names), names)
         self.populate(device, quiet=quiet)
+        self._saved[device] = device.save_state()
+
+    # pci_error_handlers
+
+    def error_detected(self, device: PciDevice) -> Recovery:
+        """See `PciDriver.error_detected`."""
+        if device.error_state is ErrorState.LOST:
+            return Recovery.DISCONNECT
+        if device.error_state is ErrorState.NORMAL and self.goes_on:
+            return Recovery.CAN_RECOVER
+        device.disable()
+        return Recovery.NEED_RESET
+
+    def slot_reset(self, device: PciDevice) -> Recovery:
+        """See `PciDriver.slot_reset`."""
+        device.enable()
+        device.restore_state(self._saved[device])
+        device.set_master(True)
+        return Recovery.RECOVERED
 
     def _made_for(self, device: PciDevice) -> bool:
         ids = device.vendor, device.device_id, device.subsystem_vendor, device.subsystem_device, device.class_code
@@ -75,6 +103,7 @@ class HostPciDriver(PciDriver):
         if device.sriov is not None:
             device.sriov.disable()
         self.clear(device)
+        self._saved.pop(device, None)
         device.msi.driver_left()
         device.disable()
 
@@ -108,6 +137,7 @@ class _Ethernet(HostPciDriver):
 
 class _E1000e(_Ethernet):
     table = (PciId(_INTEL, _E1000E),)
+    goes_on = False
 
     def vectors(self, device: PciDevice) -> list[str]:
         return [f"{device.name}-{name}" for name in ("rx-0", "tx-0", "other")]

@@ -6,6 +6,7 @@ Source of each rule: ``drivers/pci/pcie/err.c``, ``aer.c``, ``dpc.c`` of Linux 6
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -26,12 +27,14 @@ from error_rig import (
     Errors,
 )
 from pci_fixture import BUS, errno_of
+from pcie_fixture import Pcie
 
 from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.aer_inject import AER_INJECT, AER_INJECT_NODE, AER_INJECT_WITHOUT_DOMAIN
 from pyvfio.errors import Misuse, NoSuchDevice
 from pyvfio.pci.aer import Severity
+from pyvfio_backends.software.linux.kernel_log import kernel_log
 from pyvfio_backends.software.linux.pci_device import ErrorState
 from pyvfio_backends.software.linux.pci_driver import Recovery
 from pyvfio_backends.software.linux.pcie_recovery import merge
@@ -262,6 +265,41 @@ def test_recovery_waits_for_who_unbinds_a_function(made: Errors) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert made.answers.asked[-1] == (SECOND, "resume", "normal")
+
+
+# drivers of the host
+
+E1000E, IGB = "0000:07:00.0", "0000:03:00.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "again"),
+    [
+        (E1000E, extended.PCI_ERR_UNC_COMP_TIME, True),
+        (E1000E, extended.PCI_ERR_UNC_DLP, True),
+        (IGB, extended.PCI_ERR_UNC_COMP_TIME, False),
+        (IGB, extended.PCI_ERR_UNC_DLP, True),
+    ],
+)
+def test_drivers_of_the_host_set_their_functions_up_again(name: str, error: int, again: bool) -> None:
+    """e1000e after any error, igb only when the link was reset (``e1000_io_error_detected``, ``igb_...``).
+
+    That it was set up again shows in the interrupt line, which goes back to what it was when the driver came.
+    """
+    lab = Pcie(modules=("vfio", "aer_inject", "e1000e", "igb", "nvme"))
+    with lab.host:
+        config = lab.hardware(name).config
+        before = config.read(regs.PCI_INTERRUPT_LINE, 1), lab.device(name).command
+        config.write(regs.PCI_INTERRUPT_LINE, 1, 0x77)
+        bus, slot = int(name[5:7], 16), int(name[8:10], 16)
+        fd = lab.host.open(AER_INJECT_NODE, os.O_WRONLY)
+        lab.host.write(fd, AER_INJECT.pack(bus, slot, 0, error, 0, 0, 0, 0, 0, 0))
+        lab.host.close(fd)
+        assert kernel_log(lab.kernel).lines[-1].endswith("AER: device recovery successful")
+        line = config.read(regs.PCI_INTERRUPT_LINE, 1)
+        assert line == (before[0] if again else 0x77)
+        assert lab.device(name).command == before[1]
+        assert lab.attr(name, "enable") == "1"
 
 
 # containment
