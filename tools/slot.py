@@ -116,7 +116,7 @@ def list_(host: Host, as_json: bool, names: tuple[str, ...]) -> None:
         print_json([_document(one) for one in found])
         return
     print_table(_HEADINGS, map(_row, found), empty="no slots: no driver for hot-plug has found one")
-    blind = [one.name for one in found if one.port is not None and one.state() is None]
+    blind = [one.name for one in found if one.port is not None and not one.conventional and one.state() is None]
     if blind:
         click.echo(f"the registers of {', '.join(blind)} cannot be read: indicators are known to root", err=True)
 

@@ -98,6 +98,11 @@ class Slot:
         return self._read("max_bus_speed")
 
     @property
+    def conventional(self) -> bool:
+        """Whether it is one of conventional PCI (SHPC): its port has no slot registers of PCI Express."""
+        return "MHz" in (self.most_speed or "")
+
+    @property
     def fid(self) -> int | None:
         """On IBM Z: the function identifier that it is called by."""
         if not _FID.match(self.name) or self._read("attention") is not None:

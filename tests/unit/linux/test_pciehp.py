@@ -14,6 +14,8 @@ import pytest
 from slot_rig import ADDRESS, SLOT, SlotRig, slot_spec
 
 from pyvfio.abi import pci_express_regs as express
+from pyvfio.abi import pci_extended_regs as extended
+from pyvfio.abi.pci_extended_regs import DpcControl
 from pyvfio.abi.vfio import IrqSetFlags, PciIrq
 from pyvfio.errors import Misuse, NoSuchDevice
 from pyvfio.process import EventFd
@@ -191,6 +193,28 @@ def test_there_is_one_interrupt_for_all_events() -> None:
     rig.slots.press("port")
     (line,) = (line for line in rig.machine.kernel.interrupts.show().splitlines() if "pciehp" in line)
     assert int(line.split()[1]) > before
+
+
+def test_a_link_that_containment_took_down_and_recovery_brought_back_means_nothing() -> None:
+    """``pci_dpc_recovered``: the slot stays on, and its function with its driver."""
+    rig = Rig(containment=True)
+    rig.on()
+    rig.told()
+    rig.lines()
+    port = rig.slot.port
+    at = port.offset(extended.PCI_EXT_CAP_ID_DPC, extended=True)
+    assert at is not None
+    control = port.config.read(at + extended.PCI_EXP_DPC_CTL, 2)
+    port.config.write(at + extended.PCI_EXP_DPC_CTL, 2, control | DpcControl.SOFTWARE_TRIGGER)
+    assert not port.link_up
+    rig.pass_time(5)
+    assert "Slot(7): Link Down/Up ignored (recovered by DPC)" in rig.lines()
+    assert rig.phase is SlotPhase.ON
+    assert port.link_up
+    assert rig.told() == []
+    rig.slots.pull("port")
+    rig.pass_time(3)
+    assert rig.told() == [f"remove {ADDRESS}.0"]
 
 
 # ---- programs --------------------------------------------------------------------------------------------------------

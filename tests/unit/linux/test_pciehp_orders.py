@@ -1,7 +1,7 @@
 """pciehp in all orders of what people, cards and programs do, against a small model that knows neither registers nor
 interrupts.
 
-The model was written from ``drivers/pci/hotplug/pciehp_ctrl.c`` (6.12): what the slot has become 3.5 s after each
+The model was written from ``drivers/pci/hotplug/pciehp_ctrl.c`` (6.12): what the slot has become 4 s after each
 deed.  One oddity of the kernel is in it: for a slot with a button the interrupt of presence is not enabled, but its
 handler takes note of presence whenever another event (or the end of a command) brings it there, so that a card that was
 put in counts from then on (`Model.stale`).
@@ -24,7 +24,7 @@ from pyvfio.pci.slot_state import Indicator
 from pyvfio_backends.software.linux.pciehp import SlotPhase
 
 NO_SHRINKING = [Phase.explicit, Phase.reuse, Phase.generate]
-STEP = 3.5
+STEP = 4.0
 BLINK = 5.0
 
 

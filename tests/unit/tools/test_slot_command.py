@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from pyvfio.pci.slot import find_slot, slots
 from pyvfio.pci.slot_state import Indicator
 from pyvfio.pci.slot_watch import SlotWatch
 from pyvfio_backends.software.description import MachineSpec, PcieBusSpec, PcieFunctionSpec
+from pyvfio_backends.software.loader import find_machine, load_machine
 from pyvfio_backends.software.usage import DiskSpec, MountSpec
 from pyvfio_tools import options
 from pyvfio_tools.cli import run
@@ -335,3 +337,17 @@ def test_the_command_watches(pyvfio: Command, machine: Any) -> None:
 
 def test_names_are_completed(host: Host) -> None:
     assert [one.name for one in slots(host.sysfs)] == ["1", "2", "3"]
+
+
+def test_slots_of_conventional_pci_have_no_registers_of_express() -> None:
+    lab = load_machine(find_machine("lab-x86"))
+    with open_backend("software", machine=dataclasses.replace(lab, modules=[*lab.modules, "shpchp"])) as opened:
+        sysfs = Host(opened).sysfs
+        names = [one.name for one in slots(sysfs)]
+        assert names[:3] == ["1", "1-1", "2"]
+        one = find_slot(sysfs, "0000:0a:02.0")
+        assert (one.name, one.conventional, one.state(), one.latch_open) == ("2-1", True, None, False)
+        assert one.port is not None
+        assert one.port.name == "0000:09:00.0"
+        assert [function.name for function in one.functions()] == ["0000:0a:02.0"]
+        assert not find_slot(sysfs, "1").conventional

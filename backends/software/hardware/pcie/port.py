@@ -62,6 +62,8 @@ class DownstreamPort(Port):
         self.slot: HotplugSlot | None = None
         """The slot below it; None where what is at the other end of the link is soldered on."""
         self._training: object | None = None
+        self._trained = False
+        """Whether the link has been up since the card came, or got power."""
 
     def make_bus(self) -> Bus:
         """See `Bridge.make_bus`."""
@@ -151,8 +153,9 @@ class DownstreamPort(Port):
     def settle(self, *, at_once: bool = False) -> None:
         """Bring the link and what the registers say of it in line with what is there.
 
-        A device whose link goes down is reset; one whose slot loses power loses sticky bits too.  A link comes up
-        after the time that the slot says, or `at_once`.
+        A device whose link goes down is reset; one whose slot loses power loses sticky bits too.  The link
+        of a card that has come, or got power, comes up after the time that the slot says; one that only trains again,
+        or is to be there `at_once`, needs none.
         """
         at = self.offset(regs.PCI_CAP_ID_EXP)
         if at is None:
@@ -163,12 +166,14 @@ class DownstreamPort(Port):
             self.slot.show()
         if not able:
             self._training = None
+        if not (self.present and self.powered):
+            self._trained = False
         if self.link_up and not able:
             for function in [one for one in self.secondary.functions.values() if not one.virtual]:
                 function.reset(cold=not self.powered)
             self._set_link(at, up=False)
         elif able and not self.link_up and self._training is None:
-            self._train(at, 0.0 if at_once or self.slot is None else self.slot.link_delay)
+            self._train(at, 0.0 if at_once or self._trained or self.slot is None else self.slot.link_delay)
 
     def _train(self, at: int, seconds: float) -> None:
         """Bring the link up after so long, unless something comes between."""
@@ -183,6 +188,7 @@ class DownstreamPort(Port):
 
     def _set_link(self, at: int, *, up: bool) -> None:
         self.link_up = up
+        self._trained = self._trained or up
         self._show_link(at)
         if self.slot is not None:
             self.slot.link_changed()
