@@ -72,6 +72,24 @@ class _Unmodelled:
         """See `Registers.reset`."""
 
 
+class _Reserved:
+    """What is behind the last register: zeros."""
+
+    def read(self, offset: int, length: int) -> int:
+        """See `Registers.read`."""
+        return 0
+
+    def takes(self, offset: int, length: int) -> bool:
+        """See `Registers.takes`."""
+        return True
+
+    def write(self, offset: int, length: int, value: int) -> None:
+        """See `Registers.write`: nothing happens."""
+
+    def reset(self) -> None:
+        """See `Registers.reset`."""
+
+
 @dataclass(frozen=True)
 class EndpointModel:
     """A kind of endpoint: who it is, its base addresses (index, size, flags) and capabilities (offset, declaration).
@@ -116,8 +134,11 @@ class EndpointModel:
                 table = function.add_msix(declared, at)
                 blocks[declared.table_bar].place(declared.table_offset, table)
                 end = declared.pending_offset + -(-declared.vectors // 64) * 8
-                if end < blocks[declared.table_bar].size:
-                    blocks[declared.table_bar].place(end, _Unmodelled(f"{self.name}, BAR {declared.table_bar}"))
+                bar_index = declared.table_bar
+                if end < blocks[bar_index].size:
+                    known = bar_index in (registers or {})
+                    rest = _Reserved() if known else _Unmodelled(f"{self.name}, BAR {bar_index}")
+                    blocks[bar_index].place(end, rest)
             else:
                 function.add(declared, at)
         if self.keeps_rest:
