@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.net import Interface, add_interface, remove_interface
 from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice, SavedState
 from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId, Recovery
-from pyvfio_backends.software.linux.vfs import fail
+from pyvfio_backends.software.linux.vfs import Attribute, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci import PciBus
@@ -178,6 +179,18 @@ class _Nvme(HostPciDriver):
         places = range(len(controllers.devices) + 1)
         number = next(number for number in places if f"nvme{number}" not in controllers.devices)
         self.kernel.add_class_device(Device(self.kernel, f"nvme{number}", device, cls=controllers), quiet=quiet)
+        device.driver_files["pools"] = Attribute(partial(_pools, self.kernel.page_size))
+
+    def clear(self, device: PciDevice) -> None:
+        super().clear(device)
+        device.driver_files.pop("pools", None)
+
+
+def _pools(page: int) -> str:
+    """``pools``: what nvme has taken from its DMA pools, nothing (``mm/dmapool.c``)."""
+    sizes = {"prp list 256": 256, "prp list page": page}
+    rows = (f"{name:<16} {0:4} {0:4} {size:4} {0:2}\n" for name, size in sizes.items())
+    return "poolinfo - 0.1\n" + "".join(rows)
 
 
 class StubDriver(PciDriver):

@@ -100,6 +100,8 @@ class Kernel:
         self.consoles: list[ConsoleEntry] = []
         self.processes: list[ProcessEntry] = []
         self.features: tuple[str, ...] = ()
+        self.processor = ""
+        """Who made the processors (``vendor_id`` of x86)."""
         self.huge_page_size = 1 << 20
         """Bytes of a large page (``HPAGE_SIZE``): s390's have 1 MiB."""
         self.huge_pages = [HugePages(self.huge_page_size >> 10)]  # the default size first

@@ -14,7 +14,7 @@ from pyvfio_backends.software.linux.nodes import DirectoryOfDirectories
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver
 from pyvfio_backends.software.linux.pci_host import HotplugSlot, PciHostBridge, PciSysdata
-from pyvfio_backends.software.linux.pci_sysfs import number
+from pyvfio_backends.software.linux.pci_sysfs import WAITING, number
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
 __all__ = ["PciBus"]
@@ -65,6 +65,8 @@ class PciBus(Bus):
             except NotModelled:
                 device.driver = None
                 raise
+            else:
+                device.removed_files.add(WAITING)
             finally:
                 if device.driver is None:
                     device.runtime.put()
@@ -82,6 +84,7 @@ class PciBus(Bus):
         with self.hold(device):
             device.runtime.get()
             super().detach(device)
+            device.removed_files.add(WAITING)
             device.runtime.driver_left()
             if device.sriov is not None:
                 device.sriov.most = device.sriov.total  # pci_iov_remove

@@ -200,6 +200,9 @@ class PciDevice(Device):
         iommu = self.sysdata.iommu_device
         if iommu is not None:
             found["iommu"] = iommu.devpath
+        companion = self.sysdata.firmware_node
+        if companion is not None:
+            found["firmware_node"] = companion.devpath
         if self.physfn is not None:
             found["physfn"] = self.physfn.devpath
         if self.sriov is not None:

@@ -268,6 +268,11 @@ class PciSysdata(ABC):
     def attach_dma(self, space: DmaSpace | None) -> None:
         """The address space for the function's DMA (``iommu_domain_ops.attach_dev``); None blocks it."""
 
+    @property
+    def firmware_node(self) -> Device | None:
+        """What firmware tells of it, if it does (``ACPI_COMPANION``)."""
+        return None
+
     # interrupts
 
     def irq_line(self) -> IrqLine | None:

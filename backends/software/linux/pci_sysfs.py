@@ -21,7 +21,10 @@ from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node,
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
-__all__ = ["device_attributes", "number", "shown_attribute"]
+__all__ = ["WAITING", "device_attributes", "number", "shown_attribute"]
+
+WAITING = "waiting_for_supplier"
+"""The file of a device that firmware knows of, until a driver has it for the first time (``drivers/base/core.c``)."""
 
 _MOST_VECTORS = 0x7FFFFFFF
 _SPEEDS = ("", "2.5", "5.0", "8.0", "16.0", "32.0", "64.0")
@@ -109,6 +112,8 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
         entries.update(device.sriov.attributes())
     if device.aer is not None:
         entries.update(device.aer.attributes())
+    if device.sysdata.firmware_node is not None and device.driver is None:
+        entries[WAITING] = Attribute(lambda: "0\n")
     entries.update(device.sysdata.attributes(device))
     return entries
 

@@ -40,6 +40,9 @@ _MOST_LOW_MEMORY, _ECAM = 0x80000000, 0xB0000000
 _HIGH = range(1 << 32, 9 << 32)
 
 
+_PROCESSOR = "GenuineIntel"
+
+
 def boot(machine: Machine) -> None:
     """Build ``machine.pcie`` and find its functions, with the addresses that SeaBIOS gives.
 
@@ -66,6 +69,7 @@ def boot(machine: Machine) -> None:
     bridges = [PcieHostBridge(bus, machine.pcie, root, messages, pins) for root in machine.pcie.root_buses]
     units = build_units(machine.pcie.segments, spec.pcie_iommus, kernel.memory)
     machine.pcie.iommu = RemappingUnits(units)
+    kernel.processor = _PROCESSOR
     iommu = not iommu_off(kernel.cmdline)
     for bridge in bridges:
         bridge.isolate = iommu

@@ -96,6 +96,13 @@ class PcieFunction(PciSysdata):
             self._hardware = self._complex.function(self._segment, self.rid) or self._hardware
         return self._hardware
 
+    @property
+    def firmware_node(self) -> Device | None:
+        """See `PciSysdata.firmware_node`."""
+        from pyvfio_backends.software.linux.pcie_acpi import companion
+
+        return companion(self)
+
     # configuration space
 
     @property

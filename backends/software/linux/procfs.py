@@ -95,7 +95,7 @@ class ProcDirectory(Directory):
     def lookup(self, name: str) -> Node | None:
         if name == "self":
             return Symlink(str(os.getpid()))
-        if name == "cpuinfo" and self._kernel.features:
+        if name == "cpuinfo" and (self._kernel.features or self._kernel.processor):
             return ProcFile(self._cpuinfo)
         if name == "irq":
             from pyvfio_backends.software.linux.irq_affinity import IrqDirectory
@@ -105,7 +105,8 @@ class ProcDirectory(Directory):
 
     def names(self) -> Iterable[str]:
         pids = sorted({os.getpid(), *(process.pid for process in self._kernel.processes)})
-        return [*self._fixed, *(["cpuinfo"] if self._kernel.features else []), "irq", "self", *map(str, pids)]
+        told = ["cpuinfo"] if self._kernel.features or self._kernel.processor else []
+        return [*self._fixed, *told, "irq", "self", *map(str, pids)]
 
     def _process(self, name: str) -> Directory | None:
         mounts = self._kernel.mounts
@@ -131,7 +132,15 @@ class ProcDirectory(Directory):
         return _folder(entries)
 
     def _cpuinfo(self) -> str:
-        """The lines of the machine, not those of each processor (``arch/s390/kernel/processor.c``)."""
+        """The lines of the machine, not those of each processor (``arch/s390/kernel/processor.c``); on another machine
+        who made each processor (``arch/x86/kernel/cpu/proc.c``).
+        """
+        if not self._kernel.features:
+            maker = self._kernel.processor
+            return "".join(
+                f"processor\t: {number}\nvendor_id\t: {maker}\n\n"
+                for number in range(self._kernel.interrupts.processors)
+            )
         words = "".join(f"{word} " for word in self._kernel.features)
         return (
             f"vendor_id       : IBM/S390\n# processors    : {self._kernel.interrupts.processors}\n"

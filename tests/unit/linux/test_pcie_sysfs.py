@@ -128,7 +128,8 @@ LACKS = re.compile(r"firmware_node|waiting_for_supplier|msi_irqs|driver|virtio\d
 @pytest.mark.parametrize("name", GOLDEN)
 def test_its_entries(lab: Lab, name: str) -> None:
     found, expected = set(lab.host.listdir(f"{DEVICES}/{name}")), set(GOLDEN[name]["entries"])
-    assert found - expected == set()
+    # the recording's functions had drivers, which end that file
+    assert found - expected <= {"waiting_for_supplier"}
     assert [entry for entry in expected - found if not LACKS.fullmatch(entry)] == []
 
 

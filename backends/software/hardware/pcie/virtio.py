@@ -54,6 +54,7 @@ _LEGACY_SIZE = 0x20
 _WIDE = regs.PCI_BASE_ADDRESS_MEM_TYPE_64 | regs.PCI_BASE_ADDRESS_MEM_PREFETCH
 _EXPRESS, _POWER, _FIRST, _LEGACY_FIRST = 0x40, 0x7C, 0x84, 0x40
 _AER: Final = 0x100
+_PREFIXES: Final = 0x300000  # of device capabilities 2: extended format, end-end prefixes
 _TRANSITIONAL: Final = ("virtio-9p-pci",)
 
 
@@ -96,7 +97,9 @@ def virtio(model: str, kind: VirtioKind, *, flr: bool = True, legacy: bool = Fal
     opening = ConfigWindow(config, window, bars)
     function = Function(config, bars, rom_size=kind.rom_size, name=name)
     if not legacy:
-        express = Express(ExpressType.ENDPOINT, flr=flr, control=REPORTING, control_reset=0, serr_reports=False)
+        express = Express(
+            ExpressType.ENDPOINT, flr=flr, control=REPORTING, control_reset=0, device2=_PREFIXES, serr_reports=False
+        )
         function.add(express, _EXPRESS)
         function.add(PowerManagement(no_soft_reset=False), _POWER)
     for at, content in vendors:

@@ -1,7 +1,4 @@
-"""The machine that answers, and what all replays of the x86 lab do with it.
-
-It keeps no log of kernel messages, so those of the recordings have no answer here.
-"""
+"""The machine that answers, and what all replays of the x86 lab do with it."""
 
 from __future__ import annotations
 

@@ -57,7 +57,11 @@ RULES = (
     Rule("hotplug::*_uevents", _events, "how many events came before, and who else takes numbers"),
     Rule("mdev::*_uevents", _events, "how many events came before, and who else takes numbers"),
     Rule("hotplug::req_eventfd_fired", _rounded, "tenths of a second depend on the host that runs the emulator"),
-    Rule("group_viability::*::bind_*_while_group_owned", _two, "the kernel's messages: the machine keeps none"),
+    Rule(
+        "group_viability::*::bind_*_while_group_owned",
+        _two,
+        "the kernel's messages, most of which the machine does not write",
+    ),
     Rule("*::get_device_fd", _kind, "the number of a descriptor"),
     Rule("resets::*_s", _seconds, "how long a reset takes is the device's own"),
     Rule("type1_dma::memlock::as_user_open_container", _kind, "the number of a descriptor"),
