@@ -21,6 +21,7 @@ has no driver, ends it: Linux does not go on without one (bridges aside).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
@@ -81,21 +82,34 @@ def recover(device: PciDevice, state: ErrorState, reset: Callable[[PciDevice], b
     bridge = device if own else above(device)
     if bridge is None:
         return Recovery.NONE
-    status = _ask(bridge, lambda one, said: merge(said, _detected(one, state)), Recovery.CAN_RECOVER)
-    if state is ErrorState.FROZEN and not reset(bridge):
-        say(bridge, WARNING, "AER: subordinate device reset failed")
-        return _failed(bridge, status)
-    if status is Recovery.CAN_RECOVER:
-        status = _ask(bridge, _mmio_enabled, Recovery.RECOVERED)
-    if status is Recovery.NEED_RESET:
-        status = _ask(bridge, _slot_reset, Recovery.RECOVERED)
+    with contextlib.ExitStack() as awake:  # nobody sleeps meanwhile
+        for one in _affected(bridge):
+            awake.enter_context(one.runtime.awake())
+        status = _recover(bridge, state, reset)
     if status is not Recovery.RECOVERED:
-        return _failed(bridge, status)
-    _ask(bridge, _resume, status)
+        for one in _affected(bridge):
+            tell_recovery(one, Recovery.DISCONNECT)
+        say(bridge, INFO, "AER: device recovery failed")
+        return status
     clear_device_status(device)
     if device.aer is not None:
         device.aer.clear_severity(fatal=False)
     say(bridge, INFO, "AER: device recovery successful")
+    return status
+
+
+def _recover(bridge: PciDevice, state: ErrorState, reset: Callable[[PciDevice], bool]) -> Recovery:
+    """Ask everybody, in the order above; what came of it."""
+    status = _ask(bridge, lambda one, said: merge(said, _detected(one, state)), Recovery.CAN_RECOVER)
+    if state is ErrorState.FROZEN and not reset(bridge):
+        say(bridge, WARNING, "AER: subordinate device reset failed")
+        return Recovery.DISCONNECT if status in (Recovery.RECOVERED, Recovery.CAN_RECOVER) else status
+    if status is Recovery.CAN_RECOVER:
+        status = _ask(bridge, _mmio_enabled, Recovery.RECOVERED)
+    if status is Recovery.NEED_RESET:
+        status = _ask(bridge, _slot_reset, Recovery.RECOVERED)
+    if status is Recovery.RECOVERED:
+        _ask(bridge, _resume, status)
     return status
 
 
@@ -156,10 +170,3 @@ def _resume(device: PciDevice, said: Recovery) -> Recovery:
         driver.resume(device)
     tell_recovery(device, Recovery.RECOVERED)
     return said
-
-
-def _failed(bridge: PciDevice, status: Recovery) -> Recovery:
-    for device in _affected(bridge):
-        tell_recovery(device, Recovery.DISCONNECT)
-    say(bridge, INFO, "AER: device recovery failed")
-    return status

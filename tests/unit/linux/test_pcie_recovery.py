@@ -267,6 +267,19 @@ def test_recovery_waits_for_who_unbinds_a_function(made: Errors) -> None:
     assert made.answers.asked[-1] == (SECOND, "resume", "normal")
 
 
+def test_nobody_sleeps_while_it_is_going_on(made: Errors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that vfio-pci holds and nobody has open is in D3hot; it wakes, and falls asleep again."""
+    made.give(FIRST, "vfio-pci")
+    status = f"{BUS}/devices/{FIRST}/power/runtime_status"
+    assert made.text(status) == "suspended\n"
+    seen: list[bool] = []
+    monkeypatch.setattr(made.answers, "resume", lambda device: seen.append(made.device(FIRST).runtime.suspended))
+    made.inject(SECOND, "COMP_TIME")
+    assert made.log[-1] == f"pcieport {PORT}: AER: device recovery successful"
+    assert seen == [False]
+    assert made.text(status) == "suspended\n"
+
+
 # drivers of the host
 
 E1000E, IGB = "0000:07:00.0", "0000:03:00.0"
