@@ -98,12 +98,12 @@ class Lab:
         machine = self.bare_machine if bare else _MIGRATING_MACHINE if migrating else machine
         return open_backend(self.backend_name, machine=machine, **options)
 
-    def environment(self, folder: Path, *, disk: bool = False) -> dict[str, str]:
+    def environment(self, folder: Path, *, disk: bool = False, express: bool = False) -> dict[str, str]:
         """The environment for commands on such a host; a software machine is made in `folder` and keeps its state."""
         journal = {"PYVFIO_JOURNAL": str(folder / "journal")}
         if self.backend_name != "software":
             return {"PYVFIO_BACKEND": self.backend_name, **journal}
-        machine = self.disk_machine if disk else self.machine
+        machine = self.disk_machine if disk else self.express_machine if express else self.machine
         return {VARIABLE: str(Sandbox.create(folder / "sandbox", machine).directory)}
 
 

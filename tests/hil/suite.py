@@ -149,7 +149,7 @@ _CHANNEL_MODULES = (
     *("test_mdev_create", "test_passthrough_*", "test_zpci_*"),
 )
 GUESTS = (
-    Guest("qemu", guest.run, "lab-s390x", big_endian=True, without=("test_edu_driver", "test_nvme_driver")),
+    Guest("qemu", guest.run, "lab-s390x", big_endian=True, without=("test_edu_driver", "test_nvme_*")),
     Guest(
         "hercules",
         hercules.run,
