@@ -66,6 +66,7 @@ class LowPower:
         self._vdev = vdev
         self.engaged = False
         self._wakeup: EventFdReference | None = None
+        self._masked = False
 
     def feature(self, flags: int, argument: Argument, size: int) -> None:
         """VFIO_DEVICE_FEATURE_LOW_POWER_*, while the function is kept awake.  Raise OSError ENOTTY for any other.
@@ -109,11 +110,21 @@ class LowPower:
             self._wakeup = None
 
     def suspend(self) -> None:
-        """The function goes to sleep: from D0, where it comes back to."""
-        self._vdev.set_power_state(D0)
+        """The function goes to sleep: from D0, where it comes back to, with its interrupt pin masked meanwhile."""
+        vdev = self._vdev
+        vdev.set_power_state(D0)
+        intx = vdev.interrupts.intx if vdev.open_count else None
+        self._masked = intx is not None and not intx.masked
+        if intx is not None:
+            intx.mask()
 
     def resume(self) -> None:
         """The function is awake."""
         if self._wakeup is not None:
             self._wakeup.signal()
             self.leave()
+        if self._masked:
+            self._masked = False
+            intx = self._vdev.interrupts.intx
+            if intx is not None:
+                intx.unmask()

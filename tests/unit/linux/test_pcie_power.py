@@ -185,3 +185,22 @@ def test_closing_ends_low_power(lab: Pcie, nic: Device) -> None:
         again = Device(lab, NIC)
         assert state(lab) == AWAKE
         again.close()
+
+
+def test_a_pin_is_masked_while_its_function_sleeps(lab: Pcie) -> None:
+    """``pm_intx_masked`` in ``vfio_pci_core.c``: what was let through before is let through again."""
+    device = Device(lab, EDU)
+    with EventFd() as fired:
+        device.eventfds(abi.VFIO_PCI_INTX_IRQ_INDEX, 0, fired.fileno())
+        disabled = regs.PCI_COMMAND_INTX_DISABLE
+        assert not lab.device(EDU).command & disabled
+        assert feature(device, ENTRY | SET) == "0"
+        assert lab.device(EDU).command & disabled
+        assert feature(device, EXIT | SET) == "0"
+        assert not lab.device(EDU).command & disabled
+        mask = abi.VFIO_IRQ_SET_DATA_NONE | abi.VFIO_IRQ_SET_ACTION_MASK
+        device.set_irqs(mask, abi.VFIO_PCI_INTX_IRQ_INDEX, 0, 1)
+        assert feature(device, ENTRY | SET) == "0"
+        assert feature(device, EXIT | SET) == "0"
+        assert lab.device(EDU).command & disabled  # the program's own mask stays
+    device.close()
