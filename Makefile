@@ -6,7 +6,7 @@
 PYTHON  ?= python3
 VENV    ?= build/venv
 BIN     := $(VENV)/bin
-ARCH    ?= s390x
+ARCH    ?= all
 SOURCES := pyproject.toml $(shell find pyvfio backends fixtures tools -type f -not -path '*/__pycache__/*')
 
 .PHONY: help demo test sweep hil bench lint docs clean
@@ -15,8 +15,8 @@ help:
 	@echo "make demo    the main job on the software machine, in under a minute"
 	@echo "make test    all tests, on the built wheel"
 	@echo "make sweep   each seam call of each command fails with each errno in turn, and hangs (minutes)"
-	@echo "make hil     the contract tests on a real s390x kernel (QEMU; Hercules with a DASD), beside the software machines;"
-	@echo "             ARCH=x86: on a real x86 kernel (QEMU), ARCH=all: on both"
+	@echo "make hil     the contract tests on real s390x and x86 kernels (QEMU; Hercules with a DASD), beside the software"
+	@echo "             machines; ARCH=s390x or ARCH=x86: on one of them"
 	@echo "make bench   speed, as ratios"
 	@echo "make lint    style, types, spelling"
 	@echo "make docs    the generated pages of docs/ (man page, exit codes, what is not modelled)"

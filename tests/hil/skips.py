@@ -47,10 +47,7 @@ X86_SKIPS = (
     Skip("test_pci_hotplug::*", "the function is in no slot"),
 )
 
-X86_LACKING = (
-    Skip("test_in_use::test_a_port_of_a_console*", "this host has no port of a virtio console"),
-    Skip("test_pci_native_hotplug::*", "this host has no empty slot of native hotplug*"),
-)
+X86_LACKING = (Skip("test_in_use::test_a_port_of_a_console*", "this host has no port of a virtio console"),)
 """What the software machine of the x86 guest is without."""
 
 

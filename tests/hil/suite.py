@@ -169,7 +169,7 @@ GUESTS = (
         "contract-x86",
         tuple(f"--pyvfio-{name}={address}" for name, address in _X86_FUNCTIONS.items()),
         without=_CHANNEL_MODULES,
-        at_least=1200,
+        at_least=1600,
         architecture=X86,
         skips=X86_SKIPS,
         lacking=X86_LACKING,
