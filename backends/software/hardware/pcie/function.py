@@ -36,6 +36,8 @@ from pyvfio_backends.software.hardware.zpci.msix import MsixTable
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.bus import Bus
 
+_DECODING = regs.PCI_COMMAND_IO | regs.PCI_COMMAND_MEMORY
+
 __all__ = ["ROM", "Decoder", "Function"]
 
 ROM = 6
@@ -80,6 +82,7 @@ class Function:
         self.hung = False
         self.msix: MsixTable | None = None
         self.msi: MsiSender | None = None
+        self._decoding: int | None = None
         self.fixed: dict[int, Bar] = {}
         """What it answers at addresses that no register has, by the first one."""
         self.on_reset: list[Callable[[], None]] = []
@@ -288,15 +291,23 @@ class Function:
         if self._others is not None:
             self._others(offset, length)
         before, self._control = self._control, None
-        if offset < regs.PCI_STD_HEADER_SIZEOF or (before is not None and before.power != self.power_state):
+        slept = before is not None and before.power != self.power_state
+        if slept or (offset < regs.PCI_STD_HEADER_SIZEOF and not self._decodes_as_before(offset, length)):
             self.moved()
+        self._decoding = self.config.command & _DECODING
         if self.pin.asserted and offset <= regs.PCI_COMMAND + 1 < offset + length:
             self.pin.show()
         if self.msix is not None:
             self.msix.control_changed()
 
+    def _decodes_as_before(self, offset: int, length: int) -> bool:
+        """Whether a write was one of the command register (and the status register) that changed no decoding."""
+        alone = offset >= regs.PCI_COMMAND and offset + length <= regs.PCI_STATUS + 2
+        return alone and self._decoding == self.config.command & _DECODING
+
     def moved(self) -> None:
         """Take note that it may answer other addresses, or none."""
+        self._decoding = None
         if self.bus is not None:
             self.bus.forget()
 
