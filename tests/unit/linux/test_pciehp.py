@@ -5,6 +5,7 @@ Source: ``drivers/pci/hotplug/pciehp_{ctrl,hpc,core,pci}.c``, ``drivers/pci/prob
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import threading
@@ -15,6 +16,7 @@ from slot_rig import ADDRESS, SLOT, SlotRig, slot_spec
 
 from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_extended_regs as extended
+from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_extended_regs import DpcControl
 from pyvfio.abi.vfio import IrqSetFlags, PciIrq
 from pyvfio.errors import Misuse, NoSuchDevice
@@ -24,6 +26,7 @@ from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.modes import MODES, open_device
 from pyvfio_backends.software.description import PcieBusSpec, PcieFunctionSpec
+from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pciehp import SlotPhase
 from pyvfio_backends.software.machine import Machine
 
@@ -227,6 +230,8 @@ def test_a_function_in_use_stays_until_the_program_lets_it_go(orderly: bool) -> 
     bound = BoundFunction(rig.host, f"{ADDRESS}.0")
     bound.take("vfio-pci")
     flags = IrqSetFlags.DATA_EVENTFD | IrqSetFlags.ACTION_TRIGGER
+    device = rig.machine.kernel.buses["pci"].devices[f"{ADDRESS}.0"]
+    assert isinstance(device, PciDevice)
     with OpenFiles(rig.host) as files, EventFd() as asked:
         opened = open_device(rig.host, files, bound, MODES[1])
         requests.set_irqs(rig.host, opened.fd, PciIrq.REQ, flags, [asked.fileno()])
@@ -245,6 +250,7 @@ def test_a_function_in_use_stays_until_the_program_lets_it_go(orderly: bool) -> 
         config = requests.region_info(rig.host, opened.fd, 7)[0].offset
         assert rig.host.pread(opened.fd, 4, config).hex() == "8680d310"  # kept by vfio-pci, in any case
         assert rig.host.pread(opened.fd, 4, config + 8).hex() == ("00000002" if orderly else "ffffffff")
+        assert device.disconnected is not orderly, "nothing is asked of a card that is not there"
         assert rig.write("power", "1") == errno.ENODEV
         assert rig.write("power", "0") == errno.ENODEV
         assert rig.lines()[-2:] == ["Slot(7): Already enabled", "Slot(7): Already in powering off state"]
@@ -274,6 +280,21 @@ def test_power_0_waits_for_the_program_and_then_for_the_second() -> None:
     writer.join(10)
     assert results == [0]
     assert rig.phase is SlotPhase.OFF
+
+
+def test_a_card_that_keeps_its_power_is_quiet_when_it_is_taken_away() -> None:
+    """``pciehp_unconfigure_device``: no bus master, no interrupt pin."""
+    rig = Rig(power=False)
+    card = rig.plug(press=True)[0]
+    rig.pass_time(2)
+    card.config.write(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_MASTER | regs.PCI_COMMAND_SERR | regs.PCI_COMMAND_MEMORY)
+    assert rig.write("power", "0") == 0
+    assert not rig.there()
+    assert rig.slot.port.link_up
+    bits = regs.PCI_COMMAND_MASTER | regs.PCI_COMMAND_SERR | regs.PCI_COMMAND_INTX_DISABLE
+    assert card.config.command & bits == regs.PCI_COMMAND_INTX_DISABLE
+    assert rig.write("power", "1") == 0
+    assert rig.there()
 
 
 # ---- switches and bus numbers ----------------------------------------------------------------------------------------
@@ -338,3 +359,21 @@ def test_a_card_in_a_slot_at_boot_is_there_and_an_empty_slot_is_off() -> None:
     with pytest.raises(NoSuchDevice):
         rig.slots.find("8")
     assert rig.slots.find("other").state.power
+
+
+# ---- real time -------------------------------------------------------------------------------------------------------
+
+
+def test_a_paced_machine_takes_its_time() -> None:
+    rig = SlotRig.__new__(SlotRig)
+    rig.adopt(Machine(slot_spec(), paced=True))
+    with contextlib.closing(rig.host):
+        rig.plug(press=True)
+        assert not rig.there(), "the link takes a tenth of a second"
+        deadline = time.monotonic() + 10
+        while rig.phase is not SlotPhase.ON and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert rig.there()
+        assert rig.write("power", "0") == 0  # a second, really
+        assert not rig.there()
+        assert rig.phase is SlotPhase.OFF
