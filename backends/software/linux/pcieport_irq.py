@@ -19,6 +19,8 @@ __all__ = ["PortInterrupts"]
 
 _MESSAGE_SHIFT, _ERROR_SHIFT, _NUMBER = 9, 27, 0x1F
 _MOST = 32
+_ORDER = ("PCIe PME", "aerdrv", "pciehp", "pcie-dpc")
+"""In which order Linux makes the services of a port (``PCIE_PORT_SERVICE_*_SHIFT``)."""
 
 
 class PortInterrupts:
@@ -67,6 +69,7 @@ class PortInterrupts:
         """Have a message handled, besides those who have it already; `name` is in ``/proc/interrupts``."""
         sharing = self._handlers.setdefault(message, [])
         sharing.append((name, handler))
+        sharing.sort(key=lambda one: _ORDER.index(one[0]) if one[0] in _ORDER else len(_ORDER))
 
         def handle() -> None:
             for _, one in tuple(sharing):
