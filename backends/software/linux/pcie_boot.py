@@ -14,11 +14,12 @@ from pyvfio_backends.software.linux.interrupts_x86 import X86InterruptCounts
 from pyvfio_backends.software.linux.kernel_log import add_node as add_kernel_log
 from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pci_device import PciDevice
-from pyvfio_backends.software.linux.pcie_assign import assign_unassigned, root_windows
+from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
 from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
 from pyvfio_backends.software.linux.pcie_iommu import boot_iommus, iommu_off
 from pyvfio_backends.software.linux.pcie_irq import PcieMessages
 from pyvfio_backends.software.linux.pcie_pins import PciePins
+from pyvfio_backends.software.linux.pcie_windows import root_windows
 from pyvfio_backends.software.linux.pcieport import PortDriver
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
 from pyvfio_backends.software.pcie_iommus import build_units

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pci_fixture import BUS, errno_of
@@ -11,8 +12,11 @@ from pcie_fixture import Pcie, lab_spec
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
+from pyvfio.host import Host
 from pyvfio_backends.software.hardware.pcie import endpoints
 from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId
+from pyvfio_tools import options
+from pyvfio_tools.cli import run
 
 PF = "0000:03:00.0"
 FILES = f"{BUS}/devices/{PF}"
@@ -125,3 +129,19 @@ def test_beyond_the_bus_of_the_physical_one(monkeypatch: pytest.MonkeyPatch, off
         assert lab.host.readlink(f"{FILES}/virtfn0") == f"../{first}"
         lab.write(f"{FILES}/sriov_numvfs", "0")
         assert first not in lab.host.listdir(f"{BUS}/devices")
+
+
+def test_the_command_makes_them_and_takes_them_away(
+    lab: Pcie, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """``pyvfio sriov`` goes from two to three by none, with what is shown afterwards."""
+    monkeypatch.setattr(options, "Host", lambda *names, **machine: Host(lab.host))
+    monkeypatch.setenv("PYVFIO_JOURNAL", str(tmp_path))
+    for number in ("2", "3"):
+        assert run(["sriov", PF, number]) == 0
+        assert names(lab) == ["0000:03:10.0", "0000:03:10.2", "0000:03:10.4"][: int(number)]
+        assert capsys.readouterr().out.count("0000:03:10.") >= int(number)
+    assert run(["sriov", PF, "8"]) != 0  # igb keeps the eighth for itself
+    assert lab.attr(PF, "sriov_numvfs") == "3"
+    assert run(["sriov", PF, "0"]) == 0
+    assert names(lab) == []
