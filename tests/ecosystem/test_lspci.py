@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import AcsBits, ExpressType
+from pyvfio.backend import open_backend
 from pyvfio_backends.software.hardware.devices.nvme.storage import MemoryStorage, Namespace
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
@@ -20,7 +24,7 @@ from pyvfio_backends.software.hardware.pcie.capabilities import (
     VitalProductData,
 )
 from pyvfio_backends.software.hardware.pcie.dpc import Dpc
-from pyvfio_backends.software.hardware.pcie.dump import dump
+from pyvfio_backends.software.hardware.pcie.dump import dump, dump_lines
 from pyvfio_backends.software.hardware.pcie.express import Express, Slot
 from pyvfio_backends.software.hardware.pcie.extended import (
     Acs,
@@ -49,6 +53,7 @@ from pyvfio_backends.software.hardware.pcie.root_complex import EventCollector, 
 from pyvfio_backends.software.hardware.pcie.sriov import Sriov, VfBar
 from pyvfio_backends.software.hardware.zpci.bar import Bar
 
+DEVICES = "/sys/bus/pci/devices"
 PREFETCH64 = regs.PCI_BASE_ADDRESS_MEM_TYPE_64 | regs.PCI_BASE_ADDRESS_MEM_PREFETCH
 COMPLAINT = re.compile(
     r"warning|!!!|bogus|broken|\binvalid\b|unable|error \d|corrupt|chain looping|too short|<\?+>", re.I
@@ -175,6 +180,28 @@ def test_devices_that_do_something_are_parsed_without_complaint(lspci: Callable[
     assert [line for line in text.splitlines() if COMPLAINT.search(line)] == []
     for name in ("[1234:11e8]", "[1b36:0005]", "[1b36:0010]", "[1af4:10f1]", "[1af4:10f2]"):
         assert name in text, name
+
+
+@pytest.mark.parametrize("machine", ["lab-x86", "contract-x86", "q35-switch"])
+def test_every_function_of_a_machine_is_parsed_without_complaint(
+    machine: str, lspci: Callable[..., str], tmp_path: Path
+) -> None:
+    """As Linux left them, read from sysfs."""
+    lines: list[str] = []
+    with open_backend("software", machine=machine) as backend:
+        names = sorted(backend.listdir(DEVICES))
+        for name in names:
+            fd = backend.open(f"{DEVICES}/{name}/config", os.O_RDONLY)
+            lines += dump_lines(name, backend.pread(fd, 1 << 12, 0))
+            backend.close(fd)
+    path = tmp_path / "dump"
+    path.write_text("\n".join(lines))
+    text = lspci("-vvv", "-xxxx", "-D", "-n", path=path)
+    assert re.findall(r"^([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.\d) ", text, re.M) == names
+    foreign = re.compile(r"Vendor[ -]Specific.*<\?>$")
+    assert [line for line in text.splitlines() if COMPLAINT.search(line) and not foreign.search(line)] == []
+    rows = re.compile(r"^[0-9a-f]{2,3}: .*$", re.M)
+    assert rows.findall(text) == rows.findall(path.read_text())
 
 
 def test_what_lspci_dumps_is_what_we_wrote(lspci: Callable[..., str], tmp_path: Path) -> None:

@@ -1,0 +1,180 @@
+"""Every register of every function of lab-x86, written with random values in random order.
+
+Configuration space is written as root does, by the functions' files in sysfs, with Linux above that enables, takes
+interrupts, finds errors, powers slots, and behind its back; registers behind base addresses are written where they are.
+Nothing may break, and at no time may a function be in a state that the architecture forbids (`_Watched.check`).
+``PYVFIO_STEPS=1000000`` makes it a million.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pyvfio.abi import pci_regs as regs
+from pyvfio.backend import Backend, open_backend
+from pyvfio.errors import PyvfioError
+from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.zpci.bar import Unmapped
+
+STEPS = int(os.environ.get("PYVFIO_STEPS", "20000"))
+OFTEN = 2000
+DEVICES = "/sys/bus/pci/devices"
+_READ_ONLY = (
+    *range(regs.PCI_VENDOR_ID, regs.PCI_COMMAND),
+    *range(regs.PCI_CLASS_REVISION, regs.PCI_CACHE_LINE_SIZE),
+    *(regs.PCI_HEADER_TYPE, regs.PCI_CAPABILITY_LIST, regs.PCI_INTERRUPT_PIN),
+)
+_TYPE_BITS, _PORT_BITS = 0xF, 0x3
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    with open_backend("software", machine="lab-x86") as opened:
+        yield opened
+
+
+def _functions(machine: Any) -> dict[str, Function]:
+    """All functions that are plugged, by address at the start."""
+    found: dict[str, Function] = {}
+    for number in range(0x100):
+        for devfn in range(0x100):
+            function = machine.pcie.function(0, number << 8 | devfn)
+            if function is not None:
+                found[f"0000:{number:02x}:{devfn >> 3:02x}.{devfn & 7}"] = function
+    return found
+
+
+def _chain(function: Function) -> list[tuple[int, int]]:
+    """Where its capabilities are and what they are, extended ones too."""
+    data = function.config.data
+    found = []
+    at = data[regs.PCI_CAPABILITY_LIST]
+    while at:
+        found.append((at, data[at]))
+        at = data[at + regs.PCI_CAP_LIST_NEXT]
+        assert len(found) < len(data), "the chain of capabilities is a ring"
+    at = regs.PCI_CFG_SPACE_SIZE if len(data) > regs.PCI_CFG_SPACE_SIZE else 0
+    while at:
+        head = int.from_bytes(data[at : at + 4], "little")
+        found.append((at, head & 0xFFFFF))
+        at = head >> 20
+        assert len(found) < len(data), "the chain of extended capabilities is a ring"
+    return found
+
+
+class _Watched:
+    """A function and what must not change of it."""
+
+    def __init__(self, name: str, function: Function) -> None:
+        self.name, self.function = name, function
+        data = function.config.data
+        self.fixed = {at: data[at] for at in _READ_ONLY}
+        self.chain = _chain(function)
+        self.types = {
+            index: data[self._bar(index)] & _TYPE_BITS for index in function.bars if index < regs.PCI_STD_NUM_BARS
+        }
+
+    @staticmethod
+    def _bar(index: int) -> int:
+        return regs.PCI_BASE_ADDRESS_0 + 4 * index
+
+    def check(self) -> None:
+        """Identity, capabilities and kinds of base addresses stay; addresses are aligned to what they decode."""
+        function, data = self.function, self.function.config.data
+        assert {at: data[at] for at in self.fixed} == self.fixed, f"{self.name}: what can only be read has changed"
+        assert _chain(function) == self.chain, f"{self.name}: the chain of capabilities has changed"
+        for index, kind in self.types.items():
+            value = int.from_bytes(data[self._bar(index) : self._bar(index) + 4], "little")
+            low = (min(function.bars[index].size, 1 << 32) - 1) & ~_TYPE_BITS
+            assert not value & low, f"{self.name}: BAR {index} is not aligned"
+            mask = _PORT_BITS if kind & regs.PCI_BASE_ADDRESS_SPACE_IO else _TYPE_BITS
+            assert value & mask == kind & mask, f"{self.name}: BAR {index} is of another kind"
+        assert 0 <= function.power_state <= 3
+        if function.power_state or not int.from_bytes(data[regs.PCI_COMMAND : regs.PCI_COMMAND + 2], "little") & 3:
+            assert function.decoders() == [], f"{self.name}: it answers although it must not"
+
+
+def _value(dice: random.Random, size: int) -> int:
+    return dice.choice((0, (1 << 8 * size) - 1, 1 << dice.randrange(8 * size), dice.getrandbits(8 * size)))
+
+
+def _place(dice: random.Random, size: int) -> int:
+    return dice.randrange(0, dice.choice((0x40, 0x100, 0x100, 0x200, 0x1000)), size)
+
+
+def _by_linux(backend: Backend, path: str, dice: random.Random) -> None:
+    size = dice.choice((1, 2, 4))
+    at = _place(dice, size)
+    fd = backend.open(path, os.O_RDWR)
+    try:
+        if dice.random() < 0.2:
+            backend.pread(fd, size, at)
+        else:
+            backend.pwrite(fd, _value(dice, size).to_bytes(size, "little"), at)
+    finally:
+        backend.close(fd)
+
+
+def _behind_its_back(machine: Any, function: Function, dice: random.Random) -> None:
+    """A write that Linux knows nothing of; it reaches functions that no bridge forwards to any more."""
+    size = dice.choice((1, 2, 4))
+    with machine.lock:
+        at = _place(dice, size)
+        if at + size <= len(function.config.data):
+            function.config.write(at, size, _value(dice, size))
+        machine.clock.settle()
+
+
+def _write_bar(machine: Any, function: Function, dice: random.Random) -> None:
+    bars = list(function.bars.values())
+    if not bars:
+        return
+    bar = dice.choice(bars)
+    size = dice.choice((1, 2, 4, 4, 8))
+    near = min(bar.size, dice.choice((0x40, 0x100, 0x1000, bar.size)))
+    if near < size:
+        return
+    at = dice.randrange(0, near - size + 1, size)
+    with machine.lock:
+        try:
+            if dice.random() < 0.3:
+                bar.read(at, size)
+            else:
+                bar.write(at, size, dice.getrandbits(8 * size))
+        except (Unmapped, PyvfioError):
+            pass  # nobody there, or not modelled and said so
+        machine.clock.settle()
+
+
+def test_random_registers(backend: Backend) -> None:
+    machine = backend.machine  # type: ignore[attr-defined]
+    watched = [_Watched(name, function) for name, function in _functions(machine).items()]
+    assert len(watched) == 36
+    dice = random.Random(6)
+    ways = dict.fromkeys(("Linux", "hardware", "BAR", "refused"), 0)
+    for step in range(STEPS):
+        one, way = dice.choice(watched), dice.choice(("Linux", "Linux", "hardware", "BAR"))
+        ways[way] += 1
+        if way == "BAR":
+            _write_bar(machine, one.function, dice)
+        elif way == "hardware":
+            _behind_its_back(machine, one.function, dice)
+        else:
+            try:
+                _by_linux(backend, f"{DEVICES}/{one.name}/config", dice)
+            except (OSError, PyvfioError):
+                ways["refused"] += 1  # it is unplugged by now, or what it does is not modelled
+        if step % OFTEN == OFTEN - 1:
+            machine.clock.advance(0.5)
+            for each in watched:
+                each.check()
+    for each in watched:
+        each.check()
+    assert ways["refused"] < STEPS // 3, ways
+    with open_backend("software", machine="lab-x86") as another:  # and nothing of it is left
+        assert len(another.listdir(DEVICES)) == len(watched)
