@@ -17,6 +17,7 @@ from pyvfio.drivers import Nvme
 from pyvfio.pci import copier, pairnic, testdev
 from pyvfio.pci.copier import Descriptor, Operation, Outcome, Record
 from pyvfio.pci.pairnic import FrameDescriptor, FrameFlags, NicStatus
+from pyvfio.testing.attributes import Attributes
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.vfio import Device
 
@@ -89,6 +90,18 @@ def test_the_nic_has_virtual_functions(host: pyvfio.Host) -> None:
     assert [nic.attribute(f"sriov_{name}") for name in ("totalvfs", "numvfs", "offset", "stride")] == [
         *("8", "0", "128", "2"),
     ]
+
+
+def test_virtual_functions_come_and_go(host: pyvfio.Host) -> None:
+    """As the igb says: the first 128 places behind it, then every second one; the machine's file has none of them."""
+    sysfs, number = Attributes(host.backend), "/sys/bus/pci/devices/0000:02:00.0/sriov_numvfs"
+    pyvfio.bind(host.device("0000:02:00.0"))
+    sysfs.write("/sys/module/vfio_pci/parameters/enable_sriov", "Y")
+    sysfs.write(number, "2")
+    there = set(host.backend.listdir("/sys/bus/pci/devices"))
+    assert there - set(IDS) == {"0000:02:10.0", "0000:02:10.2"}
+    sysfs.write(number, "0")
+    assert set(host.backend.listdir("/sys/bus/pci/devices")) == set(IDS)
 
 
 def test_both_disks_and_both_segments(host: pyvfio.Host, way: str) -> None:
