@@ -130,6 +130,8 @@ class PciSysdata(ABC):
     """The Linux number of the interrupt that its pin is wired to, 0 without any (``pci_dev.irq``)."""
     native_aer = False
     """Whether Linux handles the errors that it reports (``pci_host_bridge.native_aer``, and a kernel with AER)."""
+    runtime_power = False
+    """Whether unused functions can sleep: a kernel for s390 cannot be built with power management (``CONFIG_PM``)."""
     ari_enabled = False
     """Whether the bus that it is on takes function numbers beyond 7 (``pci_ari_enabled``)."""
 

@@ -66,7 +66,7 @@ class RuntimePower:
     def settle(self) -> None:
         """Fall asleep if nothing keeps it awake."""
         device = self._device
-        if self.suspended or self.users or not self.automatic or device.dead:
+        if self.suspended or self.users or not self.automatic or device.dead or not device.sysdata.runtime_power:
             return
         driver = self._driver
         if driver is not None:

@@ -84,7 +84,8 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
     )
     if device.msi.listed:
         entries["msi_irqs"] = device.msi.directory()
-    entries["power"] = device.runtime.directory()
+    if device.sysdata.runtime_power:
+        entries["power"] = device.runtime.directory()
     if device.sysdata.virtual_of is not None:
         entries["sriov_vf_msix_count"] = Attribute(store=lambda data: _store_vector_count(device, data), mode=0o200)
     else:  # virtual functions come and go by their number

@@ -49,6 +49,7 @@ class PcieFunction(PciSysdata):
     """The function at `devfn` of `on`; `hardware` is what was found there when the bus was scanned."""
 
     has_intx = True
+    runtime_power = True
     native_aer = True
     maps_registers = True
 
