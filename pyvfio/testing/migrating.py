@@ -19,7 +19,7 @@ from pyvfio.testing.attributes import Attributes
 from pyvfio.testing.devices import MDEV_UUID, BoundFunction, BoundMdev
 from pyvfio.vfio import Device
 
-__all__ = ["Migrating", "migrating"]
+__all__ = ["Migrating", "load_samples", "migrating"]
 
 _MTTY = "/sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-1"
 _SCRATCH = 7
@@ -68,28 +68,29 @@ class _Copier:
         device.config.write(regs.PCI_COMMAND, regs.PCI_COMMAND_MEMORY.to_bytes(2, "little"))
 
 
+def load_samples() -> None:
+    """Have the kernel of this host load mtty, if it has it."""
+    with suppress(OSError):
+        run_program(["modprobe", "-q", "mtty"], {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+
+
 @contextmanager
-def migrating(backend: Backend, name: str) -> Iterator[Migrating | None]:
-    """A device on this host, taken for the ``with`` block, or None: mtty on the backend called `name` ``kernel``."""
+def migrating(backend: Backend) -> Iterator[Migrating | None]:
+    """A device on this host, taken for the ``with`` block, or None: a copier if it has one, else mtty."""
     sysfs = Attributes(backend)
-    if name == "kernel":
-        with suppress(OSError):
-            run_program(["modprobe", "-q", "mtty"], {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
-        if not sysfs.exists(_MTTY):
-            yield None
-            return
-        sysfs.write(f"{_MTTY}/create", MDEV_UUID)
-        with BoundMdev(backend, MDEV_UUID):
-            yield _Serial()
-        return
     ids = (copier.VENDOR_ID, copier.DEVICE_ID)
     with Host(backend) as host:
         found = next((one.name for one in host.functions() if (one.vendor_id, one.device_id) == ids), None)
-    if found is None:
+    if found is not None:
+        with _BoundCopier(backend, found):
+            yield _Copier(found)
+        return
+    if not sysfs.exists(_MTTY):
         yield None
         return
-    with _BoundCopier(backend, found):
-        yield _Copier(found)
+    sysfs.write(f"{_MTTY}/create", MDEV_UUID)
+    with BoundMdev(backend, MDEV_UUID):
+        yield _Serial()
 
 
 class _BoundCopier(BoundFunction):

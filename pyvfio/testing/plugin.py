@@ -92,6 +92,10 @@ class Lab:
         `log` is a file that carries the state of a software machine from one process to the next; a host needs none.
         """
         if self.backend_name != "software":
+            if migrating:
+                from pyvfio.testing.migrating import load_samples  # with all of the library behind it
+
+                load_samples()
             return open_backend(self.backend_name)
         options = {} if log is None else {"log": log}
         machine = self.disk_machine if disk else self.express_machine if express else self.machine

@@ -41,8 +41,8 @@ def backend(lab: Lab) -> Iterator[Backend]:
 
 
 @pytest.fixture(scope="module")
-def kind(backend: Backend, lab: Lab) -> Iterator[Migrating]:
-    with migrating(backend, lab.backend_name) as found:
+def kind(backend: Backend) -> Iterator[Migrating]:
+    with migrating(backend) as found:
         if found is None:
             pytest.skip("this host has no device that migrates")
         yield found
