@@ -7,6 +7,7 @@ PYTHON  ?= python3
 VENV    ?= build/venv
 BIN     := $(VENV)/bin
 ARCH    ?= all
+OUT     ?= build/hil
 SOURCES := pyproject.toml $(shell find pyvfio backends fixtures tools -type f -not -path '*/__pycache__/*')
 
 .PHONY: help demo test sweep hil bench lint docs clean
@@ -55,7 +56,7 @@ sweep: $(VENV)/.test
 	PYVFIO_SWEEP=all $(BIN)/pytest -q tests/unit/sweep/test_command_sweep.py
 
 hil: $(VENV)/.test
-	$(BIN)/python -m tests.hil test --arch $(ARCH) --wheel "$$(ls build/dist/pyvfio-*.whl)"
+	$(BIN)/python -m tests.hil test --arch $(ARCH) --out $(OUT) --wheel "$$(ls build/dist/pyvfio-*.whl)"
 
 bench: $(VENV)/.test
 	$(BIN)/python tests/bench/run.py
