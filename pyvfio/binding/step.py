@@ -28,6 +28,7 @@ STEP_MODULES: tuple[str, ...] = (
     "pyvfio.binding.steps_chp",
     "pyvfio.binding.steps_files",
     "pyvfio.binding.steps_mdev",
+    "pyvfio.binding.steps_reset",
     "pyvfio.binding.steps_slot",
     "pyvfio.binding.steps_sriov",
     "pyvfio.binding.steps_zpci",

@@ -96,6 +96,13 @@ class ResetPci(_Reset):
                 next_step=f"methods in use: {self.before or 'none'}",
             ) from error
 
+    def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`: no reset is taken back, but a run that was killed may have left `method` alone in use."""
+        function = _function(sysfs, self.name)
+        now = function.attribute("reset_method")
+        if self.method and now is not None and now.split() != self.before.split():
+            function.write("reset_method", self.before or "\n")
+
     def verify(self, sysfs: Sysfs) -> str:
         """See `Step.verify`."""
         function = _function(sysfs, self.name)

@@ -183,6 +183,17 @@ def test_the_steps_outlast_the_journal(step: ResetPci | ResetBehind) -> None:
     assert step_from_dict(step.as_dict()) == step
 
 
+def test_a_killed_run_leaves_no_method_alone_in_use(host: Host) -> None:
+    function = host.function(NIC)
+    step = ResetPci(NIC, "pm", function.attribute("reset_method") or "")
+    function.write("reset_method", "pm")  # what the run did before it was killed
+    step.undo(host.sysfs)
+    assert function.attribute("reset_method") == step.before == "flr pm bus"
+    step.undo(host.sysfs)
+    ResetPci(NIC).undo(host.sysfs)
+    assert function.attribute("reset_method") == step.before
+
+
 def test_a_function_that_does_not_answer_any_more(host: Host, backend: Backend) -> None:
     assert isinstance(backend, SoftwareBackend)
     function = backend.machine.pcie.function(0, 0x300)
