@@ -34,6 +34,10 @@ _TRIED_ANYWAY = (None, Obstacle.NO_PERMISSION, Obstacle.NOT_VIABLE)
 """What was judged from outside and only the kernel knows for sure."""
 _TRIED_AT_LAST = (*_TRIED_ANYWAY, Obstacle.NO_NODE, Obstacle.NO_CONTAINER)
 """The same for the group, where the kernel's answer says more than that a node was not found."""
+_NOT_ALLOWED = (
+    "it was not allowed: without an IOMMU the device can do anything to the host",
+    "allow_no_iommu=True, if you mean it",
+)
 _UNSAFE = "UNSAFE: no IOMMU is in front of it: it can read and write all memory, and the kernel is tainted by its bind"
 
 
@@ -56,7 +60,7 @@ def open_device(
     `Device.why` why, and `Device.ways` why each of the others was not.
 
     `space` shares an address space, which outlives the device: a `Container` (way group) or an `AddressSpace` of
-    iommufd, also that of another device; without it the device gets its own.
+    iommufd, also that of another device; without it the device gets its own.  A `way` beside it must be its own.
 
     `fd` is a device's descriptor that somebody else opened and handed over (by inheritance or over a socket): of the
     device's node, not bound yet, which is then bound to `space` or to an address space of its own; or one that may be
@@ -76,12 +80,13 @@ def open_device(
     token = None if vf_token is None else parse_token(vf_token)
     target = vfio_target(device if isinstance(device, SysfsDevice) else host.device(device))
     opening = _Opening(host, target, token)
+    allowed = allow_no_iommu or way == "noiommu"
     if fd is not None:
         opened = _handed_over(opening, fd, way, space)
     elif space is not None:
-        opened = _shared(opening, space)
+        opened = _shared(opening, space, way, allow_no_iommu=allowed)
     else:
-        opened = _own(opening, way, allow_no_iommu=allow_no_iommu or way == "noiommu")
+        opened = _own(opening, way, allow_no_iommu=allowed)
     if let_go:
         try:
             opened.on_request(Device.close)
@@ -228,8 +233,7 @@ def _own(opening: _Opening, asked: str, *, allow_no_iommu: bool) -> Device:
 def _first(opening: _Opening, *, allow_no_iommu: bool) -> Device:
     """The first way that works."""
     if not allow_no_iommu and opening.found["noiommu"].open:
-        reason = "it was not allowed: without an IOMMU the device can do anything to the host"
-        opening.note("noiommu", Obstacle.NOT_ALLOWED, reason, "allow_no_iommu=True, if you mean it")
+        opening.note("noiommu", Obstacle.NOT_ALLOWED, *_NOT_ALLOWED)
     if opening.token is not None and opening.found["iommufd"].open:
         opening.note("iommufd", Obstacle.NOT_NEEDED, "a VF token is given by the group, which every kernel knows")
     refused: PyvfioError | None = None
@@ -258,13 +262,31 @@ def _first(opening: _Opening, *, allow_no_iommu: bool) -> Device:
     )
 
 
-def _shared(opening: _Opening, space: AddressSpace | Container) -> Device:
+def _shared(opening: _Opening, space: AddressSpace | Container, way: str, *, allow_no_iommu: bool) -> Device:
+    """Open with an address space of the caller's."""
+    name = opening.device.name
     if isinstance(space, Container):
-        return opening.by_group("the container was given", space)
-    if isinstance(space.table, IoasTable):
-        return opening.by_iommufd("the address space was given", space)
-    cause = f"a {space.kind} address space is shared by its Container"
-    raise WrongBus("open device", opening.device.name, cause=cause)
+        return _in_container(opening, space, way, allow_no_iommu=allow_no_iommu)
+    if not isinstance(space.table, IoasTable):
+        cause = f"a {space.kind} address space is shared by its Container"
+        raise WrongBus("open device", name, cause=cause)
+    if way not in ("auto", "iommufd"):
+        cause = f"the address space that was given is of iommufd, and way is {way!r}"
+        raise Misuse("open device", name, cause=cause, next_step="leave one of them out")
+    return opening.by_iommufd("the address space was given", space)
+
+
+def _in_container(opening: _Opening, container: Container, way: str, *, allow_no_iommu: bool) -> Device:
+    name, group, version = opening.device.name, opening.device.group, _VERSIONS.get(way)
+    unsafe = group is not None and group.without_iommu
+    kind = container.space.kind if container.has_space else None
+    if way == "iommufd" or (version and kind not in (None, way)) or (way == "noiommu" and not unsafe):
+        cause = f"a container was given ({kind or 'no IOMMU is set'}), and way is {way!r}"
+        raise Misuse("open device", name, cause=cause, next_step="leave one of them out")
+    if unsafe and not allow_no_iommu:
+        cause, step = _NOT_ALLOWED
+        raise NotAvailable("open device", name, cause=cause, next_step=step)
+    return opening.by_group("the container was given", container, version=version)
 
 
 def _handed_over(opening: _Opening, fd: int, way: str, space: AddressSpace | Container | None) -> Device:

@@ -112,6 +112,15 @@ def test_it_is_opened_when_that_is_meant(host: Host, unsafe: BoundFunction, how:
         assert opened.regions()
 
 
+def test_a_container_that_is_given_allows_nothing(host: Host, unsafe: BoundFunction) -> None:
+    with pyvfio.Container(host) as container:
+        with pytest.raises(NotAvailable, match="was not allowed"):
+            pyvfio.open_device(host, unsafe.address, space=container)
+        assert container.groups == []
+        with pyvfio.open_device(host, unsafe.address, space=container, allow_no_iommu=True) as opened:
+            assert opened.way == "noiommu"
+
+
 def test_the_kernel_is_tainted(sysfs: Attributes, unsafe: BoundFunction) -> None:
     assert int(sysfs.read("/proc/sys/kernel/tainted")) & _TAINT_USER
 

@@ -101,3 +101,30 @@ def test_a_device_is_taken_out_and_put_back(host: Host, function: BoundFunction,
         opened.attach(opened.space)
         with pytest.raises(KernelRefused, match="EEXIST"):
             opened.space.map(memory.address, page, iova=memory.iova)
+
+
+@pytest.mark.parametrize("way", ["group", "type1", "type1v2", "noiommu"])
+def test_an_address_space_of_iommufd_and_another_way(
+    host: Host, function: BoundFunction, iommufd: pyvfio.Iommufd, way: str
+) -> None:
+    with iommufd.allocate() as space:
+        with pytest.raises(Misuse, match="is of iommufd, and way is"):
+            pyvfio.open_device(host, function.address, space=space, way=way)
+        with pyvfio.open_device(host, function.address, space=space, way="iommufd") as opened:
+            assert opened.way == "iommufd"
+
+
+@pytest.mark.parametrize("kind", ["type1", "type1v2"])
+def test_a_container_and_a_way(host: Host, function: BoundFunction, kind: str) -> None:
+    with pyvfio.Container(host) as container:
+        for way in ("iommufd", "noiommu"):
+            with pytest.raises(Misuse, match="a container was given"):
+                pyvfio.open_device(host, function.address, space=container, way=way)
+        assert container.groups == []
+        with pyvfio.open_device(host, function.address, space=container, way=kind) as opened:
+            assert opened.space.kind == kind
+        other = "type1" if kind == "type1v2" else "type1v2"
+        with pytest.raises(Misuse, match=rf"a container was given \({kind}\), and way is '{other}'"):
+            pyvfio.open_device(host, function.address, space=container, way=other)
+        with pyvfio.open_device(host, function.address, space=container, way="group") as opened:
+            assert opened.way == "group"
