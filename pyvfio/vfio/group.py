@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from array import array
 from typing import TYPE_CHECKING, Self
 from uuid import UUID
@@ -35,6 +36,8 @@ class Group:
         self._sysfs = host.sysfs
         self.iommu_group = IommuGroup(host.sysfs, number)
         self.container: Container | None = None
+        self._devices: int | None = None
+        self._counting = threading.Lock()
         name, node = f"group {number}", self.iommu_group.node
         self.without_iommu = self.iommu_group.without_iommu
         self._fd = self._open(host, node, name)
@@ -116,6 +119,28 @@ class Group:
     @property
     def _has_iommu(self) -> bool:
         return self.container is not None and self.container.has_space
+
+    def share(self) -> None:
+        """From now on it belongs to the devices that `hold` it: the last one that leaves (`leave`) closes it."""
+        self._devices = 0
+
+    def hold(self) -> bool:
+        """One more device holds it.  False, and nothing to be done, when it belongs to somebody else (no `share`)."""
+        with self._counting:
+            if self._devices is None:
+                return False
+            self._devices += 1
+            return True
+
+    def leave(self) -> None:
+        """A device that held it is closed; with the last one the group is."""
+        with self._counting:
+            if self._devices is None:
+                return
+            self._devices -= 1
+            last = self._devices == 0
+        if last:
+            self.close()
 
     def close(self) -> None:
         """Leave the container and close the descriptor; a second call does nothing."""

@@ -197,7 +197,11 @@ class _Opening:
         with ExitStack() as stack:
             container = stack.enter_context(Container(host)) if shared is None else shared
             joined = next((one for one in container.groups if one.number == group.number), None)
-            opened = joined or stack.enter_context(Group(host, group.number))
+            opened = joined or Group(host, group.number)
+            if joined is None:
+                opened.share()
+            if opened.hold():
+                stack.callback(opened.leave)
             if joined is None:
                 container.attach(opened)
             space = container.space if container.has_space else container.set_iommu(version)

@@ -14,12 +14,14 @@ import pytest
 
 from pyvfio.abi.vfio import VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU
 from pyvfio.backend import Backend
+from pyvfio.errors import PyvfioError
 from pyvfio.host import Host
 from pyvfio.testing import requests
 from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
 from pyvfio.testing.modes import CONTAINER, IOMMU
+from pyvfio.vfio import Container, open_device
 
 TESTDEV = ("0x1b36", "0x0005")
 VIABLE, CONTAINED = 1, 2
@@ -102,6 +104,22 @@ def test_a_group_is_in_one_container(backend: Backend, group: int, container: in
 def test_it_is_opened_once(backend: Backend, group: int, first: BoundFunction) -> None:
     with fails(EBUSY):
         backend.open(first.group, os.O_RDWR)
+
+
+def test_the_library_keeps_the_group_for_the_device_that_stays(
+    host: Host, first: BoundFunction, second: BoundFunction, names: tuple[str, str], page: int
+) -> None:
+    with Container(host) as container:
+        one, two = (open_device(host, name, space=container) for name in names)
+        memory = two.space.buffer(page)
+        one.close()
+        with pytest.raises(PyvfioError), two.space.buffer(page, iova=memory.iova):
+            pass  # it is still mapped
+        with open_device(host, names[0], space=container) as again:
+            assert again.group is two.group
+        two.close()
+        assert container.groups == []
+        memory.close()
 
 
 # by the nodes of the devices
