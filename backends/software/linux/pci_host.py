@@ -20,7 +20,6 @@ from __future__ import annotations
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from pyvfio_backends.software.linux.device import Device
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_msi import PciMsi
     from pyvfio_backends.software.linux.resource import Resource
 
-__all__ = ["BarMemory", "HotplugSlot", "MsiDomain", "PciBusDevice", "PciHostBridge", "PciSysdata", "PortService"]
+__all__ = ["BarMemory", "HotplugSlot", "MsiDomain", "PciBusDevice", "PciHostBridge", "PciSysdata"]
 
 
 class BarMemory(Protocol):
@@ -48,13 +47,6 @@ class BarMemory(Protocol):
     def map(self, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
         """Map it as ``mmap`` does.  Raise OSError."""
         ...
-
-
-class PortService(Enum):
-    """What a port of PCI Express interrupts for (``PCIE_PORT_SERVICE_*``)."""
-
-    AER = "aer"
-    DPC = "dpc"
 
 
 class MsiDomain(ABC):
@@ -285,10 +277,6 @@ class PciSysdata(ABC):
     @abstractmethod
     def msi_domain(self) -> MsiDomain:
         """Who delivers its messages."""
-
-    def connect_service(self, service: PortService, handler: Callable[[], None] | None) -> None:
-        """Have a port's interrupts of one kind handled, or no more (``pcie_init_service_irqs``)."""
-        return
 
     # SR-IOV
 

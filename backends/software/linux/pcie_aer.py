@@ -193,16 +193,17 @@ class ErrorService:
 
     # the interrupt and its thread
 
-    def interrupt(self) -> None:
-        """The root port interrupts (``aer_irq``)."""
+    def interrupt(self) -> bool:
+        """The root port interrupts (``aer_irq``); whether that is for errors."""
         status = self.aer.read(extended.PCI_ERR_ROOT_STATUS)
         if not status & _STATUS:
-            return
+            return False
         source = self.aer.read(extended.PCI_ERR_ROOT_ERR_SRC)
         self.aer.write(extended.PCI_ERR_ROOT_STATUS, status)
         if len(self._queue) < _QUEUE:
             self._queue.append((status, source))
             self.port.kernel.clock.schedule(0, self._thread)
+        return True
 
     def _thread(self) -> None:
         """Handle what is queued (``aer_isr``), on a thread of its own: drivers may have to be waited for."""

@@ -82,14 +82,15 @@ class ContainmentService:
 
     # the interrupt and its thread
 
-    def interrupt(self) -> None:
-        """The port interrupts (``dpc_irq``)."""
+    def interrupt(self) -> bool:
+        """The port interrupts (``dpc_irq``); whether that is for containment."""
         status = self._read(extended.PCI_EXP_DPC_STATUS)
         if status == _ONES or not status & extended.PCI_EXP_DPC_STATUS_INTERRUPT:
-            return
+            return False
         self._write(extended.PCI_EXP_DPC_STATUS, extended.PCI_EXP_DPC_STATUS_INTERRUPT)
         if status & extended.PCI_EXP_DPC_STATUS_TRIGGER:
             self.port.kernel.clock.schedule(0, self._thread)
+        return True
 
     def _thread(self) -> None:
         if any(device.locked for device in walk(self.port)):

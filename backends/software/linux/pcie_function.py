@@ -6,19 +6,17 @@ Configuration space is reached by bus, device and function number, base addresse
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.hardware.pcie.bar_sizing import FoundBar, size_bars
-from pyvfio_backends.software.hardware.pcie.port import DownstreamPort, RootPort
 from pyvfio_backends.software.hardware.pcie.request import Space
-from pyvfio_backends.software.hardware.pcie.root_complex import EventCollector
 from pyvfio_backends.software.linux import pcie_reset
 from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM, PciDevice
-from pyvfio_backends.software.linux.pci_host import BarMemory, MsiDomain, PciSysdata, PortService
+from pyvfio_backends.software.linux.pci_host import BarMemory, MsiDomain, PciSysdata
 from pyvfio_backends.software.linux.pci_iov import FIRST_IOV
 from pyvfio_backends.software.linux.pci_sysfs import number
 from pyvfio_backends.software.linux.pcie_vga import SHADOW, is_vga, shadow
@@ -360,14 +358,6 @@ class PcieFunction(PciSysdata):
         """See `PciSysdata.iommu_release`."""
         if self.iommu is not None:
             self.iommu.release(self)
-
-    def connect_service(self, service: PortService, handler: Callable[[], None] | None) -> None:
-        """See `PciSysdata.connect_service`: told by the hardware when it interrupts, in whatever way."""
-        hardware = self.hardware
-        if service is PortService.DPC and isinstance(hardware, DownstreamPort):
-            hardware.containment.on_interrupt = handler
-        elif service is PortService.AER and isinstance(hardware, (RootPort, EventCollector)):
-            hardware.root_errors.on_interrupt = handler
 
     @property
     def msi_domain(self) -> MsiDomain:

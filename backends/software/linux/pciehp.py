@@ -140,14 +140,19 @@ class Controller:
 
     # interrupts
 
-    def interrupt(self) -> None:
-        """Take an interrupt (``pciehp_isr``): clear the events, and wake the thread unless only a command has ended."""
+    def interrupt(self) -> bool:
+        """Take an interrupt (``pciehp_isr``): clear the events, and wake the thread unless only a command has ended.
+
+        False when there was no event, or this service has interrupts off: it is somebody else's, who shares it.
+        """
+        if not self.port.listens:
+            return False
         events = 0
         while True:
             status = self.port.status
             if status == _ONES:
                 self.say("pciehp_isr: no response from device")
-                return
+                return False
             status &= EVENTS
             if self._fault_reported:
                 status &= ~express.PCI_EXP_SLTSTA_PFD
@@ -157,12 +162,15 @@ class Controller:
                 break
             events |= status
             self.port.clear(status)
+        if not events:
+            return False
         if events & express.PCI_EXP_SLTSTA_CC:
             self.port.busy = False
             self._clock.notify()
             events &= ~express.PCI_EXP_SLTSTA_CC
         if events:
             self.request(events)
+        return True
 
     def request(self, events: int) -> None:
         """Have the thread do something (``pciehp_request``)."""

@@ -105,6 +105,11 @@ class HotplugPort:
     # looking
 
     @property
+    def listens(self) -> bool:
+        """Whether this service has turned interrupts on."""
+        return bool(self._control & express.PCI_EXP_SLTCTL_HPIE)
+
+    @property
     def status(self) -> int:
         """Slot status."""
         return self._word(_SLTSTA)

@@ -1,4 +1,7 @@
-"""Which ports get the hot-plug service: with a slot where cards come and go, and interrupts (``portdrv.c``, 6.12)."""
+"""Which ports interrupt for services, and which of them have hot-plug's: with a slot where cards come and go.
+
+Source: ``drivers/pci/pcie/portdrv.c``, 6.12.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from pyvfio_backends.software.linux.pcieport_irq import PortInterrupts
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice
+    from pyvfio_backends.software.linux.pcie_bus import PcieBus
 
 __all__ = ["HotplugService"]
 
@@ -31,26 +35,32 @@ class HotplugService:
         self.interrupts: dict[PciDevice, PortInterrupts] = {}
         self.booting = False
 
-    def start(self, device: PciDevice, recovered: Callable[[], bool | None]) -> None:
-        """Begin for a port, which is enabled and bus master; `recovered` is `Controller.recovered`."""
-        function = device.sysdata
-        if not isinstance(function, PcieFunction):
-            return
+    def prepare(self, device: PciDevice) -> None:
+        """Let a port interrupt, which is enabled and bus master, if a service wants that."""
         root = regs.pci_exp_type(device.read_config(device.express + regs.PCI_EXP_FLAGS, 2)) in _ROOTS
-        slot = hotplugs(device) and function.subordinate is not None
-        if not root and not slot:
+        if root or self._below(device) is not None:
+            interrupts = self.interrupts[device] = PortInterrupts(device)
+            interrupts.allocate(errors=root)
+
+    @staticmethod
+    def _below(device: PciDevice) -> PcieBus | None:
+        """The bus that the cards of a port come to; None without a slot for that."""
+        function = device.sysdata
+        return function.subordinate if isinstance(function, PcieFunction) and hotplugs(device) else None
+
+    def start(self, device: PciDevice, recovered: Callable[[], bool | None]) -> None:
+        """Begin for a port that was prepared; `recovered` is `Controller.recovered`."""
+        interrupts, below = self.interrupts.get(device), self._below(device)
+        if interrupts is None or not interrupts.there or below is None:
             return
-        interrupts = self.interrupts[device] = PortInterrupts(device)
-        interrupts.allocate(errors=root)
-        if slot and interrupts.there and function.subordinate is not None:
-            controller = Controller(device, function.subordinate, recovered)
-            try:
-                interrupts.request(interrupts.slot_message, controller.interrupt, "pciehp")
-            except OSError:
-                return  # no vector is left: the port does without this service (`pcie_init_notification`)
-            self.controllers[device] = controller
-            controller.start(quiet=self.booting)
-            self._names(device)[device.name] = controller.name
+        controller = Controller(device, below, recovered)
+        try:
+            interrupts.request(interrupts.slot_message, controller.interrupt, "pciehp")
+        except OSError:
+            return  # the port does without this service (`pcie_init_notification`)
+        self.controllers[device] = controller
+        controller.start(quiet=self.booting)
+        self._names(device)[device.name] = controller.name
 
     @staticmethod
     def _names(device: PciDevice) -> dict[str, str]:

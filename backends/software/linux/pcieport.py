@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_extended_regs as extended_regs
@@ -12,7 +12,6 @@ from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_aer import express_type
 from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice, SavedState
 from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId, Recovery
-from pyvfio_backends.software.linux.pci_host import PortService
 from pyvfio_backends.software.linux.pcie_aer import ErrorService
 from pyvfio_backends.software.linux.pcie_dpc import ContainmentService
 from pyvfio_backends.software.linux.pcie_services import PortServices
@@ -52,35 +51,41 @@ class PortDriver(PciDriver):
         device.enable()
         device.set_master(True)
         self._saved[device] = device.save_state()
+        self.hotplug.prepare(device)
+        self._start_errors(device)
         self.hotplug.start(device, lambda: self._contained(device))
-        self._start_services(device)
+        self._start_containment(device)
         self.services.add(device, quiet=self.hotplug.booting)
 
-    def _start_services(self, port: PciDevice) -> None:
-        """AER where messages end, and only there containment (``get_port_device_capability``).
+    def _start_errors(self, port: PciDevice) -> None:
+        """AER where messages end (``get_port_device_capability``)."""
+        interrupts = self.hotplug.interrupts.get(port)
+        if port.aer is None or not port.aer.root or interrupts is None or not interrupts.there:
+            return
+        service = ErrorService(port, port.aer)
+        try:
+            interrupts.request(interrupts.error_message, service.interrupt, "aerdrv")
+        except OSError:
+            return  # the port does without (`aer_probe`)
+        self.errors[port] = service
+        service.start()
+
+    def _start_containment(self, port: PciDevice) -> None:
+        """Containment where AER is.
 
         For that of a switch's ports Linux has to be told ``pcie_ports=dpc-native``, which is not modelled.
         """
-        if port.aer is None or not port.aer.root:
-            return
-        service = self.errors[port] = ErrorService(port, port.aer)
-        self._connect(port, PortService.AER, service.interrupt)
-        service.start()
         at = port.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_DPC)
-        if at:
-            containment = self.containments[port] = ContainmentService(port, at)
-            self._connect(port, PortService.DPC, containment.interrupt)
-            containment.start()
-
-    def _connect(self, port: PciDevice, service: PortService, handler: Callable[[], None]) -> None:
-        """Have interrupts handled: by the port's messages, else by its pin."""
         interrupts = self.hotplug.interrupts.get(port)
-        if interrupts is None or not interrupts.there:
-            port.sysdata.connect_service(service, handler)
-        elif service is PortService.AER:
-            interrupts.request(interrupts.error_message, handler, "aerdrv")
-        else:
-            interrupts.request(interrupts.containment_message, handler, "pcie-dpc")
+        if not at or port.aer is None or not port.aer.root or interrupts is None or not interrupts.there:
+            return
+        service = ContainmentService(port, at)
+        try:
+            interrupts.request(interrupts.containment_message, service.interrupt, "pcie-dpc")
+        except OSError:
+            return  # the port does without (`dpc_probe`)
+        self.containments[port] = service
+        service.start()
 
     def _contained(self, port: PciDevice) -> bool | None:
         """Whether containment was recovered from, which is told once; None: not yet (``pci_dpc_recovered``)."""
@@ -106,13 +111,9 @@ class PortDriver(PciDriver):
         """See `Driver.remove`."""
         if isinstance(device, PciDevice):
             self.services.remove(device)
-            for service, found in (
-                (PortService.AER, self.errors.pop(device, None)),
-                (PortService.DPC, self.containments.pop(device, None)),
-            ):
+            for found in (self.errors.pop(device, None), self.containments.pop(device, None)):
                 if found is not None:
                     found.stop()
-                    device.sysdata.connect_service(service, None)
             self.hotplug.stop(device)
             self._saved.pop(device, None)
             device.disable()

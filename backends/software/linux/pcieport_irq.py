@@ -1,7 +1,8 @@
 """The interrupts of a port, shared by its services (``drivers/pci/pcie/portdrv.c``: `pcie_init_service_irqs`, 6.12).
 
 A service's message number is in the PCI Express capability (hot-plug and power management events) or in root error
-status.  As many messages are allocated as the highest number needs, and services with one number share its handler.
+status.  As many messages are allocated as the highest number needs, and services with one number share its handler.  A
+port that has no messages, or is refused them, interrupts by its pin, whose line its services share with other devices.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.irq_line import IrqAction, IrqLine
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
-__all__ = ["PortInterrupts"]
+__all__ = ["Handler", "PortInterrupts"]
+
+Handler = Callable[[], bool]
+"""Takes an interrupt, and says whether it was its own."""
 
 _MESSAGE_SHIFT, _ERROR_SHIFT, _NUMBER = 9, 27, 0x1F
 _MOST = 32
@@ -24,12 +29,14 @@ _ORDER = ("PCIe PME", "aerdrv", "pciehp", "pcie-dpc")
 
 
 class PortInterrupts:
-    """The messages of `device`, a port; `there` is whether it has any."""
+    """The messages of `device`, a port, or its pin; `there` is whether it has any way to interrupt."""
 
     def __init__(self, device: PciDevice) -> None:
         self.device = device
         self.there = False
-        self._handlers: dict[int, list[tuple[str, Callable[[], None]]]] = {}
+        self._handlers: dict[int, list[tuple[str, Handler]]] = {}
+        self._line: IrqLine | None = None
+        self._actions: list[IrqAction] = []
 
     @property
     def slot_message(self) -> int:
@@ -50,7 +57,7 @@ class PortInterrupts:
         return self.device.read_config(at + extended.PCI_EXP_DPC_CAP, 2) & extended.PCI_EXP_DPC_IRQ if at else 0
 
     def allocate(self, *, errors: bool) -> None:
-        """Turn messages on: MSI-X, or else MSI.  Nothing happens to a port that has none, or is refused them."""
+        """Turn messages on: MSI-X, or else MSI; without them let the pin interrupt, if it leads anywhere."""
         msi = self.device.msi
         needed = max(self.slot_message, *((self.error_message, self.containment_message) if errors else (0,))) + 1
         for msix, most in ((True, msi.table_size), (False, msi.message_count)):
@@ -64,22 +71,37 @@ class PortInterrupts:
             if self.there:
                 return
             msi.free()
+        self._line = self.device.sysdata.irq_line()
+        if self._line is not None:
+            self.device.set_intx(True)
+            self.there = True
 
-    def request(self, message: int, handler: Callable[[], None], name: str) -> None:
-        """Have a message handled, besides those who have it already; `name` is in ``/proc/interrupts``."""
-        sharing = self._handlers.setdefault(message, [])
-        sharing.append((name, handler))
+    def request(self, message: int, handler: Handler, name: str) -> None:
+        """Have a message handled, or the pin, besides those who have it already; `name` is in ``/proc/interrupts``.
+
+        Raise OSError ENOSPC (no vector is left), EBUSY (somebody does not want to share the line).
+        """
+        if self._line is not None:
+            self._actions.append(self._line.request(handler, name))
+            return
+        sharing = [*self._handlers.get(message, ()), (name, handler)]
         sharing.sort(key=lambda one: _ORDER.index(one[0]) if one[0] in _ORDER else len(_ORDER))
 
         def handle() -> None:
-            for _, one in tuple(sharing):
+            for _, one in sharing:
                 one()
 
         self.device.msi.request(message, handle, ", ".join(text for text, _ in sharing))
+        self._handlers[message] = sharing
 
     def free(self) -> None:
-        """Turn messages off."""
+        """Turn messages off, or handle the pin no more."""
         self._handlers.clear()
-        if self.there:
+        if self._line is not None:
+            for action in self._actions:
+                self._line.free(action)
+            self._actions.clear()
+            self._line = None
+        elif self.there:
             self.device.msi.free()
-            self.there = False
+        self.there = False

@@ -5,7 +5,7 @@
     enable 1: ERR_FATAL            --+   (or an error of the port itself that would be one)
     enable 2: and ERR_NONFATAL     --+--> triggered, reason, source id --> link down, device reset
     software trigger               --+            |
-                                                  +--> interrupt, if enabled
+                                                  +--> interrupt, if enabled: a message, or the pin until it is cleared
     software clears "triggered"  ------------------------------------> link may come up
 
 Registers are drawn in `dpc`.  Source: PCI Express Base Specification, 6.0, 6.2.11.
@@ -13,7 +13,6 @@ Registers are drawn in `dpc`.  Source: PCI Express Base Specification, 6.0, 6.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_extended_regs as extended
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Containment"]
 
 _VECTOR = 0x1F
+_PIN = "containment"
 
 
 class Containment:
@@ -33,15 +33,14 @@ class Containment:
 
     def __init__(self, port: DownstreamPort) -> None:
         self.port = port
-        self.on_interrupt: Callable[[], None] | None = None
-        """Told each time when there is one, whether or not it gets out by a message."""
 
     def finish(self) -> None:
         """Watch the registers."""
         at = self._at
         if at is not None:
             self.port.config.watch(at + extended.PCI_EXP_DPC_CTL, 2, self._control_written)
-            self.port.config.watch(at + extended.PCI_EXP_DPC_STATUS, 2, lambda before, ones: self.port.settle())
+            self.port.config.watch(at + extended.PCI_EXP_DPC_STATUS, 2, lambda before, ones: self._status_written())
+            self.port.on_reset.append(self._drive_pin)
 
     @property
     def _at(self) -> int | None:
@@ -72,7 +71,20 @@ class Containment:
             self._trigger(at, reason, message.rid)
         return True
 
+    def _status_written(self) -> None:
+        self._drive_pin()
+        self.port.settle()
+
+    def _drive_pin(self) -> None:
+        """Assert the pin while there is an interrupt that is let out, and no message is sent for it."""
+        at, config = self._at, self.port.config
+        if at is not None:
+            noted = config.read(at + extended.PCI_EXP_DPC_STATUS, 2) & extended.PCI_EXP_DPC_STATUS_INTERRUPT
+            enabled = config.read(at + extended.PCI_EXP_DPC_CTL, 2) & extended.PCI_EXP_DPC_CTL_INT_EN
+            self.port.pin.drive(_PIN, bool(noted and enabled) and not self.port.messages_on)
+
     def _control_written(self, before: int, ones: int) -> None:
+        self._drive_pin()
         at = self._at
         if at is None or not ones & DpcControl.SOFTWARE_TRIGGER or self.active:
             return
@@ -92,7 +104,6 @@ class Containment:
         config.put(at + extended.PCI_EXP_DPC_STATUS, 2, status)
         config.put(at + extended.PCI_EXP_DPC_SOURCE_ID, 2, source)
         self.port.settle()
-        if interrupts:
+        self._drive_pin()
+        if interrupts and self.port.messages_on:
             self.port.signal(config.read(at + extended.PCI_EXP_DPC_CAP, 2) & _VECTOR)
-            if self.on_interrupt is not None:
-                self.on_interrupt()

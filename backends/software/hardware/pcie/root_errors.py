@@ -8,7 +8,6 @@ in `aer`.  Source: PCI Express Base Specification, 6.0, 7.8.4.9 to 11 and 6.2.4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_extended_regs as extended
@@ -35,8 +34,6 @@ class RootErrors:
     def __init__(self, function: Function) -> None:
         self.function = function
         self.received: list[ErrorMessage] = []
-        self.on_interrupt: Callable[[], None] | None = None
-        """Told each time when there is one, whether or not it gets out by a message or the pin."""
         self._pending = False
 
     def receive(self, message: ErrorMessage) -> None:
@@ -82,5 +79,3 @@ class RootErrors:
         function.pin.drive(_PIN, self._pending and not function.messages_on)
         if self._pending and not was and function.messages_on:
             function.signal(status >> _VECTOR_SHIFT)
-        if self._pending and not was and self.on_interrupt is not None:
-            self.on_interrupt()
