@@ -172,6 +172,16 @@ class Controller:
             self.request(events)
         return True
 
+    def slot_reset(self) -> None:
+        """The port was reset with all that was in error: the link's going is no event if it came back.
+
+        Source: ``pciehp_slot_reset``.
+        """
+        if self.phase is SlotPhase.ON:
+            self.port.clear(_LINK)
+            if not self.port.link_active:
+                self.request(_LINK)
+
     def request(self, events: int) -> None:
         """Have the thread do something (``pciehp_request``)."""
         self.pending |= events

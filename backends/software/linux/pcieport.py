@@ -50,11 +50,11 @@ class PortDriver(PciDriver):
             raise fail(errno.ENODEV)
         device.enable()
         device.set_master(True)
-        self._saved[device] = device.save_state()
         self.hotplug.prepare(device)
         self._start_errors(device)
         self.hotplug.start(device, lambda: self._contained(device))
         self._start_containment(device)
+        self._saved[device] = device.save_state()
         self.services.add(device, quiet=self.hotplug.booting)
 
     def _start_errors(self, port: PciDevice) -> None:
@@ -129,6 +129,9 @@ class PortDriver(PciDriver):
         return Recovery.RECOVERED
 
     def slot_reset(self, device: PciDevice) -> Recovery:
-        """See `PciDriver.slot_reset`: it is as it was when the driver took it."""
+        """See `PciDriver.slot_reset`: it is as it was when its services had begun, and that the link was down is no event."""
+        controller = self.hotplug.controllers.get(device)
+        if controller is not None:
+            controller.slot_reset()
         device.restore_state(self._saved[device])
         return Recovery.RECOVERED

@@ -211,7 +211,9 @@ class HotplugSlot:
     # what the registers say
 
     def power_up(self) -> None:
-        """Slot control as it is when the machine is switched on: power and its indicator are on where a card is."""
+        """The registers when the machine is switched on, or after a reset: power and its indicator are on where a card
+        is, and that one is there is no change.
+        """
         control = self._control & ~(express.PCI_EXP_SLTCTL_PCC | express.PCI_EXP_SLTCTL_PIC)
         card = self.port.present
         if self._has(express.PCI_EXP_SLTCAP_PCP):
@@ -219,6 +221,7 @@ class HotplugSlot:
         if self._has(express.PCI_EXP_SLTCAP_PIP):
             control |= express.PCI_EXP_SLTCTL_PWR_IND_ON if card else express.PCI_EXP_SLTCTL_PWR_IND_OFF
         self.port.config.put(self.at + express.PCI_EXP_SLTCTL, 2, control)
+        self.port.config.put(self.at + express.PCI_EXP_SLTSTA, 2, self._shown())
 
     def card_left(self) -> None:
         """The card was taken out, and with it what was wrong with it."""
@@ -228,18 +231,23 @@ class HotplugSlot:
         """Bring slot status in line with what is there, tell subscribers and interrupt."""
         config, status = self.port.config, self.at + express.PCI_EXP_SLTSTA
         before = config.read(status, 2)
+        after = self._shown()
+        if (before ^ after) & express.PCI_EXP_SLTSTA_PDS:
+            after |= express.PCI_EXP_SLTSTA_PDC
+        config.put(status, 2, after)
+        self.notify()
+
+    def _shown(self) -> int:
+        """Slot status with what is there now."""
         bits = (
             (express.PCI_EXP_SLTSTA_PDS, self.port.present),
             (express.PCI_EXP_SLTSTA_MRLSS, self.latch_open),
             (express.PCI_EXP_SLTSTA_EIS, self.interlock),
         )
-        after = before
+        status = self.port.config.read(self.at + express.PCI_EXP_SLTSTA, 2)
         for bit, value in bits:
-            after = after | bit if value else after & ~bit
-        if (before ^ after) & express.PCI_EXP_SLTSTA_PDS:
-            after |= express.PCI_EXP_SLTSTA_PDC
-        config.put(status, 2, after)
-        self.notify()
+            status = status | bit if value else status & ~bit
+        return status
 
     def link_changed(self) -> None:
         """The link went up or down: say so, where the port reports that."""
@@ -255,7 +263,8 @@ class HotplugSlot:
     def notify(self) -> None:
         """Tell subscribers what is different, and software by interrupt of events that it enabled.
 
-        A message is sent when the first of them comes; the pin is asserted for as long as there is one.
+        A message is sent when the first of them comes while messages are on; the pin is asserted for as long as there
+        is one.
         """
         now = self.state
         before, self._before = self._before, now
@@ -265,9 +274,9 @@ class HotplugSlot:
         status = port.config.read(self.at + express.PCI_EXP_SLTSTA, 2)
         pending = any(control & enable and status & event for enable, event in _EVENTS)
         pending = pending and bool(control & express.PCI_EXP_SLTCTL_HPIE)
-        was, self._notified = self._notified, pending
+        was, self._notified = self._notified, pending and port.messages_on
         port.pin.drive(_PIN, pending and not port.messages_on)
-        if pending and not was and port.messages_on:
+        if self._notified and not was:
             port.signal(port.config.read(self.at + regs.PCI_EXP_FLAGS, 2) >> _MESSAGE_SHIFT & 0x1F)
 
     def _tell(self, event: SlotEvent) -> None:
