@@ -24,6 +24,8 @@ The device sends `length` bytes, from 14 to 9018, and sets DONE, with ERROR if n
 buffer out of reach, no link).  It fills receive buffers of `length` bytes in order, and sets DONE and the length of the
 frame.  A frame that is longer than the buffer takes it up: ERROR, and the length that it has.  Frames that come while
 there is no buffer wait, at most 64 of them; those that come then are lost, as are those that wait when it is stopped.
+In D3hot it keeps what it was set up to: frames that come wait, the first of them raises a power management event (PME),
+and they go into buffers once it is in D0 again.
 
 Vector 0 tells what was sent, 1 what was received, 2 that the link changed: each when its bit in CAUSE was 0 before.
 """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace
 
-__all__ = ["DmaFault", "DmaSpace", "Initiator", "PinInitiator"]
+__all__ = ["DmaFault", "DmaSpace", "Initiator", "PinInitiator", "WakingInitiator"]
 
 
 class DmaFault(Exception):
@@ -50,6 +51,20 @@ class Initiator(Protocol):
 
     def signal(self, vector: int) -> None:
         """Raise an interrupt by a message."""
+
+
+class WakingInitiator(Initiator, Protocol):
+    """A function that may sleep, and can ask to be woken."""
+
+    on_power: list[Callable[[], None]]
+    """Called when its power state has changed."""
+
+    @property
+    def asleep(self) -> bool:
+        """Whether it can neither reach memory nor interrupt."""
+
+    def raise_event(self) -> bool:
+        """Ask for attention by a power management event; whether that is possible."""
 
 
 class PinInitiator(Initiator, Protocol):

@@ -19,6 +19,7 @@ from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.pci_iov import PciSriov
 from pyvfio_backends.software.linux.pci_msi import PciMsi
+from pyvfio_backends.software.linux.pci_power import set_events
 from pyvfio_backends.software.linux.pci_reset import reset_function
 from pyvfio_backends.software.linux.pci_runtime import RuntimePower
 from pyvfio_backends.software.linux.pci_state import SavedState, restore_state, save_state
@@ -100,6 +101,7 @@ class PciDevice(Device):
         self.rom_enabled = False
         self.msi = PciMsi(self)
         self.express = self.find_capability(regs.PCI_CAP_ID_EXP)
+        set_events(self, on=False)  # pci_pm_init
         self.config_size = self._size_of_config()
         if self.is_bridge:  # pci_configure_serr
             control = self.read_config(bridge_regs.PCI_BRIDGE_CONTROL, 2)

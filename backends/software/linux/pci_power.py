@@ -1,4 +1,4 @@
-"""Power states of PCI functions, by their power management capability (``drivers/pci/pci.c``, 6.12).
+"""Power states and events of PCI functions, by their power management capability (``drivers/pci/pci.c``, 6.12).
 
 A platform that has power to cut is not modelled, so D3cold is never reached.  The delays that the specification wants
 do not pass.
@@ -18,7 +18,10 @@ __all__ = [
     "is_low",
     "power_capability",
     "resets_on_wake",
+    "set_events",
     "set_power_state",
+    "sleep_state",
+    "take_event",
 ]
 
 POWER_NAMES = ("D0", "D1", "D2", "D3hot", "D3cold")
@@ -111,3 +114,46 @@ def _power_down(device: PowerManaged, state: int) -> bool:
     device.write_config(register, 2, control & ~regs.PCI_PM_CTRL_STATE_MASK | state)
     device.power_state = POWER_NAMES[device.read_config(register, 2) & regs.PCI_PM_CTRL_STATE_MASK]
     return True
+
+
+def _event_states(device: PowerManaged) -> int:
+    """Bit n: it can raise an event in Dn (``pci_dev.pme_support``)."""
+    at = power_capability(device)
+    able = device.read_config(at + regs.PCI_PM_PMC, 2) if at else 0
+    return (able & regs.PCI_PM_CAP_PME_MASK) >> regs.PCI_PM_CAP_PME_SHIFT
+
+
+def sleep_state(device: PowerManaged) -> tuple[int, bool]:
+    """The state in which it sleeps, and whether an event can wake it there.
+
+    That is the lowest one in which it can raise an event; any other function sleeps in D3hot.  Source:
+    ``pci_target_state``, ``pci_dev_run_wake``.
+    """
+    able = _event_states(device)
+    if not able:
+        return (D3HOT if power_capability(device) else D0), False
+    state = next((one for one in range(D3HOT, D0, -1) if able >> one & 1), None)
+    if state is None:
+        state = D0 if able & 1 else D3HOT
+    return state, bool(able >> state & 1)
+
+
+def set_events(device: PowerManaged, *, on: bool) -> None:
+    """Let it raise events, or not, and forget the one that it has (``pci_pme_active``).  Nothing without any."""
+    if _event_states(device):
+        register = power_capability(device) + regs.PCI_PM_CTRL
+        control = device.read_config(register, 2) | regs.PCI_PM_CTRL_PME_STATUS
+        enable = regs.PCI_PM_CTRL_PME_ENABLE
+        device.write_config(register, 2, control | enable if on else control & ~enable)
+
+
+def take_event(device: PowerManaged) -> bool:
+    """Clear an event that it has, and let it raise no more; whether it had one and was let (`pci_check_pme_status`)."""
+    at = power_capability(device)
+    if not at:
+        return False
+    control = device.read_config(at + regs.PCI_PM_CTRL, 2)
+    if not control & regs.PCI_PM_CTRL_PME_STATUS:
+        return False
+    device.write_config(at + regs.PCI_PM_CTRL, 2, control & ~regs.PCI_PM_CTRL_PME_ENABLE)
+    return bool(control & regs.PCI_PM_CTRL_PME_ENABLE)

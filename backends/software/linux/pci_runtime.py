@@ -2,7 +2,8 @@
 
 A function sleeps while nobody uses it (`users` is 0) and it may (``power/control`` is ``auto``).  Asleep, one with
 power management that a driver has is in D3hot; any other stays in D0, and is only called suspended.  Its configuration
-is kept, and comes back when it wakes.  A driver that manages power lets go of the use that it was probed with.
+is kept, and comes back when it wakes.  A driver that manages power lets go of the use that it was probed with.  A
+function that can raise power management events sleeps where it can, and they wake it (`pcie_pme`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pyvfio_backends.software.linux.pci_power import D0, D3HOT, power_capability
+from pyvfio_backends.software.linux.pci_power import D0, set_events, sleep_state
 from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class RuntimePower:
         self.automatic = False
         self.suspended = False
         self._saved: SavedState | None = None
-        self._told = False
+        self._told = self._listens = False
         self._since = device.kernel.clock.now
         self._active = self._asleep = 0.0
 
@@ -75,8 +76,12 @@ class RuntimePower:
             driver.runtime_suspend(device)
             self._told = True
             self._saved = device.save_state()
-            if power_capability(device):
-                device.set_power_state(D3HOT)
+            state, wakes = sleep_state(device)
+            if wakes:
+                set_events(device, on=True)
+                self._listens = True
+            if state:
+                device.set_power_state(state)
         self._change(suspended=True)
 
     def wake(self) -> None:
@@ -92,9 +97,17 @@ class RuntimePower:
         if self._saved is not None:
             device.restore_state(self._saved)
             self._saved = None
+        if self._listens:
+            self._listens = False
+            set_events(device, on=False)
         driver = self._driver
         if driver is not None:
             driver.runtime_resume(device)
+
+    def event(self) -> None:
+        """It asked for attention: it wakes, and sleeps on if nobody has come to use it (``pm_request_resume``)."""
+        self.wake()
+        self.settle()
 
     def reset_asleep(self) -> None:
         """It is reset without being woken: what was kept is not brought back any more (``pci_dev.state_saved``)."""

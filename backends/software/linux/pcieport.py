@@ -14,6 +14,7 @@ from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice, Sav
 from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId, Recovery
 from pyvfio_backends.software.linux.pcie_aer import ErrorService
 from pyvfio_backends.software.linux.pcie_dpc import ContainmentService
+from pyvfio_backends.software.linux.pcie_pme import PowerEventService
 from pyvfio_backends.software.linux.pcie_services import PortServices
 from pyvfio_backends.software.linux.pciehp_service import HotplugService
 from pyvfio_backends.software.linux.vfs import fail
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["PortDriver", "express_type"]
 
 _BRIDGE_CLASS = 0x060400
+_ROOTS = (ExpressType.ROOT_PORT, ExpressType.RC_EC)
 _PORTS = (ExpressType.ROOT_PORT, ExpressType.UPSTREAM, ExpressType.DOWNSTREAM, ExpressType.RC_EC)
 
 
 class PortDriver(PciDriver):
     """The driver, which cares for who owns the group's DMA: a port does none.
 
-    `errors` and `containments` are the services of the ports that have them.
+    `events`, `errors` and `containments` are the services of the ports that have them.
     """
 
     driver_managed_dma = True
@@ -38,6 +40,7 @@ class PortDriver(PciDriver):
 
     def __init__(self, bus: PciBus) -> None:
         super().__init__(bus, "pcieport", module="pcieportdrv")
+        self.events: dict[PciDevice, PowerEventService] = {}
         self.errors: dict[PciDevice, ErrorService] = {}
         self.containments: dict[PciDevice, ContainmentService] = {}
         self._saved: dict[PciDevice, SavedState] = {}
@@ -51,11 +54,26 @@ class PortDriver(PciDriver):
         device.enable()
         device.set_master(True)
         self.hotplug.prepare(device)
+        self._start_events(device)
         self._start_errors(device)
         self.hotplug.start(device, lambda: self._contained(device))
         self._start_containment(device)
         self._saved[device] = device.save_state()
         self.services.add(device, quiet=self.hotplug.booting)
+
+    def _start_events(self, port: PciDevice) -> None:
+        """Power management events, where their messages end."""
+        interrupts = self.hotplug.interrupts.get(port)
+        if express_type(port) not in _ROOTS or interrupts is None or not interrupts.there:
+            return
+        service = PowerEventService(port)
+        service.prepare()
+        try:
+            interrupts.request(interrupts.slot_message, service.interrupt, "PCIe PME")
+        except OSError:
+            return  # the port does without (`pcie_pme_probe`)
+        self.events[port] = service
+        service.start()
 
     def _start_errors(self, port: PciDevice) -> None:
         """AER where messages end (``get_port_device_capability``)."""
@@ -111,7 +129,8 @@ class PortDriver(PciDriver):
         """See `Driver.remove`."""
         if isinstance(device, PciDevice):
             self.services.remove(device)
-            for found in (self.errors.pop(device, None), self.containments.pop(device, None)):
+            services = (self.events, self.errors, self.containments)
+            for found in [of.pop(device, None) for of in services]:
                 if found is not None:
                     found.stop()
             self.hotplug.stop(device)
@@ -129,7 +148,7 @@ class PortDriver(PciDriver):
         return Recovery.RECOVERED
 
     def slot_reset(self, device: PciDevice) -> Recovery:
-        """See `PciDriver.slot_reset`: it is as it was when its services had begun, and that the link was down is no event."""
+        """See `PciDriver.slot_reset`: as it was when its services had begun; that the link was down is no event."""
         controller = self.hotplug.controllers.get(device)
         if controller is not None:
             controller.slot_reset()

@@ -259,3 +259,24 @@ def test_nothing_that_a_host_does_raises(steps: list[tuple[bool, int, int | byte
         links = [bool(one.load(STATUS) & NicStatus.LINK) for one in hosts]
         running = [bool(one.load(STATUS) & NicStatus.RUNNING) for one in hosts]
         assert links == [all(running)] * 2
+
+
+def test_frames_that_come_while_it_sleeps_wake_it() -> None:
+    one, other = both()
+    at = other.function.offset(pci.PCI_CAP_ID_PM)
+    assert at is not None
+    power = at + pci.PCI_PM_CTRL
+    other.offer()
+    other.function.config.write(power, 2, 3)
+    frames = [bytes([number]) * 60 for number in range(2)]
+    for frame in frames:
+        assert one.send(frame) == 1
+    assert other.take() == []
+    assert other.function.config.read(power, 2) & pci.PCI_PM_CTRL_PME_STATUS
+    assert other.take_messages() == []
+    other.function.config.write(power, 2, pci.PCI_PM_CTRL_PME_STATUS)
+    assert other.take() == frames[:1]
+    assert other.take_messages() == [1]
+    other.offer()
+    assert other.take() == frames[1:]
+    assert other.load(STATUS) == UP

@@ -36,7 +36,7 @@ from pyvfio.pci.pairnic import (
     NicCause,
     NicStatus,
 )
-from pyvfio_backends.software.hardware.dma import DmaFault, Initiator
+from pyvfio_backends.software.hardware.dma import DmaFault, Initiator, WakingInitiator
 from pyvfio_backends.software.hardware.zpci.bar import Unmapped
 
 __all__ = ["PairNic", "connect"]
@@ -63,15 +63,16 @@ class PairNic:
             raise Misuse("build NIC", mac.hex(), cause=f"a MAC address has {_MAC_SIZE} bytes, not {len(mac)}")
         self.mac = mac
         self.peer: PairNic | None = None
-        self._function: Initiator | None = None
+        self._function: WakingInitiator | None = None
         self._values: dict[int, int] = {}
         self._waiting: deque[bytes] = deque()
         self._sending = self._receiving = False
         self.reset()
 
-    def attach(self, function: Initiator) -> None:
+    def attach(self, function: WakingInitiator) -> None:
         """Belong to a function."""
         self._function = function
+        function.on_power.append(self._fill)
 
     # registers
 
@@ -238,14 +239,17 @@ class PairNic:
             self._lose()
             return
         self._waiting.append(frame)
-        self._fill()
+        if self._function is not None and self._function.asleep:
+            self._function.raise_event()
+        else:
+            self._fill()
 
     def _lose(self) -> None:
         self._values[LOST] = self._values[LOST] + 1 & _DWORD
 
     def _fill(self) -> None:
         """Put the frames that wait into buffers."""
-        if self._receiving:
+        if self._receiving or (self._function is not None and self._function.asleep):
             return
         self._receiving = True
         try:

@@ -6,7 +6,7 @@
     what there is       function (with pin, resets), bus, bridge, port, root_complex (with config_mechanism)
     what is above it    upstream: `Iommu`; remapping: one that translates (VT-d)
     registers declared  capabilities, express, extended, aer, dpc, sriov
-    registers at work   msi, vpd, sriov, reporting, root_errors, containment, slot
+    registers at work   msi, vpd, sriov, reporting, root_errors, power_events, containment, slot
     known makes         models (ports and bridges), endpoints; block: what lies behind their base addresses;
                         peripherals: endpoints with devices that do something
     firmware            bar_sizing, enumeration, allocation or layout_downwards (SeaBIOS's), firmware

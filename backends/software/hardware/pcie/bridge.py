@@ -182,6 +182,11 @@ class Bridge(Function):
         if self._bridge_control & bridge_regs.PCI_BRIDGE_CTL_SERR and self.bus is not None:
             self.report(message)
 
+    def forward_power_event(self, rid: int) -> None:
+        """Take a power management event from below, and pass it on."""
+        if self.bus is not None:
+            self.bus.power_event(rid)
+
     # control
 
     @property

@@ -174,6 +174,11 @@ class Bus:
         if self.bridge is not None:
             self.bridge.forward_error(message)
 
+    def power_event(self, rid: int) -> None:
+        """Take a power management event of a function on this bus, or from below."""
+        if self.bridge is not None:
+            self.bridge.forward_power_event(rid)
+
     def intx(self, devfn: int, pin: int, asserted: bool, source: Function) -> None:
         """Take a change of an interrupt pin (1 to 4): a bridge turns the pins of its devices round by their number."""
         if self.bridge is not None and self.bridge.bus is not None:
@@ -234,6 +239,10 @@ class ConventionalBus(Bus):
             return decoder.target.receive(request, decoder)
         request.requester = rid_of(self.number, 0)
         return super().ascend(request, source)
+
+    def power_event(self, rid: int) -> None:
+        """See `Bus.power_event`: a wire, which tells nobody's name."""
+        super().power_event(rid_of(self.number, 0))
 
 
 def may_go_direct(request: Request, source: Function) -> bool:

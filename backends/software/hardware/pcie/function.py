@@ -27,6 +27,7 @@ from pyvfio_backends.software.hardware.pcie.capabilities import Msi, Msix
 from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.msi import MsiSender
 from pyvfio_backends.software.hardware.pcie.pin import InterruptPin
+from pyvfio_backends.software.hardware.pcie.power_events import raise_event, watch_events
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Reporter
 from pyvfio_backends.software.hardware.pcie.request import Completion, Outcome, Request, Space, rid_of
 from pyvfio_backends.software.hardware.pcie.resets import watch_resets
@@ -59,7 +60,7 @@ class Function:
 
     `rom` lies behind the expansion ROM register, with `rom_size` bytes.  `hung` functions answer nothing at all but
     stay on the bus: what is asked of them ends in a completion timeout.  `on_reset` are called after a
-    reset, `on_unplug` before it leaves its bus.
+    reset, `on_unplug` before it leaves its bus, `on_power` when its power state has changed.
     """
 
     virtual = False
@@ -87,6 +88,7 @@ class Function:
         """What it answers at addresses that no register has, by the first one."""
         self.on_reset: list[Callable[[], None]] = []
         self.on_unplug: list[Callable[[], None]] = []
+        self.on_power: list[Callable[[], None]] = []
         self._found: dict[tuple[bool, int], int] | None = None
         self._control: Control | None = None
         self.pin = InterruptPin(self)
@@ -121,6 +123,7 @@ class Function:
     def added(self, capability: Capability, offset: int) -> None:
         """Make a capability that was added at an offset do something."""
         watch_resets(self, capability, offset)
+        watch_events(self, capability, offset)
         if isinstance(capability, Express):
             self.config.extend()  # whether or not it has an extended capability
             self.errors.serr_reports = capability.serr_reports
@@ -281,6 +284,15 @@ class Function:
         if self.bus is not None:
             self.bus.report(message)
 
+    @property
+    def asleep(self) -> bool:
+        """Whether it is not in D0, and can neither send requests nor interrupt."""
+        return bool(self.power_state)
+
+    def raise_event(self) -> bool:
+        """Ask for attention by a power management event; whether that is possible."""
+        return raise_event(self)
+
     def set_intx(self, asserted: bool) -> None:
         """Assert or release the interrupt pin."""
         self.pin.set(asserted)
@@ -299,6 +311,9 @@ class Function:
             self.pin.show()
         if self.msix is not None:
             self.msix.control_changed()
+        if slept:
+            for told in self.on_power:
+                told()
 
     def _decodes_as_before(self, offset: int, length: int) -> bool:
         """Whether a write was one of the command register (and the status register) that changed no decoding."""

@@ -68,7 +68,7 @@ _OWN_SUBSYSTEM = (0x1AF4, 0x0001)
 _REGISTERS_SIZE, _TABLE_BAR = 0x1000, 1
 
 
-def _own(name: str, vendor: int, device: int, class_code: int, vectors: int) -> EndpointModel:
+def _own(name: str, vendor: int, device: int, class_code: int, vectors: int, *, pme: int = 0) -> EndpointModel:
     """A device of the software machine's own: registers behind BAR 0, MSI-X behind BAR 1, no pin."""
     memory = regs.PCI_BASE_ADDRESS_SPACE_MEMORY
     return EndpointModel(
@@ -77,7 +77,7 @@ def _own(name: str, vendor: int, device: int, class_code: int, vectors: int) -> 
         ((0, _REGISTERS_SIZE, memory), (_TABLE_BAR, _REGISTERS_SIZE, memory)),
         (
             (0x40, Msix(vectors, _TABLE_BAR)),
-            (0x50, PowerManagement()),
+            (0x50, PowerManagement(pme=pme)),
             (0x60, Express(ExpressType.ENDPOINT, flr=True)),
             (0x100, Aer()),
         ),
@@ -93,7 +93,14 @@ _COPIER = _own(
     copier_registers.VECTORS,
 )
 
-_NIC = _own("pair NIC", pairnic.VENDOR_ID, pairnic.DEVICE_ID, pairnic.CLASS_CODE, pairnic.VECTORS)
+_NIC = _own(
+    "pair NIC",
+    pairnic.VENDOR_ID,
+    pairnic.DEVICE_ID,
+    pairnic.CLASS_CODE,
+    pairnic.VECTORS,
+    pme=regs.PCI_PM_CAP_PME_D0 | regs.PCI_PM_CAP_PME_D3hot,
+)
 
 
 class NicCard(NamedTuple):

@@ -23,7 +23,9 @@ from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus, Link, SwitchBus
 from pyvfio_backends.software.hardware.pcie.containment import Containment
+from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.pcie.power_events import RootPowerEvents
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage
 from pyvfio_backends.software.hardware.pcie.request import AddressType, Completion, Outcome, Request
 from pyvfio_backends.software.hardware.pcie.root_errors import RootErrors
@@ -287,18 +289,26 @@ def _able(function: Function) -> tuple[int, int]:
 
 
 class RootPort(DownstreamPort):
-    """A port of the root complex, where error messages end."""
+    """A port of the root complex, where messages of errors and power management events end."""
 
     def __init__(self, config: ConfigSpace, bars: Sequence[Bar] = (), *, name: str = "") -> None:
         super().__init__(config, bars, name=name)
         self.root_errors = RootErrors(self)
+        self.power_events = RootPowerEvents(self)
 
     def added(self, capability: Capability, offset: int) -> None:
         """See `Function.added`."""
         super().added(capability, offset)
         if isinstance(capability, Aer):
             self.root_errors.watch(offset)
+        elif isinstance(capability, Express):
+            self.power_events.watch(offset)
 
     def send_error(self, message: ErrorMessage) -> None:
         """See `DownstreamPort.send_error`: it ends here."""
         self.root_errors.receive(message)
+
+    def forward_power_event(self, rid: int) -> None:
+        """See `Bridge.forward_power_event`: it ends here."""
+        if self.link_up:
+            self.power_events.receive(rid)

@@ -27,7 +27,9 @@ from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus, may_go_direct
 from pyvfio_backends.software.hardware.pcie.config_mechanism import AddressPorts, Ecam
+from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.pcie.power_events import RootPowerEvents
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage
 from pyvfio_backends.software.hardware.pcie.request import AddressType, Completion, Outcome, Request, Space
 from pyvfio_backends.software.hardware.pcie.root_errors import RootErrors
@@ -42,17 +44,20 @@ _MESSAGE_SIZE = 4
 
 
 class EventCollector(Function):
-    """A root complex event collector: where the errors of integrated endpoints on its bus end."""
+    """A root complex event collector: where messages of integrated endpoints on its bus end: errors, power events."""
 
     def __init__(self, config: ConfigSpace, bars: Sequence[Bar] = (), *, name: str = "") -> None:
         super().__init__(config, bars, name=name)
         self.root_errors = RootErrors(self)
+        self.power_events = RootPowerEvents(self)
 
     def added(self, capability: Capability, offset: int) -> None:
         """See `Function.added`."""
         super().added(capability, offset)
         if isinstance(capability, Aer):
             self.root_errors.watch(offset)
+        elif isinstance(capability, Express):
+            self.power_events.watch(offset)
 
 
 class RootBus(Bus):
@@ -90,10 +95,22 @@ class RootBus(Bus):
 
     def report(self, message: ErrorMessage) -> None:
         """See `Bus.report`: of an integrated endpoint; without an event collector nobody hears it."""
+        collector = self._collector
+        if collector is not None:
+            collector.root_errors.receive(message)
+
+    def power_event(self, rid: int) -> None:
+        """See `Bus.power_event`: as `report`."""
+        collector = self._collector
+        if collector is not None:
+            collector.power_events.receive(rid)
+
+    @property
+    def _collector(self) -> EventCollector | None:
         for function in self.functions.values():
             if function.express_type is ExpressType.RC_EC and isinstance(function, EventCollector):
-                function.root_errors.receive(message)
-                return
+                return function
+        return None
 
     def intx(self, devfn: int, pin: int, asserted: bool, source: Function) -> None:
         """See `Bus.intx`: out of the fabric."""
