@@ -114,9 +114,9 @@ class RuntimePower:
         self._saved = None
 
     def driver_left(self) -> None:
-        """Its driver is gone: it is awake, and stays so until somebody allows it to sleep."""
+        """Its driver is gone: nobody uses it, and it sleeps if it may (``pci_device_remove``)."""
         self.users = 0
-        self.automatic = False
+        self.settle()
 
     @property
     def _driver(self) -> PciDriver | None:

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
+from error_rig import FIRST, Errors
 from pci_fixture import BUS, VFIO, Device, errno_of
 from pcie_fixture import Pcie
 
@@ -98,6 +99,19 @@ def test_without_driver_it_is_called_suspended_and_nothing_else(lab: Pcie) -> No
     lab.write(f"{BUS}/devices/{NIC}/power/control", "on")
     lab.write(f"{BUS}/devices/{NIC}/enable", "1")
     assert state(lab) == ("D0", "active", "on")
+
+
+def test_what_people_allowed_outlives_a_driver() -> None:
+    """vfio-pci alone forbids it again (``vfio_pci_core_unregister_device``); ``pci_device_remove`` does not."""
+    lab, name = Errors(), FIRST
+    path = f"{BUS}/devices/{name}/power/control"
+    lab.write(path, "auto")
+    assert state(lab, name) == ("D0", "active", "auto")  # its driver does not manage power here
+    lab.write(f"{BUS}/drivers/answers/unbind", name)
+    assert state(lab, name) == ("unknown", "suspended", "auto")
+    lab.write(f"{BUS}/drivers/answers/bind", name)
+    assert state(lab, name) == ("D0", "active", "auto")
+    lab.host.close()
 
 
 def test_the_parameter_is_looked_at_when_the_module_is_loaded(lab: Pcie) -> None:
