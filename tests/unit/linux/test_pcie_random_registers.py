@@ -15,10 +15,17 @@ from typing import Any
 
 import pytest
 
+from pyvfio.abi import pci_bridge_regs as bridge_regs
+from pyvfio.abi import pci_express_regs as express
+from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
 from pyvfio.backend import Backend, open_backend
 from pyvfio.errors import PyvfioError
+from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.pcie.port import RootPort
+from pyvfio_backends.software.hardware.pcie.request import Completion, Outcome, Request, Space
+from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
 from pyvfio_backends.software.hardware.zpci.bar import Unmapped
 
 STEPS = int(os.environ.get("PYVFIO_STEPS", "20000"))
@@ -30,6 +37,46 @@ _READ_ONLY = (
     *(regs.PCI_HEADER_TYPE, regs.PCI_CAPABILITY_LIST, regs.PCI_INTERRUPT_PIN),
 )
 _TYPE_BITS, _PORT_BITS = 0xF, 0x3
+_Registers = tuple[tuple[int, int, int], ...]
+"""Offset, bytes and the bits that are reserved."""
+_RESERVED_HEADER: _Registers = ((regs.PCI_COMMAND, 2, 0xF800), (regs.PCI_STATUS, 2, 0x0006))
+_RESERVED_BRIDGE: _Registers = ((bridge_regs.PCI_BRIDGE_CONTROL, 2, 0xF000), (bridge_regs.PCI_SEC_STATUS, 2, 0x001F))
+_WINDOW_KINDS = (
+    (bridge_regs.PCI_IO_BASE, 1),
+    (bridge_regs.PCI_MEMORY_BASE, 2),
+    (bridge_regs.PCI_PREF_MEMORY_BASE, 2),
+)
+"""Where the bases of windows are; their limits follow."""
+_RESERVED: dict[int, _Registers] = {
+    regs.PCI_CAP_ID_PM: ((regs.PCI_PM_CTRL, 2, 0x00F4),),
+    regs.PCI_CAP_ID_MSI: ((regs.PCI_MSI_FLAGS, 2, 0xFE00), (regs.PCI_MSI_ADDRESS_LO, 4, 0x3)),
+    regs.PCI_CAP_ID_MSIX: ((regs.PCI_MSIX_FLAGS, 2, 0x3800),),
+    regs.PCI_CAP_ID_EXP: (
+        (regs.PCI_EXP_FLAGS, 2, 0x8000),
+        (regs.PCI_EXP_DEVSTA, 2, 0xFF80),
+    ),
+}
+"""Of the conventional capabilities, by id (PCI Local Bus 3.0; PCI Express 6.0, 7.5)."""
+_RESERVED_ROOT: _Registers = (
+    (express.PCI_EXP_LNKCTL, 2, 0x3000),
+    (express.PCI_EXP_SLTCTL, 2, 0x8000),
+    (express.PCI_EXP_RTCTL, 2, 0xFFC0),
+    (express.PCI_EXP_RTSTA, 4, 0xFFFC0000),
+)
+"""Of PCI Express, those that every root port has, and not every other function."""
+_RESERVED_EXTENDED: dict[int, _Registers] = {
+    extended.PCI_EXT_CAP_ID_ERR: (
+        (extended.PCI_ERR_COR_STATUS, 4, 0xFFFE0E3E),
+        (extended.PCI_ERR_COR_MASK, 4, 0xFFFE0E3E),
+        (extended.PCI_ERR_UNCOR_STATUS, 4, 0x00000FCE),
+        (extended.PCI_ERR_UNCOR_MASK, 4, 0x00000FCE),
+        (extended.PCI_ERR_UNCOR_SEVER, 4, 0x00000FCE),
+    ),
+    regs.PCI_EXT_CAP_ID_SRIOV: ((regs.PCI_SRIOV_CTRL, 2, 0xFF80),),
+    regs.PCI_EXT_CAP_ID_ACS: ((regs.PCI_ACS_CTRL, 2, 0xE000),),
+    extended.PCI_EXT_CAP_ID_DPC: ((extended.PCI_EXP_DPC_STATUS, 2, 0xE000),),
+}
+"""Of the extended ones (PCI Express 6.0, 7.7 to 7.9, 9.3)."""
 
 
 @pytest.fixture
@@ -84,6 +131,57 @@ class _Watched:
         return regs.PCI_BASE_ADDRESS_0 + 4 * index
 
     def check(self) -> None:
+        """All that the architecture forbids."""
+        self._check_identity()
+        self._check_reserved()
+        self._check_requests()
+        if isinstance(self.function, Bridge):
+            self._check_windows(self.function)
+
+    def _check_reserved(self) -> None:
+        """Bits that the specifications reserve are zero, whatever was written."""
+        config = self.function.config
+        header = _RESERVED_BRIDGE if config.is_bridge else ()
+        for at, size, mask in (*_RESERVED_HEADER, *header):
+            assert not config.read(at, size) & mask, f"{self.name}: reserved bits at {at:#x} are set"
+        for at, number in self.chain:
+            registers = _RESERVED if at < regs.PCI_CFG_SPACE_SIZE else _RESERVED_EXTENDED
+            found = registers.get(number & 0xFFFF, ())
+            if number == regs.PCI_CAP_ID_EXP and isinstance(self.function, RootPort):
+                found = (*found, *_RESERVED_ROOT)
+            for register, size, mask in found:
+                value = config.read(at + register, size)
+                assert not value & mask, f"{self.name}: {value:#x} at {register:#x} of capability {number & 0xFFFF:#x}"
+
+    def _check_requests(self) -> None:
+        """Who is no bus master, or sleeps, sends neither requests nor messages."""
+        function = self.function
+        if function.config.command & regs.PCI_COMMAND_MASTER and not function.power_state:
+            return
+        assert function.send(Request.read(1 << 20, 4)).outcome is Outcome.UNSUPPORTED, f"{self.name}: it sent a request"
+        function.send_message(0xFEE00000, 0)  # `_Root` sees what comes out
+
+    def _check_windows(self, bridge: Bridge) -> None:
+        """Windows are as coarse as their registers, of the kind that these say, and shut unless decoding is on."""
+        command, power = bridge.config.command, bridge.power_state
+        vga = bridge.config.read(bridge_regs.PCI_BRIDGE_CONTROL, 2) & bridge_regs.PCI_BRIDGE_CTL_VGA
+        for window in bridge.windows():
+            bit = regs.PCI_COMMAND_IO if window.space is Space.IO else regs.PCI_COMMAND_MEMORY
+            assert command & bit, f"{self.name}: a window is open although decoding is off"
+            assert not power, f"{self.name}: a window is open although it sleeps"
+            assert window.first <= window.last
+            grain = 1 << 12 if window.space is Space.IO else 1 << 20
+            if not vga:
+                assert not window.first % grain, f"{self.name}: a window begins at {window.first:#x}"
+                assert not (window.last + 1) % grain, f"{self.name}: a window ends at {window.last:#x}"
+        for at, size in _WINDOW_KINDS:
+            kind = bridge.config.read(at, size) & 0xF
+            assert kind == bridge.config.read(at + size, size) & 0xF, (
+                f"{self.name}: kinds of a window differ at {at:#x}"
+            )
+            assert kind in (0, 1), f"{self.name}: a window is of a kind that there is not"
+
+    def _check_identity(self) -> None:
         """Identity, capabilities and kinds of base addresses stay; addresses are aligned to what they decode."""
         function, data = self.function, self.function.config.data
         assert {at: data[at] for at in self.fixed} == self.fixed, f"{self.name}: what can only be read has changed"
@@ -97,6 +195,21 @@ class _Watched:
         assert 0 <= function.power_state <= 3
         if function.power_state or not int.from_bytes(data[regs.PCI_COMMAND : regs.PCI_COMMAND + 2], "little") & 3:
             assert function.decoders() == [], f"{self.name}: it answers although it must not"
+
+
+class _Root:
+    """Looks at all that leaves the tree: only bus masters that are awake may be where it comes from."""
+
+    def __init__(self, complex_: RootComplex) -> None:
+        self.came = 0
+        self._take = complex_.upstream
+        complex_.upstream = self.upstream  # type: ignore[method-assign]
+
+    def upstream(self, segment: int, request: Request, port: Function) -> Completion:
+        self.came += 1
+        assert port.config.command & regs.PCI_COMMAND_MASTER, f"{port}: it is no bus master"
+        assert not port.power_state, f"{port}: it sleeps"
+        return self._take(segment, request, port)
 
 
 def _value(dice: random.Random, size: int) -> int:
@@ -155,6 +268,7 @@ def test_random_registers(backend: Backend) -> None:
     machine = backend.machine  # type: ignore[attr-defined]
     watched = [_Watched(name, function) for name, function in _functions(machine).items()]
     assert len(watched) == 36
+    root = _Root(machine.pcie)
     dice = random.Random(6)
     ways = dict.fromkeys(("Linux", "hardware", "BAR", "refused"), 0)
     for step in range(STEPS):
@@ -176,5 +290,6 @@ def test_random_registers(backend: Backend) -> None:
     for each in watched:
         each.check()
     assert ways["refused"] < STEPS // 3, ways
+    assert root.came
     with open_backend("software", machine="lab-x86") as another:  # and nothing of it is left
         assert len(another.listdir(DEVICES)) == len(watched)
