@@ -130,11 +130,11 @@ class _Watched:
     def _bar(index: int) -> int:
         return regs.PCI_BASE_ADDRESS_0 + 4 * index
 
-    def check(self) -> None:
+    def check(self, root: _Root) -> None:
         """All that the architecture forbids."""
         self._check_identity()
         self._check_reserved()
-        self._check_requests()
+        self._check_requests(root)
         if isinstance(self.function, Bridge):
             self._check_windows(self.function)
 
@@ -153,13 +153,14 @@ class _Watched:
                 value = config.read(at + register, size)
                 assert not value & mask, f"{self.name}: {value:#x} at {register:#x} of capability {number & 0xFFFF:#x}"
 
-    def _check_requests(self) -> None:
-        """Who is no bus master, or sleeps, sends neither requests nor messages."""
+    def _check_requests(self, root: _Root) -> None:
+        """Who is no bus master, or sleeps, sends neither requests nor messages; what does come out `_Root` looks at."""
         function = self.function
-        if function.config.command & regs.PCI_COMMAND_MASTER and not function.power_state:
-            return
-        assert function.send(Request.read(1 << 20, 4)).outcome is Outcome.UNSUPPORTED, f"{self.name}: it sent a request"
-        function.send_message(0xFEE00000, 0)  # `_Root` sees what comes out
+        may = function.config.command & regs.PCI_COMMAND_MASTER and not function.power_state
+        root.sent, root.sender = Request.read(1 << 20, 4), function
+        outcome = function.send(root.sent).outcome
+        assert may or outcome is Outcome.UNSUPPORTED, f"{self.name}: it sent a request"
+        function.send_message(0xFEE00000, 0)
 
     def _check_windows(self, bridge: Bridge) -> None:
         """Windows are as coarse as their registers, of the kind that these say, and shut unless decoding is on."""
@@ -202,13 +203,19 @@ class _Root:
 
     def __init__(self, complex_: RootComplex) -> None:
         self.came = 0
+        self.sent: Request | None = None
+        """A request of a test's own, and who sends it: all bridges on its way are looked at, too."""
+        self.sender: Function | None = None
         self._take = complex_.upstream
         complex_.upstream = self.upstream  # type: ignore[method-assign]
 
     def upstream(self, segment: int, request: Request, port: Function) -> Completion:
         self.came += 1
-        assert port.config.command & regs.PCI_COMMAND_MASTER, f"{port}: it is no bus master"
-        assert not port.power_state, f"{port}: it sleeps"
+        way: Function | None = self.sender if request is self.sent else port
+        while way is not None:
+            assert way.config.command & regs.PCI_COMMAND_MASTER, f"{way}: it is no bus master"
+            assert not way.power_state, f"{way}: it sleeps"
+            way = way.bus.bridge if way.bus is not None else None
         return self._take(segment, request, port)
 
 
@@ -286,9 +293,9 @@ def test_random_registers(backend: Backend) -> None:
         if step % OFTEN == OFTEN - 1:
             machine.clock.advance(0.5)
             for each in watched:
-                each.check()
+                each.check(root)
     for each in watched:
-        each.check()
+        each.check(root)
     assert ways["refused"] < STEPS // 3, ways
     assert root.came
     with open_backend("software", machine="lab-x86") as another:  # and nothing of it is left
