@@ -6,7 +6,8 @@
     thread:     surprise removal? only forgotten
                 else why, said --> recovery (`pcie_recovery`), whose reset is: link is down already, clear "triggered"
 
-Linux lets fatal errors trigger it only.  Source: ``drivers/pci/pcie/dpc.c``, 6.12.
+Linux lets fatal errors trigger it only, at ports where messages of errors end; with ``pcie_ports=dpc-native`` on its
+command line at those of a switch, too.  Source: ``drivers/pci/pcie/dpc.c``, 6.12.
 """
 
 from __future__ import annotations
@@ -23,12 +24,23 @@ from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice
 from pyvfio_backends.software.linux.pcie_aer import ErrorInfo, print_error, read_error
 from pyvfio_backends.software.linux.pcie_recovery import recover, walk
 
-__all__ = ["ContainmentService"]
+__all__ = ["ContainmentService", "contains"]
 
 _ENABLES: Final = extended.PCI_EXP_DPC_CTL_EN_FATAL | extended.PCI_EXP_DPC_CTL_EN_NONFATAL
 _ONES: Final = 0xFFFF
 _PATIENCE: Final = 60.0
 """Seconds that a device may take to answer after a reset (``PCIE_RESET_READY_POLL_MS``)."""
+
+
+_EVERYWHERE: Final = "pcie_ports=dpc-native"
+
+
+def contains(port: PciDevice) -> bool:
+    """Whether a port has the service (``get_port_device_capability``)."""
+    if not port.find_extended_capability(extended.PCI_EXT_CAP_ID_DPC):
+        return False
+    told = any(option.startswith(_EVERYWHERE) for option in port.kernel.cmdline.split())
+    return told or (port.aer is not None and port.aer.root)
 
 
 class ContainmentService:

@@ -6,7 +6,7 @@ service     driver     ports that have it
 ``001``     pcie_pme   root ports: power management events
 ``002``     aer        root ports with advanced error reporting
 ``004``     pciehp     ports with a hot-pluggable slot
-``008``     dpc        those with containment where ``aer`` is
+``008``     dpc        those with containment where ``aer`` is, or all (`pcie_dpc.contains`)
 ``010``     none       ports that tell of a change of their link's bandwidth
 ==========  =========  ============================================================================
 
@@ -19,13 +19,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_express_regs as express_regs
-from pyvfio.abi import pci_extended_regs as extended_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.driver_core import Bus, Driver
 from pyvfio_backends.software.linux.pci_aer import express_type
+from pyvfio_backends.software.linux.pcie_dpc import contains
 from pyvfio_backends.software.linux.pcie_sizing import hotplugs
 from pyvfio_backends.software.linux.vfs import Node, StaticDirectory
 
@@ -112,7 +112,7 @@ def _services(port: PciDevice) -> list[int]:
         _PME: root,
         _AER: errors,
         _HOTPLUG: kind in _LINKED and hotplugs(port),
-        _DPC: errors and bool(port.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_DPC)),
+        _DPC: contains(port),
         _BANDWIDTH: bool(link & express_regs.PCI_EXP_LNKCAP_LBNC),
     }
     return [service for service, has in there.items() if has]

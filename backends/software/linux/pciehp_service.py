@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
+from pyvfio_backends.software.linux.pcie_dpc import contains
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
 from pyvfio_backends.software.linux.pcie_sizing import hotplugs
 from pyvfio_backends.software.linux.pciehp import Controller
@@ -38,9 +39,10 @@ class HotplugService:
     def prepare(self, device: PciDevice) -> None:
         """Let a port interrupt, which is enabled and bus master, if a service wants that."""
         root = regs.pci_exp_type(device.read_config(device.express + regs.PCI_EXP_FLAGS, 2)) in _ROOTS
-        if root or self._below(device) is not None:
+        containment = contains(device)
+        if root or containment or self._below(device) is not None:
             interrupts = self.interrupts[device] = PortInterrupts(device)
-            interrupts.allocate(errors=root)
+            interrupts.allocate(errors=root, containment=containment)
 
     @staticmethod
     def _below(device: PciDevice) -> PcieBus | None:

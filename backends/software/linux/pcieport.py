@@ -13,7 +13,7 @@ from pyvfio_backends.software.linux.pci_aer import express_type
 from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice, SavedState
 from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId, Recovery
 from pyvfio_backends.software.linux.pcie_aer import ErrorService
-from pyvfio_backends.software.linux.pcie_dpc import ContainmentService
+from pyvfio_backends.software.linux.pcie_dpc import ContainmentService, contains
 from pyvfio_backends.software.linux.pcie_pme import PowerEventService
 from pyvfio_backends.software.linux.pcie_services import PortServices
 from pyvfio_backends.software.linux.pciehp_service import HotplugService
@@ -89,15 +89,11 @@ class PortDriver(PciDriver):
         service.start()
 
     def _start_containment(self, port: PciDevice) -> None:
-        """Containment where AER is.
-
-        For that of a switch's ports Linux has to be told ``pcie_ports=dpc-native``, which is not modelled.
-        """
-        at = port.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_DPC)
+        """Downstream port containment."""
         interrupts = self.hotplug.interrupts.get(port)
-        if not at or port.aer is None or not port.aer.root or interrupts is None or not interrupts.there:
+        if not contains(port) or interrupts is None or not interrupts.there:
             return
-        service = ContainmentService(port, at)
+        service = ContainmentService(port, port.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_DPC))
         try:
             interrupts.request(interrupts.containment_message, service.interrupt, "pcie-dpc")
         except OSError:

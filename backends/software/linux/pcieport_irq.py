@@ -56,10 +56,11 @@ class PortInterrupts:
         at = self.device.find_extended_capability(extended.PCI_EXT_CAP_ID_DPC)
         return self.device.read_config(at + extended.PCI_EXP_DPC_CAP, 2) & extended.PCI_EXP_DPC_IRQ if at else 0
 
-    def allocate(self, *, errors: bool) -> None:
+    def allocate(self, *, errors: bool, containment: bool) -> None:
         """Turn messages on: MSI-X, or else MSI; without them let the pin interrupt, if it leads anywhere."""
         msi = self.device.msi
-        needed = max(self.slot_message, *((self.error_message, self.containment_message) if errors else (0,))) + 1
+        numbers = (self.slot_message, errors and self.error_message, containment and self.containment_message)
+        needed = max(numbers) + 1
         for msix, most in ((True, msi.table_size), (False, msi.message_count)):
             if not most:
                 continue

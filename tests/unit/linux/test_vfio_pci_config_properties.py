@@ -152,7 +152,7 @@ def build(shape: Shape) -> Built:
         data[0x100:0x104] = bytes(4)
     config.writable[:] = b"\xff" * len(data)
     if not shape.extended:
-        config.writable[0x100:0x104] = bytes(4)  # nobody's bytes are the device's: it must not make a capability of them
+        config.writable[0x100:0x104] = bytes(4)  # the device must not make a capability of nobody's bytes
     config.clearable[:] = bytes(len(config.clearable))
     return Built(Card(config), places)
 
