@@ -204,6 +204,7 @@ class MttyDevice(VfioDevice):
             raise fail(errno.EINVAL)
         if irqs.data == abi.VFIO_IRQ_SET_DATA_EVENTFD:
             fd = irqs.values[0]
+            self._connect(None, None)  # also if the new one is bad
             trigger = EventFdReference(fd) if fd >= 0 else None
             self._connect(irqs.index if trigger is not None else None, trigger)
             return 0

@@ -62,7 +62,12 @@ def save_state(device: PciDevice) -> SavedState:
 
 
 def restore_state(device: PciDevice, saved: SavedState) -> None:
-    """Bring it back: capabilities, the header, MSI-X if it was on, and where virtual functions are."""
+    """Bring it back: capabilities, the header, MSI-X if it was on, and where virtual functions are.
+
+    Errors that it has noted are forgotten: a reset leaves them (``pci_aer_clear_status``).
+    """
+    if device.aer is not None:
+        device.aer.clear()
     for at, size, value in saved.registers:
         device.write_config(at, size, value)
     for index in range(_HEADER_DWORDS - 1, -1, -1):

@@ -16,6 +16,7 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.pci import shpc
 from pyvfio.pci.shpc import Indicator, Mask, SlotEvent, SlotState
 from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.irq_line import IrqAction, IrqLine
 from pyvfio_backends.software.linux.kernel_log import ERROR, INFO, say
 from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pci_device import RESOURCES, PciDevice
@@ -96,6 +97,8 @@ class _Controller:
     def __init__(self, device: PciDevice, function: PcieFunction, at: int, *, quiet: bool) -> None:
         self.device = device
         self.function = function
+        self._line: IrqLine | None = None
+        self._action: IrqAction | None = None
         count = self._indirect(at, shpc.CONFIGURATION // 4) & shpc.NUMBER_MASK
         for number in range(shpc.SLOTS // 4 + count):
             self._indirect(at, number)
@@ -126,15 +129,24 @@ class _Controller:
         device.driver_files["ctrl"] = Attribute(self._show_resources)
 
     def _connect(self) -> None:
-        """Have a message; without one nothing is heard of the slots (the machine's pins are not asked)."""
+        """Have a message, or else the pin (``shpc_init``)."""
         msi = self.device.msi
         try:
             msi.allocate(1, 1, msix=False)
             msi.request(0, self._interrupt, "shpchp")
         except OSError:
             self.say("Can't get msi for the hotplug controller")
+            self.say("Use INTx for the hotplug controller")
+            self._line = self.device.sysdata.irq_line()
+            if self._line is not None:
+                self._action = self._line.request(self._pin, "shpchp")
             return
         self.device.set_master(True)
+
+    def _pin(self) -> bool:
+        pending = bool(self.load(shpc.INTERRUPTS))
+        self._interrupt()
+        return pending
 
     def say(self, text: str, level: int = INFO) -> None:
         """Write to the log."""
@@ -177,6 +189,8 @@ class _Controller:
             slot.cancel()
             remove_slot(self.device.pci_bus, slot.name)
         self._mask(Mask.INTERRUPTS | Mask.SYSTEM_ERRORS | Mask.COMMAND | Mask.ARBITER, 0)
+        if self._line is not None and self._action is not None:
+            self._line.free(self._action)
 
     def _show_resources(self) -> str:
         """``ctrl``: the windows of the bridge, and the bus numbers that it has left (``show_ctrl``)."""

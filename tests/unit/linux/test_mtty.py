@@ -125,3 +125,23 @@ def test_no_byte_of_an_image_breaks_a_port() -> None:
         for register in range(8):
             port.write(register, port.read(register) & 0xFF)
         assert len(port.image()) == IMAGE_SIZE
+
+
+def test_a_bad_eventfd_takes_the_one_before_away(backend: Backend, files: OpenFiles) -> None:
+    """``mtty_set_irqs`` lets go of the old one first (``samples/vfio-mdev/mtty.c``)."""
+    fd = opened(backend, files, UUIDS[0])
+    trigger = vfio.VFIO_IRQ_SET_ACTION_TRIGGER
+
+    def set_irqs(data: int, *fds: int) -> int:
+        head = struct.pack("=5I", 20 + 4 * len(fds), data | trigger, vfio.VFIO_PCI_INTX_IRQ_INDEX, 0, 1)
+        return backend.ioctl(fd, vfio.VFIO_DEVICE_SET_IRQS, bytearray(head + struct.pack(f"={len(fds)}i", *fds)))
+
+    with EventFd() as fired:
+        set_irqs(vfio.VFIO_IRQ_SET_DATA_EVENTFD, fired.fileno())
+        set_irqs(vfio.VFIO_IRQ_SET_DATA_NONE)
+        assert fired.read() == 1
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            set_irqs(vfio.VFIO_IRQ_SET_DATA_EVENTFD, 999999)
+        with pytest.raises(OSError, match="Invalid argument"):
+            set_irqs(vfio.VFIO_IRQ_SET_DATA_NONE)
+        assert fired.read() == 0

@@ -410,3 +410,15 @@ def test_nothing_is_injected_by_a_bad_request(made: Errors) -> None:
     with pytest.raises(Misuse, match="no downstream port containment"):
         made.machine.errors.trigger_containment(PORT)
     assert bytes(made.hardware(FIRST).config.data) == before
+
+
+def test_a_reset_forgets_what_was_noted(made: Errors) -> None:
+    """Error registers outlive a reset, and Linux clears them after one (``pci_restore_state`` in ``pci.c``)."""
+    made.set_register(CONTAINED, extended.PCI_ERR_COR_MASK, 0xFFFFFFFF)
+    made.inject(CONTAINED, "BAD_TLP")
+    assert made.register(CONTAINED, extended.PCI_ERR_COR_STATUS) == extended.PCI_ERR_COR_BAD_TLP
+    with made.machine.lock:
+        made.hardware(CONTAINED).reset()
+    assert made.register(CONTAINED, extended.PCI_ERR_COR_STATUS) == extended.PCI_ERR_COR_BAD_TLP
+    made.write(f"{BUS}/devices/{CONTAINED}/reset", "1")
+    assert made.register(CONTAINED, extended.PCI_ERR_COR_STATUS) == 0

@@ -6,6 +6,7 @@ The slots are held to ``iommu_groups.json`` by the golden facts; here is what th
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 
@@ -21,6 +22,8 @@ from pyvfio.testing import requests
 from pyvfio_backends.software.hardware.pcie.block import Block
 from pyvfio_backends.software.hardware.pcie.hotplug_controller import HotPlugController
 from pyvfio_backends.software.linux.kernel_log import kernel_log
+from pyvfio_backends.software.linux.pci_msi import PciMsi
+from pyvfio_backends.software.linux.vfs import fail
 
 BRIDGE, OTHER = "0000:09:00.0", "0000:0a:02.0"
 SLOTS = "/sys/bus/pci/slots"
@@ -227,3 +230,28 @@ def test_it_keeps_what_is_behind_the_bridge_from_programs(lab: Pcie) -> None:
     assert requests.group_flags(host, group) == abi.VFIO_GROUP_FLAGS_VIABLE
     requests.set_container(host, group, container)
     assert errno_of(lab.write, "/sys/bus/pci/drivers/shpchp/bind", BRIDGE) == "EBUSY"
+
+
+def test_without_a_message_the_pin_tells_of_buttons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``shpc_init``: "Use INTx for the hotplug controller"."""
+
+    def refuse(msi: PciMsi, *wanted: object, **more: object) -> int:
+        raise fail(errno.ENOSPC)
+
+    with monkeypatch.context() as none:
+        none.setattr(PciMsi, "allocate", refuse)
+        pcie = Pcie(modules=(*lab_spec().modules, "shpchp"))
+    with pcie.host:
+        (line,) = (text for text in pcie.text("/proc/interrupts").splitlines() if "shpchp" in text)
+        assert "IO-APIC" in line
+        block = pcie.hardware(BRIDGE).bars[0].registers
+        assert isinstance(block, Block)
+        (controller,) = block.parts
+        assert isinstance(controller, HotPlugController)
+        with pcie.machine.lock:
+            controller.press(0)
+            pcie.machine.clock.settle()
+        assert "Button pressed on Slot(1-1)" in said(pcie)
+        assert not controller.bridge.pin.asserted
+        pcie.write("/sys/bus/pci/drivers/shpchp/unbind", BRIDGE)
+        assert "shpchp" not in pcie.text("/proc/interrupts")
