@@ -28,7 +28,7 @@ from pyvfio_backends.software.hardware.pcie.express import Slot
 from pyvfio_backends.software.hardware.pcie.extended import SerialNumber
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.models import PORTS
-from pyvfio_backends.software.hardware.pcie.port import DownstreamPort
+from pyvfio_backends.software.hardware.pcie.port import DownstreamPort, RootPort
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
 from pyvfio_backends.software.pcie_peripherals import MAC, Peripherals
 from pyvfio_backends.software.pcie_peripherals import MODELS as WITH_DEVICES
@@ -40,6 +40,9 @@ FUNCTIONS: Final = tuple(dict.fromkeys((*PORTS, *ENDPOINTS, *WITH_DEVICES)))
 """The models that `PcieFunctionSpec` can name."""
 _WITH_SLOT: Final = ("ioh3420", "pcie-root-port", "xio3130-downstream")
 _CONTAINMENT: Final = "containment"
+_POWER_EVENTS: Final = "power_events"
+_BEYOND: Final = (_CONTAINMENT, _POWER_EVENTS)
+"""Options of ports for what QEMU's do not have: containment (DPC), and the interrupt for power management events."""
 
 
 _FEATURES: Final = {
@@ -58,7 +61,7 @@ _FEATURES: Final = {
 def _slot(spec: PcieFunctionSpec, name: str) -> Slot:
     features = Slot(0).features
     for option, there in spec.options.items():
-        if option == _CONTAINMENT:
+        if option in _BEYOND:
             continue
         if option not in (*_FEATURES, "completion") or not isinstance(there, bool):
             known = ", ".join((*_FEATURES, "completion"))
@@ -70,12 +73,18 @@ def _slot(spec: PcieFunctionSpec, name: str) -> Slot:
 
 
 def _port(spec: PcieFunctionSpec, port: Function) -> Function:
-    """A port with the option ``containment``: downstream port containment (DPC), which QEMU's ports do not have."""
-    there = spec.options.get(_CONTAINMENT, False)
-    if not isinstance(there, bool):
-        cause = f"{_CONTAINMENT} is true or false, not {there!r}"
-        raise Misuse("build the PCI Express tree", spec.id or spec.model, cause=cause)
-    if there and isinstance(port, DownstreamPort):
+    """A port with the options that go beyond QEMU's ports (`_BEYOND`)."""
+    wanted = {option: spec.options.get(option, False) for option in _BEYOND}
+    for option, there in wanted.items():
+        if not isinstance(there, bool):
+            cause = f"{option} is true or false, not {there!r}"
+            raise Misuse("build the PCI Express tree", spec.id or spec.model, cause=cause)
+    if wanted[_POWER_EVENTS]:
+        if not isinstance(port, RootPort):
+            cause = f"power management events end at root ports, not at a {spec.model}"
+            raise Misuse("build the PCI Express tree", spec.id or spec.model, cause=cause)
+        port.allow_power_events()
+    if wanted[_CONTAINMENT] and isinstance(port, DownstreamPort):
         port.add(Dpc())
         port.finish()
     return port
@@ -89,7 +98,7 @@ def _make(spec: PcieFunctionSpec, peripherals: Peripherals) -> Function:
         return peripherals.make(spec)
     if spec.model in _WITH_SLOT and spec.slot >= 0:
         return _port(spec, PORTS[spec.model](_slot(spec, name), name=name))
-    if spec.model in _WITH_SLOT and set(spec.options) == {_CONTAINMENT}:
+    if spec.model in _WITH_SLOT and spec.options and set(spec.options) <= set(_BEYOND):
         return _port(spec, PORTS[spec.model](name=name))
     if spec.model == "e1000e" and set(spec.options) == {"mac"}:
         return _e1000e(str(spec.options["mac"]), name)

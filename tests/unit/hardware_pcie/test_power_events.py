@@ -24,6 +24,7 @@ class Rig:
 
     def __init__(self, states: int) -> None:
         self.complex, self.port = RootComplex(Host()), root_port()
+        self.port.allow_power_events()
         self.complex.add_root_bus().plug(self.port, 1)
         self.functions = []
         for _ in range(2):
@@ -112,6 +113,17 @@ def test_the_pin_is_asserted_while_there_is_one(rig: Rig) -> None:
     rig.interrupts(True)
     rig.clear()
     assert not rig.port.pin.asserted
+
+
+def test_software_cannot_have_interrupts_of_every_port() -> None:
+    """Root control of QEMU's has no bit for it."""
+    port = root_port()
+    at = (port.offset(regs.PCI_CAP_ID_EXP) or 0) + express.PCI_EXP_RTCTL
+    port.config.write(at, 2, 0xFFFF)
+    assert port.config.read(at, 2) == 0x7
+    port.allow_power_events()
+    port.config.write(at, 2, 0xFFFF)
+    assert port.config.read(at, 2) == 0xF
 
 
 def test_a_reset_of_the_port_forgets_them(rig: Rig) -> None:

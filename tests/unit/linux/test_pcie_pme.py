@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import struct
 from collections.abc import Iterator
 
 import pytest
 from pci_fixture import BUS, VFIO, Device, errno_of
-from pcie_fixture import Pcie
+from pcie_fixture import Pcie, lab_spec
 
 from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_feature
+from pyvfio.errors import Misuse
 from pyvfio.process import EventFd
 from pyvfio_backends.software.backend import SoftwareBackend
+from pyvfio_backends.software.description import MachineSpec, PcieBusSpec, PcieFunctionSpec
 from pyvfio_backends.software.hardware.pcie.capabilities import PowerManagement
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.linux.kernel_log import kernel_log
@@ -200,8 +203,14 @@ def test_by_the_pin(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_behind_a_bridge_to_conventional_pci_all_are_asked() -> None:
     """The message has the name of device 0 there, whoever it was."""
-    made = Pcie()
-    name = "0000:0a:01.0"
+    functions, name = lab_spec().pcie_functions, "0000:0a:01.0"
+    port = next(one.behind for one in functions if one.model == "pcie-pci-bridge")
+    made = Pcie(
+        pcie_functions=[
+            dataclasses.replace(one, options={**one.options, "power_events": True}) if one.id == port else one
+            for one in functions
+        ]
+    )
     function, device = made.hardware(name), made.device(name)
     with made.machine.lock:
         at = function.config.add(PowerManagement(pme=regs.PCI_PM_CAP_PME_D3hot))
@@ -220,3 +229,19 @@ def test_behind_a_bridge_to_conventional_pci_all_are_asked() -> None:
         made.machine.clock.settle()
     assert woken == [False, False]
     made.host.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "value", "cause"),
+    [("xio3130-downstream", True, "end at root ports"), ("pcie-root-port", "yes", "is true or false")],
+)
+def test_what_a_machine_file_may_say(model: str, value: object, cause: str) -> None:
+    behind = "up" if model.startswith("xio") else "0000:00"
+    functions = [
+        PcieFunctionSpec("ioh3420", "0000:00", "01.0", "root"),
+        PcieFunctionSpec("x3130-upstream", "root", "00.0", "up"),
+        PcieFunctionSpec(model, behind, "02.0", options={"power_events": value}),
+    ]
+    spec = MachineSpec(name="odd", architecture="x86_64", pcie_buses=[PcieBusSpec()], pcie_functions=functions)
+    with pytest.raises(Misuse, match=cause):
+        Machine(spec)

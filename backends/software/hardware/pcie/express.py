@@ -119,6 +119,7 @@ class Express(Capability):
     `control_reset` what it is at first; give them for devices that differ from the architecture.
     `device`, `link` and `device2` are further bits of the capability registers.  `serr_reports`: uncorrectable errors
     are also reported when only SERR in the command register says so, which QEMU's functions do not do.
+    `power_events`: a root port can interrupt for power management events, which QEMU's cannot.
     """
 
     id: ClassVar[int] = regs.PCI_CAP_ID_EXP
@@ -138,6 +139,7 @@ class Express(Capability):
     device: int = regs.PCI_EXP_DEVCAP_RBER | regs.PCI_EXP_DEVCAP_EXT_TAG
     link: int = express.PCI_EXP_LNKCAP_ASPM_L0S
     device2: int = 0
+    power_events: bool = True
     serr_reports: bool = True
 
     @property
@@ -185,7 +187,8 @@ class Express(Capability):
 
     def _root(self) -> Iterator[Register]:
         errors = express.PCI_EXP_RTCTL_SECEE | express.PCI_EXP_RTCTL_SENFEE | express.PCI_EXP_RTCTL_SEFEE
-        yield Register(express.PCI_EXP_RTCTL, 2, rw=errors | express.PCI_EXP_RTCTL_PMEIE)
+        events = express.PCI_EXP_RTCTL_PMEIE if self.power_events else 0
+        yield Register(express.PCI_EXP_RTCTL, 2, rw=errors | events)
         yield Register(express.PCI_EXP_RTCAP, 2)
         yield Register(express.PCI_EXP_RTSTA, 4, w1c=express.PCI_EXP_RTSTA_PME)
 

@@ -12,8 +12,9 @@
 
 Slots are hot-pluggable unless given otherwise.  A switch made of parts is `x3130_upstream` with downstream ports on its
 secondary bus.  Where these devices differ from the architecture in what a program can set (device control without
-payload size and relaxed ordering), so do these.  Not modelled: the chipset's registers of the host bridge.  A model can
-get further capabilities before it is plugged; then `DownstreamPort.finish` is to be called again.
+payload size and relaxed ordering, root control without the interrupt for power management events), so do these.  Not
+modelled: the chipset's registers of the host bridge.  A model can get further capabilities before it is plugged; then
+`DownstreamPort.finish` is to be called again.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ _SPEED_16GT, _LANES = 4, 32
 
 
 def _plain(declared: Express) -> Express:
-    """With the device control of QEMU's devices: only error reporting can be set."""
-    return replace(declared, control=REPORTING, control_reset=0, device2=_PREFIXES)
+    """With the device control of QEMU's devices, where only error reporting can be set, and their root control."""
+    return replace(declared, control=REPORTING, control_reset=0, device2=_PREFIXES, power_events=False)
 
 
 def ioh3420(slot: Slot | None = None, *, name: str = "") -> RootPort:

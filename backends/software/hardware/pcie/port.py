@@ -304,6 +304,13 @@ class RootPort(DownstreamPort):
         elif isinstance(capability, Express):
             self.power_events.watch(offset)
 
+    def allow_power_events(self) -> None:
+        """Let software switch the interrupt for power management events on, at a port that was made without it."""
+        at = self.offset(regs.PCI_CAP_ID_EXP)
+        if at is not None:
+            control = int.from_bytes(self.config.writable[at + express.PCI_EXP_RTCTL :][:2], "little")
+            self.config.allow(at + express.PCI_EXP_RTCTL, 2, control | express.PCI_EXP_RTCTL_PMEIE)
+
     def send_error(self, message: ErrorMessage) -> None:
         """See `DownstreamPort.send_error`: it ends here."""
         self.root_errors.receive(message)
