@@ -363,6 +363,8 @@ class PciDevice(Device):
             memory = regs.PCI_COMMAND_MEMORY if any(flags & ResourceFlag.MEM for flags in kinds) else 0
             io = regs.PCI_COMMAND_IO if any(flags & ResourceFlag.IO for flags in kinds) else 0
             self.set_command(0, memory | io)
+            if not self.msi.irqs and self.read_config(regs.PCI_INTERRUPT_PIN, 1):
+                self.set_intx(True)  # do_pci_enable_device: whoever had it before may have left it off
 
     def disable(self) -> None:
         """Undo one `enable`; the last one ends bus mastering (``pci_disable_device``)."""

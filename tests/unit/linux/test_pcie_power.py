@@ -218,3 +218,20 @@ def test_a_pin_is_masked_while_its_function_sleeps(lab: Pcie) -> None:
         assert feature(device, EXIT | SET) == "0"
         assert lab.device(EDU).command & disabled  # the program's own mask stays
     device.close()
+
+
+def test_enabling_a_function_lets_its_pin_interrupt() -> None:
+    """``do_pci_enable_device`` in ``drivers/pci/pci.c``: not while it has messages."""
+    lab = Pcie()
+    device, path = lab.device("0000:00:06.0"), f"{BUS}/devices/0000:00:06.0/enable"
+    assert device.enable_count == 0
+    device.set_intx(False)
+    lab.write(path, "1")
+    assert not device.command & regs.PCI_COMMAND_INTX_DISABLE
+    lab.write(path, "0")
+    with lab.machine.lock:
+        device.msi.allocate(1, 1, msix=False)
+    device.set_intx(False)
+    lab.write(path, "1")
+    assert device.command & regs.PCI_COMMAND_INTX_DISABLE
+    lab.host.close()
