@@ -354,7 +354,9 @@ class PciDevice(Device):
             self.write_config(regs.PCI_COMMAND, 2, new)
 
     def enable(self) -> None:
-        """Enable the device once more (``pci_enable_device``)."""
+        """Enable the device once more (``pci_enable_device``), the first time with the bridges above it."""
+        if not self.enable_count and isinstance(self.parent, PciDevice):
+            self.parent.enable_bridge()
         self.enable_count += 1
         if self.enable_count == 1:
             self.power_state = "D0"
@@ -365,6 +367,14 @@ class PciDevice(Device):
             self.set_command(0, memory | io)
             if not self.msi.irqs and self.read_config(regs.PCI_INTERRUPT_PIN, 1):
                 self.set_intx(True)  # do_pci_enable_device: whoever had it before may have left it off
+
+    def enable_bridge(self) -> None:
+        """Have it forward what is for and from a device behind it (``pci_enable_bridge``)."""
+        if isinstance(self.parent, PciDevice):
+            self.parent.enable_bridge()
+        if not self.enable_count:
+            self.enable()
+        self.set_master(True)
 
     def disable(self) -> None:
         """Undo one `enable`; the last one ends bus mastering (``pci_disable_device``)."""

@@ -10,6 +10,7 @@ from error_rig import DOWNSTREAM, LEFT, OTHER, RIGHT, UPSTREAM, Errors
 from pci_fixture import BUS
 
 from pyvfio.abi import pci_express_regs as express
+from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.description import PcieFunctionSpec
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort
 
@@ -57,3 +58,18 @@ def test_a_reset_does_not_change_whether_a_card_is_there(made: Errors) -> None:
         port.reset()
     status = port.config.read(port.slot.at + express.PCI_EXP_SLTSTA, 2)
     assert status & (express.PCI_EXP_SLTSTA_PDS | express.PCI_EXP_SLTSTA_PDC) == express.PCI_EXP_SLTSTA_PDS
+
+
+def test_enabling_a_function_enables_the_bridges_above(made: Errors) -> None:
+    """``pci_enable_bridge`` in ``drivers/pci/pci.c``: also where a port has lost its driver meanwhile."""
+    for name in (LEFT, RIGHT):
+        made.write(f"{BUS}/drivers/answers/unbind", name)
+    for port in (DOWNSTREAM, UPSTREAM):
+        made.write(f"{BUS}/drivers/pcieport/unbind", port)
+    ports = [made.device(port) for port in (DOWNSTREAM, UPSTREAM)]
+    assert not any(port.command & regs.PCI_COMMAND_MASTER for port in ports)
+    made.write(f"{BUS}/drivers/answers/bind", LEFT)
+    assert all(port.command & regs.PCI_COMMAND_MASTER for port in ports)
+    assert [port.enable_count for port in ports] == [1, 1]
+    made.write(f"{BUS}/drivers/pcieport/bind", DOWNSTREAM)
+    assert [port.enable_count for port in ports] == [2, 1]
