@@ -91,12 +91,14 @@ class MigrationStream:
 class SavingStream(MigrationStream):
     """What `Migration.saving` gives: read what there is while the device works, `stop` it, and read the rest.
 
-    Leaving the block without `stop` lets the device go on as if nothing had been; after it, the device is stopped.
+    Leaving the block without `stop` lets the device go on as if nothing had been, in the state of before; after it, the
+    device is stopped.  `works` is whether it still works.
     """
 
-    def __init__(self, migration: Migration, device: Device, fd: int, *, works: bool) -> None:
+    def __init__(self, migration: Migration, device: Device, fd: int, *, works: bool, before: MigrationState) -> None:
         super().__init__(device, fd)
         self._migration = migration
+        self._before = before
         self.works = works
 
     def stop(self) -> None:
@@ -111,7 +113,7 @@ class SavingStream(MigrationStream):
             return
         super().close()
         if self._migration.state is not MigrationState.ERROR:
-            self._migration.set_state(MigrationState.RUNNING if self.works else MigrationState.STOP)
+            self._migration.set_state(self._before if self.works else MigrationState.STOP)
 
 
 class Migration:
@@ -207,16 +209,16 @@ class Migration:
 
     def saving(self) -> SavingStream:
         """Begin to take the state out: while the device works if it can (`pre_copy`), else it is stopped at once."""
-        works = self.pre_copy and self.state in (MigrationState.RUNNING, MigrationState.RUNNING_P2P)
+        now = self.state
+        works = self.pre_copy and now in (MigrationState.RUNNING, MigrationState.RUNNING_P2P)
         if works:
-            now = self.state
             target = MigrationState.PRE_COPY if now is MigrationState.RUNNING else MigrationState.PRE_COPY_P2P
         else:
             target = MigrationState.STOP_COPY
         stream = self.set_state(target)
         if stream is None:
             raise KernelRefused("save device", self._device.name, cause=f"state {target.name} gave no data file")
-        return SavingStream(self, self._device, stream.fileno(), works=works)
+        return SavingStream(self, self._device, stream.fileno(), works=works, before=now)
 
     def save(self) -> bytes:
         """Stop the device and take its state out; it is in state STOP then.  Errors as `set_state`, and of the data."""
