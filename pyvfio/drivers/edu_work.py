@@ -143,8 +143,8 @@ class EduWork:
         self._write(regs.FACTOR, number)
         if self.by_interrupt:
             yield from self._interrupted(EduInterrupt.FACTORIAL, words)
-        else:
-            yield from self._until(lambda: not self._read(regs.STATUS) & EduStatus.COMPUTING, words)
+        # also after an interrupt, which may have been one of an earlier number that was not waited for
+        yield from self._until(lambda: not self._read(regs.STATUS) & EduStatus.COMPUTING, words)
         return self._read(regs.FACTOR)
 
     def interrupt(self, bits: int) -> Work[int]:
