@@ -17,7 +17,7 @@ from pyvfio.drivers.nvme_queue import Pending, Queue
 from pyvfio.drivers.nvme_waiting import Options, Pause, Room, Until, Work
 from pyvfio.drivers.pci_lines import KINDS, Lines
 from pyvfio.drivers.pci_registers import GONE, Registers, require_ids, set_bus_master
-from pyvfio.errors import Misuse, NotAvailable, NotModelled, PyvfioError, Timeout
+from pyvfio.errors import Misuse, NotAvailable, PyvfioError, Timeout
 from pyvfio.nvme import registers as regs
 from pyvfio.nvme.commands import AdminOpcode, Command, Completion
 from pyvfio.nvme.registers import Capabilities, Configuration, ControllerStatus, Shutdown, ShutdownStatus
@@ -113,7 +113,7 @@ class NvmeControl:
         set_bus_master(self.device, True)
         self._lines = Lines(self.device, self.options.interrupts, 1 + self.options.queues)
         space, size = self.device.space, min(self.options.depth + 1, able.entries)
-        admin = self.add_queue(max(size, 2))
+        admin = self.add_queue(max(min(size, regs.ADMIN_ENTRIES), 2))
         self._admin_memory = Slots(space, 2, self.page, self.page)
         self.registers.write(regs.AQA, (admin.size - 1) << 16 | admin.size - 1)
         self.registers.write_pair(regs.ASQ, admin.submission_address)
@@ -269,7 +269,10 @@ class NvmeControl:
             self._give_back(pending)
 
     def _expire(self, pending: Pending, seconds: float) -> Work[None]:
-        """Abort a command that takes too long; reset the controller when that does not end it.  Raise `Timeout`."""
+        """Abort a command that takes too long; reset the controller when that does not end it.
+
+        Raise `Timeout`, unless it succeeded at the last moment.
+        """
         self.check_alive()
         queue, admin = pending.queue, pending.queue.number == 0
         ended = False
@@ -281,6 +284,8 @@ class NvmeControl:
             if came and abort.completion is not None and not abort.completion.result & _NOT_ABORTED:
                 ended = yield Until(pending, limit)
         words = command_words(pending.command, admin=admin)
+        if pending.completion is not None and pending.completion.ok:
+            return  # it came after all, before the abort did
         if ended or pending.completion is not None:
             raise Timeout(words, self.device.name, cause=f"it took longer than {seconds:g} s, and was aborted")
         with contextlib.suppress(PyvfioError):
@@ -297,11 +302,12 @@ class NvmeControl:
     # -- admin commands ------------------------------------------------------------------------------------------
 
     def admin(self, command: Command, data: int = 0, timeout: float | None = None) -> Work[tuple[Completion, bytes]]:
-        """An admin command; `data` bytes that it gives, at most a page."""
+        """An admin command; `data` bytes that it gives, at most a page.  Raise `Misuse` for more."""
         if not self.queues:
             raise self._stopped()
         if data > self.page:
-            raise NotModelled(f"admin commands with more than {self.page} bytes of data")
+            cause = f"an admin command gives up to {self.page} bytes here, not {data}"
+            raise Misuse("send NVMe command", self.device.name, cause=cause)
         slot = yield from self.slot(self.queues[0])
         command.prp1, command.prp2 = slot.prps(data) if data else (0, 0)
         pending = self.put(self.queues[0], command, slot)

@@ -141,7 +141,7 @@ class NvmeWork(NvmeControl):
         return self.identity
 
     def namespace(self, nsid: int | None) -> tuple[int, NamespaceIdentity]:
-        """A namespace by its number, None: the first.  Raise `NotAvailable` when there is none, `Misuse`."""
+        """A namespace by its number, None: the first.  Raise `Misuse`, `NotAvailable`: there is none, or no use of it."""
         _ = self._known
         if nsid is None:
             nsid = min(self.namespaces, default=0)
@@ -157,6 +157,13 @@ class NvmeWork(NvmeControl):
                 self.device.name,
                 cause=f"namespace {nsid} has {found.metadata} bytes of metadata in each block; the driver uses none",
                 next_step="nvme format (of nvme-cli) gives it blocks without metadata; what is on it is gone then",
+            )
+        if 1 << found.order > self.transfer:
+            raise NotAvailable(
+                "use namespace",
+                self.device.name,
+                cause=f"a block of namespace {nsid} has {1 << found.order} bytes, one command moves {self.transfer}",
+                next_step="let `transfer` of the driver be larger, if the controller does not set that limit",
             )
         return nsid, found
 

@@ -27,6 +27,7 @@ from typing import Final
 
 __all__ = [
     "ACQ",
+    "ADMIN_ENTRIES",
     "AQA",
     "ASQ",
     "BAR",
@@ -69,6 +70,8 @@ SUBMISSION_ENTRY: Final = 6
 """A submission queue entry has 2 to this bytes: 64."""
 COMPLETION_ENTRY: Final = 4
 """A completion queue entry has 2 to this bytes: 16."""
+ADMIN_ENTRIES: Final = 1 << 12
+"""How many entries an admin queue has at most (3.1.8)."""
 
 
 def doorbell(queue: int, *, completion: bool, stride: int = 0) -> int:
