@@ -141,7 +141,7 @@ class NvmeWork(NvmeControl):
         return self.identity
 
     def namespace(self, nsid: int | None) -> tuple[int, NamespaceIdentity]:
-        """A namespace by its number, None: the first.  Raise `Misuse`, `NotAvailable`: there is none, or no use of it."""
+        """A namespace by its number, None: the first.  Raise `Misuse`, `NotAvailable` (none that is of use)."""
         _ = self._known
         if nsid is None:
             nsid = min(self.namespaces, default=0)

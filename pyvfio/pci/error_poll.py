@@ -60,7 +60,11 @@ class HostErrors:
         with contextlib.suppress(PyvfioError, OSError):
             self._events = host.uevents(["pci"])
         self._messages = KernelMessages(host.backend)
-        self._trees = {path: TreeErrors.look(self._sysfs, path) for path in roots}
+        try:
+            self._trees = {path: TreeErrors.look(self._sysfs, path) for path in roots}
+        except BaseException:
+            self.close()
+            raise
         self._found: list[DeviceError] = []
 
     def read(self, timeout: float | None = None) -> DeviceError | None:

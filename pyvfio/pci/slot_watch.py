@@ -74,22 +74,33 @@ class SlotWatch:
         self._interval = interval
         self._began = time.monotonic()
         self._ready: collections.deque[SlotChange] = collections.deque()
-        self._uevents = host.uevents(_SUBSYSTEMS)
-        begin: Callable[..., HardwareEvents] | None = beyond(host.backend, "slot_events")
-        self._hardware = begin(**options) if begin is not None else None
+        self._hardware: HardwareEvents | None = None
         self._states: dict[str, SlotState | None] = {}
-        self._buses = {one.name: one.address for one in self._slots}
-        if self._hardware is None:
-            self._states = {one.name: one.state() for one in self._slots}
+        self._uevents = host.uevents(_SUBSYSTEMS)
+        try:
+            self._buses = {one.name: one.address for one in self._slots}
+            begin: Callable[..., HardwareEvents] | None = beyond(host.backend, "slot_events")
+            if begin is not None:
+                self._hardware = begin(**options)
+            else:
+                self._states = {one.name: one.state() for one in self._slots}
+        except BaseException:
+            self.close()
+            raise
 
     def read(self, timeout: float | None = 0.0) -> SlotChange | None:
-        """The next change; wait up to `timeout` seconds (None: for ever).  None when none came."""
+        """The next change; wait up to `timeout` seconds (None: for ever).  None when none came.
+
+        They are seconds of the software machine's time, where there is one.
+        """
         left = timeout
         while not self._ready:
             step = self._interval if left is None else min(self._interval, left)
+            began = time.monotonic()
             self._look(step)
             if left is not None:
-                left -= step
+                # events of other functions end a wait for uevents early; a machine lets all of the time pass
+                left -= step if self._hardware is not None else time.monotonic() - began
                 if left <= 0:
                     break
         return self._ready.popleft() if self._ready else None

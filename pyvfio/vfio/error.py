@@ -34,6 +34,8 @@ __all__ = ["ErrorWatch"]
 
 _OUTCOMES = {"SUCCESSFUL_RECOVERY": "recovered", "FAILED_RECOVERY": "failed"}
 _EVENT = "ERROR_EVENT"
+_GLANCE = 0.1
+"""Seconds after which it is looked whether the watch was closed."""
 
 
 class ErrorWatch:
@@ -73,12 +75,14 @@ class ErrorWatch:
         self._messages = KernelMessages(device.backend)
         try:
             self._before = TreeErrors.look(self._sysfs, path)
+            self._stop = None if callback is None else EventFd()
             irq.enable()
         except BaseException:
+            if self._stop is not None:
+                self._stop.close()
             self._release()
             raise
         if callback is not None:
-            self._stop = EventFd()
             self._thread = threading.Thread(target=self._watch, name=f"pyvfio-errors-{device.name}", daemon=True)
             self._thread.start()
 
@@ -144,9 +148,12 @@ class ErrorWatch:
         events, deadline = self._events, time.monotonic() + self._patience
         outcome: str | None = None
         while events is not None and not self._stopping:
-            event = events.read(max(0.0, deadline - time.monotonic()) if outcome is None else 0.0)
+            left = deadline - time.monotonic() if outcome is None else 0.0
+            event = events.read(min(max(0.0, left), _GLANCE))
             if event is None:
-                break
+                if left <= 0:
+                    break
+                continue
             if event.properties.get("PCI_SLOT_NAME") == self._device.name and _EVENT in event.properties:
                 outcome = _OUTCOMES.get(event.properties[_EVENT])  # None for one that begins
         return outcome
@@ -187,9 +194,10 @@ class ErrorWatch:
         self._release()
 
     def _release(self) -> None:
-        if self._events is not None:
-            self._events.close()
-        self._messages.close()
+        with self._looking:  # nobody reads them now
+            if self._events is not None:
+                self._events.close()
+            self._messages.close()
 
     def close(self) -> None:
         """End the watch and disable the interrupt; a second call does nothing."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
+import os
 import select
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -186,6 +189,68 @@ def test_closing_the_device_ends_the_watch(host: Host) -> None:
     assert threading.active_count() == before + 1
     device.close()
     assert threading.active_count() == before
+
+
+def test_closing_does_not_wait_for_a_recovery_that_nobody_tells_the_end_of(device: Device) -> None:
+    """The interrupt is fired by hand, so that no event of a recovery follows."""
+    watch = device.on_error(lambda error: None, patience=60.0)
+    assert device.error is not None
+    device.error.trigger()
+    time.sleep(0.2)
+    began = time.monotonic()
+    watch.close()
+    assert time.monotonic() - began < 10
+
+
+def test_another_thread_may_close_it_while_an_error_is_looked_into(device: Device) -> None:
+    watch = device.errors(patience=60.0)
+    found: list[DeviceError | BaseException] = []
+
+    def wait() -> None:
+        try:
+            found.append(watch.wait(60))
+        except BaseException as error:
+            found.append(error)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert device.error is not None
+    device.error.trigger()
+    time.sleep(0.2)
+    watch.close()
+    waiter.join(10)
+    assert [type(one) for one in found] == [DeviceError]
+
+
+def test_no_descriptor_is_left_where_it_cannot_begin(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.listdir("/proc/self/fd")
+
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr("pyvfio.vfio.error.EventFd", none_left)
+    with pytest.raises(OSError, match="too many"):
+        device.on_error(lambda error: None)
+    assert os.listdir("/proc/self/fd") == before
+    assert device.error is not None
+    assert not device.error.enabled
+
+
+def test_an_error_that_a_later_kernel_has_a_name_for(host: Host, machine: Any) -> None:
+    """It is counted, and its message is known; which bit it has is not."""
+    path = host.function(NET).path
+    before = TreeErrors.look(host.sysfs, path)
+    machine.errors.inject(NET, "COMP_TIME")
+    after = TreeErrors.look(host.sysfs, path)
+    own = after.own
+    assert own is not None
+    assert own.counters is not None
+    names = {**own.counters.errors[Severity.NONFATAL], "BrandNew": 1}
+    errors = {**own.counters.errors, Severity.NONFATAL: names}
+    own = dataclasses.replace(own, counters=dataclasses.replace(own.counters, errors=errors))
+    found = describe(before, dataclasses.replace(after, functions={**after.functions, own.address: own}))
+    assert [one.name for one in found.errors] == ["CmpltTO"]
+    assert found.counters[NET, "nonfatal", "BrandNew"] == (0, 1)
 
 
 def test_a_function_that_is_gone_answers_nothing(host: Host, machine: Any, device: Device) -> None:

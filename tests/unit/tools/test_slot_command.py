@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from pyvfio.binding.slot_power import plan_button, plan_slot_power
 from pyvfio.binding.steps_slot import PressButton, SwitchPower
 from pyvfio.errors import KernelRefused, Misuse, NoSuchDevice, NotAvailable
 from pyvfio.host import Host
-from pyvfio.pci.slot import find_slot, slots
+from pyvfio.pci.slot import Slot, find_slot, slots
 from pyvfio.pci.slot_state import Indicator
 from pyvfio.pci.slot_watch import SlotWatch
+from pyvfio.uevent import Uevent
 from pyvfio_backends.software.description import MachineSpec, PcieBusSpec, PcieFunctionSpec
 from pyvfio_backends.software.loader import find_machine, load_machine
 from pyvfio_backends.software.usage import DiskSpec, MountSpec
@@ -324,6 +326,30 @@ def test_watching_a_host_by_its_registers(backend: Backend, machine: Any) -> Non
         machine.clock.advance(7)
         found = {str(change) for _ in range(6) if (change := watch.read(0.3)) is not None}
     assert {"indicator blink -> off", "power on -> off", "link up -> down", "function 0000:02:00.0 removed"} <= found
+
+
+def test_events_of_other_functions_do_not_shorten_the_wait(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(Bare(backend))  # type: ignore[arg-type]
+    other = Uevent("change", "/devices/pci0000:00/0000:00:1f.0", {"SUBSYSTEM": "pci"})
+    with SlotWatch(host) as watch:
+        monkeypatch.setattr(watch._uevents, "read", lambda timeout=0.0: other if timeout else None)
+        began = time.monotonic()
+        assert watch.read(0.6) is None
+        assert time.monotonic() - began >= 0.5
+
+
+def test_a_watch_that_cannot_begin_leaves_nothing(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(Bare(backend))  # type: ignore[arg-type]
+    streams, listen = [], host.uevents
+    monkeypatch.setattr(host, "uevents", lambda names: streams.append(listen(names)) or streams[-1])
+
+    def fail(slot: Slot) -> None:
+        raise NotAvailable("read", slot.name, cause="it went away")
+
+    monkeypatch.setattr(Slot, "state", fail)
+    with pytest.raises(NotAvailable, match="went away"):
+        SlotWatch(host)
+    assert [stream.fileno() for stream in streams] == [-1]
 
 
 def test_the_command_watches(pyvfio: Command, machine: Any) -> None:
