@@ -13,13 +13,13 @@ Pages 0 and 1 of the function's DMA addresses are the queue and the buffer.
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import virtio_pci as abi
 from pyvfio.css.instructions import Storage
 from pyvfio.errors import MalformedAnswer
+from pyvfio.testing import virtio_queue
 from pyvfio.zpci import clp
 from pyvfio.zpci.fib import Fib
 from pyvfio.zpci.instructions import CONFIG_SPACE, Answer, FunctionOperation, Request, ZpciInstructions
@@ -29,13 +29,8 @@ __all__ = ["STORAGE_SIZE", "EntropySource"]
 
 STORAGE_SIZE: Final = 0xC000
 _SEGMENTS, _PAGES, _QUEUE, _BUFFER, _VECTOR, _SUMMARY = 0x4000, 0x8000, 0x9000, 0xA000, 0xB000, 0xB080
-_DRIVER_RING, _DEVICE_RING = 0x400, 0x800
 _ENTRIES: Final = 2048
 _INVALID: Final = 0x20
-_SIZE: Final = 4
-_ACKNOWLEDGE, _DRIVER, _DRIVER_OK, _FEATURES_OK = 1, 2, 4, 8
-_VERSION_1, _ACCESS_PLATFORM = 1, 2
-_WRITE_BY_DEVICE: Final = 2
 _ISC: Final = 3
 
 
@@ -120,27 +115,7 @@ class EntropySource:
         self._interrupts()
         self.register_tables()
         self.store(CONFIG_SPACE, regs.PCI_COMMAND, 2, regs.PCI_COMMAND_MEMORY | regs.PCI_COMMAND_MASTER)
-        self._common(abi.VIRTIO_PCI_COMMON_STATUS, 1, 0)
-        self._common(abi.VIRTIO_PCI_COMMON_STATUS, 1, _ACKNOWLEDGE | _DRIVER)
-        for half, features in ((0, 0), (1, _VERSION_1 | _ACCESS_PLATFORM)):
-            self._common(abi.VIRTIO_PCI_COMMON_GFSELECT, 4, half)
-            self._common(abi.VIRTIO_PCI_COMMON_GF, 4, features)
-        self._common(abi.VIRTIO_PCI_COMMON_STATUS, 1, _ACKNOWLEDGE | _DRIVER | _FEATURES_OK)
-        if not self._common(abi.VIRTIO_PCI_COMMON_STATUS, 1) & _FEATURES_OK:
-            raise MalformedAnswer("start entropy source", "", "it does not take these features")
-        queue = self.facts.sdma
-        self._common(abi.VIRTIO_PCI_COMMON_Q_SELECT, 2, 0)
-        self._common(abi.VIRTIO_PCI_COMMON_Q_SIZE, 2, _SIZE)
-        self._common(abi.VIRTIO_PCI_COMMON_Q_MSIX, 2, 0)
-        for register, place in (
-            (abi.VIRTIO_PCI_COMMON_Q_DESCLO, queue),
-            (abi.VIRTIO_PCI_COMMON_Q_AVAILLO, queue + _DRIVER_RING),
-            (abi.VIRTIO_PCI_COMMON_Q_USEDLO, queue + _DEVICE_RING),
-        ):
-            self._common(register, 4, place & 0xFFFFFFFF)
-            self._common(register + 4, 4, place >> 32)
-        self._common(abi.VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1)
-        self._common(abi.VIRTIO_PCI_COMMON_STATUS, 1, _ACKNOWLEDGE | _DRIVER | _FEATURES_OK | _DRIVER_OK)
+        virtio_queue.start(self._common, self.facts.sdma)
 
     def _interrupts(self) -> None:
         fib = Fib(isc=_ISC, noi=1, aibv=self._base + _VECTOR, aibvo=0, sum=1, aisb=self._base + _SUMMARY, aisbo=0)
@@ -184,24 +159,20 @@ class EntropySource:
 
     def ask(self, count: int, page: int = 1) -> None:
         """Make a buffer of `count` bytes in a page of DMA addresses available, and say so."""
-        queue, number = self._base + _QUEUE, self._requests % _SIZE
-        descriptor = struct.pack("<QIHH", self.facts.sdma + page * FRAME, count, _WRITE_BY_DEVICE, 0)
-        self._storage.write(queue + number * len(descriptor), descriptor)
-        ring = queue + _DRIVER_RING
-        self._storage.write(ring + 4 + 2 * number, number.to_bytes(2, "little"))
+        for at, data in virtio_queue.to_be_written(self._requests, self.facts.sdma + page * FRAME, count):
+            self._storage.write(self._base + _QUEUE + at, data)
         self._requests += 1
-        self._storage.write(ring + 2, (self._requests & 0xFFFF).to_bytes(2, "little"))
         bar, offset = self._bars[abi.VIRTIO_PCI_CAP_NOTIFY_CFG]
         self.store(bar, offset, 2, 0)
 
     @property
     def answered(self) -> int:
         """How many requests came back (modulo 2^16)."""
-        return int.from_bytes(self._storage.read(self._base + _QUEUE + _DEVICE_RING + 2, 2), "little")
+        return int.from_bytes(self._storage.read(self._base + _QUEUE + virtio_queue.DEVICE_RING + 2, 2), "little")
 
     def written(self, number: int) -> int:
         """How many bytes answer `number` has."""
-        place = self._base + _QUEUE + _DEVICE_RING + 4 + 8 * (number % _SIZE) + 4
+        place = self._base + _QUEUE + virtio_queue.answer_at(number)
         return int.from_bytes(self._storage.read(place, 4), "little")
 
     @property

@@ -1,33 +1,23 @@
 """A driver for a virtio entropy source on `pyvfio`: the shortest way to see a real device write memory by DMA.
 
 The function must translate its addresses as every device behind an IOMMU does (QEMU: ``iommu_platform=on``).  The
-memory is two pages; the first is the queue::
-
-    +000  descriptors (16 bytes each)     +400  driver ring     +800  device ring
-
-and the second is what the device fills.
-Source: VIRTIO 1.2, 2.7 (split virtqueues), 3.1.1 (initialization), 4.1 (PCI), 5.4 (entropy device).
+memory is two pages; the first is the queue (`pyvfio.testing.virtio_queue`), and the second is what the device fills.
+Source: VIRTIO 1.2, 4.1 (PCI), 5.4 (entropy device).
 """
 
 from __future__ import annotations
 
-import struct
 from typing import Final, Self
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import virtio_pci as abi
 from pyvfio.abi.vfio import PciIrq
 from pyvfio.errors import MalformedAnswer
+from pyvfio.testing import virtio_queue
 from pyvfio.vfio import Device
 
 __all__ = ["VirtioEntropy"]
 
-_DRIVER_RING: Final = 0x400
-_DEVICE_RING: Final = 0x800
-_SIZE: Final = 4
-_ACKNOWLEDGE, _DRIVER, _DRIVER_OK, _FEATURES_OK = 1, 2, 4, 8
-_VERSION_1, _ACCESS_PLATFORM = 1, 2
-_WRITE_BY_DEVICE: Final = 2
 _MOST_CAPABILITIES: Final = 64
 
 
@@ -63,32 +53,27 @@ class VirtioEntropy:
 
     def ask(self, count: int, iova: int | None = None) -> None:
         """Let the device write at most `count` bytes, by default into the second page."""
-        number = self._requests % _SIZE
         target = self.memory.iova + self._page if iova is None else iova
-        descriptor = struct.pack("<QIHH", target, count, _WRITE_BY_DEVICE, 0)
-        self._put(number * len(descriptor), descriptor)
-        self._put(_DRIVER_RING + 4 + 2 * number, number.to_bytes(2, "little"))
+        for at, data in virtio_queue.to_be_written(self._requests, target, count):
+            self.memory.view[at : at + len(data)] = data
         self._requests += 1
-        self._put(_DRIVER_RING + 2, (self._requests & 0xFFFF).to_bytes(2, "little"))
         bar, offset = self._places[abi.VIRTIO_PCI_CAP_NOTIFY_CFG]
         self.device.bar(bar).write_u16(offset, 0)
 
     @property
     def answered(self) -> int:
         """How many requests came back (modulo 2^16)."""
-        return int.from_bytes(self.memory.view[_DEVICE_RING + 2 : _DEVICE_RING + 4], "little")
+        at = virtio_queue.DEVICE_RING + 2
+        return int.from_bytes(self.memory.view[at : at + 2], "little")
 
     def written(self, number: int) -> int:
         """How many bytes answer `number` has."""
-        at = _DEVICE_RING + 4 + 8 * (number % _SIZE) + 4
+        at = virtio_queue.answer_at(number)
         return int.from_bytes(self.memory.view[at : at + 4], "little")
 
     def filled(self, count: int) -> bytes:
         """What lies at the beginning of the second page."""
         return bytes(self.memory.view[self._page : self._page + count])
-
-    def _put(self, at: int, data: bytes) -> None:
-        self.memory.view[at : at + len(data)] = data
 
     def _place(self, kind: int) -> tuple[int, int]:
         """The BAR and the offset of a structure of virtio."""
@@ -116,23 +101,4 @@ class VirtioEntropy:
         command = config.read_u16(regs.PCI_COMMAND)
         config.write_u16(regs.PCI_COMMAND, command | regs.PCI_COMMAND_MEMORY | regs.PCI_COMMAND_MASTER)
         self.irq.enable()
-        self._common(abi.VIRTIO_PCI_COMMON_STATUS, 1, 0)
-        self._common(abi.VIRTIO_PCI_COMMON_STATUS, 1, _ACKNOWLEDGE | _DRIVER)
-        for half, features in ((0, 0), (1, _VERSION_1 | _ACCESS_PLATFORM)):
-            self._common(abi.VIRTIO_PCI_COMMON_GFSELECT, 4, half)
-            self._common(abi.VIRTIO_PCI_COMMON_GF, 4, features)
-        self._common(abi.VIRTIO_PCI_COMMON_STATUS, 1, _ACKNOWLEDGE | _DRIVER | _FEATURES_OK)
-        if not self._common(abi.VIRTIO_PCI_COMMON_STATUS, 1) & _FEATURES_OK:
-            raise MalformedAnswer("start entropy source", "", "it does not take these features")
-        self._common(abi.VIRTIO_PCI_COMMON_Q_SELECT, 2, 0)
-        self._common(abi.VIRTIO_PCI_COMMON_Q_SIZE, 2, _SIZE)
-        self._common(abi.VIRTIO_PCI_COMMON_Q_MSIX, 2, 0)
-        for register, within in (
-            (abi.VIRTIO_PCI_COMMON_Q_DESCLO, 0),
-            (abi.VIRTIO_PCI_COMMON_Q_AVAILLO, _DRIVER_RING),
-            (abi.VIRTIO_PCI_COMMON_Q_USEDLO, _DEVICE_RING),
-        ):
-            self._common(register, 4, self.memory.iova + within & 0xFFFFFFFF)
-            self._common(register + 4, 4, self.memory.iova + within >> 32)
-        self._common(abi.VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1)
-        self._common(abi.VIRTIO_PCI_COMMON_STATUS, 1, _ACKNOWLEDGE | _DRIVER | _FEATURES_OK | _DRIVER_OK)
+        virtio_queue.start(self._common, self.memory.iova)
