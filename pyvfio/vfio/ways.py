@@ -176,6 +176,8 @@ def _no_iommu(device: SysfsDevice) -> Way:
     node = group.node
     if not sysfs.exists(node):
         return Way("noiommu", node, Obstacle.NO_NODE, f"{node} does not exist", "look at udev")
+    if not sysfs.exists(CONTAINER_NODE):
+        return Way("noiommu", node, Obstacle.NO_CONTAINER, f"{CONTAINER_NODE} does not exist", "modprobe vfio")
     return _permitted("noiommu", sysfs.backend, node, CONTAINER_NODE)
 
 

@@ -65,6 +65,18 @@ def test_a_group_that_cannot_be_reached(boot: Boot, path: str, obstacle: Obstacl
         assert opened.way == "iommufd"
 
 
+def test_without_an_iommu_and_a_container() -> None:
+    with pyvfio.Host("software", machine="x86-no-iommu") as host:
+        host.sysfs.write_text("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y")
+        device = host.device("0000:00:02.0")
+        pyvfio.bind(device)
+        hide(host, "/dev/vfio/vfio")
+        way = ways(device)[2]
+        assert (way.obstacle, way.reason) == (Obstacle.NO_CONTAINER, "/dev/vfio/vfio does not exist")
+        with pytest.raises(NotAvailable, match="/dev/vfio/vfio does not exist"):
+            pyvfio.open_device(host, device, allow_no_iommu=True)
+
+
 def test_no_permission_for_iommufd(boot: Boot) -> None:
     """The group is taken then; that it was tried is told."""
     host = boot()
