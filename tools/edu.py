@@ -124,7 +124,9 @@ def dma(
             driver.put(put.encode(), offset)
         data = driver.get(get, offset) if get is not None else b""
     if as_json:
-        print_json({"device": device, "offset": offset, "put": len((put or "").encode()), "got": data.hex()})
+        print_json(
+            {"device": driver.work.device.name, "offset": offset, "put": len((put or "").encode()), "got": data.hex()}
+        )
     elif get is not None:
         click.echo(data.decode("utf-8", "backslashreplace"))
 

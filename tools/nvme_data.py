@@ -112,7 +112,7 @@ def write(
             written = _write_all(disk, file, number, order, first, count, as_json, verify)
         disk.flush(number)
     if as_json:
-        print_json({"device": device, "nsid": number, "first": first, "blocks": written, "block_size": 1 << order})
+        print_json({"device": disk.name, "nsid": number, "first": first, "blocks": written, "block_size": 1 << order})
     else:
         click.echo(f"{disk.name}: {written} blocks written to namespace {number}, from block {first} on")
 

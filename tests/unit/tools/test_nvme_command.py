@@ -182,6 +182,13 @@ def test_edu(lab: Path, capfd: pytest.CaptureFixture[str]) -> None:
     told(capfd, "edu", "dma", EDU, "--take", status=2)
 
 
+def test_a_device_has_its_whole_name_in_json(lab: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (lab / "in.bin").write_bytes(b"w" * 512)
+    words = ("nvme", "write", "01:00.0", "--serial", "S1", "-i", lab / "in.bin")
+    assert json.loads(told(capfd, *words, "--take", "--json"))["device"] == DISK
+    assert json.loads(told(capfd, "edu", "dma", "02:00.0", "--put", "x", "--take", "--json"))["device"] == EDU
+
+
 def test_an_edu_that_does_not_interrupt_fails_its_test(
     lab: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
