@@ -27,6 +27,10 @@ NotModelled            the software machine does not do this               12
 Misuse                 a call in the wrong state or with wrong arguments   2
 =====================  ==================================================  =========
 
+Three more are of what they are about: `pyvfio.drivers.NvmeError` (a controller ended a command with an error, 8),
+`pyvfio.drivers.failures.VerifyFailed` (what was written came back as something else, 8) and
+`pyvfio.persistence.definition.BadDefinition` (a file of driverctl or mdevctl has an error, 2).
+
 The exit codes are those of the command ``pyvfio`` (its page lists them); 0 is success and 1 an internal error.
 """
 
