@@ -1,7 +1,7 @@
 """Dirty pages: which memory a device may have written, as the kernel reports it in bitmaps.
 
 Three places report: a type 1 IOMMU (`AddressSpace.dirty_log`), an IOMMU that can, by iommufd (the same), and a device
-that logs its own writes (`Device.dma_log`).  All fill bitmaps of 64-bit words in the byte order of the host, bit 0 of
+that logs its own writes (`Device.log_dma`).  All fill bitmaps of 64-bit words in the byte order of the host, bit 0 of
 word 0 standing for the first page, so one `DirtyBitmap` is for all of them.
 """
 

@@ -10,6 +10,7 @@ iommufd      ``IOMMU_HWPT_SET_DIRTY_TRACKING``, where the IOMMU itself notes wri
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Protocol, Self, runtime_checkable
 
@@ -72,7 +73,10 @@ class DirtyLog:
             yield from self.take(iova, length).ranges()
 
     def unmap(self, iova: int, length: int) -> DirtyBitmap:
-        """Remove the mappings of a range, and what was written there up to that moment, so that nothing is missed."""
+        """Remove the mappings of a range, and tell what was written there up to that moment.
+
+        With iommufd these are two calls: a device that writes between them is missed, so it must be at rest.
+        """
         bitmap = self._bitmap("unmap with dirty log", iova, length)
         done = self._table.unmap_dirty(bitmap)
         self._space.forget(iova, done)
@@ -87,7 +91,8 @@ class DirtyLog:
         """Log no more; a second call does nothing."""
         if self._on:
             self._on = False
-            self._table.stop_dirty()
+            with contextlib.suppress(Misuse):  # the device was closed, and its address space, which kept the log
+                self._table.stop_dirty()
 
     def __enter__(self) -> Self:
         return self

@@ -124,11 +124,11 @@ class Cdev:
             before.refresh()
 
     def detach(self) -> None:
-        """Take the device out of its address space; its mappings stay there."""
+        """Take the device out of its address space; its mappings stay there.  After an error it is in it still."""
         if self.space is not None:
-            space, self.space = self.space, None
             argument = abi.DeviceDetachIommufdPt.sized()
             self._call("detach device from address space", abi.VFIO_DEVICE_DETACH_IOMMUFD_PT, argument)
+            space, self.space = self.space, None
             space.refresh()
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 from collections.abc import Iterable
@@ -72,7 +73,8 @@ class DmaLog:
         """Log no more; a second call does nothing."""
         if not self._closed:
             self._closed = True
-            self._feature.set(abi.VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP)
+            with contextlib.suppress(Misuse):  # the device was closed, which ended its log
+                self._feature.set(abi.VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP)
 
     def __enter__(self) -> Self:
         return self

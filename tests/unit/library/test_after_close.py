@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from pyvfio.binding import bind
+from pyvfio.binding import bind, plan_bind, run
 from pyvfio.errors import DeviceBusy, KernelRefused, Misuse
 from pyvfio.host import Host
 from pyvfio.iommu.iommufd import Iommufd
@@ -99,3 +100,39 @@ def test_memory_is_freed_when_the_slice_is_gone(host: Host) -> None:
         kept.release()
         buffer.close()
         assert memory._map.closed
+
+
+def test_a_log_ends_with_its_device(host: Host) -> None:
+    """Somebody else closes the device inside the block: a program that lets go on another thread."""
+    with open_device(host, FUNCTION, way="group") as device, device.space.dirty_log() as log:
+        device.close()
+        with pytest.raises(Misuse, match="it was closed"):
+            log.take(0, 1 << 12)
+    log.close()
+
+
+def test_the_log_of_a_device_ends_with_it() -> None:
+    with Host("software", machine="x86-copiers") as host:
+        plan = plan_bind(host.device("0000:01:00.0"), driver="copier-vfio-pci")
+        run(plan)
+        with open_device(host, "0000:01:00.0") as device, device.log_dma([(0, 1 << 16)]) as log:
+            device.close()
+        log.close()
+
+
+def test_a_device_that_is_not_detached_stays_in_its_address_space(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_device(host, FUNCTION, way="iommufd") as device:
+        assert device.cdev is not None
+        call, space = device.cdev._call, device.cdev.space
+
+        def refuse(operation: str, request: int, arg: object = 0) -> int:
+            raise KernelRefused(operation, call.obj, errno=errno.EINVAL)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(device.cdev, "_call", refuse)
+            with pytest.raises(KernelRefused):
+                device.detach()
+        assert device.cdev.space is space is not None
+        device.detach()
+        assert device.cdev.space is None
+        device.attach(device.space)
