@@ -88,12 +88,12 @@ class VirtioEntropy:
             at = config.read_u8(at + 1)
         raise MalformedAnswer("find virtio structure", f"type {kind}", "no capability tells of it")
 
-    def _common(self, register: int, size: int, value: int | None = None) -> int:
+    def _common(self, register: int, length: int, value: int | None = None) -> int:
         bar, offset = self._places[abi.VIRTIO_PCI_CAP_COMMON_CFG]
         region = self.device.bar(bar)
         if value is None:
-            return {1: region.read_u8, 2: region.read_u16, 4: region.read_u32}[size](offset + register)
-        {1: region.write_u8, 2: region.write_u16, 4: region.write_u32}[size](offset + register, value)
+            return {1: region.read_u8, 2: region.read_u16, 4: region.read_u32}[length](offset + register)
+        {1: region.write_u8, 2: region.write_u16, 4: region.write_u32}[length](offset + register, value)
         return value
 
     def _start(self) -> None:

@@ -260,10 +260,12 @@ def test_saving_that_is_given_up_in_a_quiet_device(migration: Migration) -> None
     if not migration.pre_copy or not migration.p2p:
         pytest.skip("this device works on while it is saved, or cannot be quiet")
     migration.quiesce()
+    states = [migration.state]
     with migration.saving() as stream:
         stream.read(1)
-        assert migration.state is S.PRE_COPY_P2P
-    assert migration.state is S.RUNNING_P2P
+        states.append(migration.state)
+    states.append(migration.state)
+    assert states == [S.RUNNING_P2P, S.PRE_COPY_P2P, S.RUNNING_P2P]
 
 
 def test_precopy_information(migration: Migration) -> None:
