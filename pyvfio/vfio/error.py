@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,8 +21,8 @@ from pyvfio.errors import Misuse, PyvfioError
 from pyvfio.pci.device_error import DeviceError, describe
 from pyvfio.pci.error_state import TreeErrors
 from pyvfio.pci.kernel_messages import KernelMessages
-from pyvfio.process import EventFd
 from pyvfio.sysfs import Sysfs
+from pyvfio.vfio.watch_thread import WatchThread
 
 if TYPE_CHECKING:
     from pyvfio.uevent import UeventStream
@@ -61,13 +60,11 @@ class ErrorWatch:
         self._callback = callback
         self._sysfs = Sysfs(device.backend)
         self._looking = threading.Lock()
-        self._ending = threading.Lock()
         path = self._sysfs.link(f"/sys/bus/pci/devices/{device.name}")
         if path is None:
             raise Misuse("watch for errors", device.name, cause="it is no PCI function of this host")
         self._path = path
-        self._stop: EventFd | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: WatchThread | None = None
         self._stopping = False
         self._events: UeventStream | None = None
         with contextlib.suppress(PyvfioError, OSError):  # without, it only is not known when the kernel is done
@@ -75,16 +72,21 @@ class ErrorWatch:
         self._messages = KernelMessages(device.backend)
         try:
             self._before = TreeErrors.look(self._sysfs, path)
-            self._stop = None if callback is None else EventFd()
-            irq.enable()
+            (signalled,) = irq.enable()
         except BaseException:
-            if self._stop is not None:
-                self._stop.close()
             self._release()
             raise
-        if callback is not None:
-            self._thread = threading.Thread(target=self._watch, name=f"pyvfio-errors-{device.name}", daemon=True)
-            self._thread.start()
+        if callback is None:
+            return
+        try:
+            self._thread = WatchThread(signalled, self._signalled, f"pyvfio-errors-{device.name}")
+        except BaseException:
+            self.close()
+            raise
+
+    def _signalled(self, times: int) -> None:
+        if self._callback is not None:
+            self._callback(self._report(times))
 
     # pulling
 
@@ -158,39 +160,20 @@ class ErrorWatch:
                 outcome = _OUTCOMES.get(event.properties[_EVENT])  # None for one that begins
         return outcome
 
-    # pushing
-
-    def _watch(self) -> None:
-        stop, signalled = self._stop, self._irq.eventfds[0]
-        if stop is None or self._callback is None:
-            return
-        poller = select.poll()
-        poller.register(signalled.fileno(), select.POLLIN)
-        poller.register(stop.fileno(), select.POLLIN)
-        try:
-            while not self._stopping:
-                poller.poll()
-                if not self._stopping and (times := signalled.read()):
-                    self._callback(self._report(times))
-        finally:
-            with self._ending:
-                stop.close()
+    # the end
 
     @property
     def is_here(self) -> bool:
         """Whether the caller runs on the watch's thread, inside the callback."""
-        return threading.current_thread() is self._thread
+        return self._thread is not None and self._thread.is_here
 
     def stop(self) -> None:
         """End the thread and wait for it, unless this is it; the interrupt stays enabled: see `close`."""
         if self._stopping:
             return
         self._stopping = True
-        if self._stop is not None and self._thread is not None and not self.is_here:
-            with self._ending:
-                if self._stop.fileno() >= 0:
-                    self._stop.signal()
-            self._thread.join()
+        if self._thread is not None:
+            self._thread.stop()
         self._release()
 
     def _release(self) -> None:

@@ -7,12 +7,10 @@ program that then closes the device ends the wait.
 
 from __future__ import annotations
 
-import select
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
-from pyvfio.process import EventFd
+from pyvfio.vfio.watch_thread import WatchThread
 
 if TYPE_CHECKING:
     from pyvfio.vfio.device import Device
@@ -33,48 +31,25 @@ class RequestWatch:
         self._device = device
         self._irq = irq
         self._callback = callback
-        self._stop = EventFd()
-        self._stopping = False
-        self._lock = threading.Lock()
+        (asked,) = irq.enable()
         try:
-            irq.enable()
+            self._thread = WatchThread(asked, self._asked, f"pyvfio-request-{device.name}")
         except BaseException:
-            self._stop.close()
+            irq.disable()
             raise
-        self._thread = threading.Thread(target=self._watch, name=f"pyvfio-request-{device.name}", daemon=True)
-        self._thread.start()
 
-    def _watch(self) -> None:
-        asked = self._irq.eventfds[0]
-        poller = select.poll()
-        poller.register(asked.fileno(), select.POLLIN)
-        poller.register(self._stop.fileno(), select.POLLIN)
-        try:
-            while not self._stopping:
-                poller.poll()
-                if not self._stopping and (times := asked.read()):
-                    self.count += times
-                    self._callback(self._device)
-        finally:
-            with self._lock:
-                self._stop.close()
+    def _asked(self, times: int) -> None:
+        self.count += times
+        self._callback(self._device)
 
     @property
     def is_here(self) -> bool:
         """Whether the caller runs on the watch's thread, inside the callback."""
-        return threading.current_thread() is self._thread
+        return self._thread.is_here
 
     def stop(self) -> None:
         """End the thread and wait for it, unless this is it.  The interrupt stays enabled: see `close`."""
-        if self._stopping:
-            return
-        self._stopping = True
-        if self.is_here:
-            return
-        with self._lock:
-            if self._stop.fileno() >= 0:
-                self._stop.signal()
-        self._thread.join()
+        self._thread.stop()
 
     def close(self) -> None:
         """End the thread and disable the interrupt; a second call does nothing."""

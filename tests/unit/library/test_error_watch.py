@@ -228,7 +228,7 @@ def test_no_descriptor_is_left_where_it_cannot_begin(device: Device, monkeypatch
     def none_left() -> None:
         raise OSError(errno.EMFILE, "too many")
 
-    monkeypatch.setattr("pyvfio.vfio.error.EventFd", none_left)
+    monkeypatch.setattr("pyvfio.vfio.watch_thread.EventFd", none_left)
     with pytest.raises(OSError, match="too many"):
         device.on_error(lambda error: None)
     assert os.listdir("/proc/self/fd") == before
