@@ -8,10 +8,9 @@ find its physical addresses (``/proc/self/pagemap``, CAP_SYS_ADMIN); this librar
 from __future__ import annotations
 
 import errno
-from typing import NoReturn
 
 from pyvfio.errors import NotAvailable
-from pyvfio.iommu.address_space import IovaRange, Mapping
+from pyvfio.iommu.unmappable import UnmappableTable
 
 __all__ = ["NoIommuTable"]
 
@@ -19,38 +18,12 @@ _CAUSE = "there is no IOMMU: the device uses physical addresses, and VFIO maps n
 _NEXT = "give it a host with an IOMMU; this library looks no physical addresses up"
 
 
-class NoIommuTable:
-    """An `IommuTable` in which nothing can be mapped: all raise `NotAvailable` with errno ENOTTY, as the kernel."""
+class NoIommuTable(UnmappableTable):
+    """An `IommuTable` in which nothing can be mapped: `NotAvailable` with errno ENOTTY, as the kernel."""
 
     kind = "noiommu"
     name = "container without an IOMMU"
 
-    def _refuse(self, operation: str) -> NoReturn:
-        raise NotAvailable(operation, self.name, errno=errno.ENOTTY, cause=_CAUSE, next_step=_NEXT)
-
-    def map(self, mapping: Mapping) -> None:
-        """See `IommuTable.map`."""
-        self._refuse("map DMA")
-
-    def unmap(self, iova: int, length: int) -> int:
-        """See `IommuTable.unmap`."""
-        self._refuse("unmap DMA")
-
-    def unmap_all(self) -> int | None:
-        """See `IommuTable.unmap_all`: nothing is mapped."""
-        return 0
-
-    def ranges(self) -> list[IovaRange]:
-        """See `IommuTable.ranges`."""
-        self._refuse("read IOVA ranges")
-
-    def page_sizes(self) -> int:
-        """See `IommuTable.page_sizes`."""
-        self._refuse("read page sizes")
-
-    def available(self) -> int | None:
-        """See `IommuTable.available`: no number limits what cannot be done at all."""
-        return None
-
-    def close(self) -> None:
-        """See `IommuTable.close`."""
+    def refusal(self, operation: str) -> NotAvailable:
+        """See `UnmappableTable.refusal`."""
+        return NotAvailable(operation, self.name, errno=errno.ENOTTY, cause=_CAUSE, next_step=_NEXT)

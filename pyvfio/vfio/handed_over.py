@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-from typing import NoReturn
 
 from pyvfio.abi import vfio as abi
 from pyvfio.backend import Backend
 from pyvfio.call import Call
 from pyvfio.errors import Misuse, PyvfioError
-from pyvfio.iommu.address_space import IovaRange, Mapping
+from pyvfio.iommu.unmappable import UnmappableTable
 
 __all__ = ["SomebodyElses", "is_usable"]
 
@@ -30,43 +29,17 @@ def is_usable(backend: Backend, fd: int, name: str) -> bool:
     return True
 
 
-class SomebodyElses:
-    """An `IommuTable` for a device whose address space another program has: all raise `Misuse`."""
+class SomebodyElses(UnmappableTable):
+    """An `IommuTable` for a device whose address space another program has: `Misuse`."""
 
     kind = "handed over"
     name = "the opener's address space"
 
-    def _refuse(self, operation: str) -> NoReturn:
-        raise Misuse(
+    def refusal(self, operation: str) -> Misuse:
+        """See `UnmappableTable.refusal`."""
+        return Misuse(
             operation,
             self.name,
             cause="who opened the device has its address space; only its descriptor was handed over",
             next_step="have the opener map the memory, or hand over a descriptor of the device's node (iommufd)",
         )
-
-    def map(self, mapping: Mapping) -> None:
-        """See `IommuTable.map`."""
-        self._refuse("map DMA")
-
-    def unmap(self, iova: int, length: int) -> int:
-        """See `IommuTable.unmap`."""
-        self._refuse("unmap DMA")
-
-    def unmap_all(self) -> int | None:
-        """See `IommuTable.unmap_all`: nothing was mapped from here."""
-        return 0
-
-    def ranges(self) -> list[IovaRange]:
-        """See `IommuTable.ranges`."""
-        self._refuse("read IOVA ranges")
-
-    def page_sizes(self) -> int:
-        """See `IommuTable.page_sizes`."""
-        self._refuse("read page sizes")
-
-    def available(self) -> int | None:
-        """See `IommuTable.available`: not known here."""
-        return None
-
-    def close(self) -> None:
-        """See `IommuTable.close`: nothing is here to be closed."""
