@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
@@ -22,7 +23,13 @@ from pyvfio_tools.complete import complete_device
 from pyvfio_tools.options import device_argument, host_options
 from pyvfio_tools.output import print_json, print_pairs, print_table
 
+if TYPE_CHECKING:
+    from pyvfio.pci.device_error import DeviceError
+
 __all__ = ["aer"]
+
+_PATIENCE, _LOOK = 2.0, 0.02
+"""Seconds: how long an error that was injected is waited for, and how often it is looked for."""
 
 
 @click.group(cls=Commands)
@@ -228,9 +235,19 @@ def inject(host: Host, acting: Acting, device: str, errors: tuple[str, ...], hea
     plan = plan_inject(function, errors, header)
     before = TreeErrors.look(host.sysfs, function.path)
     if acting.carry_out(plan) and not acting.as_json:
-        from pyvfio.pci.device_error import describe
+        click.echo(str(_what_came(host, before, function.path)))
 
-        click.echo(str(describe(before, TreeErrors.look(host.sysfs, function.path))))
+
+def _what_came(host: Host, before: TreeErrors, path: str) -> DeviceError:
+    """The error, once the kernel has counted it: it does on a thread of its own."""
+    from pyvfio.pci.device_error import describe
+
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        found = describe(before, TreeErrors.look(host.sysfs, path))
+        if found.severity is not None or time.monotonic() >= deadline:
+            return found
+        time.sleep(_LOOK)
 
 
 @aer.command()

@@ -21,8 +21,10 @@ from pyvfio.errors import DeviceInUse, Misuse, NotAvailable
 from pyvfio.host import Host
 from pyvfio.pci.aer import Severity
 from pyvfio.pci.error_poll import HostErrors
+from pyvfio.pci.error_state import TreeErrors
 from pyvfio.pci.kernel_messages import KernelMessages
 from pyvfio.sandbox import VARIABLE, Sandbox
+from pyvfio.sysfs import Sysfs
 from pyvfio_tools import options
 from pyvfio_tools.cli import run
 
@@ -168,6 +170,19 @@ def test_an_error_is_injected_and_told(command: Command, host: Host) -> None:
     answer = json.loads(command("inject", NET, "RxErr", "--json"))
     assert (answer["done"], answer["steps"][0]["errors"]) == (True, ["RxErr"])
     assert host.sysfs.read_text(f"/sys/bus/pci/devices/{PORT}/aer_rootport_total_err_cor") == "1"
+
+
+def test_an_error_that_the_kernel_counts_later(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its handler is a thread: the write comes back before."""
+    look = TreeErrors.look
+    looks: list[TreeErrors] = []
+
+    def late(sysfs: Sysfs, path: str) -> TreeErrors:
+        looks.append(look(sysfs, path))
+        return looks[0] if len(looks) < 4 else looks[-1]
+
+    monkeypatch.setattr(TreeErrors, "look", staticmethod(late))
+    assert command("inject", NET, "COMP_TIME").splitlines()[-1].startswith(f"{NET}: nonfatal error (CmpltTO)")
 
 
 def test_a_fatal_error_says_what_becomes_of_the_link(host: Host) -> None:
