@@ -14,7 +14,7 @@ from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi.pci_extended_regs import AerControl
 from pyvfio.address import PciAddress
 from pyvfio.errors import Misuse
-from pyvfio.pci.aer import AerError, DpcRegisters, Severity, errors_of, find_error
+from pyvfio.pci.aer import AerError, AerRegisters, DpcRegisters, Severity, errors_of, find_error
 from pyvfio.pci.error_state import FunctionErrors, TreeErrors
 from pyvfio.pci.tlp import TlpHeader
 
@@ -104,7 +104,8 @@ def describe(
     if registers is not None and severity is not Severity.CORRECTABLE and errors:
         pointed = errors_of(1 << (registers.control & AerControl.FIRST_ERROR))[0]
         first = pointed if pointed in errors else None
-        header, prefix = registers.packet, registers.prefix
+        if first is not None or not _same_log(earlier, registers):  # else the log is that of an error of before
+            header, prefix = registers.packet, registers.prefix
     own, own_before = after.own, before.own
     own_lines = tuple(line for line in log if any(str(one) in line for one in after.functions))
     return DeviceError(
@@ -122,6 +123,12 @@ def describe(
         counters=counters,
         log=own_lines,
     )
+
+
+def _same_log(earlier: FunctionErrors | None, now: AerRegisters) -> bool:
+    if earlier is None or earlier.registers is None:
+        return False
+    return (earlier.registers.header, earlier.registers.prefix) == (now.header, now.prefix)
 
 
 def _changes(before: TreeErrors, after: TreeErrors) -> dict[tuple[str, str, str], tuple[int, int]]:

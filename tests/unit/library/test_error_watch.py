@@ -253,6 +253,23 @@ def test_an_error_that_a_later_kernel_has_a_name_for(host: Host, machine: Any) -
     assert found.counters[NET, "nonfatal", "BrandNew"] == (0, 1)
 
 
+@pytest.mark.usefixtures("device")  # with a driver, the kernel clears what it handled
+def test_the_log_of_an_earlier_error_is_not_taken_for_this_one(host: Host, machine: Any) -> None:
+    path = host.function(NET).path
+    machine.errors.inject(NET, "COMP_TIME", header=PACKET)
+    before = TreeErrors.look(host.sysfs, path)
+    machine.errors.inject(NET, "POISON_TLP", header=PACKET)
+    after = TreeErrors.look(host.sysfs, path)
+    assert describe(before, after).header is not None  # the pointer says that it is of this one
+    own, registers = after.own, after.own.registers if after.own is not None else None
+    assert own is not None
+    assert registers is not None
+    old = dataclasses.replace(registers, control=registers.control & ~0x1F | 14)  # and now, of the one before
+    own = dataclasses.replace(own, registers=old)
+    found = describe(before, dataclasses.replace(after, functions={**after.functions, own.address: own}))
+    assert ([one.name for one in found.errors], found.first, found.header) == (["TLP"], None, None)
+
+
 def test_a_function_that_is_gone_answers_nothing(host: Host, machine: Any, device: Device) -> None:
     """A fatal error, and the link stays down: somebody has switched it off."""
     with device.errors(patience=0.1) as errors:
