@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 from typing import TYPE_CHECKING, Self
@@ -154,6 +155,11 @@ class IoasTable:
         self._noting.append(int(argument.out_hwpt_id))
         return self._noting[-1]
 
+    def give_up(self, page_table: int) -> None:
+        """Destroy a page table that `page_table` gave, of which no device came to make use."""
+        self._noting.remove(page_table)
+        self.iommufd.destroy(page_table)
+
     def _no_log(self, error: PyvfioError) -> PyvfioError:
         if error.errno != errno.EOPNOTSUPP:
             return error
@@ -167,7 +173,12 @@ class IoasTable:
             cause = "no device was attached so that what it writes is noted"
             step = "Device.attach(space, dirty_tracking=True) first"
             raise NotAvailable("start dirty log", self.name, cause=cause, next_step=step)
-        self._note("start dirty log", abi.IOMMU_HWPT_DIRTY_TRACKING_ENABLE)
+        try:
+            self._note("start dirty log", abi.IOMMU_HWPT_DIRTY_TRACKING_ENABLE)
+        except PyvfioError:
+            with contextlib.suppress(PyvfioError):  # those that took it
+                self._note("stop dirty log", 0)
+            raise
 
     def stop_dirty(self) -> None:
         """See `DirtyTable.stop_dirty`."""

@@ -117,7 +117,12 @@ class Cdev:
             raise Misuse("attach device", self.name, cause=cause)
         table = space.table.page_table(self.number) if dirty_tracking else space.table.ioas_id
         argument = abi.DeviceAttachIommufdPt.sized(pt_id=table)
-        self._call("attach device to address space", abi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, argument)
+        try:
+            self._call("attach device to address space", abi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, argument)
+        except BaseException:
+            if dirty_tracking:
+                space.table.give_up(table)
+            raise
         before, self.space = self.space, space
         space.refresh()
         if before is not None and before is not space:

@@ -127,3 +127,42 @@ def test_unmapping_reports_first() -> None:
         notes.dirty[number] = {1}
         assert log.unmap(BASE, 2 * PAGE).bytes_dirty == PAGE
     assert space.mappings() == []
+
+
+def test_a_page_table_that_no_device_came_to_use() -> None:
+    """The device was not attached to it: nothing is noted, and nothing is left."""
+    notes = Notes()
+    space, table = notes.space()
+    first, second = table.page_table(DEVICE), table.page_table(DEVICE + 1)
+    table.give_up(first)
+    with space.dirty_log():
+        pass
+    table.give_up(second)
+    with pytest.raises(NotAvailable, match="dirty_tracking=True"):
+        space.dirty_log()
+    space.close()
+    assert [one for one in notes.asked if one[0] != "alloc"] == [
+        ("destroy", first),
+        ("track", second, abi.IOMMU_HWPT_DIRTY_TRACKING_ENABLE),
+        ("track", second, 0),
+        ("destroy", second),
+        ("destroy", IOAS),
+    ]
+
+
+def test_a_log_that_one_page_table_refuses_is_on_nowhere() -> None:
+    notes = Notes()
+    space, table = notes.space()
+    first, second = table.page_table(DEVICE), table.page_table(DEVICE + 1)
+    track = notes.track
+
+    def refuse(one: abi.HwptSetDirtyTracking) -> None:
+        if one.hwpt_id == second and one.flags:
+            raise OSError(errno.EIO, "refused")
+        track(one)
+
+    notes.fake.answers[abi.IOMMU_HWPT_SET_DIRTY_TRACKING] = notes.answer(abi.HwptSetDirtyTracking, refuse)
+    with pytest.raises(KernelRefused, match="EIO"):
+        space.dirty_log()
+    on = abi.IOMMU_HWPT_DIRTY_TRACKING_ENABLE
+    assert notes.asked[-3:] == [("track", first, on), ("track", first, 0), ("track", second, 0)]

@@ -136,3 +136,16 @@ def test_a_device_that_is_not_detached_stays_in_its_address_space(host: Host, mo
         device.detach()
         assert device.cdev.space is None
         device.attach(device.space)
+
+
+def test_a_device_that_is_not_attached_leaves_no_page_table(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_device(host, FUNCTION, way="iommufd") as device:
+        before, table = device.space, device.space.table
+        given_up: list[int] = []
+        monkeypatch.setattr(table, "page_table", lambda number: 4242, raising=False)
+        monkeypatch.setattr(table, "give_up", given_up.append, raising=False)
+        with pytest.raises(KernelRefused, match="attach device"):
+            device.attach(before, dirty_tracking=True)
+        assert given_up == [4242]
+        assert device.cdev is not None
+        assert device.cdev.space is before
