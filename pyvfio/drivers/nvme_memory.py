@@ -76,7 +76,7 @@ class Slots:
             raise Misuse("drive NVMe", cause=f"a transfer of {size} bytes is no whole pages of {page}")
         self.size = size
         lists = list_room(page, size)
-        self._buffer = space.buffer(number * (size + lists))
+        self._buffer = space.buffer(number * (size + lists), alignment=page)
         self._all = [Slot(self._buffer, at * (size + lists), size, lists, page) for at in range(number)]
         self._free = list(reversed(self._all))
 

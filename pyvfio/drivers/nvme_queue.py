@@ -50,7 +50,7 @@ class Queue:
         self._tail_bell = doorbell(number, completion=False, stride=stride)
         self._head_bell = doorbell(number, completion=True, stride=stride)
         completions_at = -(-size * COMMAND_SIZE // page) * page
-        self._memory = space.buffer(completions_at + size * COMPLETION_SIZE)
+        self._memory = space.buffer(completions_at + size * COMPLETION_SIZE, alignment=page)
         self.submission_address = self._memory.iova
         self.completion_address = self._memory.iova + completions_at
         self._commands = self._memory.view[: size * COMMAND_SIZE]

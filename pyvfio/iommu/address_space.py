@@ -218,17 +218,20 @@ class AddressSpace:
         *,
         iova: int | None = None,
         below: int | None = None,
+        alignment: int | None = None,
         read: bool = True,
         write: bool = True,
         huge: bool | int = False,
     ) -> DmaBuffer:
         """New zeroed memory which the device sees; `length` is rounded up to `granule`.  A context manager.
 
+        Where it is mapped is said as for `map`; `alignment` is that of the IOVA alone.
+
         With `huge` it is made of the largest huge pages that it fills, and of ordinary ones where there are none
         (`DmaBuffer.no_huge` says why); with a number, of huge pages of so many bytes or not at all (`NotAvailable`).
         Then `length` is rounded up to that.
         """
-        return DmaBuffer(self, length, iova=iova, below=below, read=read, write=write, huge=huge)
+        return DmaBuffer(self, length, iova=iova, below=below, alignment=alignment, read=read, write=write, huge=huge)
 
     def plan(self, lengths: Iterable[int], *, below: int | None = None, alignment: int | None = None) -> DmaPlan:
         """What so many buffers would need, and what there is, before anything is mapped (`pyvfio.iommu.plan`)."""

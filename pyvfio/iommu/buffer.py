@@ -29,6 +29,7 @@ class DmaBuffer:
         *,
         iova: int | None = None,
         below: int | None = None,
+        alignment: int | None = None,
         read: bool = True,
         write: bool = True,
         huge: bool | int = False,
@@ -45,7 +46,7 @@ class DmaBuffer:
         self.address = -(-self._memory.address // granule) * granule
         self._view: memoryview | None = None
         try:
-            mapping = self._map(iova, below, read=read, write=write)
+            mapping = self._map(iova, below, alignment, read=read, write=write)
         except BaseException:
             self._memory.close()
             raise
@@ -54,15 +55,15 @@ class DmaBuffer:
         self.iova = mapping.iova
         self._mapping = mapping
 
-    def _map(self, iova: int | None, below: int | None, *, read: bool, write: bool) -> Mapping:
+    def _map(self, iova: int | None, below: int | None, alignment: int | None, *, read: bool, write: bool) -> Mapping:
         """The IOMMU can use large pages, too, where the IOVA is aligned as the memory is."""
         place, space = (self.address, self.length), self.space
-        if iova is None and self.page_size > space.granule:
+        if iova is None and self.page_size > max(space.granule, alignment or 0):
             try:
                 return space.map(*place, read=read, write=write, below=below, alignment=self.page_size)
             except NotAvailable:
                 pass  # no such place is free; another will do
-        return space.map(*place, iova, read=read, write=write, below=below)
+        return space.map(*place, iova, read=read, write=write, below=below, alignment=alignment)
 
     @property
     def view(self) -> memoryview:

@@ -156,6 +156,18 @@ def test_more_entries_than_an_admin_queue_can_have(device: Device, controller: N
         assert disk.read_many([(at, 1) for at in range(64)]) == [bytes(512)] * 64
 
 
+def test_a_controller_with_larger_pages(device: Device, controller: NvmeController) -> None:
+    controller.capabilities = Capabilities(least_page=14)
+    controller.reset()
+    with device.space.buffer(4096), Nvme(device, queues=2) as disk:
+        assert disk.work.page == 1 << 14
+        for queue in disk.work.queues:
+            assert queue.submission_address % disk.work.page == queue.completion_address % disk.work.page == 0
+        data = os.urandom(200 << 9)
+        disk.write(3, data)
+        assert disk.read(3, 200) == data
+
+
 def test_a_command_that_comes_before_its_abort(device: Device, controller: NvmeController) -> None:
     put_off: list[Callable[[], None]] = []
     with Nvme(device, timeout=0.1) as disk:

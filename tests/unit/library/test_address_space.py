@@ -126,6 +126,15 @@ def test_which_mapping_holds_an_address(
             space.holding(iova, length)
 
 
+def test_memory_at_a_multiple(boot: Boot) -> None:
+    with pyvfio.open_device(boot(), BELL, way="group") as device, device.space.buffer(PAGE):
+        for alignment in (None, 1, 4 * PAGE, 1 << 21):
+            with device.space.buffer(PAGE, alignment=alignment) as memory:
+                assert memory.iova % max(alignment or 0, PAGE) == 0
+        with pytest.raises(Misuse, match="makes no sense"):
+            device.space.buffer(PAGE, alignment=3 * PAGE)
+
+
 def test_below_a_limit(boot: Boot) -> None:
     with pyvfio.open_device(boot(), BELL, way="group") as device:
         start = device.space.ranges()[0].start
