@@ -6,35 +6,14 @@ import re
 from collections.abc import Iterator
 
 from pyvfio.doctor.remark import OK, PROBLEM, WARNING, Patient, Remark, amount
+from pyvfio.process.locked import Locked
 
 __all__ = ["huge_pages", "locked", "mappings"]
 
 _SMALL = 64 << 20
-_IPC_LOCK = 14
-"""The number of CAP_IPC_LOCK (``include/uapi/linux/capability.h``)."""
 _KIB = 1024
 _SIZE = re.compile(r"hugepages-(\d+)kB\Z")
 _RAISE = "ulimit -l, a memlock line in /etc/security/limits.d, or LimitMEMLOCK= in the unit"
-
-
-def _status(patient: Patient, field: str) -> str | None:
-    for line in (patient.read("/proc/self/status") or "").splitlines():
-        name, _, value = line.partition(":")
-        if name == field:
-            return value.strip()
-    return None
-
-
-def _may_lock_all(patient: Patient) -> bool:
-    """Whether no limit binds this process (CAP_IPC_LOCK)."""
-    effective = _status(patient, "CapEff")
-    return effective is not None and bool(int(effective, 16) >> _IPC_LOCK & 1)
-
-
-def _locked_now(patient: Patient) -> int:
-    """Bytes that this process has locked or pinned."""
-    sizes = (_status(patient, field) for field in ("VmLck", "VmPin"))
-    return sum(int(size.split()[0]) * _KIB for size in sizes if size)
 
 
 def locked(patient: Patient) -> Iterator[Remark]:
@@ -44,19 +23,19 @@ def locked(patient: Patient) -> Iterator[Remark]:
     if limit < 0:
         yield Remark(check, OK, "unlimited")
         return
+    now, unlimited = Locked.parse(patient.read("/proc/self/status") or "")
     if need is None:
-        if limit < _SMALL and not _may_lock_all(patient):
+        if limit < _SMALL and not unlimited:
             detail = f"at most {amount(limit)} for a process; a DMA mapping beyond it fails with ENOMEM"
             yield Remark(check, WARNING, detail, _RAISE)
         else:
-            free = "; this process has CAP_IPC_LOCK and is not bound by it" if _may_lock_all(patient) else ""
+            free = "; this process has CAP_IPC_LOCK and is not bound by it" if unlimited else ""
             yield Remark(check, OK, f"at most {amount(limit)} for a process{free}")
         return
-    now = _locked_now(patient)
     detail = f"{amount(need)} needed, {amount(now)} locked, the limit is {amount(limit)}"
     if now + need <= limit:
         yield Remark(check, OK, detail)
-    elif _may_lock_all(patient):
+    elif unlimited:
         detail += "; it does not bind this process, which has CAP_IPC_LOCK, but other users"
         yield Remark(check, WARNING, detail, _RAISE)
     else:

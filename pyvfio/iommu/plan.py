@@ -18,16 +18,13 @@ from typing import TYPE_CHECKING
 from pyvfio import causes
 from pyvfio.backend import Backend
 from pyvfio.errors import KernelRefused, Misuse, NotAvailable
+from pyvfio.process.locked import Locked
 from pyvfio.sysfs import Sysfs
 
 if TYPE_CHECKING:
     from pyvfio.iommu.address_space import AddressSpace
 
 __all__ = ["DmaPlan", "Limit", "LockedMemory", "locked_memory", "make_plan"]
-
-_IPC_LOCK = 14
-"""The number of CAP_IPC_LOCK (``include/uapi/linux/capability.h``)."""
-_KIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +93,8 @@ class DmaPlan:
 def locked_memory(backend: Backend) -> LockedMemory:
     """What this process may lock on the host, and has.  CAP_IPC_LOCK frees it from the limit."""
     limit = backend.sysconf("RLIMIT_MEMLOCK")
-    fields: dict[str, str] = {}
-    for line in (Sysfs(backend).attribute("/proc/self/status") or "").splitlines():
-        name, _, value = line.partition(":")
-        fields[name] = value.strip()
-    now = sum(int(fields[name].split()[0]) * _KIB for name in ("VmLck", "VmPin") if fields.get(name))
-    free = bool(int(fields.get("CapEff", "0"), 16) >> _IPC_LOCK & 1)
-    return LockedMemory(None if limit < 0 or free else limit, now)
+    found = Locked.parse(Sysfs(backend).attribute("/proc/self/status") or "")
+    return LockedMemory(None if limit < 0 or found.unlimited else limit, found.size)
 
 
 def make_plan(
