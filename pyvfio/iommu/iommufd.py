@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from pyvfio.abi import iommufd as abi
 from pyvfio.call import Call
-from pyvfio.errors import NotAvailable, PyvfioError
+from pyvfio.errors import DeviceBusy, NotAvailable, PyvfioError
 from pyvfio.iommu.address_space import AddressSpace, IovaRange, Mapping
 from pyvfio.iommu.dirty import DirtyBitmap
 from pyvfio.node import open_node
@@ -211,8 +211,19 @@ class IoasTable:
 
     def close(self) -> None:
         """Destroy the address space.  Raise `DeviceBusy` while a device is attached to it."""
-        if self.iommufd.fileno() >= 0:
+        if self.iommufd.fileno() < 0:
+            return
+        try:
             while self._noting:
                 self.iommufd.destroy(self._noting[-1])
                 self._noting.pop()
             self.iommufd.destroy(self.ioas_id)
+        except DeviceBusy as error:
+            raise DeviceBusy(
+                "destroy address space",
+                self.name,
+                path=error.path,
+                errno=error.errno,
+                cause="a device is attached to it: one that is open, or whose memory is mapped into a program still",
+                next_step="close its devices, and what mapped their memory, first",
+            ) from error

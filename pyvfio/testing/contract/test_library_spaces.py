@@ -55,8 +55,9 @@ def test_a_device_that_is_exchanged_into_one_that_cannot_hold_its_mappings(
 
 def test_an_address_space_in_use_is_not_given_up(host: Host, function: BoundFunction, iommufd: pyvfio.Iommufd) -> None:
     space = iommufd.allocate()
-    with pyvfio.open_device(host, function.address, space=space), pytest.raises(DeviceBusy):
+    with pyvfio.open_device(host, function.address, space=space), pytest.raises(DeviceBusy) as caught:
         space.table.close()
+    assert "a device is attached to it" in caught.value.cause
     space.close()
 
 
