@@ -354,6 +354,9 @@ class AddressSpace:
             why = causes.memlock(mapping.length, self._backend.sysconf("RLIMIT_MEMLOCK"), locked)
         elif error.errno == errno.EFAULT:
             why = causes.Cause(f"no memory of this process with these permissions is at {mapping.address:#x}")
+            if self.kind == "iommufd":
+                other = f"{why.sentence}, or it is a device's, which iommufd does not map"
+                why = causes.Cause(other, 'for memory of a device: way="group"')
         elif error.errno == errno.EEXIST:
             why = causes.Cause("another mapping has some of these IOVAs", "unmap it first, or leave the IOVA out")
         return type(error)(

@@ -9,7 +9,7 @@ from pyvfio.process.eventfd import EventFd, EventFdReference, wait_for_any
 from pyvfio.process.memory import AnonymousMemory, ProcessMemory, populate
 from pyvfio.process.pin import Pin
 from pyvfio.process.shared_log import SharedLog
-from pyvfio.process.shared_memory import SharedMapping, SharedMemory
+from pyvfio.process.shared_memory import SharedMapping, SharedMemory, shows_shared_memory
 
 __all__ = [
     "AnonymousMemory",
@@ -24,6 +24,7 @@ __all__ = [
     "effective_user",
     "populate",
     "reservations",
+    "shows_shared_memory",
     "umask",
     "wait_for_any",
 ]

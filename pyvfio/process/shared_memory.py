@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 from pyvfio.process.descriptor import identity
 
-__all__ = ["SharedMapping", "SharedMemory"]
+__all__ = ["SharedMapping", "SharedMemory", "shows_shared_memory"]
+
+_NAME = "pyvfio-shared"
 
 
 class SharedMapping(mmap.mmap):
@@ -51,7 +53,7 @@ class SharedMemory:
 
     def _descriptor(self) -> int:
         if self._fd < 0:
-            self._fd = os.memfd_create("pyvfio", os.MFD_CLOEXEC)
+            self._fd = os.memfd_create(_NAME, os.MFD_CLOEXEC)
             self._closed = weakref.finalize(self, os.close, self._fd)
             os.ftruncate(self._fd, self.length)
         return self._fd
@@ -66,7 +68,9 @@ class SharedMemory:
 
     def map(self, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
         """A mapping, as `mmap.mmap` takes its arguments.  Raise OSError."""
-        return SharedMapping(self._descriptor(), length, flags=flags, prot=prot, offset=offset)
+        mapping = SharedMapping(self._descriptor(), length, flags=flags, prot=prot, offset=offset)
+        _MAPPINGS.add(mapping)
+        return mapping
 
     def close(self) -> None:
         """Give the descriptor back; what is mapped stays mapped, anything else finds zeros again."""
@@ -74,3 +78,19 @@ class SharedMemory:
             self._closed()
             self._closed = None
         self._fd = -1
+
+
+_MAPPINGS: weakref.WeakSet[SharedMapping] = weakref.WeakSet()
+
+
+def shows_shared_memory(address: int, length: int) -> bool:
+    """Whether a mapping of a `SharedMemory` is within `length` bytes at `address` of this process."""
+    if not any(not mapping.closed for mapping in _MAPPINGS):
+        return False
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        for line in maps:
+            if f"/memfd:{_NAME} " in line:
+                start, end = (int(part, 16) for part in line.split(None, 1)[0].split("-"))
+                if start < address + length and end > address:
+                    return True
+    return False

@@ -7,9 +7,10 @@ and accesses hold it (``drivers/iommu/iommufd/pages.c``).
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
-from pyvfio.process import Pin, ProcessMemory
+from pyvfio.process import Pin, ProcessMemory, shows_shared_memory
 from pyvfio_backends.software.linux.dma_domain import Mapping
 from pyvfio_backends.software.linux.vfs import fail
 
@@ -92,6 +93,7 @@ class Area(Mapping):
         """Pin all pages for an IOMMU.  Raise OSError EFAULT or ENOMEM."""
         first, last = self.start // self._page, self.byte(self.last) // self._page
         start, length = self.pages.base + first * self._page, (last - first + 1) * self._page
+        self._require_memory(start, length)
         pin = Pin(self.caller, start, length, writable=self.pages.writable)
         try:
             self.pages.hold(first, last)
@@ -100,6 +102,11 @@ class Area(Mapping):
             raise
         self.pin = pin
         self.skip = self.page_offset
+
+    def _require_memory(self, start: int, length: int) -> None:
+        """Raise OSError EFAULT for the memory of a device, which has no pages to pin (``check_vma_flags``)."""
+        if self.caller.pid == os.getpid() and shows_shared_memory(start, length):
+            raise fail(errno.EFAULT)
 
     def unfill(self) -> None:
         """No IOMMU has the area any more."""
@@ -114,6 +121,7 @@ class Area(Mapping):
             raise fail(errno.EPERM)
         held = self.pins.get(number, 0)
         if not held:
+            self._require_memory(address, self._page)
             Pin(self.caller, address, self._page, writable=self.pages.writable).close()
             self.pages.hold(number, number)
         self.pins[number] = held + 1
