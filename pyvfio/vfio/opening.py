@@ -91,6 +91,7 @@ def open_device(
         try:
             opened.on_request(Device.close)
         except BaseException:
+            opening.lent = fd is not None
             opened.close()
             raise
     return opened
@@ -130,6 +131,8 @@ class _Opening:
         self.host = host
         self.device = device
         self.token = token
+        self.lent = False
+        """Whether a descriptor that was handed over is the caller's again."""
         self.found = {way.name: way for way in ways(device)}
 
     def note(self, name: str, obstacle: Obstacle, reason: str, next_step: str = "") -> None:
@@ -150,6 +153,10 @@ class _Opening:
             if other.name != name and other.obstacle is None:
                 self.note(other.name, Obstacle.NOT_NEEDED, f"{name} was taken")
         return tuple(self.found.values())
+
+    def unless_lent(self, close: Callable[[], None], leave: Callable[[], None] = lambda: None) -> Callable[[], None]:
+        """What closes a descriptor that was handed over; `leave` is done instead when it is the caller's again."""
+        return lambda: leave() if self.lent else close()
 
     def make(self, stack: ExitStack, fd: int, close_fd: Callable[[], None], space: AddressSpace, **how: str) -> Device:
         """The device; what is on `stack` is closed with it."""
@@ -182,9 +189,10 @@ class _Opening:
                 stack.callback(cdev.close)
             cdev.bind(iommufd, token=self.token)
             cdev.attach(space)
+            close = cdev.close if fd is None else self.unless_lent(cdev.close, cdev.detach)
             if fd is not None:
-                stack.callback(cdev.close)
-            made = self.make(stack, cdev.fileno(), cdev.close, space, way="iommufd", why=why)
+                stack.callback(close)
+            made = self.make(stack, cdev.fileno(), close, space, way="iommufd", why=why)
             made.cdev = cdev
             return made
 
@@ -312,5 +320,5 @@ def _handed_over(opening: _Opening, fd: int, way: str, space: AddressSpace | Con
     backend = opening.host.backend
     with ExitStack() as stack:
         own = AddressSpace(SomebodyElses(), backend)
-        close = Call(backend, fd, name).close
+        close = opening.unless_lent(Call(backend, fd, name).close)
         return opening.make(stack, fd, close, own, way="handed-over", why="its opener handed it over")

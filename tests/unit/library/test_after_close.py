@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,6 +16,7 @@ from pyvfio.iommu.iommufd import Iommufd
 from pyvfio.vfio import Device, open_device
 from pyvfio.vfio.container import Container
 from pyvfio.vfio.group import Group
+from pyvfio.vfio.handed_over import is_usable
 
 FUNCTION = "0030:00:00.0"
 OTHER = "0020:00:00.0"
@@ -149,3 +152,25 @@ def test_a_device_that_is_not_attached_leaves_no_page_table(host: Host, monkeypa
         assert given_up == [4242]
         assert device.cdev is not None
         assert device.cdev.space is before
+
+
+@pytest.mark.parametrize("usable", [False, True])
+def test_a_descriptor_is_the_callers_again_after_an_error(
+    host: Host, monkeypatch: pytest.MonkeyPatch, usable: bool
+) -> None:
+    """The device was open already when it turned out that nobody can ask it back."""
+
+    def refuse(device: Device, callback: object) -> None:
+        raise Misuse("watch for requests", device.name, cause="it has no such interrupt")
+
+    with open_device(host, FUNCTION, way="iommufd") if usable else contextlib.nullcontext() as opener:
+        node = f"/dev/vfio/devices/{host.device(FUNCTION).vfio_name}"
+        fd = os.dup(opener.fileno()) if opener is not None else host.backend.open(node, os.O_RDWR)
+        with monkeypatch.context() as patched:
+            patched.setattr(Device, "on_request", refuse)
+            with pytest.raises(Misuse, match="no such interrupt"):
+                open_device(host, FUNCTION, fd=fd, let_go=True)
+        assert is_usable(host.backend, fd, FUNCTION)  # bound by the one who opened it, or above
+        host.backend.close(fd)
+    with open_device(host, FUNCTION, way="iommufd") as again:
+        assert again.config.vendor_id
