@@ -237,6 +237,9 @@ class _Reader:
                 raise self.error(("machine", "modules"), f"no module {name!r}; there is {_listing(MODULES)}")
         if spec.page_size not in (1 << 12, 1 << 14, 1 << 16):
             raise self.error(("machine", "page_size"), "must be 4096, 16384 or 65536")
+        if spec.memory <= 0:
+            raise self.error(("machine", "memory"), f"must be more than nothing, not {spec.memory}")
+        self.range(spec.slot_buses, 0, 0xFF, ("machine", "slot_buses"), None)
         if not 1 <= spec.processors <= _MOST_PROCESSORS:
             raise self.error(("machine", "processors"), f"must be 1 to {_MOST_PROCESSORS}")
         chpids = {path.chpid for path in spec.paths}
@@ -345,6 +348,8 @@ class _Reader:
         name = row.options.get("image")
         if not isinstance(name, str) or not name:
             return
+        if "\0" in name:
+            raise self.error((*where, "options"), f"{name!r} is no name of a file", index)
         path = os.path.join(os.path.dirname(self.path), name)
         row.options["image"] = path
         if not row.options.get("readonly"):
@@ -388,4 +393,6 @@ def _listing(names: Any) -> str:
 
 
 def _kind(value: object) -> str:
-    return {dict: "a table", list: "a list", str: "a string", bool: "true or false"}.get(type(value), "a number")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "a number" if isinstance(value, int) else "a fraction"
+    return {dict: "a table", list: "a list", str: "a string", bool: "true or false"}.get(type(value), "a date or time")

@@ -41,7 +41,9 @@ __all__ = ["MAC", "MODELS", "Peripherals"]
 
 MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 """How the address of an interface is written."""
-_FRAMES, _SHARED, _LEAST_MEMORY = 16 << 20, 1 << 12, 1 << 4
+_FRAMES, _SHARED, _LEAST_MEMORY, _MOST_MEMORY = 16 << 20, 1 << 12, 1 << 4, 1 << 46
+_LEAST_FRAMES, _MOST_FRAMES = 1 << 16, 1 << 31
+"""What a VGA can say of its memory: 16 bits, in units of 64 KiB."""
 _OPTIONS: Final[dict[str, dict[str, type]]] = {
     "edu": {},
     "pci-testdev": {"membar": int},
@@ -107,10 +109,11 @@ class Peripherals:
         if spec.model == "copier":
             return peripherals.copier(Copier(schedule=self._schedule), name=name).function
         if spec.model == "VGA":
-            return peripherals.vga(memory=_memory(name, "size", spec.options.get("size", _FRAMES)), name=name)
+            frames = _memory(name, "size", spec.options.get("size", _FRAMES), _LEAST_FRAMES, _MOST_FRAMES)
+            return peripherals.vga(memory=frames, name=name)
         if spec.model == "ivshmem":
             return peripherals.shared_memory(_memory(name, "size", spec.options.get("size", _SHARED)), name=name)
-        memory = _memory(name, "membar", spec.options.get("membar", 0))
+        memory = spec.options.get("membar", 0) and _memory(name, "membar", spec.options["membar"])
         return peripherals.pci_testdev(memory=memory, name=name).function
 
     def _nvme(self, name: str, options: dict[str, Any]) -> Function:
@@ -139,8 +142,8 @@ class Peripherals:
         return peripherals.nic(device, name=name).function
 
 
-def _memory(name: str, key: str, size: int) -> int:
+def _memory(name: str, key: str, size: int, least: int = _LEAST_MEMORY, most: int = _MOST_MEMORY) -> int:
     """The size of a BAR of memory.  Raise `Misuse` for one that cannot be."""
-    if size and (size < _LEAST_MEMORY or size & (size - 1)):
-        raise Misuse("build device", name, cause=f"{key} is no power of two from {_LEAST_MEMORY} on: {size}")
+    if not least <= size <= most or size & (size - 1):
+        raise Misuse("build device", name, cause=f"{key} is no power of two from {least} to {most}: {size}")
     return size

@@ -35,7 +35,7 @@ from pyvfio_backends.software.pcie_peripherals import MODELS as WITH_DEVICES
 
 __all__ = ["FUNCTIONS", "PcieTree", "build_card", "build_tree"]
 
-_AT: Final = re.compile(r"([0-9a-f]{1,2})\.([0-7])")
+_AT: Final = re.compile(r"([01]?[0-9a-f])\.([0-7])")
 FUNCTIONS: Final = tuple(dict.fromkeys((*PORTS, *ENDPOINTS, *WITH_DEVICES)))
 """The models that `PcieFunctionSpec` can name."""
 _WITH_SLOT: Final = ("ioh3420", "pcie-root-port", "xio3130-downstream")
@@ -43,6 +43,7 @@ _CONTAINMENT: Final = "containment"
 _POWER_EVENTS: Final = "power_events"
 _BEYOND: Final = (_CONTAINMENT, _POWER_EVENTS)
 """Options of ports for what QEMU's do not have: containment (DPC), and the interrupt for power management events."""
+_LAST_SLOT: Final = (1 << 13) - 1  # the physical slot number of the slot capabilities has 13 bits
 
 
 _FEATURES: Final = {
@@ -93,7 +94,10 @@ def _port(spec: PcieFunctionSpec, port: Function) -> Function:
 def _make(spec: PcieFunctionSpec, peripherals: Peripherals) -> Function:
     name = spec.id or spec.model
     if spec.slot >= 0 and spec.model not in _WITH_SLOT:
-        raise Misuse("build the PCI Express tree", name, cause=f"a {spec.model} has no slot")
+        raise Misuse("build the PCI Express tree", name, cause=f"{spec.model} has no slot")
+    if not -1 <= spec.slot <= _LAST_SLOT:
+        cause = f"slots have numbers from 0 to {_LAST_SLOT}, and -1 is none; not {spec.slot}"
+        raise Misuse("build the PCI Express tree", name, cause=cause)
     if spec.model in WITH_DEVICES:
         return peripherals.make(spec)
     if spec.model in _WITH_SLOT and spec.slot >= 0:
@@ -153,7 +157,7 @@ class PcieTree:
         name = spec.id or spec.model
         match = _AT.fullmatch(spec.at)
         if match is None:
-            raise Misuse("build the PCI Express tree", name, cause=f"{spec.at!r} is no device.function")
+            raise Misuse("build the PCI Express tree", name, cause=f"{spec.at!r} is no device.function (00.0 to 1f.7)")
         if spec.behind not in self._places:
             raise Misuse("build the PCI Express tree", name, cause=f"there is no bus or port {spec.behind!r} before it")
         if spec.id and spec.id in self._places:

@@ -15,6 +15,7 @@ from pyvfio_backends.software.loader import find_machine, load_machine, machine_
 
 X86 = 'architecture = "x86_64"\n'
 E2000 = '[[pcie.function]]\nmodel = "e2000"\nbehind = "0000:00"\n'
+PORT = '[[pcie.function]]\nmodel = "ioh3420"\nbehind = "0000:00"\n'
 HEAD = '[machine]\nname = "m"\n'
 PATH = "[[css.path]]\nchpid = 1\n"
 SUBCHANNEL = '[[css.subchannel]]\nschid = "0.0.0001"\ndevice = "0.0.1000"\nunit = "echo"\nchpids = [1]\n'
@@ -32,6 +33,23 @@ MISTAKES = {
     "another architecture's hardware": (HEAD + "[[pcie.bus]]\n", "pcie.bus", 3, "s390x has none"),
     "channels on x86": (HEAD + X86 + "[[css.path]]\nchpid = 1\n", "css.path", 4, "x86_64 has none"),
     "a bus number": (HEAD + X86 + "[[pcie.bus]]\nnumber = 256\n", "pcie.bus.number", 5, "must be between"),
+    "a bus number with a point": (
+        HEAD + X86 + "[[pcie.bus]]\nnumber = 1.5\n",
+        "pcie.bus.number",
+        5,
+        "a number, not a fraction",
+    ),
+    "a date": (HEAD + "page_size = 2026-01-01\n", "machine.page_size", 3, "not a date"),
+    "no memory": (HEAD + "memory = 0\n", "machine.memory", 3, "more than nothing"),
+    "bus numbers of slots": (HEAD + X86 + "slot_buses = 256\n", "machine.slot_buses", 4, "between 0x0 and 0xff"),
+    "a slot's number": (HEAD + X86 + "[[pcie.bus]]\n" + PORT + "slot = 8192\n", "pcie.function", 5, "from 0 to 8191"),
+    "a slot below none": (HEAD + X86 + "[[pcie.bus]]\n" + PORT + "slot = -2\n", "pcie.function", 5, "from 0 to 8191"),
+    "a device number": (
+        HEAD + X86 + "[[pcie.bus]]\n" + PORT + 'at = "20.0"\n',
+        "pcie.function",
+        5,
+        "no device.function",
+    ),
     "a bus twice": (HEAD + X86 + "[[pcie.bus]]\n[[pcie.bus]]\n", "pcie.bus", 5, "are another's"),
     "an IOMMU's width": (HEAD + X86 + "[[pcie.bus]]\n[[pcie.iommu]]\nwidth = 40\n", "pcie.iommu", 5, "39, 48, 57"),
     "an IOMMU's pages": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,10 @@ def test_a_cable_has_two_ends() -> None:
         ("nvme", "block_size = 100", "no power of two"),
         ("nvme", "block_size = 131072", "2 to a power from 9 to 16"),
         ("nvme", 'image = "not-there.img"', "No such file"),
+        ("nvme", f"size = {1 << 48}", "no memory for"),
+        ("VGA", "size = 0", "from 65536 to 2147483648"),
+        ("VGA", f"size = {8 << 30}", "from 65536 to 2147483648"),
+        ("ivshmem", "size = 0", "no power of two from 16"),
         ("nvme", 'serial = "far too long for a serial number"', "up to 20 ASCII"),
         ("edu", "mask = 1", "no option 'mask'; it has none"),
         ("pair-nic", 'mac = "1"', "no address like"),
@@ -100,6 +105,20 @@ def test_options_that_cannot_be_name_their_line(tmp_path: Path, model: str, opti
     with pytest.raises(BadMachine, match=cause) as caught, pyvfio.Host("software", machine=path):
         pass
     assert caught.value.line == 8
+
+
+def test_a_name_that_no_file_has(tmp_path: Path) -> None:
+    path = tmp_path / "machine.toml"
+    path.write_text(f'{HEAD}model = "nvme"\noptions = {{ image = "a\\u0000b" }}\n')
+    with pytest.raises(BadMachine, match="no name of a file") as caught, pyvfio.Host("software", machine=path):
+        pass
+    assert caught.value.line == 12
+
+
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Misuse, match="not seekable"):
+        made("nvme", image=str(tmp_path / "pipe"))
 
 
 def test_an_image_is_found_beside_the_machine_file_and_has_one_controller(tmp_path: Path) -> None:

@@ -41,10 +41,14 @@ class Storage(Protocol):
 
 
 class MemoryStorage:
-    """`size` bytes of memory, `data`; zeros at first."""
+    """`size` bytes of memory, `data`; zeros at first.  Raise `Misuse` when there is not so much."""
 
     def __init__(self, size: int, *, read_only: bool = False) -> None:
-        self.data = bytearray(size)
+        try:
+            self.data = bytearray(size)
+        except (MemoryError, OverflowError):
+            cause = f"there is no memory for {size} bytes; an image, which is a file, can be larger"
+            raise Misuse("open storage", "NVMe namespace", cause=cause) from None
         self.read_only = read_only
 
     @property
@@ -84,9 +88,10 @@ class FileStorage:
     def _open(self) -> BinaryIO:
         try:
             return self._path.open("rb" if self.read_only else "r+b")
-        except OSError as error:
+        except OSError as error:  # of what cannot be gone to and fro in, a pipe, it says more in words
+            cause = error.strerror or str(error)
             raise Misuse(
-                "open storage", "NVMe namespace", path=str(self._path), errno=error.errno, cause=str(error.strerror)
+                "open storage", "NVMe namespace", path=str(self._path), errno=error.errno, cause=cause
             ) from error
 
     @property
