@@ -139,10 +139,21 @@ def no_driver(driver: str, bus: str) -> Cause:
     return Cause(f"bus {bus} has no driver {driver}", f"modprobe {driver}, if it is a module")
 
 
-def bind_refused(driver: str, device: str, *, override: str | None, now: str | None) -> Cause:
-    """A bind that left `device` without `driver`: does the override name it, who came instead?"""
+def bind_refused(
+    driver: str, device: str, *, override: str | None, now: str | None, needs_group: bool = False
+) -> Cause:
+    """A bind that left `device` without `driver`: does the override name it, who came instead?
+
+    `needs_group` says that it is a driver of VFIO, and the device has no IOMMU group: then the kernel lets it have the
+    device only without an IOMMU (``vfio_group_find_or_alloc``).
+    """
     if now is not None:
         return Cause(f"driver {now} took {device} instead of {driver}")
     if override not in (None, driver):
         return Cause(f"driver_override of {device} is {override}, which keeps {driver} away")
+    if needs_group:
+        return Cause(
+            f"{device} has no IOMMU group, and driver {driver} takes none such: no IOMMU is in front of it",
+            "pyvfio doctor; or, with access to all memory for the program, enable_unsafe_noiommu_mode=1 of vfio",
+        )
     return Cause(f"driver {driver} looked at {device} and refused it", "the kernel log says more (dmesg)")

@@ -18,7 +18,8 @@ from pyvfio.binding.step import Step, journaled
 from pyvfio.devices import ChannelDevice, device_named
 from pyvfio.errors import NotAvailable, NotModelled, PermissionDenied, PyvfioError, Timeout
 from pyvfio.sysfs import Sysfs
-from pyvfio.sysfs_device import SysfsDevice
+from pyvfio.sysfs_device import SysfsDevice, is_vfio_name
+from pyvfio.vfio.ways import NO_IOMMU_SWITCH
 
 __all__ = [
     "Bind",
@@ -64,7 +65,14 @@ def _bind(device: SysfsDevice, driver: str) -> None:
     except (NotModelled, PermissionDenied, Timeout):
         raise
     except PyvfioError as error:
-        why = causes.bind_refused(driver, device.name, override=device.override, now=device.driver)
+        alone = is_vfio_name(driver) and device.group is None
+        why = causes.bind_refused(
+            driver,
+            device.name,
+            override=device.override,
+            now=device.driver,
+            needs_group=alone and not _no_iommu(device),
+        )
         raise type(error)(
             f"bind to {driver}",
             device.name,
@@ -73,6 +81,11 @@ def _bind(device: SysfsDevice, driver: str) -> None:
             cause=why.sentence,
             next_step=why.next_step,
         ) from error
+
+
+def _no_iommu(device: SysfsDevice) -> bool:
+    """Whether VFIO takes devices without an IOMMU."""
+    return device.sysfs.attribute(NO_IOMMU_SWITCH) == "Y"
 
 
 def _unbind(device: SysfsDevice) -> None:

@@ -10,8 +10,9 @@ from pyvfio.binding.running import run
 from pyvfio.binding.step import Progress, Step
 from pyvfio.binding.steps import Bind, Probe, require_driver, set_override, take_from
 from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel
-from pyvfio.errors import WrongBus
-from pyvfio.sysfs_device import SysfsDevice
+from pyvfio.errors import Misuse, WrongBus
+from pyvfio.pci.classes import is_bridge
+from pyvfio.sysfs_device import SysfsDevice, is_vfio_name
 
 __all__ = ["bind", "plan_bind", "plan_release", "plan_unbind", "release", "unbind"]
 
@@ -34,12 +35,15 @@ def plan_bind(device: SysfsDevice, driver: str | None = None, *, besides: Collec
     """Plan to give a device to `driver` (default: vfio-pci on pci, vfio_ccw on css).
 
     A note names the members of its IOMMU group that keep it from being used, without those `besides` that go too.
-    Raise `WrongBus`, `NoSuchDevice`, `NotAvailable` (no such driver).
+    Raise `WrongBus`, `NoSuchDevice`, `NotAvailable` (no such driver), `Misuse` for a bridge and a driver of VFIO.
     """
     _check_bus(device, "bind")
     name = driver or _DEFAULT[device.bus]
     require_driver(device, name)
     now = device.driver
+    if now != name and is_vfio_name(name) and isinstance(device, PciFunction) and is_bridge(device.class_code):
+        cause = "it is a bridge, and VFIO takes none: what is behind it would lose its way to the kernel for nothing"
+        raise Misuse(f"bind to {name}", device.name, cause=cause, next_step="bind what is behind it (pyvfio topology)")
     title = f"bind {device.name} to {name}"
     steps: list[Step] = []
     if now != name:

@@ -12,7 +12,7 @@ from small_machine import BELL, DISK, machine_of
 
 import pyvfio
 from pyvfio import causes
-from pyvfio.errors import DeviceBusy, KernelRefused, NotAvailable, PermissionDenied, PyvfioError, StepFailed
+from pyvfio.errors import DeviceBusy, KernelRefused, Misuse, NotAvailable, PermissionDenied, PyvfioError, StepFailed
 from pyvfio.files import HostFiles
 from pyvfio.process import AnonymousMemory
 
@@ -353,6 +353,30 @@ def test_a_driver_that_refuses(host: pyvfio.Host) -> None:
     error = refusal(StepFailed, lambda: pyvfio.bind(host.function(BELL), "pcieport"))
     assert f"driver pcieport looked at {BELL} and refused it" in error.cause
     assert "dmesg" in error.next_step
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_device_without_an_iommu_group(enabled: bool) -> None:
+    """``vfio_group_find_or_alloc``: EINVAL, unless ``enable_unsafe_noiommu_mode`` says that it may be without."""
+    with pyvfio.Host("software", machine="x86-no-iommu") as host:
+        edu = host.device("0000:00:02.0")
+        if enabled:
+            host.sysfs.write_text("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y")
+            assert pyvfio.bind(edu).steps
+            return
+        error = refusal(StepFailed, lambda: pyvfio.bind(edu))
+        assert "has no IOMMU group" in error.cause
+        assert "enable_unsafe_noiommu_mode=1" in error.next_step
+        assert edu.override is None
+
+
+def test_a_bridge_is_refused_before_anything_is_done() -> None:
+    """``vfio_pci_core_register_device`` takes headers of type 0 alone; its port services would have gone by then."""
+    with pyvfio.Host("software", machine="q35-switch") as host:
+        port = host.device("0000:00:03.0")
+        error = refusal(Misuse, lambda: pyvfio.bind(port))
+        assert "it is a bridge" in error.cause
+        assert (port.driver, port.override) == ("pcieport", None)
 
 
 def test_an_override_that_keeps_a_driver_away(host: pyvfio.Host) -> None:
