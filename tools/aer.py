@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ __all__ = ["aer"]
 
 _PATIENCE, _LOOK = 2.0, 0.02
 """Seconds: how long an error that was injected is waited for, and how often it is looked for."""
+_WORD = re.compile(r"(?:0[xX])?[0-9a-fA-F]{1,8}")
 
 
 @click.group(cls=Commands)
@@ -201,13 +203,11 @@ def _complete_error(ctx: click.Context, param: click.Parameter, incomplete: str)
 def _header(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
     if value is None:
         return ()
-    try:
-        words = tuple(int(word, 16) for word in value.replace(",", " ").split())
-    except ValueError:
-        raise click.BadParameter(f"{value!r} are no hexadecimal words") from None
-    if len(words) != 4 or any(not 0 <= word <= 0xFFFFFFFF for word in words):
-        raise click.BadParameter("a header has four words of 32 bits, as in '40000001 0d00000f fee00000 00000000'")
-    return words
+    words = value.replace(",", " ").split()
+    if len(words) != 4 or not all(map(_WORD.fullmatch, words)):
+        cause = f"{value!r}: a header has four words of 32 bits, as in '40000001 0d00000f fee00000 00000000'"
+        raise click.BadParameter(cause)
+    return tuple(int(word, 16) for word in words)
 
 
 @aer.command()

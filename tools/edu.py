@@ -119,14 +119,13 @@ def dma(
     """
     if put is None and get is None:
         raise click.UsageError("Say what to do: --put TEXT, --get COUNT, or both.")
+    given = (put or "").encode("utf-8", "surrogateescape")  # as it was typed, text or not
     with _started(host, device, take, interrupts) as driver:
-        if put is not None:
-            driver.put(put.encode(), offset)
+        if given:
+            driver.put(given, offset)
         data = driver.get(get, offset) if get is not None else b""
     if as_json:
-        print_json(
-            {"device": driver.work.device.name, "offset": offset, "put": len((put or "").encode()), "got": data.hex()}
-        )
+        print_json({"device": driver.work.device.name, "offset": offset, "put": len(given), "got": data.hex()})
     elif get is not None:
         click.echo(data.decode("utf-8", "backslashreplace"))
 

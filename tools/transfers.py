@@ -8,13 +8,13 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from pyvfio.errors import Misuse, from_oserror
 
 __all__ = ["chosen_range", "progress_bar", "sink", "source_of", "whole"]
 
-_RANGE = re.compile(r"(\d+)(?:-(\d+)?)?")
+_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+)?)?")
 _HOLE = 1 << 16
 
 
@@ -39,7 +39,7 @@ def sink(name: str) -> Iterator[Callable[[bytes], None]]:
     What it wrote is flushed however the command ends.  Raise the class for the errno.
     """
     if name == "-":
-        stream = sys.stdout.buffer
+        stream = _standard(sys.stdout, "write file", "standard output")
         try:
             yield lambda data: _all_of(stream, data)
         finally:
@@ -55,6 +55,13 @@ def sink(name: str) -> Iterator[Callable[[bytes], None]]:
                     file.truncate()
     except OSError as error:
         raise from_oserror(error, "write file", name) from error
+
+
+def _standard(stream: TextIO | None, operation: str, name: str) -> BinaryIO:
+    """The bytes of a standard stream.  Raise `Misuse` when the program was begun without it."""
+    if stream is None:
+        raise Misuse(operation, name, cause="it is closed", next_step="name a file")
+    return stream.buffer
 
 
 def _all_of(file: BinaryIO, data: bytes) -> None:
@@ -75,7 +82,7 @@ def _sparse(file: BinaryIO, data: bytes) -> None:
 def source_of(name: str) -> Iterator[BinaryIO]:
     """The file called `name` to read, or standard input for ``-``.  Raise the class for the errno."""
     if name == "-":
-        yield sys.stdin.buffer
+        yield _standard(sys.stdin, "read file", "standard input")
         return
     try:
         with open(name, "rb") as file:

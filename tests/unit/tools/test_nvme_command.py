@@ -214,6 +214,31 @@ def opened(pid: int) -> list[str]:
     return found
 
 
+def test_an_edu_takes_bytes_that_are_no_text(lab: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The shell's bytes come to programs as surrogates."""
+    assert run(["edu", "dma", EDU, "--take", "--put", "a\udcff", "--get", "2", "--json"]) == 0
+    shown = json.loads(capfd.readouterr().out)
+    assert (shown["put"], shown["got"]) == (2, "61ff")
+
+
+@pytest.mark.parametrize(
+    ("closed", "command"), [("stdout", ["read", "--blocks", "0"]), ("stdin", ["write", "--serial", "S1"])]
+)
+def test_a_closed_stream(
+    lab: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, closed: str, command: list[str]
+) -> None:
+    monkeypatch.setattr(sys, closed, None)
+    assert run(["nvme", command[0], DISK, "--take", *command[1:]]) == 2
+    assert "it is closed" in capfd.readouterr().err
+    assert (lab / "disk.img").read_bytes() == bytes(SIZE)
+
+
+def test_digits_of_other_scripts_are_no_range(lab: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["nvme", "read", DISK, "--take", "--blocks", "\u0661", "-o", str(lab / "out")]) == 2
+    assert "FIRST-LAST" in capfd.readouterr().err
+    assert not (lab / "out").exists()
+
+
 def test_a_command_that_is_ended_gives_the_device_back(lab: Path) -> None:
     """SIGTERM while a write waits for its input: the device is given back, and no journal stays."""
     command = [sys.executable, "-c", "from pyvfio_tools.cli import main; main()"]
