@@ -56,6 +56,9 @@ class SlotEvent:
 class SlotState:
     """A slot at one moment; None is what the slot does not have, or cannot tell.
 
+    Of a port that does not report its link (no Data Link Layer Link Active Reporting) `link` is known when the port
+    says that it is up all the same, and when there can be none: without a card or without power.
+
     `number` is the physical one, `hotplug` whether cards come and go while the machine runs, `surprise` whether one may
     go without a word, `button` whether there is an attention button.
     """
@@ -85,19 +88,23 @@ class SlotState:
         attention = Indicator(control >> _ATTENTION_SHIFT & _INDICATOR)
         indicator = Indicator(control >> _POWER_SHIFT & _INDICATOR)
         controller = has(express.PCI_EXP_SLTCAP_PCP)
-        active = bool(link_status & express.PCI_EXP_LNKSTA_DLLLA)
+        power = not control & express.PCI_EXP_SLTCTL_PCC if controller else None
+        present = bool(status & express.PCI_EXP_SLTSTA_PDS)
+        link: bool | None = bool(link_status & express.PCI_EXP_LNKSTA_DLLLA)
+        if not link and not link_capabilities & express.PCI_EXP_LNKCAP_DLLLARC and present and power is not False:
+            link = None  # the bit need not mean anything, and a link can be up
         return cls(
             number=capabilities >> 19,
             hotplug=has(express.PCI_EXP_SLTCAP_HPC),
             surprise=has(express.PCI_EXP_SLTCAP_HPS),
             button=has(express.PCI_EXP_SLTCAP_ABP),
-            present=bool(status & express.PCI_EXP_SLTSTA_PDS),
-            power=not control & express.PCI_EXP_SLTCTL_PCC if controller else None,
+            present=present,
+            power=power,
             attention=attention if has(express.PCI_EXP_SLTCAP_AIP) else None,
             indicator=indicator if has(express.PCI_EXP_SLTCAP_PIP) else None,
             latch_open=bool(status & express.PCI_EXP_SLTSTA_MRLSS) if has(express.PCI_EXP_SLTCAP_MRLSP) else None,
             interlock=bool(status & express.PCI_EXP_SLTSTA_EIS) if has(express.PCI_EXP_SLTCAP_EIP) else None,
-            link=active if active or link_capabilities & express.PCI_EXP_LNKCAP_DLLLARC else None,
+            link=link,
             fault=bool(status & express.PCI_EXP_SLTSTA_PFD) if controller else None,
         )
 

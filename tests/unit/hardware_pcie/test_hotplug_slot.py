@@ -435,6 +435,31 @@ def test_what_a_slot_does_not_have_is_none_and_never_changes() -> None:
     assert [str(one) for one in changes(bare, other)] == ["presence present -> empty"]
 
 
+@pytest.mark.parametrize(
+    ("reports", "active", "present", "on", "link"),
+    [
+        (True, False, True, True, False),
+        (True, True, True, True, True),
+        (False, True, True, True, True),  # QEMU's ioh3420 and xio3130 show it all the same
+        (False, False, True, True, None),
+        (False, False, False, True, False),
+        (False, False, True, False, False),
+    ],
+)
+def test_the_link_of_a_port_that_does_not_report_it(
+    reports: bool, active: bool, present: bool, on: bool, link: bool | None
+) -> None:
+    """PCI Express base specification 7.5.3.8: the bit is 0 then; but without card or power nothing can be up."""
+    state = SlotState.decode(
+        express.PCI_EXP_SLTCAP_PCP,
+        0 if on else express.PCI_EXP_SLTCTL_PCC,
+        express.PCI_EXP_SLTSTA_PDS if present else 0,
+        express.PCI_EXP_LNKCAP_DLLLARC if reports else 0,
+        express.PCI_EXP_LNKSTA_DLLLA if active else 0,
+    )
+    assert state.link is link
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_anything_in_any_order(seed: int) -> None:
     """A link is only up where a card is, has power and may have a link; the registers say what is so."""
