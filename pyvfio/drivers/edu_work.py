@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from pyvfio.drivers.claim import Claim
 from pyvfio.drivers.pci_lines import Lines
 from pyvfio.drivers.pci_registers import GONE, Registers, require_ids, set_bus_master
 from pyvfio.errors import Misuse, NotAvailable, PyvfioError, Timeout
@@ -49,11 +50,14 @@ class EduWork:
         if interrupts not in _KINDS:
             cause = f"interrupts are {', '.join(_KINDS)}, not {interrupts!r}"
             raise Misuse("drive edu", device.name, cause=cause)
+        if not timeout > 0:  # nor is one that is not a number
+            raise Misuse("drive edu", device.name, cause=f"a timeout is more than 0 seconds, not {timeout}")
         self.device = device
         self.timeout = timeout
         self.dma_mask = dma_mask
         self._interrupts = interrupts
         self._access = access
+        self._claim: Claim | None = None
         self._registers: Registers | None = None
         self._lines: Lines | None = None
         self._memory: DmaBuffer | None = None
@@ -63,6 +67,7 @@ class EduWork:
     def start(self) -> EduIdentity:
         """Check what it is, let it use memory, and have its interrupts on.  Raise `Misuse` when it is no edu."""
         require_ids(self.device, "edu", ids=(regs.VENDOR_ID, regs.DEVICE_ID))
+        self._claim = Claim(self.device, "edu")
         self._registers = Registers(self.device, regs.BAR, self._access)
         found = self.identity()
         self._memory = self.device.space.buffer(regs.BUFFER_SIZE, below=self.dma_mask + 1)
@@ -86,7 +91,10 @@ class EduWork:
         self._registers = None
         lines, self._lines = self._lines, None
         memory, self._memory = self._memory, None
+        claim, self._claim = self._claim, None
         with contextlib.ExitStack() as stack:
+            if claim is not None:
+                stack.callback(claim.close)
             if memory is not None:
                 stack.callback(memory.close)
             if lines is not None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from pyvfio.drivers.claim import Claim
 from pyvfio.drivers.nvme_failures import NvmeError, command_words
 from pyvfio.drivers.nvme_memory import Slot, Slots
 from pyvfio.drivers.nvme_queue import Pending, Queue
@@ -30,6 +31,7 @@ _LOOK: Final = 0.001
 _ABORT_SECONDS: Final = 5.0
 _NOT_ABORTED: Final = 1
 _SHUTDOWN_SHIFT: Final = 2
+_MOST_QUEUES: Final = (1 << 16) - 1
 
 
 class NvmeControl:
@@ -41,6 +43,10 @@ class NvmeControl:
             raise Misuse("drive NVMe", device.name, cause=cause)
         if options.depth < 1 or options.queues < 1:
             raise Misuse("drive NVMe", device.name, cause="depth and queues are at least 1")
+        if options.queues > _MOST_QUEUES:
+            raise Misuse("drive NVMe", device.name, cause=f"a controller has {_MOST_QUEUES} I/O queues at most")
+        if not options.timeout > 0:  # nor is one that is not a number
+            raise Misuse("drive NVMe", device.name, cause=f"a timeout is more than 0 seconds, not {options.timeout}")
         self.device = device
         self.options = options
         self.capabilities = Capabilities()
@@ -49,6 +55,7 @@ class NvmeControl:
         self.waiting: list[Callable[[], None]] = []
         """Called, the first of them, when there is room again."""
         self._failed = ""
+        self._claim: Claim | None = None
         self._registers: Registers | None = None
         self._lines: Lines | None = None
         self._admin_memory: Slots | None = None
@@ -101,8 +108,12 @@ class NvmeControl:
             )
 
     def enable(self) -> Work[None]:
-        """Reset the controller, give it the admin queue and enable it.  Raise `Timeout`, `NotAvailable`, `Misuse`."""
+        """Reset the controller, give it the admin queue and enable it.  Raise `Timeout`, `NotAvailable`, `Misuse`.
+
+        Nothing is touched while a driver has the device.
+        """
         require_ids(self.device, "NVMe controller", class_code=regs.CLASS_CODE)
+        self._claim = Claim(self.device, "NVMe controller")
         self._registers = Registers(self.device, regs.BAR, self.options.access)
         self._failed = ""
         self.status()
@@ -163,10 +174,13 @@ class NvmeControl:
                 set_bus_master(self.device, False)  # whatever it still does, it reaches no memory
         self._registers = None
         lines, self._lines = self._lines, None
+        claim, self._claim = self._claim, None
         queues, self.queues = self.queues, []
         memory = (self.slots, self._admin_memory)
         self.slots = self._admin_memory = None
         with contextlib.ExitStack() as stack:
+            if claim is not None:
+                stack.callback(claim.close)
             for queue in queues:
                 stack.callback(queue.close)
             for slots in memory:

@@ -10,7 +10,7 @@ from typing import Final
 from pyvfio.drivers.nvme_control import NvmeControl
 from pyvfio.drivers.nvme_memory import Slot, Slots
 from pyvfio.drivers.nvme_queue import Pending, Queue
-from pyvfio.drivers.nvme_waiting import Work
+from pyvfio.drivers.nvme_waiting import Options, Work
 from pyvfio.drivers.work import Progress
 from pyvfio.errors import Misuse, NotAvailable
 from pyvfio.nvme.commands import (
@@ -32,6 +32,7 @@ from pyvfio.nvme.identity import (
     parse_namespace_list,
 )
 from pyvfio.nvme.logs import ErrorEntry, Health, LogPage
+from pyvfio.vfio.device import Device
 
 __all__ = ["NvmeWork", "Piece"]
 
@@ -57,12 +58,16 @@ class NvmeWork(NvmeControl):
     transfer = 0
     """Bytes of one command's data, at most."""
 
+    def __init__(self, device: Device, options: Options) -> None:
+        super().__init__(device, options)
+        self.namespaces = {}
+
     # -- the start and the end -----------------------------------------------------------------------------------
 
     def start(self) -> Work[None]:
         """Enable the controller, ask what it is, and have I/O queues.  Raise as `enable`, and `NvmeError`."""
-        self.namespaces = {}
         yield from self.enable()
+        self.namespaces = {}
         self.identity = ControllerIdentity.parse((yield from self._identify(Identify.CONTROLLER, 0)))
         limit = self.options.transfer
         if self.identity.transfer:

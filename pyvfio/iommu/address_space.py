@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AddressSpace", "IommuTable", "IovaRange", "Mapping"]
 
+_WORDS = 1 << 64
+
 
 @dataclass(frozen=True, slots=True)
 class IovaRange:
@@ -167,6 +169,7 @@ class AddressSpace:
         mapping is left, else the class for the kernel's errno with the rule that was broken.
         """
         self._check_limit()
+        self._require_words("map DMA", address, length, iova or 0)
         chosen = self.allocator.allocate(length, below=below, alignment=alignment) if iova is None else iova
         mapping = Mapping(chosen, length, address, read, write)
         try:
@@ -188,6 +191,7 @@ class AddressSpace:
         Raise `PartialUnmap` when the kernel removed another number of bytes (type 1 version 1 answers so for a part of
         a mapping), else the class for the errno.  What was removed is forgotten here in either case.
         """
+        self._require_words("unmap DMA", iova, length)
         if not self._present or self._closed:
             self._forget(iova, length, length)  # the kernel has dropped it already
             return length
@@ -201,6 +205,12 @@ class AddressSpace:
         if done != length:
             raise PartialUnmap("unmap DMA", f"{self.table.name} IOVA {iova:#x}", asked=length, done=done)
         return done
+
+    def _require_words(self, operation: str, *values: int) -> None:
+        """Raise `Misuse` for what the kernel has no room for; which of the others are wrong it says itself."""
+        for value in values:
+            if not 0 <= value < _WORDS:
+                raise Misuse(operation, self.table.name, cause=f"{value:#x} is no number of 64 bits")
 
     def unmap_all(self) -> int:
         """Remove all mappings; the number of bytes removed."""

@@ -48,8 +48,13 @@ class IovaAllocator:
         Raise `Misuse` for a wrong length or alignment, `NotAvailable` when no free piece fits.
         """
         step = self.granule if alignment is None else max(alignment, self.granule)
-        if length <= 0 or step & (step - 1):
-            raise Misuse("allocate IOVA", cause=f"length {length} or alignment {step:#x} makes no sense")
+        if (
+            length <= 0
+            or step & (step - 1)
+            or (alignment is not None and (alignment <= 0 or alignment & alignment - 1))
+        ):
+            wanted = step if alignment is None else alignment
+            raise Misuse("allocate IOVA", cause=f"length {length} or alignment {wanted:#x} makes no sense")
         size = self._round(length)
         for piece, start in self._sizes.irange((size, 0)):
             at = -(-max(start, self.granule) // step) * step

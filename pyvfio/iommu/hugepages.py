@@ -26,7 +26,7 @@ def huge_memory(length: int, wanted: bool | int, room: int = 0) -> tuple[Anonymo
     size, which is insisted on: raise `NotAvailable` with the reason then, and `Misuse` for what is no page size.
     """
     if wanted is False or wanted == 0:
-        return AnonymousMemory(length + room), ""
+        return _ordinary(length + room), ""
     if wanted is not True:
         if wanted < 0 or wanted & (wanted - 1):
             raise Misuse("make DMA buffer", cause=f"{wanted:#x} is no size of a page")
@@ -43,7 +43,16 @@ def huge_memory(length: int, wanted: bool | int, room: int = 0) -> tuple[Anonymo
             return AnonymousMemory(_rounded(length, size), huge=size), ""
         except OSError as error:
             reasons.append(_why(error, size, length)[0])
-    return AnonymousMemory(length + room), "; ".join(reasons) or f"{length:#x} bytes fill no huge page"
+    return _ordinary(length + room), "; ".join(reasons) or f"{length:#x} bytes fill no huge page"
+
+
+def _ordinary(length: int) -> AnonymousMemory:
+    try:
+        return AnonymousMemory(length)
+    except (OSError, OverflowError) as error:
+        number = error.errno if isinstance(error, OSError) else errno.ENOMEM
+        cause = f"this process gets no {length:#x} bytes of memory"
+        raise NotAvailable("make DMA buffer", errno=number, cause=cause) from error
 
 
 def _rounded(length: int, page: int) -> int:

@@ -111,16 +111,22 @@ class ConfigSpace:
         return int.from_bytes(self.read(offset, 4), "little")
 
     def write_u8(self, offset: int, value: int) -> None:
-        """Write a byte.  Raise `Misuse` when this is a read-only view."""
-        self.write(offset, value.to_bytes(1, "little"))
+        """Write a byte.  Raise `Misuse` when this is a read-only view, or for a value that is too large."""
+        self.write(offset, self._packed(offset, value, 1))
 
     def write_u16(self, offset: int, value: int) -> None:
         """Write 16 bits, little-endian."""
-        self.write(offset, value.to_bytes(2, "little"))
+        self.write(offset, self._packed(offset, value, 2))
 
     def write_u32(self, offset: int, value: int) -> None:
         """Write 32 bits, little-endian."""
-        self.write(offset, value.to_bytes(4, "little"))
+        self.write(offset, self._packed(offset, value, 4))
+
+    def _packed(self, offset: int, value: int, width: int) -> bytes:
+        if not 0 <= value < 1 << 8 * width:
+            cause = f"{value:#x} is no number of {8 * width} bits, which the register at {offset:#x} has"
+            raise Misuse("write configuration space", self.name, cause=cause)
+        return value.to_bytes(width, "little")
 
     def write(self, offset: int, data: bytes) -> None:
         """Write bytes in one access.  Raise `Misuse` when this is a read-only view."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import select
 import sys
@@ -37,8 +38,10 @@ class EventFd:
     def wait(self, timeout: float | None = None) -> int:
         """Wait up to `timeout` seconds (None: for ever) and take the count.
 
-        Raise `Timeout`, or `Misuse` when another thread closes it meanwhile.
+        Raise `Timeout`, or `Misuse` when another thread closes it meanwhile, and for what is no number of seconds.
         """
+        if timeout is not None and math.isnan(timeout):
+            raise Misuse("wait for interrupt", cause="the timeout is not a number")
         deadline = None if timeout is None else time.monotonic() + timeout
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
