@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import struct
 from pathlib import Path
 from random import Random
@@ -169,6 +171,40 @@ def test_a_file(tmp_path: Path) -> None:
     assert path.read_bytes()[63 * BLOCK :] == pattern(BLOCK) + bytes(100)
     assert host.io(IoOpcode.WRITE, 64, 1).code == Status.LBA_OUT_OF_RANGE
     storage.close()
+
+
+def on_file(path: Path) -> tuple[NvmeHost, FileStorage]:
+    path.write_bytes(bytes(64 * BLOCK))
+    storage = FileStorage(path)
+    host = NvmeHost(NvmeController([Namespace(storage)]))
+    host.enable()
+    host.create_queue(1)
+    return host, storage
+
+
+def test_a_file_that_is_gone_before_the_first_access(tmp_path: Path) -> None:
+    """It is opened then; whoever gave the command learns that the medium failed."""
+    host, storage = on_file(tmp_path / "disk")
+    (tmp_path / "disk").unlink()
+    assert host.io(IoOpcode.READ, 0, 1).code == Status.UNRECOVERED_READ
+    assert host.io(IoOpcode.WRITE, 0, 1).code == Status.WRITE_FAULT
+    storage.close()
+
+
+def test_a_file_without_room_fails_the_command_that_found_none(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE stands for a full file system: EFBIG.  What is before the end is written and read all the same."""
+    host, storage = on_file(tmp_path / "disk")
+    before, ignored = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (32 * BLOCK, before[1]))
+    try:
+        assert host.io(IoOpcode.WRITE, 40, 1).code == Status.WRITE_FAULT
+        assert host.io(IoOpcode.READ, 40, 1).ok
+        assert host.io(IoOpcode.WRITE, 0, 1).ok
+        assert host.io(IoOpcode.FLUSH, 0, 1).ok
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+        storage.close()
 
 
 def test_a_full_completion_queue_holds_commands_back() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from pyvfio.errors import Misuse
 from pyvfio.nvme.identity import NamespaceIdentity
@@ -75,27 +75,26 @@ class MemoryStorage:
 class FileStorage:
     """A file, as long as it is now; open from the first access on.  `close` it.
 
-    Raise `Misuse` for a path that cannot be opened, then or now.
+    Nothing is buffered here, so whoever writes is told what could not be written.  Raise `Misuse` for a path that
+    cannot be opened.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         self.read_only = read_only
-        self._opened: BinaryIO | None = None
-        with self._open() as file:
-            self.size = file.seek(0, io.SEEK_END)
-
-    def _open(self) -> BinaryIO:
+        self._opened: io.FileIO | None = None
         try:
-            return self._path.open("rb" if self.read_only else "r+b")
-        except OSError as error:  # of what cannot be gone to and fro in, a pipe, it says more in words
+            with self._open() as file:
+                self.size = file.seek(0, io.SEEK_END)
+        except OSError as error:
             cause = error.strerror or str(error)
-            raise Misuse(
-                "open storage", "NVMe namespace", path=str(self._path), errno=error.errno, cause=cause
-            ) from error
+            raise Misuse("open storage", "NVMe namespace", path=str(path), errno=error.errno, cause=cause) from error
+
+    def _open(self) -> io.FileIO:
+        return io.FileIO(self._path, "rb" if self.read_only else "r+b")
 
     @property
-    def _file(self) -> BinaryIO:
+    def _file(self) -> io.FileIO:
         if self._opened is None:
             self._opened = self._open()
         return self._opened
@@ -103,12 +102,14 @@ class FileStorage:
     def read(self, at: int, count: int) -> bytes:
         """See `Storage.read`; what was cut off meanwhile reads as zeros."""
         self._file.seek(at)
-        return self._file.read(count).ljust(count, b"\0")
+        return (self._file.read(count) or b"").ljust(count, b"\0")
 
     def write(self, at: int, data: bytes) -> None:
         """See `Storage.write`."""
         self._file.seek(at)
-        self._file.write(data)
+        done = 0
+        while done < len(data):
+            done += self._file.write(data[done:]) or 0
 
     def zero(self, at: int, count: int) -> None:
         """See `Storage.zero`."""
@@ -118,7 +119,6 @@ class FileStorage:
     def flush(self) -> None:
         """See `Storage.flush`."""
         if self._opened is not None:
-            self._opened.flush()
             os.fsync(self._opened.fileno())
 
     def close(self) -> None:
