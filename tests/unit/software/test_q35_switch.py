@@ -88,8 +88,22 @@ def test_its_slots_are_those_of_the_page(host: pyvfio.Host) -> None:
 def test_the_nic_has_virtual_functions(host: pyvfio.Host) -> None:
     nic = host.device("0000:02:00.0")
     assert [nic.attribute(f"sriov_{name}") for name in ("totalvfs", "numvfs", "offset", "stride")] == [
-        *("8", "0", "128", "2"),
+        *("7", "0", "128", "2"),
     ]
+
+
+def test_who_has_the_network(host: pyvfio.Host) -> None:
+    """igb has queues for seven of the eight virtual functions; disks of the host (nvme) are not modelled."""
+    assert {address: host.device(address).driver for address in ("0000:02:00.0", "0000:05:00.0", "0000:01:00.0")} == {
+        "0000:02:00.0": "igb",
+        "0000:05:00.0": "e1000e",
+        "0000:01:00.0": None,
+    }
+    host.device("0000:02:00.0").write("sriov_numvfs", "2")
+    assert "0000:02:10.2" in host.backend.listdir("/sys/bus/pci/devices")
+    with BoundFunction(host.backend, "0000:06:00.0"):  # a switch without ACS: one group with the network behind it
+        (blocker,) = host.device("0000:06:00.0").group.blockers()  # type: ignore[union-attr]
+        assert blocker.name == "0000:05:00.0"
 
 
 def test_virtual_functions_come_and_go(host: pyvfio.Host) -> None:
@@ -118,6 +132,7 @@ def test_both_disks_and_both_segments(host: pyvfio.Host, way: str) -> None:
 
 def test_the_copier_copies(host: pyvfio.Host, way: str) -> None:
     address = "0000:06:00.0"
+    pyvfio.bind(host.device("0000:05:00.0"))  # of the same group
     with BoundFunction(host.backend, address), pyvfio.open_device(host, address, way=way) as device:
         started(device, 1)
         bar = device.bar(copier.BAR)
