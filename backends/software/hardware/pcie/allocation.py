@@ -13,7 +13,7 @@ tells it.  Reservations for hot-plug are the first to go: of a pool, when it wou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -81,17 +81,25 @@ def pool_of(bar: FoundBar) -> Pool:
     return Pool.PREFETCHABLE if bar.prefetchable and bar.wide else Pool.MEMORY
 
 
-def lay_out(access: ConfigAccess, buses: list[FoundBus], apertures: dict[Pool, range], reserve: Reserve) -> Layout:
+def lay_out(
+    access: ConfigAccess,
+    buses: list[FoundBus],
+    apertures: dict[Pool, range],
+    reserve: Reserve,
+    granules: Mapping[Pool, int] | None = None,
+) -> Layout:
     """Give addresses out of `apertures` to everything on these root buses and behind them, and write them.
 
-    What belongs to a root bus lies together: `Layout.ranges` tells where.
+    What belongs to a root bus lies together: `Layout.ranges` tells where.  `granules` are what windows of bridges begin
+    and end with, where that is more than a bridge asks for.
     """
     layout = Layout()
     for pool in Pool:
         aperture = apertures[pool]
-        items = [_measure(bus, pool, reserve) for bus in buses]
+        granule = max(pool.granule, (granules or {}).get(pool, 0))
+        items = [_measure(bus, pool, reserve, granule) for bus in buses]
         if _end(items, pool, aperture.start) > aperture.stop:
-            items = [_measure(bus, pool, Reserve(0, 0, 0, 0)) for bus in buses]
+            items = [_measure(bus, pool, Reserve(0, 0, 0, 0), granule) for bus in buses]
         cursor = aperture.start
         for bus, own in zip(buses, items, strict=True):
             cursor = _place(bus, own, pool, range(cursor, aperture.stop), layout)
@@ -109,19 +117,19 @@ def _end(buses: list[list[_Item]], pool: Pool, cursor: int) -> int:
     return cursor
 
 
-def _measure(bus: FoundBus, pool: Pool, reserve: Reserve) -> list[_Item]:
+def _measure(bus: FoundBus, pool: Pool, reserve: Reserve, granule: int) -> list[_Item]:
     """What the functions of a bus ask for, bridges for what is behind them."""
     items: list[_Item] = []
     for function in bus.functions:
         items += [_Item(function, bar, bar.size, bar.align) for bar in function.bars if pool_of(bar) is pool]
         if function.behind is None:
             continue
-        behind = _measure(function.behind, pool, reserve)
+        behind = _measure(function.behind, pool, reserve, granule)
         kept = {Pool.IO: reserve.io, Pool.MEMORY: reserve.memory, Pool.PREFETCHABLE: reserve.prefetchable}[pool]
         size = max(_pack(behind, 0), kept if function.hotplug else 0)
         if size:
-            size = _up(size, pool.granule)
-            align = max([pool.granule, *(item.align for item in behind)])
+            size = _up(size, granule)
+            align = max([granule, *(item.align for item in behind)])
             items.append(_Item(function, None, size, align, behind))
     return items
 

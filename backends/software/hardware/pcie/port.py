@@ -63,6 +63,8 @@ class DownstreamPort(Port):
         self.link_up = False
         self.slot: HotplugSlot | None = None
         """The slot below it; None where what is at the other end of the link is soldered on."""
+        self.on_link: Callable[[bool], None] | None = None
+        """Told when the link came up or went down."""
         self._training: object | None = None
         self._trained = False
         """Whether the link has been up since the card came, or got power."""
@@ -194,6 +196,8 @@ class DownstreamPort(Port):
         self._show_link(at)
         if self.slot is not None:
             self.slot.link_changed()
+        if self.on_link is not None:
+            self.on_link(up)
 
     def _show_link(self, at: int) -> None:
         """Link status: what both ends are able to while the link is up, and else what the port is able to."""

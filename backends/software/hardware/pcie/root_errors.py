@@ -14,6 +14,8 @@ from pyvfio.abi import pci_extended_regs as extended
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Severity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyvfio_backends.software.hardware.pcie.function import Function
 
 __all__ = ["RootErrors"]
@@ -34,11 +36,15 @@ class RootErrors:
     def __init__(self, function: Function) -> None:
         self.function = function
         self.received: list[ErrorMessage] = []
+        self.on_message: Callable[[ErrorMessage], None] | None = None
+        """Told of each message, whatever the registers make of it."""
         self._pending = False
 
     def receive(self, message: ErrorMessage) -> None:
         """Take a message."""
         self.received.append(message)
+        if self.on_message is not None:
+            self.on_message(message)
         function = self.function
         aer = function.offset(extended.PCI_EXT_CAP_ID_ERR, extended=True)
         if aer is None:

@@ -1,0 +1,19 @@
+"""IODA, the I/O architecture of POWER servers: formats, arithmetic and words that hardware, Linux and programs share.
+
+A partitionable endpoint (PE) is what is isolated: functions with a routing id that names it, segments of the host
+bridge's windows to memory and I/O space, windows of DMA addresses, and message interrupts.  An error freezes all of it.
+
+=============  ===============================================================================
+`routing`      routing ids compared by bus, device and function
+`segments`     outbound windows of equal segments
+`grouping`     which buses, endpoints and segments belong together, as Linux makes them
+`window`       a window of DMA addresses: page size, levels, sizes of its tables
+`tce`          translation control entries, and the entries (TVE) that name a table
+`table`        tables of several levels in memory
+`message`      interrupt messages: which address and data is which interrupt
+`pest`         the state of an endpoint, and what froze it
+`diagnosis`    the error log of a host bridge
+=============  ===============================================================================
+
+Numbers that Linux's headers have are in `pyvfio.abi.eeh`, `pyvfio.abi.opal` and `pyvfio.abi.opal_diag`.
+"""

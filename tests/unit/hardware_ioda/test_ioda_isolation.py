@@ -1,0 +1,209 @@
+"""A frozen endpoint: after any sequence of errors nothing moves into or out of it, and the others go on untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ioda_rig import MEMORY_SIZE, PAGES, PE_A, PE_B, IodaRig, rig
+
+from pyvfio.abi import opal as api
+from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.eeh import EehErrorFunction, EehErrorType
+from pyvfio.abi.opal import OpalFreezeAction, OpalFreezeState, OpalReset
+from pyvfio.ioda.message import message_64
+from pyvfio_backends.software.hardware.dma import DmaFault
+from pyvfio_backends.software.hardware.ioda.model import PHB3
+from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Severity
+from pyvfio_backends.software.hardware.pcie.request import AddressType, Request, Space
+
+ONES = 0xFFFFFFFF
+
+
+def attempt(work: Callable[[], object]) -> None:
+    """Do what may be refused."""
+    try:
+        work()
+    except DmaFault:
+        return
+
+
+def send(function: Function, request: Request) -> None:
+    function.send(request)
+
+
+# what can go wrong, each for endpoint A only
+
+ERRORS: dict[str, Callable[[IodaRig], None]] = {
+    "DMA write to a page that is not mapped": lambda r: attempt(lambda: r.a.dma_write(0x20000, b"x")),
+    "DMA read of a page that is not mapped": lambda r: attempt(lambda: r.a.dma_read(0x20000, 8)),
+    "DMA beyond the window": lambda r: attempt(lambda: r.a.dma_read(1 << 33, 8)),
+    "DMA to the other window": lambda r: attempt(lambda: r.a.dma_write(1 << 59, b"x")),
+    "DMA to an address that nothing has": lambda r: attempt(lambda: r.a.dma_read(1 << 61, 8)),
+    "DMA that runs off the mapped pages": lambda r: attempt(lambda: r.a.dma_write(0xFFFC, b"12345678")),
+    "poisoned DMA": lambda r: send(r.a, _poisoned(0x40)),
+    "a translated address": lambda r: send(r.a, _translated(0x40)),
+    "I/O from a device": lambda r: send(r.a, Request.store(0x40, b"abcd", space=Space.IO)),
+    "a message of nobody": lambda r: r.a.send_message(*message_64(77)),
+    "a message of the other endpoint": lambda r: r.a.send_message(*message_64(40)),
+    "a message with the wrong data": lambda r: r.a.send_message(message_64(32)[0], 0x4000),
+    "a message of two bytes": lambda r: send(r.a, Request.store(message_64(32)[0], b"ab")),
+    "a read of where messages go": lambda r: attempt(lambda: r.a.dma_read(1 << 60, 4)),
+    "a load that nobody answers": lambda r: _void(r.phb.load(r.at(r.a) + 0x100000, 4)),
+    "a store that nobody answers": lambda r: r.phb.store(r.at(r.a) + 0x100000, 4, 1),
+    "a poisoned store": lambda r: _void(r.phb.transfer(_poisoned(r.at(r.a)))),
+    "configuration of a function that is not there": lambda r: _void(r.phb.config_read(0, r.a.rid + 1, 0, 4)),
+    "a configuration write there": lambda r: r.phb.config_write(0, r.a.rid + 1, 0, 4, 0),
+    "a device that hangs": lambda r: _hang(r),
+    "a fatal message": lambda r: r.a.report(ErrorMessage(Severity.FATAL, r.a.rid)),
+    "a non-fatal message": lambda r: r.a.report(ErrorMessage(Severity.NONFATAL, r.a.rid)),
+    "parity": lambda r: r.phb.parity(PE_A),
+    "an injected load": lambda r: _injected(r, EehErrorFunction.LD_MEM_DATA),
+    "an injected store": lambda r: _injected(r, EehErrorFunction.ST_MEM_ADDR),
+    "an injected configuration read": lambda r: _injected(r, EehErrorFunction.LD_CFG_ADDR),
+    "an injected configuration write": lambda r: _injected(r, EehErrorFunction.ST_CFG_DATA),
+    "an injected DMA read": lambda r: _injected(r, EehErrorFunction.DMA_RD_DATA),
+    "an injected DMA write": lambda r: _injected(r, EehErrorFunction.DMA_WR_TARGET),
+    "software": lambda r: _void(r.opal.pci_eeh_freeze_set(0, PE_A, OpalFreezeAction.ALL)),
+}
+
+
+def _void(_: object) -> None:
+    return
+
+
+def _poisoned(address: int) -> Request:
+    request = Request.store(address, b"bad!")
+    request.poisoned = True
+    return request
+
+
+def _translated(address: int) -> Request:
+    request = Request.store(address, b"bad!")
+    request.address_type = AddressType.TRANSLATED
+    return request
+
+
+def _hang(r: IodaRig) -> None:
+    r.a.hung = True
+    r.phb.load(r.at(r.a), 4)
+    r.a.hung = False
+
+
+def _injected(r: IodaRig, function: EehErrorFunction) -> None:
+    code = r.opal.pci_err_inject(0, PE_A, EehErrorType.BITS_32, function, 0, 0)
+    assert code == api.OPAL_SUCCESS
+    touch(r, r.a)
+
+
+def touch(r: IodaRig, function: Function) -> None:
+    """Use everything that a function has, whether or not it works."""
+    r.phb.store(r.at(function) + 0x20, 4, 0x12345678)
+    r.phb.load(r.at(function) + 0x20, 4)
+    r.phb.config_write(0, function.rid, regs.PCI_CACHE_LINE_SIZE, 1, 0x10)
+    r.phb.config_read(0, function.rid, 0, 4)
+    attempt(lambda: function.dma_write(0x30, b"touched"))
+    attempt(lambda: function.dma_read(0x30, 7))
+
+
+def messages(r: IodaRig) -> None:
+    """Interrupts 32 to 35 are A's, 40 is B's."""
+    for interrupt in range(32, 36):
+        assert not r.opal.pci_set_xive_pe(0, PE_A, interrupt)
+    assert not r.opal.pci_set_xive_pe(0, PE_B, 40)
+
+
+class Snapshot:
+    """All bytes of an endpoint, in the device and in memory, and its interrupts so far."""
+
+    def __init__(self, r: IodaRig, function: Function, pe: int) -> None:
+        block = function.bars[0].registers
+        self.device = block.read(0x20, 8), block.read(0, 8)
+        self.memory = r.memory.read(r.real(pe), 0x10000)
+        self.config = bytes(function.config.data[regs.PCI_CACHE_LINE_SIZE : regs.PCI_STD_HEADER_SIZEOF])
+        self.interrupts = [one for one in r.interrupts if one[0] == function.rid]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Snapshot) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def works(r: IodaRig, function: Function, pe: int, interrupt: int, value: int) -> None:
+    """Everything that an endpoint has does what it should."""
+    assert r.phb.endpoints[pe].state == OpalFreezeState.NOT_FROZEN
+    r.phb.store(r.at(function) + 8, 4, value)
+    assert r.phb.load(r.at(function) + 8, 4) == value
+    assert r.config(function) == 0x56781234
+    data = value.to_bytes(4, "little") * 300
+    function.dma_write(0xFF0, data)
+    assert function.dma_read(0xFF0, len(data)) == data
+    assert r.memory.read(r.real(pe) + 0xFF0, len(data)) == data
+    before = len(r.interrupts)
+    function.send_message(*message_64(interrupt))
+    assert r.interrupts[before:] == [(function.rid, interrupt)]
+
+
+def is_dead(r: IodaRig, function: Function, pe: int) -> None:
+    """Nothing of it can be moved, in or out."""
+    before = Snapshot(r, function, pe)
+    assert r.phb.load(r.at(function) + 0x20, 4) == ONES
+    assert r.phb.load(r.at(function) + 0x20, 8) == (1 << 64) - 1
+    assert r.phb.config_read(0, function.rid, 0, 4) == ONES
+    touch(r, function)
+    function.send_message(*message_64(32))
+    for work in (lambda: function.dma_read(0, 4), lambda: function.dma_copy(0x100, 0, 64)):
+        try:
+            work()
+        except DmaFault:
+            continue
+        raise AssertionError("DMA of a stopped endpoint got through")
+    assert Snapshot(r, function, pe) == before
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(sorted(ERRORS)), min_size=1, max_size=6), st.data())
+def test_nothing_moves_and_others_go_on(errors: list[str], data: st.DataObject) -> None:
+    r = rig(PHB3)
+    messages(r)
+    works(r, r.a, PE_A, 32, 0x1111)
+    works(r, r.b, PE_B, 40, 0x2222)
+    outside = r.memory.read(0, PAGES)
+    for step, error in enumerate(errors):
+        ERRORS[error](r)
+        assert r.phb.endpoints[PE_A].state == OpalFreezeState.MMIO_DMA_FREEZE, error
+        is_dead(r, r.a, PE_A)
+        works(r, r.b, PE_B, 40, 0x3333 + step)
+        works(r, r.c, PE_B, 40, 0x4444 + step)
+        if data.draw(st.booleans()):
+            assert not r.opal.pci_reset(0, OpalReset.PHB_ERROR, api.OPAL_ASSERT_RESET)  # one may still wait
+            assert not r.opal.pci_eeh_freeze_clear(0, PE_A, OpalFreezeAction.ALL)
+            works(r, r.a, PE_A, 32, 0x5555 + step)
+    assert r.memory.read(0, PAGES) == outside
+    end = PAGES + 0x20000
+    assert not any(r.memory.read(end, MEMORY_SIZE - end))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(sorted(ERRORS)), st.sampled_from([OpalFreezeAction.MMIO, OpalFreezeAction.DMA]))
+def test_each_half_goes_again_by_itself(error: str, half: OpalFreezeAction) -> None:
+    r = rig(PHB3)
+    messages(r)
+    r.a.bars[0].registers.write(8, 4, 0xCAFE)
+    ERRORS[error](r)
+    assert not r.opal.pci_eeh_freeze_clear(0, PE_A, half)
+    memory = r.memory.read(r.real(PE_A), 0x10000)
+    r.a.send_message(*message_64(32))
+    attempt(lambda: r.a.dma_write(0x100, b"half"))
+    if half is OpalFreezeAction.MMIO:
+        assert r.phb.endpoints[PE_A].state == OpalFreezeState.DMA_FREEZE
+        assert r.phb.load(r.at(r.a) + 8, 4) == 0xCAFE
+        assert r.memory.read(r.real(PE_A), 0x10000) == memory
+        assert not r.interrupts
+    else:
+        assert r.phb.endpoints[PE_A].state == OpalFreezeState.MMIO_FREEZE
+        assert r.phb.load(r.at(r.a) + 8, 4) == ONES
+        assert r.memory.read(r.real(PE_A) + 0x100, 4) == b"half"
+        assert r.interrupts == [(r.a.rid, 32)]
