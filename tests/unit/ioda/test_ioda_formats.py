@@ -191,7 +191,7 @@ def test_error_logs_keep_what_they_say(kind: type[opal_diag.PhbErrorData]) -> No
 
 
 def test_sizes_of_error_logs() -> None:
-    """``sizeof`` of ``struct OpalIoP7IOCPhbErrorData`` and its successors, compiled from ``opal-api.h`` of Linux 6.12."""
+    """``sizeof`` of ``struct OpalIoP7IOCPhbErrorData`` and its successors, by ``opal-api.h`` of Linux 6.12."""
     assert [ctypes.sizeof(one) for one in opal_diag.ERROR_DATA] == [2320, 4392, 8576]
 
 
