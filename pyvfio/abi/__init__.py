@@ -12,6 +12,8 @@ module             kernel header (``include/uapi/linux/``), as of Linux 6.12
 `vfio_zdev`        ``vfio_zdev.h``: the capabilities of a zPCI function
 `iommufd`          ``iommufd.h``
 `pci_regs`         ``pci_regs.h``: configuration space, what pyvfio uses of it
+`eeh`              ``asm/eeh.h`` of powerpc: states of endpoints, errors to inject
+`opal`             ``asm/opal-api.h`` of powerpc, not for programs: calls of the firmware, `opal_diag`
 `request`          ``ioctl.h``: how a request number is made, and the names a number has
 `layout`           how all of them are written down, capability chains, fast packing
 =================  ===========================================================================

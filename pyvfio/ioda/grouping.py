@@ -8,8 +8,8 @@
 
 A bus with several 64-bit segments takes all their numbers: the first is the master, the others are its slaves, frozen
 with it.  Its 32-bit segments are those that the addresses of its functions touch; where two buses touch one, the inner
-one has it, so windows of bridges are to be aligned to segments.  Source: ``platforms/powernv/pci-ioda.c`` of Linux 6.12 (pnv_ioda_setup_bus_PE, pnv_ioda_pick_m64_pe,
-pnv_ioda_setup_pe_seg, pnv_pci_configure_bus).
+one has it, so windows of bridges are to be aligned to segments.  Source: ``platforms/powernv/pci-ioda.c`` of Linux 6.12
+(pnv_ioda_setup_bus_PE, pnv_ioda_pick_m64_pe, pnv_ioda_setup_pe_seg, pnv_pci_configure_bus).
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def test_more_buses_than_endpoints() -> None:
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=20))
 def test_endpoints_are_apart(sizes: list[int]) -> None:
-    """Whatever the buses have in 64-bit segments of their own: no number and no routing id twice, none of the last two."""
+    """Whatever the buses have in 64-bit segments of their own: no number, and no routing id, twice."""
     place, buses = 0, [BusResources(0, len(sizes))]
     for number, size in enumerate(sizes, 1):
         first = M64.bus_base + place * M64_SIZE

@@ -213,6 +213,8 @@ class Phb(RootComplex):
         endpoint = self.rids[rid]
         if self.fenced or self.held or endpoint in self.endpoints.frozen:
             return True
+        if self.injector.armed is None:
+            return False
         entry = self._config_entry(rid, offset, write=write)
         address = config_address(rid, offset)
         return self._struck(Injectable.CONFIG, endpoint, address, 1, entry, write=write)
@@ -315,6 +317,8 @@ class Phb(RootComplex):
     def _access_refused(self, request: Request, endpoint: int) -> bool:
         if self.fenced or self.dead or endpoint in self.endpoints.frozen:
             return True
+        if self.injector.armed is None:
+            return False
         kind = Injectable.IO if request.space is Space.IO else Injectable.MEMORY
         entry = self._access_entry(request, Cause.NONE)
         return self._struck(kind, endpoint, request.address, request.length, entry, write=request.write)
@@ -348,6 +352,8 @@ class Phb(RootComplex):
     def _inbound_refused(self, request: Request, endpoint: int) -> bool:
         if self.fenced or self.dead or endpoint in self.endpoints.stopped:
             return True
+        if self.injector.armed is None:
+            return False
         entry = self._inbound_entry(request, Cause.NONE)
         return self._struck(Injectable.DMA, endpoint, request.address, request.length, entry, write=request.write)
 
