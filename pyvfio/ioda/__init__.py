@@ -13,6 +13,7 @@ bridge's windows to memory and I/O space, windows of DMA addresses, and message 
 `message`      interrupt messages: which address and data is which interrupt
 `pest`         the state of an endpoint, and what froze it
 `diagnosis`    the error log of a host bridge
+`operations`   what a program can do with an endpoint through VFIO, and its states
 =============  ===============================================================================
 
 Numbers that Linux's headers have are in `pyvfio.abi.eeh`, `pyvfio.abi.opal` and `pyvfio.abi.opal_diag`.

@@ -26,7 +26,7 @@ class TableMemory(Protocol):
 
 
 class TceTable:
-    """The tables of `window` in `memory`; `allocate` gives the real address of so many bytes, aligned to their number.
+    """The tables of `window` in `memory`; `allocate` gives the real address of so many bytes, aligned to 4 KiB.
 
     Pages are numbered from the start of the window.  Tables below the first come when an entry in them is first set,
     and stay.  `tables` are all of them, the first one first.

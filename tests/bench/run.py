@@ -19,6 +19,7 @@ from pathlib import Path
 
 from dasd import dasd_read, dasd_write
 from inside import run_inside
+from ioda import ioda
 from measure import Line, best
 from nvme import nvme
 from pcie import pcie
@@ -220,6 +221,7 @@ def main() -> None:
         zpci,
         pcie,
         pcie_vfio,
+        ioda,
         nvme,
         many_subchannels,
         list_command,

@@ -9,16 +9,26 @@ from ioda_rig import INSIDE, PE_A, PE_B, ROOT, UP, IodaRig, rig
 from test_ioda_isolation import ERRORS, messages
 
 from pyvfio.abi import opal as api
+from pyvfio.abi import pci_bridge_regs as bridge_regs
+from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.eeh import EehErrorFunction, EehErrorType
 from pyvfio.abi.opal import OpalErrorType, OpalFreezeAction, OpalFreezeState, OpalSeverity
+from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.ioda.diagnosis import Diagnosis
 from pyvfio.ioda.message import message_64
 from pyvfio.ioda.pest import Cause, Transfer
+from pyvfio.ioda.routing import RidMatch
 from pyvfio_backends.software.hardware import ioda
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.hardware.ioda.injection import config_address
 from pyvfio_backends.software.hardware.ioda.model import P7IOC, PHB3, PHB4, Injectable
+from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pcie.block import Memory
+from pyvfio_backends.software.hardware.pcie.express import Express
+from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Severity
+from pyvfio_backends.software.hardware.pcie.sriov import Sriov, VfBar, VirtualFunction, VirtualFunctions
+from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 MOST = 100_000
 
@@ -227,3 +237,63 @@ def test_error_injection_that_is_refused() -> None:
     assert inject(0, 99, 0, EehErrorFunction.LD_CFG_ADDR, 0, 0) == api.OPAL_PARAMETER
     assert inject(0, PE_A, EehErrorType.BITS_64, dma, 0, 0) == api.OPAL_PARAMETER  # it has no such window
     assert r.phb.injector.armed is None
+
+
+# from one function to another
+
+
+def test_requests_to_another_endpoint_that_are_sent_up_are_errors() -> None:
+    """With access control services the switch sends them to the bridge, where they are DMA of a window that is not."""
+    r = rig()
+    for port in r.down:
+        at = port.offset(regs.PCI_EXT_CAP_ID_ACS, extended=True)
+        assert at is not None
+        port.config.write(at + regs.PCI_ACS_CTRL, 2, regs.PCI_ACS_RR | regs.PCI_ACS_CR | regs.PCI_ACS_UF)
+    r.a.dma_write(r.b.address(r.b.bars[0]), b"peer")
+    assert r.b.bars[0].registers.read(0, 4) == 0
+    assert r.phb.endpoints.frozen == {PE_A}
+
+
+def test_virtual_functions_are_endpoints_of_their_own() -> None:
+    """pnv_ioda_setup_vf_PE: matched by bus, device and function, with a 64-bit window each."""
+    r = rig(PHB4)
+    config = ConfigSpace(Identity(0x1234, 0x9999, class_code=0xFF0000))
+    physical = Function(config, name="pf")
+    physical.add(Express(ExpressType.ENDPOINT, flr=True))
+    size = 1 << 20
+    prefetch = regs.PCI_BASE_ADDRESS_MEM_TYPE_64 | regs.PCI_BASE_ADDRESS_MEM_PREFETCH
+    declared = Sriov(4, 0x999A, bars=(VfBar(0, size, prefetch),))
+
+    def make(number: int) -> VirtualFunction:
+        own = ConfigSpace(Identity(0x1234, 0x999A, class_code=0xFF0000))
+        return VirtualFunction(own, [Bar(0, size, prefetch, Memory(size))], name=f"vf{number}")
+
+    virtual = VirtualFunctions(physical, declared, make)
+    r.down[0].unplug()
+    r.down[0].plug(physical)
+    r.phb.endpoints.clear_all()
+    base = 0x6000000000000
+    control = virtual.offset
+    physical.config.write(control + regs.PCI_SRIOV_BAR, 4, base & 0xFFFFFFFF)
+    physical.config.write(control + regs.PCI_SRIOV_BAR + 4, 4, base >> 32)
+    physical.config.write(control + regs.PCI_SRIOV_NUM_VF, 2, 4)
+    physical.config.write(control + regs.PCI_SRIOV_CTRL, 2, regs.PCI_SRIOV_CTRL_VFE | regs.PCI_SRIOV_CTRL_MSE)
+    for port in (r.phb.port, r.phb.port.secondary.functions[0], r.down[0]):
+        port.config.write(bridge_regs.PCI_PREF_MEMORY_BASE, 4, 0x01F10001)
+        port.config.write(bridge_regs.PCI_PREF_BASE_UPPER32, 4, base >> 32)
+        port.config.write(bridge_regs.PCI_PREF_LIMIT_UPPER32, 4, base >> 32)
+    for number, function in enumerate(virtual.active):
+        match = RidMatch(function.rid)
+        code = r.opal.pci_set_pe(0, 100 + number, match.rid, match.bus, 1, 1, api.OPAL_MAP_PE)
+        assert code == api.OPAL_SUCCESS
+        first = base + number * size
+        assert not r.opal.pci_set_phb_mem_window(0, api.OpalWindow.M64, 1 + number, first, 0, size)
+        assert not r.opal.pci_map_pe_mmio_window(0, 100 + number, api.OpalWindow.M64, 1 + number, 0)
+        assert not r.opal.pci_phb_mmio_enable(0, api.OpalWindow.M64, 1 + number, api.OpalM64Action.NON_SPLIT)
+        r.phb.store(first, 4, number)
+    assert not r.phb.endpoints.troubled()
+    r.phb.parity(102)
+    assert [r.phb.load(base + number * size, 4) for number in range(4)] == [0, 1, 0xFFFFFFFF, 3]
+    r.phb.config_read(0, virtual.active[1].rid, 0, 4)
+    assert r.phb.config_read(0, virtual.active[2].rid, 0, 4) == 0xFFFFFFFF
+    assert r.phb.endpoints.frozen == {102}

@@ -15,6 +15,7 @@ from ioda_rig import M32_BASE, M32_BUS, PE_A, PE_B, IodaRig, rig
 from pyvfio.abi import opal as api
 from pyvfio.abi.opal import OpalBusCompare, OpalM64Action, OpalTceKill, OpalWindow
 from pyvfio.errors import Misuse
+from pyvfio.ioda.grouping import BusResources, group
 from pyvfio.ioda.message import message_32, message_64
 from pyvfio.ioda.segments import Segments
 from pyvfio.ioda.tce import TableEntry
@@ -22,6 +23,7 @@ from pyvfio.ioda.window import SECOND_WINDOW
 from pyvfio_backends.software.hardware.ioda.hub import Hub
 from pyvfio_backends.software.hardware.ioda.model import P7IOC, PHB3, PHB4, PhbModel
 from pyvfio_backends.software.hardware.ioda.windows import Windows
+from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.request import Request, Space
 
 BAD, NOT_HERE, TOO_LATE = api.OPAL_PARAMETER, api.OPAL_UNSUPPORTED, api.OPAL_PARTIAL
@@ -233,3 +235,30 @@ def test_several_bridges_are_one_machine() -> None:
     assert [function.name for _, function in hub.functions()][-3:] == ["dn1", "b", "c"]
     with pytest.raises(Misuse):
         Hub([r.phb, r.phb])
+
+
+def test_bridges_are_aligned_to_segments() -> None:
+    """So the endpoints of buses have segments of their own, as `group` gives them."""
+    for model in (P7IOC, PHB3, PHB4):
+        r = rig(model)
+        size = r.phb.windows.m32.size
+        for port in (r.phb.port, *r.down):
+            first, last = port.memory_window()
+            assert first % size == 0
+            assert (last + 1) % size == 0
+        segments = r.phb.windows.m32.segments
+        assert segments is not None
+        buses = [
+            BusResources(bus, bus, parent, memory=[ends(one) for one in functions])
+            for bus, parent, functions in ((3, 2, [r.a]), (4, 2, [r.b, r.c]))
+        ]
+        one, two = group(buses, model.endpoints, segments)
+        assert one.memory
+        assert two.memory
+        assert not set(one.memory) & set(two.memory)
+
+
+def ends(function: Function) -> tuple[int, int]:
+    """The range of addresses on the bus that a function has."""
+    bar = function.bars[0]
+    return function.address(bar), function.address(bar) + bar.size - 1

@@ -13,6 +13,7 @@ from pyvfio.abi.opal import OpalBusCompare, OpalFreezeState
 from pyvfio.errors import MalformedAnswer, Misuse
 from pyvfio.ioda.diagnosis import Diagnosis
 from pyvfio.ioda.message import interrupt_of, is_message, message_32, message_64
+from pyvfio.ioda.operations import PeOperation, pe_state
 from pyvfio.ioda.pest import Cause, PestEntry, Transfer, freeze_state
 from pyvfio.ioda.routing import ROUTING_IDS, RidMatch
 from pyvfio.ioda.segments import Segments
@@ -208,3 +209,13 @@ def test_numbers_of_vfio_and_of_powerpc_are_the_same() -> None:
     assert ours == [vfio_spapr.EehState[one] for one in names]
     assert eeh.EEH_PE_STATE_STOPPED_IO_DMA == vfio_spapr.EehState.STOPPED
     assert [int(one) for one in eeh.EehErrorFunction] == list(range(eeh.EEH_ERR_FUNC_MAX + 1))
+
+
+def test_states_as_linux_tells_them() -> None:
+    """eeh_pe_get_state, over pnv_eeh_get_pe_state: which of "MMIO enabled" and "DMA enabled" the state stands for."""
+    told = [int(pe_state(one)) for one in OpalFreezeState]
+    assert told == [0, 5, 4, 2, 1, 2, 2]
+
+
+def test_operations() -> None:
+    assert [int(one) for one in PeOperation] == list(range(10))

@@ -10,7 +10,7 @@
                                                             `-- tables of TCEs in memory --> memory, if all pages permit
 
 Tables are read from memory as they are needed, and what was read is kept until `forget`: a driver that changes an
-entry has to say so, or the bridge goes on with the old one.  Nothing is moved unless all of a request can be.
+entry has to say so, or the bridge goes on with the old one.  Nothing is moved unless the tables permit all of it.
 """
 
 from __future__ import annotations

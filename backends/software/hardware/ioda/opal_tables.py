@@ -133,6 +133,8 @@ class OpalTables:
             return api.OPAL_PARAMETER
         if not table_size:
             phb.inbound.entries[window] = None
+            if phb.model.slice_shift is not None:
+                phb.inbound.slices[window] = phb.model.reserved
             return api.OPAL_SUCCESS
         shift = page_size.bit_length() - 1
         if (

@@ -63,8 +63,8 @@ class Phb(RootComplex):
     """A host bridge of `model` for segment `segment`, with one root bus and, below it, root `port`.
 
     `memory` is the machine's, by real addresses; `m32` and `io` are where the windows are.  Addresses of `load` and
-    `store` are the processor's.  `on_error` is told that something froze, or is worth a look; `on_message` goes by the
-    name of the interrupt: `inbound.deliver`.
+    `store` are the processor's.  `on_error` is told that something froze, or is worth a look.  Interrupt messages go to
+    `inbound.deliver`, not to `on_message`; interrupt pins to `on_intx` as ever.
     """
 
     def __init__(
