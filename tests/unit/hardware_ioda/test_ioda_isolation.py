@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from ioda_rig import MEMORY_SIZE, PAGES, PE_A, PE_B, IodaRig, rig
 
@@ -14,7 +14,8 @@ from pyvfio.abi.eeh import EehErrorFunction, EehErrorType
 from pyvfio.abi.opal import OpalFreezeAction, OpalFreezeState, OpalReset
 from pyvfio.ioda.message import message_64
 from pyvfio_backends.software.hardware.dma import DmaFault
-from pyvfio_backends.software.hardware.ioda.model import PHB3
+from pyvfio_backends.software.hardware.ioda.injection import FUNCTIONS
+from pyvfio_backends.software.hardware.ioda.model import PHB3, PHB4, PhbModel
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Severity
 from pyvfio_backends.software.hardware.pcie.request import AddressType, Request, Space
@@ -93,6 +94,8 @@ def _hang(r: IodaRig) -> None:
 
 
 def _injected(r: IodaRig, function: EehErrorFunction) -> None:
+    if FUNCTIONS[function].kind not in r.phb.model.injectable:
+        reject()
     code = r.opal.pci_err_inject(0, PE_A, EehErrorType.BITS_32, function, 0, 0)
     assert code == api.OPAL_SUCCESS
     touch(r, r.a)
@@ -164,9 +167,9 @@ def is_dead(r: IodaRig, function: Function, pe: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from(sorted(ERRORS)), min_size=1, max_size=6), st.data())
-def test_nothing_moves_and_others_go_on(errors: list[str], data: st.DataObject) -> None:
-    r = rig(PHB3)
+@given(st.sampled_from([PHB3, PHB4]), st.lists(st.sampled_from(sorted(ERRORS)), min_size=1, max_size=6), st.data())
+def test_nothing_moves_and_others_go_on(model: PhbModel, errors: list[str], data: st.DataObject) -> None:
+    r = rig(model)
     messages(r)
     works(r, r.a, PE_A, 32, 0x1111)
     works(r, r.b, PE_B, 40, 0x2222)

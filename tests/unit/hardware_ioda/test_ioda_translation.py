@@ -221,3 +221,13 @@ def test_tables_that_lie_nowhere() -> None:
     entry = r.phb.endpoints[20].entry
     assert entry is not None
     assert entry.causes == Cause.PAGE_FAULT
+
+
+def test_addresses_beyond_the_tables_do_not_begin_again() -> None:
+    r = rig()
+    entry = r.tables[20].entry
+    with pytest.raises(DmaFault):
+        r.a.dma_read(1 << entry.address_bits, 4)
+    found = r.phb.endpoints[20].entry
+    assert found is not None
+    assert found.causes == Cause.WINDOW

@@ -149,6 +149,9 @@ def test_a_lower_window_comes_first_and_is_one_endpoints() -> None:
         assert found is not None
         owners.append(found.owner(address))
     assert owners == [77, 77, 0]
+    for address, bus in ((M64_BASE, M64_BASE), (M32_BASE, M32_BUS), (None, 0x1000)):
+        assert r.phb.windows.from_bus(Space.MEMORY, bus) == address
+    assert r.phb.windows.from_bus(Space.IO, 0) is None
     assert not r.opal.pci_phb_mmio_enable(0, OpalWindow.M64, 3, OpalM64Action.DISABLE)
     found = r.phb.windows.find(Space.MEMORY, M64_BASE)
     assert found is not None

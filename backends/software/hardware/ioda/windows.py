@@ -103,6 +103,13 @@ class Windows:
                 return window
         return None
 
+    def from_bus(self, space: Space, address: int) -> int | None:
+        """The processor's address of one on the bus; None: no window reaches it."""
+        for window in self._memory if space is Space.MEMORY else [self.io]:
+            if window is not None and window.first <= address - window.offset < window.end:
+                return address - window.offset
+        return None
+
     def of(self, type_: OpalWindow, number: int = 0) -> OutboundWindow | None:
         """A window by its type and number."""
         if type_ is OpalWindow.M64:
