@@ -19,7 +19,7 @@ from pyvfio.ioda.grouping import BusResources, group
 from pyvfio.ioda.message import message_32, message_64
 from pyvfio.ioda.segments import Segments
 from pyvfio.ioda.tce import TableEntry
-from pyvfio.ioda.window import SECOND_WINDOW
+from pyvfio.ioda.window import MOST_LEVELS, SECOND_WINDOW
 from pyvfio_backends.software.hardware.ioda.hub import Hub
 from pyvfio_backends.software.hardware.ioda.model import P7IOC, PHB3, PHB4, PhbModel
 from pyvfio_backends.software.hardware.ioda.windows import Windows
@@ -265,3 +265,10 @@ def ends(function: Function) -> tuple[int, int]:
     """The range of addresses on the bus that a function has."""
     bar = function.bars[0]
     return function.address(bar), function.address(bar) + bar.size - 1
+
+
+def test_what_a_kernel_tells_of_its_windows() -> None:
+    """VFIO_IOMMU_SPAPR_TCE_GET_INFO on a PHB4, with tables (Linux 6.12): page sizes, levels, where the second begins."""
+    assert PHB4.page_sizes == 0x40211000
+    assert MOST_LEVELS == 5
+    assert SECOND_WINDOW == 0x800000000000000

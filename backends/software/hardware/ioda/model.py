@@ -74,6 +74,11 @@ class PhbModel:
         return self.endpoints - 1
 
     @property
+    def page_sizes(self) -> int:
+        """The sizes of pages of DMA windows, one bit each."""
+        return sum(1 << shift for shift in self.page_shifts)
+
+    @property
     def dma_windows(self) -> int:
         """How many DMA windows there are in all."""
         return self.endpoints if self.slice_shift is not None else 2 * self.endpoints
