@@ -268,7 +268,7 @@ def ends(function: Function) -> tuple[int, int]:
 
 
 def test_what_a_kernel_tells_of_its_windows() -> None:
-    """VFIO_IOMMU_SPAPR_TCE_GET_INFO on a PHB4, with tables (Linux 6.12): page sizes, levels, where the second begins."""
+    """VFIO_IOMMU_SPAPR_TCE_GET_INFO on a PHB4 (Linux 6.12): page sizes, levels, where the second begins."""
     assert PHB4.page_sizes == 0x40211000
     assert MOST_LEVELS == 5
     assert SECOND_WINDOW == 0x800000000000000
