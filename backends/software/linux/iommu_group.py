@@ -13,6 +13,7 @@ from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, Stati
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
+    from pyvfio_backends.software.linux.tce_table import TableGroup
 
 __all__ = ["KINDS", "IommuAbilities", "IommuGroup", "IommuGroups", "Region"]
 
@@ -69,6 +70,8 @@ class IommuGroup:
         self.abilities = IommuAbilities()
         self.domains: Mapping[str, DmaSpace | None] = {}
         """The default domains that its IOMMU has, by type: what the DMA of kernel drivers sees."""
+        self.table_group: TableGroup | None = None
+        """On POWER, what makes its DMA windows (``iommu_group_set_iommudata``)."""
         self._first_type = type_
         self._owner: object | None = None
         self._space: DmaSpace | None = None
@@ -81,6 +84,12 @@ class IommuGroup:
     @owner.setter
     def owner(self, owner: object | None) -> None:
         self._owner = owner
+        if self.table_group is not None:
+            # The blocked and the platform domain of ``spapr_tce_iommu_ops``.
+            if owner is None:
+                self.table_group.release_ownership()
+            else:
+                self.table_group.take_ownership()
         self._changed()
 
     @property

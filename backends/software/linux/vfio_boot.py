@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["boot"]
 
 _UNSAFE = "enable_unsafe_noiommu_mode"
+_SPAPR = "vfio_iommu_spapr_tce"
 _VFIO_MINOR = 196
 _IOMMU_MINOR = 259  # what a dynamic minor came out as on the machines of ``fixtures/golden``
 
 
 def boot(machine: Machine) -> None:
-    """Load the modules vfio, vfio_iommu_type1 and iommufd as far as the machine's description names them.
+    """Load the modules vfio, its IOMMUs (type 1, sPAPR TCE) and iommufd as far as the machine's description names them.
 
     Without iommufd there is no ``/dev/iommu``, and devices have no node of their own.
     """
@@ -32,10 +33,12 @@ def boot(machine: Machine) -> None:
     names = {name.replace("-", "_") for name in machine.spec.modules}
     core.cdev = machine.spec.iommufd and "iommufd" in names
     core.type1 = "vfio_iommu_type1" in names
+    if _SPAPR in names:
+        core.load_spapr_tce()
     if core.cdev:
         kernel.modules.load(Module("iommufd", parameters={"allow_unsafe_interrupts": _switch()}))
         add_misc_device(kernel, "iommu", _IOMMU_MINOR, "iommu", 0o660, lambda path, flags: _iommufd(core))
-    if "vfio" in names or core.type1:
+    if "vfio" in names or core.type1 or core.registered is not None:
         core.can_do_without = machine.spec.architecture == "x86_64"
         switches = {_UNSAFE: _unsafe_switch(core)} if core.can_do_without else {}
         module = Module("vfio", version="0.3", parameters=switches)
@@ -54,6 +57,8 @@ def boot(machine: Machine) -> None:
             "dma_entry_limit": Attribute(lambda: f"{core.dma_entry_limit}\n", lambda data: _set_limit(core, data)),
         }
         kernel.modules.load(Module("vfio_iommu_type1", version="0.2", parameters=parameters), needs=("vfio",))
+    if core.registered is not None:
+        kernel.modules.load(Module(_SPAPR, version="0.1"), needs=("vfio",))
 
 
 # What opens the nodes is imported then: most runs only look at a machine.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import vfio as abi
 from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.spapr_tce import SpaprTce
 from pyvfio_backends.software.linux.type1 import Type1
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfio_noiommu import NoIommu
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ContainerFile"]
 
-_TYPE1, _VFIO = "vfio_iommu_type1", "vfio"
+_TYPE1, _SPAPR, _VFIO = "vfio_iommu_type1", "vfio_iommu_spapr_tce", "vfio"
+_MODULES: dict[type, str] = {Type1: _TYPE1, SpaprTce: _SPAPR, NoIommu: _VFIO}
 
 
 class ContainerFile(File):
@@ -33,7 +35,7 @@ class ContainerFile(File):
     def __init__(self, core: VfioCore) -> None:
         self.core = core
         self.groups: list[VfioGroup] = []
-        self.driver: Type1 | NoIommu | None = None
+        self.driver: Type1 | SpaprTce | NoIommu | None = None
         self.without_iommu = False
         core.hold("vfio")
 
@@ -55,7 +57,7 @@ class ContainerFile(File):
         if self.driver is not None:
             return self.driver.check_extension(extension)
         core = self.core
-        translated = core.type1 and not (self.groups and self.without_iommu) and Type1.offers(extension)
+        translated = not (self.groups and self.without_iommu) and bool(self._drivers(extension))
         untranslated = (self.without_iommu or not self.groups) and NoIommu.offers(core, extension)
         return int(translated or untranslated)
 
@@ -68,9 +70,30 @@ class ContainerFile(File):
             self.driver = NoIommu(self.core)
             self.core.hold(_VFIO)
             return 0
-        if not self.core.type1 or not Type1.offers(kind):
-            raise fail(errno.ENODEV)
-        driver = Type1(self.core, kind)
+        refusal = fail(errno.ENODEV)
+        for open_driver in self._drivers(kind):
+            try:
+                driver = open_driver(self.core, kind)
+                self._attach_groups(driver)
+            except OSError as error:
+                refusal = error
+                continue
+            self.driver = driver
+            self.core.hold(_MODULES[type(driver)])
+            return 0
+        raise refusal
+
+    def _drivers(self, extension: int) -> list[type[Type1] | type[SpaprTce]]:
+        """The drivers that are loaded and have an extension (``vfio.iommu_drivers_list``)."""
+        core = self.core
+        found: list[type[Type1] | type[SpaprTce]] = []
+        if core.type1 and Type1.offers(extension):
+            found.append(Type1)
+        if core.registered is not None and SpaprTce.offers(core, extension):
+            found.append(SpaprTce)
+        return found
+
+    def _attach_groups(self, driver: Type1 | SpaprTce) -> None:
         for number, group in enumerate(self.groups):
             try:
                 driver.attach_group(group)
@@ -78,9 +101,6 @@ class ContainerFile(File):
                 for attached in reversed(self.groups[:number]):
                     driver.detach_group(attached)
                 raise
-        self.driver = driver
-        self.core.hold(_TYPE1)
-        return 0
 
     def attach(self, group: VfioGroup) -> None:
         """Put a group in (``vfio_container_attach_group``).
@@ -119,5 +139,5 @@ class ContainerFile(File):
         self.groups.remove(group)
         if self.driver is not None and not self.groups:
             self.driver.close()
-            self.core.hold(_TYPE1 if isinstance(self.driver, Type1) else _VFIO, -1)
+            self.core.hold(_MODULES[type(self.driver)], -1)
             self.driver = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pyvfio.process.descriptor import identity
@@ -14,6 +15,9 @@ from pyvfio_backends.software.linux.vfs import fail
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.iommufd import IommufdContext
+    from pyvfio_backends.software.linux.real_memory import RealMemory
+    from pyvfio_backends.software.linux.spapr_memory import RegisteredMemory
+    from pyvfio_backends.software.linux.spapr_tce import EehService
     from pyvfio_backends.software.linux.vfio_group import VfioGroup
 
 __all__ = ["VfioCore", "lowest_free", "vfio_core"]
@@ -39,7 +43,24 @@ class VfioCore:
         self.minors: set[int] = set()
         self.indexes: set[int] = set()
         self.locked = LockedMemory(kernel)
+        self.registered: RegisteredMemory | None = None
+        """What programs registered on POWER; None unless the module vfio_iommu_spapr_tce is loaded."""
+        self.eeh: EehService | None = None
+        """EEH, for containers on POWER."""
         kernel.locked_pages = lambda pid: (self.locked.locked(("process", pid)), self.locked.pinned(pid))
+
+    @cached_property
+    def real_memory(self) -> RealMemory:
+        """Memory by real addresses, with the pages that are pinned for TCE tables: what host bridges of POWER see."""
+        from pyvfio_backends.software.linux.real_memory import RealMemory
+
+        return RealMemory(self.kernel.memory)
+
+    def load_spapr_tce(self) -> None:
+        """Have containers for TCE tables, as the module vfio_iommu_spapr_tce does."""
+        from pyvfio_backends.software.linux.spapr_memory import RegisteredMemory
+
+        self.registered = RegisteredMemory(self.real_memory, self.locked)
 
     def take_minor(self) -> int:
         """A minor number for a group's node."""
