@@ -1,7 +1,7 @@
 """An address space: which process memory a device sees, and at which addresses.
 
-The kernel has two ways to say it, type 1 containers and iommufd.  Each fills the same small table, `IommuTable`; all
-above the table does not know which one is in use.
+The kernel has ways to say it: containers, of type 1 or (on POWER) with TCE tables, and iommufd.  Each fills the same
+small table, `IommuTable`; all above the table does not know which one is in use.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class IommuTable(Protocol):
 
     @property
     def kind(self) -> str:
-        """``type1``, ``type1v2`` or ``iommufd``."""
+        """``type1``, ``type1v2``, ``tce``, ``tcev2`` or ``iommufd``."""
 
     @property
     def name(self) -> str:
@@ -110,7 +110,7 @@ class AddressSpace:
 
     @property
     def kind(self) -> str:
-        """``type1``, ``type1v2`` or ``iommufd``."""
+        """``type1``, ``type1v2``, ``tce``, ``tcev2`` or ``iommufd``."""
         return self.table.kind
 
     @property

@@ -18,6 +18,7 @@ from pyvfio.vfio.ways import CONTAINER_NODE, NO_IOMMU_SWITCH
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
+    from pyvfio.iommu.spapr import SpaprTable
     from pyvfio.vfio.group import Group
 
 __all__ = ["Container"]
@@ -36,6 +37,7 @@ class Container:
         self._groups: list[Group] = []
         self._type: tuple[int, int] | None = None
         self._space: AddressSpace | None = None
+        self._tce: SpaprTable | None = None
         try:
             version = self._call("read VFIO version", abi.VFIO_GET_API_VERSION)
             if version != abi.VFIO_API_VERSION:
@@ -87,6 +89,8 @@ class Container:
         try:
             if len(self._groups) == 1:
                 self._call("set IOMMU", abi.VFIO_SET_IOMMU, self._type[0])
+                if self._tce is not None:
+                    self._tce.start()
                 self._space.restore()
             else:
                 self._space.refresh()
@@ -108,8 +112,10 @@ class Container:
         else:
             self._space.dropped()
 
-    def set_iommu(self, version: int | None = None) -> AddressSpace:
+    def set_iommu(self, version: int | None = None, *, tce: int | None = None) -> AddressSpace:
         """Choose the IOMMU: type 1 `version` 2 or 1 (None: the highest there is), and return the address space.
+
+        On POWER, where there is no type 1, it is the TCE IOMMU (`pyvfio.iommu.spapr`) of version `tce`, 2 or 1.
 
         Groups without an IOMMU have the type for that, and an address space in which nothing can be mapped
         (`pyvfio.iommu.noiommu`).  Raise `Misuse` without a group or when it is chosen, `NotAvailable` when the kernel
@@ -122,18 +128,34 @@ class Container:
         if any(group.without_iommu for group in self._groups):
             return self._set_no_iommu(version)
         for number, its_version in PREFERENCE:
-            if version in (None, its_version) and self.supports(number):
+            if tce is None and version in (None, its_version) and self.supports(number):
                 self._call("set IOMMU", abi.VFIO_SET_IOMMU, number)
                 self._type = (number, its_version)
                 table = Type1Table(self._call, its_version, unmaps_all=self.supports(abi.VFIO_UNMAP_ALL))
                 self._space = AddressSpace(table, self.backend, gone=self._gone)
                 return self._space
+        if version is None and (space := self._set_tce(tce)) is not None:
+            return space
         raise NotAvailable(
             "set IOMMU",
             "container",
             cause=f"the kernel offers {', '.join(one.name for one in self.extensions()) or 'nothing'}",
             next_step="modprobe vfio_iommu_type1",
         )
+
+    def _set_tce(self, version: int | None) -> AddressSpace | None:
+        """The TCE IOMMU of POWER; None when the kernel has none of this version."""
+        from pyvfio.iommu.spapr import TCE_PREFERENCE, SpaprTable
+
+        for number, its_version in TCE_PREFERENCE:
+            if version in (None, its_version) and self.supports(number):
+                self._call("set IOMMU", abi.VFIO_SET_IOMMU, number)
+                self._type = (number, its_version)
+                self._tce = SpaprTable(self._call, its_version)
+                self._tce.start()
+                self._space = AddressSpace(self._tce, self.backend, gone=self._gone)
+                return self._space
+        return None
 
     def _set_no_iommu(self, version: int | None) -> AddressSpace:
         from pyvfio.iommu.noiommu import NoIommuTable

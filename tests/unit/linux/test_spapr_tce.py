@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -21,9 +22,10 @@ from pyvfio.abi import vfio_spapr as spapr
 from pyvfio.abi import vfio_type1 as t1
 from pyvfio.errors import NotModelled
 from pyvfio.ioda.tce import BypassEntry
-from pyvfio.process import AnonymousMemory
+from pyvfio.process import AnonymousMemory, ProcessMemory
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.linux.spapr_tce import SpaprTce
+from pyvfio_backends.software.linux.uaccess import AddressArgument
 from pyvfio_backends.software.linux.vfio_container import ContainerFile
 
 MIB = 1 << 20
@@ -70,7 +72,7 @@ def test_a_device_reaches_what_is_mapped(lab: SpaprLab, version: int, dma_memory
     lab.map_raw(fd, 0x10000, 2 * PAGE, dma_memory.address)
     assert function.dma_read(0x10000, 4) == b"here"
     function.dma_write(0x10000 + PAGE - 2, b"over")  # two pages
-    assert dma_memory.view[PAGE - 2 : PAGE + 2] == b"over"
+    assert bytes(dma_memory.view[PAGE - 2 : PAGE + 2]) == b"over"
 
 
 @pytest.mark.parametrize("version", [V1, V2])
@@ -367,17 +369,18 @@ def test_groups_that_cannot_make_windows(lab: SpaprLab) -> None:
 def test_another_process(lab: SpaprLab) -> None:
     fd = lab.ready_v1()
     container = driver(lab, fd)
-    assert container.caller is not None
-
-    class Stranger:
-        pid = container.caller.pid + 1
-
-    class Foreign:
-        caller = Stranger()
-        value = 0
-
-    assert errno_of(container.ioctl, t1.VFIO_IOMMU_DISABLE, Foreign()) == errno.EPERM
+    with child() as pid:
+        argument = AddressArgument(ProcessMemory(pid), 0)
+        assert errno_of(container.ioctl, t1.VFIO_IOMMU_DISABLE, argument) == errno.EPERM
     assert container.check_extension(V2) == 1
+    assert container.enabled
+
+
+@contextmanager
+def child() -> Iterator[int]:
+    """A process that waits."""
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as process:
+        yield process.pid
 
 
 # EEH

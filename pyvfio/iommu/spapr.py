@@ -1,0 +1,204 @@
+"""The TCE IOMMU of a container on POWER, versions 1 and 2 (``drivers/vfio/vfio_iommu_spapr_tce.c``).
+
+The kernel maps in windows, replaces what is mapped already, and takes any range to unmap.  It checks the first page of
+a range only: a longer one goes on behind the window's table.  So what is mapped is noted here, a range that leaves its
+window is not asked for (ENXIO), and neither is one that is mapped (EEXIST, as of type 1).
+
+Version 2 wants memory to be registered before it is mapped, which is done here as it is needed.  A region is let go
+after its last mapping, as the kernel (6.12) keeps it locked for good when it is let go before.  Version 1 has all of
+its window count as locked memory, whatever is mapped.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import NoReturn
+
+from sortedcontainers import SortedDict
+
+from pyvfio.abi import vfio as abi
+from pyvfio.abi import vfio_spapr as spapr
+from pyvfio.abi import vfio_type1 as type1
+from pyvfio.call import Call
+from pyvfio.errors import KernelRefused, NotAvailable, PyvfioError
+from pyvfio.iommu.address_space import IovaRange, Mapping
+
+__all__ = ["TCE_PREFERENCE", "SpaprTable"]
+
+_DEFAULT_PAGE = 1 << 12  # IOMMU_PAGE_SHIFT_4K
+
+
+class SpaprTable:
+    """An `IommuTable` of a container whose IOMMU is set; `start` comes first.  `version` is 1 or 2."""
+
+    def __init__(self, call: Call, version: int) -> None:
+        self._call = call
+        self.version = version
+        self._windows: list[tuple[IovaRange, int]] = []
+        self._mapped: SortedDict[int, Mapping] = SortedDict()
+        self._regions: SortedDict[int, int] = SortedDict()
+
+    @property
+    def kind(self) -> str:
+        """``tce`` or ``tcev2``."""
+        return "tcev2" if self.version > 1 else "tce"
+
+    @property
+    def name(self) -> str:
+        """The words for errors."""
+        return self._call.obj
+
+    def start(self) -> None:
+        """The IOMMU was set: nothing is mapped, and there is the default window.  Raise the class for the errno.
+
+        Version 1 counts the window as locked memory now (ENOMEM).
+        """
+        self._mapped.clear()
+        self._regions.clear()
+        info = self.info()
+        start, size = int(info.dma32_window_start), int(info.dma32_window_size)
+        self._windows = [(IovaRange(start, start + size - 1), _DEFAULT_PAGE)]
+        if self.version == 1:
+            self._call("lock the DMA window", type1.VFIO_IOMMU_ENABLE)
+
+    def info(self) -> spapr.IommuSpaprTceInfo:
+        """What the kernel says of the default window, and (version 2) of those that can be made."""
+        argument = bytearray(bytes(spapr.IommuSpaprTceInfo.sized()))
+        self._call("read IOMMU info", spapr.VFIO_IOMMU_SPAPR_TCE_GET_INFO, argument)
+        return spapr.IommuSpaprTceInfo.from_buffer_copy(argument)
+
+    def add_window(self, size: int, page_size: int = _DEFAULT_PAGE, levels: int = 1) -> IovaRange:
+        """Make a window of `size` bytes (a power of two) in pages of `page_size`, with tables of `levels` levels.
+
+        Raise `NotAvailable` for version 1, else the class for the errno: ENOSPC when there are two, EINVAL for what
+        `info` does not name, ENOMEM for too much locked memory (its tables count), or for too few levels.
+        """
+        if self.version == 1:
+            raise NotAvailable("make a DMA window", self.name, cause="version 1 of the TCE IOMMU makes none")
+        shift = page_size.bit_length() - 1
+        argument = bytearray(bytes(spapr.IommuSpaprTceCreate.sized(page_shift=shift, window_size=size, levels=levels)))
+        self._call("make a DMA window", spapr.VFIO_IOMMU_SPAPR_TCE_CREATE, argument)
+        start = int(spapr.IommuSpaprTceCreate.from_buffer_copy(argument).start_addr)
+        made = IovaRange(start, start + size - 1)
+        self._windows.append((made, page_size))
+        return made
+
+    # mappings
+
+    def map(self, mapping: Mapping) -> None:
+        """See `IommuTable.map`."""
+        last = mapping.iova + mapping.length - 1
+        if not any(window.start <= mapping.iova and last <= window.last for window, _ in self._windows):
+            self._refuse(errno.ENXIO, f"{mapping.iova:#x}-{last:#x} is not in a DMA window")
+        if self._cuts(mapping.iova, mapping.length):
+            self._refuse(errno.EEXIST, f"something is mapped in {mapping.iova:#x}-{last:#x}")
+        added = self._register(mapping.address, mapping.length) if self.version > 1 else []
+        flags = mapping.read * type1.VFIO_DMA_MAP_FLAG_READ | mapping.write * type1.VFIO_DMA_MAP_FLAG_WRITE
+        size = type1.PACK_DMA_MAP.size
+        argument = bytearray(type1.PACK_DMA_MAP.pack(size, flags, mapping.address, mapping.iova, mapping.length))
+        try:
+            if self._call("map DMA", type1.VFIO_IOMMU_MAP_DMA, argument):
+                self._refuse(errno.EINVAL, f"{mapping.iova:#x} is not the start of a page")  # the kernel answers 1
+        except PyvfioError:
+            for address in added:
+                self._unregister(address)
+            raise
+        self._mapped[mapping.iova] = mapping
+
+    def _refuse(self, number: int, cause: str) -> NoReturn:
+        raise KernelRefused("map DMA", self.name, errno=number, cause=cause)
+
+    def _cuts(self, iova: int, length: int) -> list[Mapping]:
+        """The mappings that a range has some of."""
+        found = [self._mapped[one] for one in self._mapped.irange(iova, iova + length - 1)]
+        before = self._mapped.bisect_left(iova) - 1
+        if before >= 0:
+            mapping: Mapping = self._mapped.peekitem(before)[1]
+            if mapping.iova + mapping.length > iova:
+                found.insert(0, mapping)
+        return found
+
+    def unmap(self, iova: int, length: int) -> int:
+        """See `IommuTable.unmap`; a part of a mapping can be removed."""
+        done = 0
+        for mapping in self._cuts(iova, length):
+            first, end = max(iova, mapping.iova), min(iova + length, mapping.iova + mapping.length)
+            size = type1.PACK_DMA_UNMAP.size
+            argument = bytearray(type1.PACK_DMA_UNMAP.pack(size, 0, first, end - first))
+            if self._call("unmap DMA", type1.VFIO_IOMMU_UNMAP_DMA, argument):
+                self._refuse(errno.EINVAL, f"{first:#x} is not the start of a page")
+            del self._mapped[mapping.iova]
+            for at, to in ((mapping.iova, first), (end, mapping.iova + mapping.length)):
+                if at < to:
+                    address = mapping.address + at - mapping.iova
+                    self._mapped[at] = Mapping(at, to - at, address, mapping.read, mapping.write)
+            done += end - first
+        self._let_go()
+        return done
+
+    def unmap_all(self) -> int | None:
+        """See `IommuTable.unmap_all`: this kernel cannot."""
+        return None
+
+    # registered memory
+
+    def _register(self, address: int, length: int) -> list[int]:
+        """Register what is not registered of a range; where the new regions begin."""
+        added: list[int] = []
+        at, end = address, address + length
+        try:
+            while at < end:
+                before = self._regions.bisect_right(at) - 1
+                if before >= 0:
+                    start, size = self._regions.peekitem(before)
+                    if start + size > at:
+                        at = start + size
+                        continue
+                following = next(self._regions.irange(at, end), end)
+                request = spapr.IommuSpaprRegisterMemory.sized(vaddr=at, size=following - at)
+                if self._call("register memory", spapr.VFIO_IOMMU_SPAPR_REGISTER_MEMORY, bytearray(bytes(request))):
+                    # Linux 6.12 answers how many pages it could pin before a bad one, and registers none.
+                    raise KernelRefused(
+                        "register memory", self.name, errno=errno.EFAULT, cause="a part of the memory is not there"
+                    )
+                self._regions[at] = following - at
+                added.append(at)
+                at = following
+        except PyvfioError:
+            for one in added:
+                self._unregister(one)
+            raise
+        return added
+
+    def _unregister(self, address: int) -> None:
+        request = spapr.IommuSpaprRegisterMemory.sized(vaddr=address, size=self._regions[address])
+        self._call("unregister memory", spapr.VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY, bytearray(bytes(request)))
+        del self._regions[address]
+
+    def _let_go(self) -> None:
+        """Unregister what no mapping needs any more."""
+        spans = [(one.address, one.address + one.length) for one in self._mapped.values()]
+        for address, length in list(self._regions.items()):
+            if not any(start < address + length and address < end for start, end in spans):
+                self._unregister(address)
+
+    # what there is
+
+    def ranges(self) -> list[IovaRange]:
+        """See `IommuTable.ranges`: the windows."""
+        return sorted((window for window, _ in self._windows), key=lambda window: window.start)
+
+    def page_sizes(self) -> int:
+        """See `IommuTable.page_sizes`: of windows with different pages, the larger."""
+        return max(page for _, page in self._windows)
+
+    def available(self) -> int | None:
+        """See `IommuTable.available`: there is no limit."""
+        return None
+
+    def close(self) -> None:
+        """Nothing to do: the container owns the descriptor."""
+
+
+TCE_PREFERENCE = ((abi.VFIO_SPAPR_TCE_v2_IOMMU, 2), (abi.VFIO_SPAPR_TCE_IOMMU, 1))
+"""The IOMMU types this table can drive, with their version, the better one first."""

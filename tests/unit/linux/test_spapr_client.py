@@ -1,0 +1,108 @@
+"""The library on a container of POWER: `pyvfio.iommu.spapr`."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from spapr_rig import M32_BUS, SECOND, SpaprLab
+from vfio_fixture import PAGE
+
+from pyvfio.abi import vfio as abi
+from pyvfio.errors import KernelRefused, NotAvailable
+from pyvfio.host import Host
+from pyvfio.iommu import AddressSpace
+from pyvfio.iommu.spapr import SpaprTable
+from pyvfio.process import AnonymousMemory
+from pyvfio.vfio.container import Container
+from pyvfio.vfio.group import Group
+
+
+@pytest.fixture
+def lab() -> Iterator[SpaprLab]:
+    lab = SpaprLab()
+    with lab.host:
+        yield lab
+
+
+@contextmanager
+def opened(lab: SpaprLab, tce: int | None = None) -> Iterator[AddressSpace]:
+    host = Host(lab.host)
+    with Container(host) as container, Group(host, lab.number("p0")) as group:
+        container.attach(group)
+        yield container.set_iommu(tce=tce)
+
+
+@pytest.mark.parametrize(("tce", "kind"), [(1, "tce"), (2, "tcev2"), (None, "tcev2")])
+def test_a_buffer(lab: SpaprLab, tce: int | None, kind: str) -> None:
+    with opened(lab, tce) as space:
+        assert space.kind == kind
+        assert [(one.start, one.last) for one in space.ranges()] == [(0, M32_BUS - 1)]
+        with space.buffer(3 * PAGE) as buffer:
+            buffer.view[:2] = b"ok"
+            assert lab.functions["p0"].dma_read(buffer.iova, 2) == b"ok"
+        assert not space.mappings()
+        assert lab.locked == (M32_BUS + (8 << 20)) * (kind == "tce") + (8 << 20) * (kind == "tcev2") >> 10
+    assert not lab.locked
+
+
+def test_type_1_is_not_there(lab: SpaprLab) -> None:
+    host = Host(lab.host)
+    with Container(host) as container, Group(host, lab.number("p0")) as group:
+        container.attach(group)
+        with pytest.raises(NotAvailable):
+            container.set_iommu(2)
+
+
+@pytest.mark.parametrize("tce", [1, 2])
+def test_what_the_kernel_would_not_refuse(lab: SpaprLab, tce: int, dma_memory: AnonymousMemory) -> None:
+    with opened(lab, tce) as space:
+        space.map(dma_memory.address, 2 * PAGE, 0x10000)
+        for iova, number in ((0x10000 + PAGE, errno.EEXIST), (M32_BUS - PAGE, errno.ENXIO)):
+            with pytest.raises(KernelRefused) as caught:
+                space.map(dma_memory.address, 2 * PAGE, iova)
+            assert caught.value.errno == number
+        assert space.unmap(0x10000, 2 * PAGE) == 2 * PAGE
+
+
+def test_memory_is_registered_as_it_is_needed(lab: SpaprLab, dma_memory: AnonymousMemory) -> None:
+    with opened(lab, 2) as space:
+        at = dma_memory.address
+        space.map(at + 2 * PAGE, 2 * PAGE, 0x10000)
+        tables = 8 << 10
+        assert lab.locked == tables + (2 * PAGE >> 10)
+        space.map(at, 8 * PAGE, 0x20000)  # before, the same, and behind
+        assert lab.locked == tables + (8 * PAGE >> 10)
+        dma_memory.view[3 * PAGE] = 8
+        assert lab.functions["p0"].dma_read(0x20000 + 3 * PAGE, 1) == b"\x08"
+        space.unmap(0x20000, 8 * PAGE)
+        assert lab.locked == tables + (2 * PAGE >> 10)
+        space.unmap(0x10000, 2 * PAGE)
+        assert lab.locked == tables
+
+
+def test_a_second_window(lab: SpaprLab, dma_memory: AnonymousMemory) -> None:
+    with opened(lab, 2) as space:
+        table = space.table
+        assert isinstance(table, SpaprTable)
+        assert table.add_window(1 << 36, levels=2).start == SECOND
+        space.refresh()
+        assert len(space.ranges()) == 2
+        space.map(dma_memory.address, PAGE, SECOND)
+        lab.functions["p0"].dma_write(SECOND, b"!")
+        assert dma_memory.view[0] == ord("!")
+
+
+@pytest.mark.parametrize("tce", [1, 2])
+def test_a_group_that_comes_back(lab: SpaprLab, tce: int, dma_memory: AnonymousMemory) -> None:
+    host = Host(lab.host)
+    with Container(host) as container, Group(host, lab.number("p0")) as group:
+        container.attach(group)
+        container.set_iommu(tce=tce).map(dma_memory.address, PAGE, 0)
+        container.detach(group)
+        assert not lab.locked
+        container.attach(group)
+        assert container.supports(abi.VFIO_SPAPR_TCE_v2_IOMMU)
+        lab.functions["p0"].dma_read(0, 1)
