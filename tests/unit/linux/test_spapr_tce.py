@@ -409,3 +409,33 @@ def test_eeh_is_no_iommu(lab: SpaprLab) -> None:
     container, group = lab.container(), lab.group("p0")
     lab.set_container(group, container)
     assert errno_of(lab.host.ioctl, container, abi.VFIO_SET_IOMMU, abi.VFIO_EEH) == errno.EINVAL
+
+
+# a kernel with large pages
+
+
+@pytest.mark.parametrize("version", [V1, V2])
+def test_a_kernel_with_pages_of_64_kib(version: int) -> None:
+    """The IOMMU's pages stay 4 KiB in the default window: several entries show one page of the kernel."""
+    large = 0x10000
+    lab = SpaprLab(page_size=large)
+    with lab.host, AnonymousMemory(4 * large) as memory:
+        start = -(-memory.address // large) * large
+        fd = lab.ready_v1() if version == V1 else lab.ready_v2(start, 2 * large)
+        begin = start - memory.address
+        memory.view[begin + 5 * PAGE], memory.view[begin + large] = 5, 16
+        assert lab.map_raw(fd, 0, 16 * PAGE, start + PAGE) == 0
+        assert lab.functions["p0"].dma_read(4 * PAGE, 1) == b"\x05"
+        assert lab.functions["p0"].dma_read(15 * PAGE, 1) == b"\x10"
+        lab.unmap(fd, 0, 8 * PAGE)
+        assert lab.functions["p0"].dma_read(15 * PAGE, 1) == b"\x10"
+        lab.unmap(fd, 8 * PAGE, 8 * PAGE)
+        if version == V1:
+            assert not lab.core.real_memory._runs
+        else:
+            assert lab.unregister(fd, start, 2 * large) == 0
+            assert lab.locked == 8 << 10  # the tables'
+            assert lab.create(fd, 16, 1 << 30) == SECOND
+            lab.register(fd, start, 2 * large)
+            assert lab.map_raw(fd, SECOND, large, start + large) == 0
+            assert lab.functions["p0"].dma_read(SECOND, 1) == b"\x10"
