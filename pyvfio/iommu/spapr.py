@@ -87,6 +87,8 @@ class SpaprTable:
 
     def map(self, mapping: Mapping) -> None:
         """See `IommuTable.map`."""
+        if mapping.length <= 0:
+            self._refuse(errno.EINVAL, "the length is zero")  # as of type 1; this kernel maps nothing then
         last = mapping.iova + mapping.length - 1
         if not any(window.start <= mapping.iova and last <= window.last for window, _ in self._windows):
             self._refuse(errno.ENXIO, f"{mapping.iova:#x}-{last:#x} is not in a DMA window")
@@ -155,12 +157,7 @@ class SpaprTable:
                         at = start + size
                         continue
                 following = next(self._regions.irange(at, end), end)
-                request = spapr.IommuSpaprRegisterMemory.sized(vaddr=at, size=following - at)
-                if self._call("register memory", spapr.VFIO_IOMMU_SPAPR_REGISTER_MEMORY, bytearray(bytes(request))):
-                    # Linux 6.12 answers how many pages it could pin before a bad one, and registers none.
-                    raise KernelRefused(
-                        "register memory", self.name, errno=errno.EFAULT, cause="a part of the memory is not there"
-                    )
+                self._register_region(at, following - at)
                 self._regions[at] = following - at
                 added.append(at)
                 at = following
@@ -169,6 +166,22 @@ class SpaprTable:
                 self._unregister(one)
             raise
         return added
+
+    def _register_region(self, address: int, length: int) -> None:
+        operation = "register memory"
+        request = spapr.IommuSpaprRegisterMemory.sized(vaddr=address, size=length)
+        try:
+            good = self._call(operation, spapr.VFIO_IOMMU_SPAPR_REGISTER_MEMORY, bytearray(bytes(request)))
+        except KernelRefused as error:
+            if error.errno != errno.EINVAL or (address | length) % self._call.backend.sysconf("SC_PAGE_SIZE"):
+                raise
+            cause = "another container of this process, or an earlier one, has registered a part of this memory"
+            step = "use one container, or map exactly the same ranges in all of them"
+            raise KernelRefused(operation, self.name, errno=error.errno, cause=cause, next_step=step) from error
+        if good:
+            # Linux 6.12 answers how many pages it could pin before a bad one, and registers none.
+            cause = "a part of the memory is not there, or not to be written"
+            raise KernelRefused(operation, self.name, errno=errno.EFAULT, cause=cause)
 
     def _unregister(self, address: int) -> None:
         request = spapr.IommuSpaprRegisterMemory.sized(vaddr=address, size=self._regions[address])

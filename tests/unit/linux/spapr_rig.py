@@ -5,7 +5,11 @@ The functions are those of the fake devices ``p0`` and ``p1``; nothing else of a
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from vfio_fixture import PAGE, Lab
@@ -146,3 +150,12 @@ class SpaprLab(Lab):
 
 
 GOLDEN = "ppc64/lab/spapr_tce.json"
+
+
+@contextmanager
+def protected(address: int, protection: int) -> Iterator[None]:
+    """One page that may only be used like this."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert not libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(PAGE), protection)
+    yield
+    assert not libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(PAGE), mmap.PROT_READ | mmap.PROT_WRITE)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from spapr_rig import M32_BUS, SECOND, SpaprLab
+from spapr_rig import M32_BUS, SECOND, SpaprLab, protected
 from vfio_fixture import PAGE
 
 from pyvfio.abi import vfio as abi
-from pyvfio.errors import KernelRefused, NotAvailable
+from pyvfio.errors import NotAvailable, PyvfioError
 from pyvfio.host import Host
 from pyvfio.iommu import AddressSpace
 from pyvfio.iommu.spapr import SpaprTable
@@ -60,9 +60,14 @@ def test_type_1_is_not_there(lab: SpaprLab) -> None:
 def test_what_the_kernel_would_not_refuse(lab: SpaprLab, tce: int, dma_memory: AnonymousMemory) -> None:
     with opened(lab, tce) as space:
         space.map(dma_memory.address, 2 * PAGE, 0x10000)
-        for iova, number in ((0x10000 + PAGE, errno.EEXIST), (M32_BUS - PAGE, errno.ENXIO)):
-            with pytest.raises(KernelRefused) as caught:
-                space.map(dma_memory.address, 2 * PAGE, iova)
+        for iova, length, number in (
+            (0x10000 + PAGE, 2 * PAGE, errno.EEXIST),
+            (M32_BUS - PAGE, 2 * PAGE, errno.ENXIO),
+            (0, 0, errno.EINVAL),
+            (0x800, PAGE, errno.EINVAL),
+        ):
+            with pytest.raises(PyvfioError) as caught:
+                space.map(dma_memory.address, length, iova)
             assert caught.value.errno == number
         assert space.unmap(0x10000, 2 * PAGE) == 2 * PAGE
 
@@ -81,6 +86,25 @@ def test_memory_is_registered_as_it_is_needed(lab: SpaprLab, dma_memory: Anonymo
         assert lab.locked == tables + (2 * PAGE >> 10)
         space.unmap(0x10000, 2 * PAGE)
         assert lab.locked == tables
+
+
+def test_memory_that_another_container_has_in_part(lab: SpaprLab, dma_memory: AnonymousMemory) -> None:
+    fd = lab.ready("p1", abi.VFIO_SPAPR_TCE_v2_IOMMU)[0]
+    lab.register(fd, dma_memory.address + PAGE, 2 * PAGE)
+    with opened(lab, 2) as space:
+        with pytest.raises(PyvfioError, match="has registered a part of this memory") as caught:
+            space.map(dma_memory.address, 2 * PAGE, 0)
+        assert caught.value.errno == errno.EINVAL
+        space.map(dma_memory.address + PAGE, 2 * PAGE, 0)  # exactly the same
+
+
+def test_memory_that_is_not_all_there(lab: SpaprLab, dma_memory: AnonymousMemory) -> None:
+    """The kernel answers a number of pages, which is no success."""
+    with opened(lab, 2) as space, protected(dma_memory.address + PAGE, 0):
+        with pytest.raises(PyvfioError) as caught:
+            space.map(dma_memory.address, 3 * PAGE, 0)
+        assert caught.value.errno == errno.EFAULT
+        assert not space.mappings()
 
 
 def test_a_second_window(lab: SpaprLab, dma_memory: AnonymousMemory) -> None:

@@ -6,7 +6,6 @@ Source: ``drivers/vfio/vfio_iommu_spapr_tce.c``, ``arch/powerpc/mm/book3s64/iomm
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import mmap
 import subprocess
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from spapr_rig import M32_BUS, PES, SECOND, SpaprLab
+from spapr_rig import M32_BUS, PES, SECOND, SpaprLab, protected
 from vfio_fixture import PAGE, errno_of
 
 from pyvfio.abi import vfio as abi
@@ -50,15 +49,6 @@ def driver(lab: SpaprLab, fd: int) -> SpaprTce:
     assert isinstance(file, ContainerFile)
     assert isinstance(file.driver, SpaprTce)
     return file.driver
-
-
-@contextmanager
-def protected(address: int, protection: int) -> Iterator[None]:
-    """One page that may only be used like this."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert not libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(PAGE), protection)
-    yield
-    assert not libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(PAGE), mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 # DMA
