@@ -17,7 +17,7 @@ help:
 	@echo "make test    all tests, on the built wheel"
 	@echo "make sweep   each seam call of each command fails with each errno in turn, and hangs (minutes)"
 	@echo "make hil     the contract tests on real s390x and x86 kernels (QEMU; Hercules with a DASD), beside the software"
-	@echo "             machines; ARCH=s390x or ARCH=x86: on one of them"
+	@echo "             machines; ARCH=s390x or ARCH=x86: on one of them; ARCH=ppc64: on POWER"
 	@echo "make bench   speed, as ratios"
 	@echo "make lint    style, types, spelling"
 	@echo "make docs    the generated pages of docs/ (man page, exit codes, what is not modelled)"

@@ -1,4 +1,4 @@
-"""The five ways to give a device an address space: one test runs over all of them.
+"""The ways to give a device an address space: one test runs over the five that most architectures have.
 
 ==================  ==========================================================================
 mode                how
@@ -8,25 +8,31 @@ type1v2             ``/dev/vfio/vfio``, group, ``VFIO_TYPE1v2_IOMMU``
 compat-type1        ``/dev/iommu`` in the container's place, group, ``VFIO_TYPE1_IOMMU``
 compat-type1v2      ``/dev/iommu`` in the container's place, group, ``VFIO_TYPE1v2_IOMMU``
 iommufd             ``/dev/vfio/devices/vfioN`` bound to ``/dev/iommu`` and attached to an IOAS
+tce                 ``/dev/vfio/vfio``, group, ``VFIO_SPAPR_TCE_v2_IOMMU``: POWER has only this
 ==================  ==========================================================================
 
-These are the variants of the kernel's own VFIO selftests.
+The first five are the variants of the kernel's own VFIO selftests.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Protocol
+
+import pytest
 
 from pyvfio.abi import vfio
 from pyvfio.backend import Backend
 from pyvfio.testing import requests
-from pyvfio.testing.attributes import OpenFiles
+from pyvfio.testing.attributes import Attributes, OpenFiles
 
-__all__ = ["CONTAINER", "IOMMU", "MODES", "DeviceNodes", "OpenDevice", "open_device"]
+__all__ = ["CONTAINER", "IOMMU", "MODES", "DeviceNodes", "OpenDevice", "group_mode", "open_device", "require_mode"]
 
 CONTAINER = "/dev/vfio/vfio"
 IOMMU = "/dev/iommu"
 MODES = ("type1", "type1v2", "compat-type1", "compat-type1v2", "iommufd")
+TCE = "tce"
+_IN_CONTAINER = ("type1", "type1v2", TCE)
 
 
 class DeviceNodes(Protocol):
@@ -57,7 +63,9 @@ class OpenDevice:
 
     @property
     def version(self) -> int:
-        """The number of the type 1 IOMMU for ``VFIO_SET_IOMMU``."""
+        """The number of the container's IOMMU for ``VFIO_SET_IOMMU``."""
+        if self.mode == TCE:
+            return vfio.VFIO_SPAPR_TCE_v2_IOMMU
         return vfio.VFIO_TYPE1v2_IOMMU if self.mode.endswith("v2") else vfio.VFIO_TYPE1_IOMMU
 
     def map(self, iova: int, vaddr: int, size: int, *, read: bool = True, write: bool = True) -> None:
@@ -93,10 +101,43 @@ class OpenDevice:
         return self.ranges()[0][0]
 
 
+def _has(backend: Backend, extension: int) -> bool:
+    fd = backend.open(CONTAINER, os.O_RDWR)
+    try:
+        return backend.ioctl(fd, vfio.VFIO_CHECK_EXTENSION, extension) > 0
+    finally:
+        backend.close(fd)
+
+
+def require_mode(backend: Backend, mode: str) -> None:
+    """Skip the test where the kernel has not what `mode` needs, as POWER's has neither type 1 nor, in Debian, iommufd.
+
+    Who cannot open the container's node, or finds no iommufd where there is type 1, is told so by the test itself.
+    """
+    try:
+        type1 = _has(backend, vfio.VFIO_TYPE1v2_IOMMU)
+    except OSError:
+        return
+    if not type1 and mode in ("type1", "type1v2"):
+        pytest.skip("this kernel has no type 1 IOMMU")
+    if not type1 and mode not in _IN_CONTAINER and not Attributes(backend).exists(IOMMU):
+        pytest.skip("this kernel has no iommufd")
+
+
+def group_mode(backend: Backend) -> str:
+    """The mode of a device that is opened by its group: type1v2, or tce where the kernel has that alone."""
+    try:
+        tce = _has(backend, vfio.VFIO_SPAPR_TCE_v2_IOMMU) and not _has(backend, vfio.VFIO_TYPE1v2_IOMMU)
+    except OSError:
+        return "type1v2"
+    return TCE if tce else "type1v2"
+
+
 def open_device(backend: Backend, files: OpenFiles, device: DeviceNodes, mode: str) -> OpenDevice:
     """Open `device` in `mode`; all descriptors go to `files`, in the order in which they may be closed backwards."""
+    require_mode(backend, mode)
     opened = OpenDevice(backend, files, mode)
-    opened.container = files.open(CONTAINER if mode in ("type1", "type1v2") else IOMMU)
+    opened.container = files.open(CONTAINER if mode in _IN_CONTAINER else IOMMU)
     if mode == "iommufd":
         opened.fd = files.open(device.cdev)
         opened.devid = requests.bind_iommufd(backend, opened.fd, opened.container)

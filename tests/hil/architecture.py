@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import devices, devices_x86
+from . import devices, devices_ppc64, devices_x86
 from .packages import Package
 
 _HERE = Path(__file__).parent
@@ -22,15 +22,23 @@ class Architecture:
     """The kernel's name of it, ``ARCH`` of its make and a folder below ``arch``."""
     compiler: str
     """What the names of the compiler's programs begin with."""
-    config: Path
-    """What the kernel's configuration has over allnoconfig."""
-    kernel_steps: int
-    """Lines that make prints for one build; only for the percentage shown."""
     modules: tuple[str, ...]
     """What the guest's init loads."""
     command: Callable[[Path, Path, Path, Path, Path, str, list[str]], list[str]]
     """QEMU's command line: kernel, disk, /src, /out, a directory for sockets, profile, further words."""
     profiles: Mapping[str, tuple[str, ...]]
+    config: Path | None = None
+    """What the kernel's configuration has over allnoconfig; without one the kernel is Debian's own."""
+    kernel_steps: int = 0
+    """Lines that make prints for one build; only for the percentage shown."""
+    stock: str = ""
+    """The package of Debian's own kernel."""
+    stock_modules: tuple[str, ...] = ()
+    """Modules of Debian's kernel that programs of the guest may load."""
+    image: str = "bzImage"
+    """The kernel's file."""
+    qemu: str = "qemu-system-x86_64"
+    """QEMU's program in the packages `emulator`."""
     unread_source: tuple[str, ...] = ()
     """Patterns of the kernel's source that this architecture's build does not read either."""
     kept_source: tuple[str, ...] = ()
@@ -44,6 +52,8 @@ class Architecture:
     guests: tuple[str, ...] = ("qemu",)
     terminal: bool = False
     """Whether a 3270 is to be answered."""
+    with_all: bool = True
+    """Whether ``--arch all`` means it too."""
 
 
 VFIO_MODULES = ("vfio", "vfio_iommu_type1", "iommufd", "vfio-pci", "mdev")
@@ -95,4 +105,21 @@ X86 = Architecture(
     emulator=("qemu-system-x86", "seabios", "ipxe-qemu"),
 )
 
-ARCHITECTURES = {one.name: one for one in (S390X, X86)}
+PPC64 = Architecture(
+    name="ppc64",
+    debian="ppc64el",
+    kbuild="powerpc",
+    compiler="powerpc64le-linux-gnu-",
+    stock="linux-image-powerpc64le",
+    image="vmlinux",
+    initrd_modules=("virtio_blk", "crc32c_generic", "crc16", "mbcache", "jbd2", "ext4"),
+    modules=("vfio", "vfio_iommu_spapr_tce", "vfio-pci", "e1000e", "nvme"),
+    stock_modules=("9p", "9pnet_virtio", "pci-stub", "virtio_net", "virtio-rng"),
+    command=devices_ppc64.command,
+    profiles=devices_ppc64.PROFILES,
+    qemu="qemu-system-ppc64",
+    emulator=("qemu-system-ppc", "qemu-system-data", "ipxe-qemu"),
+    with_all=False,
+)
+
+ARCHITECTURES = {one.name: one for one in (S390X, X86, PPC64)}

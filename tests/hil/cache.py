@@ -1,6 +1,6 @@
 """The store of what is slow to build, by content, under the user's cache directory.
 
-<root>/kernel/<key>/     bzImage, modules
+<root>/kernel/<key>/     bzImage or vmlinux, modules, headers
 <root>/image/<key>/      root.ext4, initrd.img, python (a host build of the guest's Python)
 <root>/emulator/<key>/   QEMU with all that it needs
 <root>/tmp/              what is being built; renamed into place when complete

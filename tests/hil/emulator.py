@@ -33,10 +33,10 @@ def build(architecture: Architecture, suite: Suite, work: Path, result: Path, pr
     with progress.stage(f"QEMU for {architecture.name}: Debian {SUITE}"):
         rootfs.extract(suite, rootfs.host_architecture(), architecture.emulator, result / "tree", work, log)
         rootfs.remove(result / "tree", _UNREAD)
-        words(result)
+        words(result, architecture.qemu)
 
 
-def words(entry: Path, program: str = "qemu-system-x86_64") -> tuple[str, ...]:
+def words(entry: Path, program: str) -> tuple[str, ...]:
     """Give the beginning of QEMU's command line: the tree's loader, libraries, program and firmware.
 
     Raise StepFailed if the tree does not hold them.
@@ -49,3 +49,9 @@ def words(entry: Path, program: str = "qemu-system-x86_64") -> tuple[str, ...]:
     libraries = loaders[0].parent
     firmware = [word for name in _FIRMWARE if (tree / name).is_dir() for word in ("-L", str(tree / name))]
     return (str(loaders[0]), "--library-path", str(libraries), str(binary), *firmware)
+
+
+def environment(entry: Path) -> dict[str, str]:
+    """Give what QEMU must find in its environment: its own loadable parts; another build's make it abort."""
+    found = rootfs.loaders(entry / "tree")
+    return {"QEMU_MODULE_DIR": str(found[0].parent / "qemu")} if found else {}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import tn3270
@@ -17,7 +18,7 @@ from .architecture import S390X, Architecture
 
 # What Hercules cannot load or configure, after which it waits for an operator.
 _REFUSED = re.compile(r"^HHC(?:SC|CF)\d+E .*", re.MULTILINE)
-_PANIC = re.compile(r"Kernel panic|\bOops\b|Unable to handle kernel|disabled wait", re.IGNORECASE)
+_PANIC = re.compile(r"Kernel panic|\bOops:|Unable to handle kernel|disabled wait", re.IGNORECASE)
 
 
 class GuestDied(Exception):
@@ -28,7 +29,7 @@ class GuestDied(Exception):
 class Machine:
     """What a guest is made of: kernel, root disk, device profile and further words for QEMU or lines for Hercules.
 
-    The initial RAM disk is for Hercules alone; `qemu` stands for the program's name, if it is not the host's.
+    `qemu` stands for the program's name, if it is not the host's, and `environment` is what that needs.
     """
 
     kernel: Path
@@ -38,6 +39,7 @@ class Machine:
     initrd: Path | None = None
     architecture: Architecture = S390X
     qemu: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Follower:
@@ -85,7 +87,14 @@ def run(
             terminal.start()
         with open(out / "qemu.log", "w", encoding="utf-8") as log:
             print(shlex.join(command), file=log, flush=True)
-            qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            qemu = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, **machine.environment},
+            )
             try:
                 why = watch(qemu, out, on_text, timeout, quiet)
             finally:

@@ -1,4 +1,4 @@
-"""The initial RAM disk of the guest under Hercules: busybox, the drivers of the root disk, and a script.
+"""The initial RAM disk of a guest whose kernel has no driver of the root disk: busybox, the drivers, and a script.
 
 A cpio archive of the "newc" form: for each file thirteen fields of eight hexadecimal digits behind a magic number, the
 name and the content, each padded to four bytes.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .progress import StepFailed
 
+NAME = "initrd.img"
 SCRIPT = Path(__file__).with_name("initrd-init")
 _MAGIC = b"070701"
 _TRAILER = "TRAILER!!!"
@@ -50,14 +51,18 @@ def _padded(data: bytes) -> bytes:
 
 
 def build(root: Path, kernel: Path, names: tuple[str, ...], result: Path) -> None:
-    """Write the compressed archive, with the shell of the tree `root` and these modules of the kernel's entry."""
+    """Write the compressed archive, with the shell of the tree `root` and these modules of the kernel's entry.
+
+    They are loaded in the order of `names`.
+    """
     shell = root / "usr/bin/busybox"
     if not shell.is_file():
         raise StepFailed(f"{root} has no {shell.relative_to(root)}; the initial RAM disk needs it")
-    folders = [Entry(name, _DIRECTORY) for name in ("bin", "dev", "lib", "proc", "root")]
+    folders = [Entry(name, _DIRECTORY) for name in ("bin", "dev", "lib", "proc", "root", "sys")]
     console = Entry("dev/console", stat.S_IFCHR | 0o600, numbers=_CONSOLE)
     programs = [Entry("bin/busybox", _PROGRAM, shell.read_bytes()), Entry("init", _PROGRAM, SCRIPT.read_bytes())]
     modules = [Entry(f"lib/{name}.ko", _FILE, _module(kernel, name)) for name in names]
+    modules.append(Entry("lib/order", _FILE, "".join(f"{name}\n" for name in names).encode()))
     result.write_bytes(gzip.compress(archive([*folders, console, *programs, *modules]), mtime=0))
 
 

@@ -1,4 +1,4 @@
-"""Build the guest's kernel and modules from Debian's source package."""
+"""Build the guest's kernel and modules from Debian's source package, or take Debian's (`stock_kernel`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import cache
+from . import cache, stock_kernel
 from .architecture import Architecture
 from .debian import Suite
 from .progress import Progress, StepFailed, run
@@ -49,16 +49,26 @@ def key(architecture: Architecture, version: str) -> str:
 
 def recipe(architecture: Architecture) -> str:
     """Give the end of every key that this architecture's recipe makes, whatever the source's version."""
+    if architecture.config is None:
+        return stock_kernel.recipe(architecture)
     facts = (str(RECIPE), SOURCE, architecture.kbuild, architecture.compiler, *_LEFT_OUT, *architecture.unread_source)
     made = cache.key("", files=(architecture.config,), texts=facts).removeprefix("-")
     return _SAME_AS.get(made, made)
 
 
+def need(architecture: Architecture) -> int:
+    """Give the disk space in bytes that `build` uses while it works."""
+    return stock_kernel.NEED if architecture.config is None else NEED
+
+
 def build(
     architecture: Architecture, suite: Suite, version: str, work: Path, result: Path, progress: Progress, log: Path
 ) -> None:
-    """Download, unpack, configure and build in `work`; leave `bzImage` and `usr/lib/modules` in `result`."""
+    """Download, unpack, configure and build in `work`; leave the image and `usr/lib/modules` in `result`."""
     fragment = architecture.config
+    if fragment is None:
+        stock_kernel.build(architecture, suite, work, result, progress, log)
+        return
     with progress.stage(f"kernel: download {SOURCE} {version}"):
         package = suite.download(SOURCE, version, work)
     with progress.stage("kernel: unpack") as update:
@@ -97,7 +107,7 @@ def build(
         run([*make, *install], log, "installing the modules", cwd=source, env=env)
         for link in result.glob("usr/lib/modules/*/build"):
             link.unlink()
-        shutil.copy2(objects / f"arch/{architecture.kbuild}/boot/bzImage", result / "bzImage")
+        shutil.copy2(objects / f"arch/{architecture.kbuild}/boot/bzImage", result / architecture.image)
         # the user interface's headers, which the test of pyvfio's numbers compares with
         run([*make, "headers"], log, "making the headers", cwd=source, env=env)
         shutil.copytree(

@@ -71,7 +71,7 @@ def build(
         shutil.copytree(kernel / "usr/lib/modules", root / "usr/lib/modules", dirs_exist_ok=True, symlinks=True)
         _image(root, result / "root.ext4", log)
         if architecture.initrd_modules:
-            initrd.build(root, kernel, architecture.initrd_modules, result / "initrd.img")
+            initrd.build(root, kernel, architecture.initrd_modules, result / initrd.NAME)
     packages = sorted(path.name.removesuffix(".dist-info") for path in (root / SITE).glob("*.dist-info"))
     (result / "packages.txt").write_text("\n".join(packages) + "\n")
 

@@ -47,6 +47,16 @@ X86_SKIPS = (
     Skip("test_pci_hotplug::*", "the function is in no slot"),
 )
 
+PPC64_SKIPS = (
+    Skip("*", "this host has no ccw device 0.0.1001"),
+    Skip("*", "this host has no channel subsystem"),
+    Skip("test_driver_override::*", "this host has no channel device"),
+    Skip("*", "this function is no zPCI function"),
+    Skip("test_network::*", "this host has no PCI network interface that is not in use"),
+    Skip("test_proc::*", "a host without zPCI"),
+    Skip("test_proc::*", "a host of another architecture"),
+)
+
 X86_LACKING = (Skip("test_in_use::test_a_port_of_a_console*", "this host has no port of a virtio console"),)
 """What the software machine of the x86 guest is without."""
 

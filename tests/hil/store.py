@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import emulator, kernel, rootfs
+from . import emulator, initrd, kernel, rootfs
 from .architecture import S390X, Architecture
 from .cache import Cache
 from .debian import Suite, host_mirror
@@ -12,7 +12,6 @@ from .guest import Machine
 from .progress import Progress, StepFailed
 
 DISK = "root.ext4"
-INITRD = "initrd.img"
 
 
 class Store:
@@ -36,13 +35,13 @@ class Store:
             name = kernel.key(made_for, version)
             if self.cache.find("kernel", name) is None:
                 log.write_text("")
-                self.progress.say(f"kernel {name} is not in the cache: building it")
+                self.progress.say(f"kernel {name} is not in the cache: making it")
             with self.cache.scratch() as work:
                 built = self.cache.build(
                     "kernel",
                     name,
                     lambda result: kernel.build(made_for, suite, version, work, result, self.progress, log),
-                    kernel.NEED,
+                    kernel.need(made_for),
                 )
             with self.cache.scratch() as work:
                 image = self.cache.build(
@@ -51,22 +50,28 @@ class Store:
                     lambda result: rootfs.build(made_for, suite, built, work, result, self.progress, log),
                     rootfs.NEED,
                 )
-            qemu = self._emulator(suite, log) if made_for.emulator else ()
+            qemu = self._emulator(suite, log) if made_for.emulator else None
         self.progress.say(f"guest: kernel {built.name}, root disk {image.name}, in {self.cache.root}")
-        initrd = image / INITRD if made_for.initrd_modules else None
-        machine = Machine(built / "bzImage", image / DISK, profile, (), initrd, made_for, qemu)
+        machine = Machine(
+            built / made_for.image,
+            image / DISK,
+            profile,
+            initrd=image / initrd.NAME if made_for.initrd_modules else None,
+            architecture=made_for,
+            qemu=emulator.words(qemu, made_for.qemu) if qemu else (),
+            environment=emulator.environment(qemu) if qemu else {},
+        )
         return machine, image / "python"
 
-    def _emulator(self, suite: Suite, log: Path) -> tuple[str, ...]:
-        """Give the beginning of QEMU's command line, of the guest's own release."""
+    def _emulator(self, suite: Suite, log: Path) -> Path:
+        """Give the entry with QEMU of the guest's own release."""
         with self.cache.scratch() as work:
-            entry = self.cache.build(
+            return self.cache.build(
                 "emulator",
                 emulator.key(self.architecture),
                 lambda result: emulator.build(self.architecture, suite, work, result, self.progress, log),
                 emulator.NEED,
             )
-        return emulator.words(entry)
 
     def _version(self, refresh: bool) -> tuple[Suite, str]:
         """Give the suite and its version of the kernel's source; without a network, the cached one's."""

@@ -18,19 +18,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import guest, hercules, rootfs, table, volumes, wheel
-from .architecture import S390X, X86, Architecture
+from .architecture import PPC64, S390X, X86, Architecture
 from .differences import HERCULES, Difference, find, left_out
 from .progress import Progress, StepFailed
-from .skips import X86_LACKING, X86_SKIPS, Skip
+from .skips import PPC64_SKIPS, X86_LACKING, X86_SKIPS, Skip
 
 AT_LEAST = 150
-# The functions of the x86 guest that the contract takes (devices_x86.py); the whole addresses, as a user says them.
+# The functions that the contract takes (devices_x86.py, devices_ppc64.py); the whole addresses, as a user says them.
 _X86_FUNCTIONS = {
     "pci": "0000:0e:00.0",
     "pci2": "0000:0f:00.0",
     "entropy": "0000:10:00.0",
     "edu": "0000:11:00.0",
     "nvme": "0000:12:00.0",
+}
+_PPC64_FUNCTIONS = {
+    "pci": "0001:01:00.0",
+    "pci2": "0002:01:00.0",
+    "entropy": "0003:01:00.0",
+    "nvme": "0004:01:00.0",
+    "edu": "0005:01:00.0",
 }
 # pytest's statuses: all passed, some failed, nothing collected. Others say that the run itself went wrong.
 _RAN = (0, 1, 5)
@@ -148,6 +155,14 @@ _CHANNEL_MODULES = (
     *("test_dasd_*", "test_library_ccw", "test_library_channel", "test_library_mdev", "test_library_subchannel"),
     *("test_mdev_create", "test_passthrough_*", "test_zpci_*"),
 )
+# POWER has neither type 1 nor, in Debian's kernel, iommufd, and the library cannot open a device with its own IOMMU:
+# what needs no open device.
+_PPC64_MODULES = (
+    *("test_block", "test_chmod", "test_console", "test_driver_override", "test_drivers_probe", "test_in_use"),
+    *("test_library_host", "test_library_sriov", "test_library_topology", "test_library_watch", "test_mkdir"),
+    *("test_network", "test_new_id", "test_open", "test_pci_reset_files", "test_proc", "test_read", "test_rename"),
+    *("test_unbind", "test_unlink", "test_write"),
+)
 GUESTS = (
     Guest("qemu", guest.run, "lab-s390x", big_endian=True, without=("test_edu_driver", "test_nvme_*")),
     Guest(
@@ -173,6 +188,16 @@ GUESTS = (
         architecture=X86,
         skips=X86_SKIPS,
         lacking=X86_LACKING,
+    ),
+    Guest(
+        "ppc64",
+        guest.run,
+        None,
+        tuple(f"--pyvfio-{name}={address}" for name, address in _PPC64_FUNCTIONS.items()),
+        modules=_PPC64_MODULES,
+        at_least=250,
+        architecture=PPC64,
+        skips=PPC64_SKIPS,
     ),
 )
 

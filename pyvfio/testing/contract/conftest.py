@@ -20,7 +20,7 @@ from pyvfio.testing.channel import Channel
 from pyvfio.testing.devices import BoundFunction, BoundMdev, BoundSubchannel
 from pyvfio.testing.disk import Disk
 from pyvfio.testing.injecting import injector
-from pyvfio.testing.modes import MODES, OpenDevice, open_device
+from pyvfio.testing.modes import MODES, OpenDevice, group_mode, open_device, require_mode
 from pyvfio.testing.plugin import Lab
 from pyvfio.vfio import Device
 
@@ -127,8 +127,8 @@ def mdev(subchannel: BoundSubchannel) -> Iterator[BoundMdev]:
 
 @pytest.fixture
 def opened(backend: Backend, files: OpenFiles, function: BoundFunction) -> OpenDevice:
-    """The PCI function, open by its group with the type 1 IOMMU, version 2."""
-    return open_device(backend, files, function, "type1v2")
+    """The PCI function, open by its group: with the type 1 IOMMU, version 2, or with POWER's."""
+    return open_device(backend, files, function, group_mode(backend))
 
 
 @pytest.fixture(params=MODES)
@@ -181,6 +181,7 @@ def way(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def device(host: Host, function: BoundFunction, way: str) -> Iterator[Device]:
     """The PCI function, opened by the library in each way."""
+    require_mode(host.backend, {"group": "type1v2"}.get(way, way))
     with pyvfio.open_device(host, function.address, way=way) as opened_device:
         yield opened_device
 
@@ -269,6 +270,7 @@ def edu_function(express_host: Host, lab: Lab) -> Iterator[BoundFunction]:
 @pytest.fixture
 def edu_device(express_host: Host, edu_function: BoundFunction, way: str) -> Iterator[Device]:
     """The edu, opened by the library in each way."""
+    require_mode(express_host.backend, {"group": "type1v2"}.get(way, way))
     with pyvfio.open_device(express_host, edu_function.address, way=way) as opened_device:
         yield opened_device
 
@@ -286,6 +288,7 @@ def nvme_function(express_host: Host, lab: Lab) -> Iterator[BoundFunction]:
 @pytest.fixture
 def nvme_device(express_host: Host, nvme_function: BoundFunction, way: str) -> Iterator[Device]:
     """The NVMe controller, opened by the library in each way."""
+    require_mode(express_host.backend, {"group": "type1v2"}.get(way, way))
     with pyvfio.open_device(express_host, nvme_function.address, way=way) as opened_device:
         yield opened_device
 

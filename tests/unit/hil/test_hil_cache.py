@@ -103,6 +103,7 @@ def test_kernel_key_names_the_version(made_for: Architecture) -> None:
 
 
 def test_kernel_key_depends_on_the_configuration(tmp_path: Path) -> None:
+    assert S390X.config is not None
     other = tmp_path / S390X.config.name
     other.write_bytes(S390X.config.read_bytes())
     assert kernel.recipe(replace(S390X, config=other)) == kernel.recipe(S390X)
