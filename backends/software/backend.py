@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast, overload
 
+from pyvfio.abi.request import Request, as_here, same_requests
 from pyvfio.backend import Holder
 from pyvfio.network import Network
 from pyvfio.process import ProcessMemory, SharedMapping, umask
@@ -55,6 +56,8 @@ class SoftwareBackend:
     def __init__(self, machine: Machine, calls: CallLog | None = None) -> None:
         self.machine = machine
         self._calls = calls
+        # the machine whose programs say other numbers than those of this one
+        self._foreign = "" if same_requests(machine.spec.architecture) else machine.spec.architecture
         self.faults = machine.faults
         self._lock = machine.lock
         self._clock = machine.clock
@@ -223,7 +226,9 @@ class SoftwareBackend:
     @overload
     def ioctl(self, fd: int, request: int, arg: bytes, mutate_flag: bool = True) -> bytes: ...
     def ioctl(self, fd: int, request: int, arg: Any = 0, mutate_flag: bool = True) -> int | bytes:
-        """See `Backend.ioctl`."""
+        """See `Backend.ioctl`.  A bare number is one of the machine's, a `Request` is known by its type."""
+        if self._foreign and not isinstance(request, Request):
+            request = as_here(request, self._foreign)
         if isinstance(arg, int):
             with self._lock:
                 result = self._file("ioctl", fd).ioctl(request & 0xFFFFFFFF, AddressArgument(self._memory, arg))
@@ -238,7 +243,9 @@ class SoftwareBackend:
         copy = bytearray(view)
         if len(copy) > 1024:
             raise ValueError("ioctl string arg too long")  # as `fcntl.ioctl`
-        self.ioctl(fd, request, copy)
+        with self._lock:
+            self._file("ioctl", fd).ioctl(request & 0xFFFFFFFF, BufferArgument(self._memory, memoryview(copy)))
+            self._clock.settle()
         return bytes(copy)
 
     def mmap(

@@ -14,7 +14,7 @@ module             kernel header (``include/uapi/linux/``), as of Linux 6.12
 `pci_regs`         ``pci_regs.h``: configuration space, what pyvfio uses of it
 `eeh`              ``asm/eeh.h`` of powerpc: states of endpoints, errors to inject
 `opal`             ``asm/opal-api.h`` of powerpc, not for programs: calls of the firmware, `opal_diag`
-`request`          ``ioctl.h``: how a request number is made, and the names a number has
+`request`          ``ioctl.h``: requests with their numbers by architecture, and the names a number has
 `layout`           how all of them are written down, capability chains, fast packing
 =================  ===========================================================================
 

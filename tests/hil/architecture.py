@@ -18,6 +18,8 @@ class Architecture:
 
     name: str
     debian: str
+    machine: str
+    """What ``uname -m`` says there."""
     kbuild: str
     """The kernel's name of it, ``ARCH`` of its make and a folder below ``arch``."""
     compiler: str
@@ -61,6 +63,7 @@ VFIO_MODULES = ("vfio", "vfio_iommu_type1", "iommufd", "vfio-pci", "mdev")
 S390X = Architecture(
     name="s390x",
     debian="s390x",
+    machine="s390x",
     kbuild="s390",
     compiler="s390x-linux-gnu-",
     config=_HERE / "kernel.config",
@@ -90,6 +93,7 @@ S390X = Architecture(
 X86 = Architecture(
     name="x86",
     debian="amd64",
+    machine="x86_64",
     kbuild="x86",
     compiler="x86_64-linux-gnu-",
     config=_HERE / "kernel-x86.config",
@@ -108,6 +112,7 @@ X86 = Architecture(
 PPC64 = Architecture(
     name="ppc64",
     debian="ppc64el",
+    machine="ppc64le",
     kbuild="powerpc",
     compiler="powerpc64le-linux-gnu-",
     stock="linux-image-powerpc64le",
@@ -117,6 +122,11 @@ PPC64 = Architecture(
     stock_modules=("9p", "9pnet_virtio", "pci-stub", "virtio_net", "virtio-rng"),
     command=devices_ppc64.command,
     profiles=devices_ppc64.PROFILES,
+    packages=(
+        Package(
+            "gcc-powerpc64le-linux-gnu", "powerpc64le-linux-gnu-gcc", "to compare numbers with the kernel's headers"
+        ),
+    ),
     qemu="qemu-system-ppc64",
     emulator=("qemu-system-ppc", "qemu-system-data", "ipxe-qemu"),
     with_all=False,

@@ -221,7 +221,7 @@ def test(
     if not arguments.words and not arguments.suite:
         for machine in machines:
             with progress.stage(f"numbers of the ABI against the headers of the {machine.architecture.name} kernel"):
-                _numbers(machine.kernel.parent / "headers", root, folder / "headers.log")
+                _numbers(machine.kernel.parent / "headers", machine.architecture.machine, root, folder / "headers.log")
     made = {machine.architecture.name: machine for machine in machines}
     chosen = [one for one in GUESTS if one.architecture.name in made and arguments.guest in ("all", one.under)]
     if arguments.machine is not None:
@@ -293,10 +293,10 @@ def _sides(
     return report
 
 
-def _numbers(headers: Path, root: Path, log: Path) -> None:
+def _numbers(headers: Path, machine: str, root: Path, log: Path) -> None:
     """Compare every number and layout of pyvfio/abi with the headers of the kernel under test.  Raise StepFailed."""
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/unit/abi/test_headers.py"]
-    env = {**os.environ, "PYVFIO_KERNEL_HEADERS": str(headers)}
+    env = {**os.environ, "PYVFIO_KERNEL_HEADERS": str(headers), "PYVFIO_KERNEL_MACHINE": machine}
     with open(log, "w", encoding="utf-8") as out:
         done = subprocess.run(command, cwd=root, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=600)
     if done.returncode:

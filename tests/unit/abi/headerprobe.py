@@ -34,6 +34,7 @@ from pyvfio.abi import (
     virtio_pci,
 )
 from pyvfio.abi.layout import AbiStructure
+from pyvfio.abi.request import Request
 
 TABLES: dict[str, tuple[ModuleType, ...]] = {
     "linux/vfio.h": (vfio, vfio_type1, vfio_feature, vfio_gfx, vfio_spapr),
@@ -72,11 +73,12 @@ class Verdict:
         return {fact.subject for fact in self.absent}
 
 
-def constants(module: ModuleType) -> dict[str, int | str]:
+def constants(module: ModuleType, machine: str = "") -> dict[str, int | str]:
+    """The numbers and texts of `module`; requests as `machine` (``uname -m``; default: this one) has them."""
     return {
-        name: value
+        name: value.on(machine) if machine and isinstance(value, Request) else value
         for name, value in vars(module).items()
-        if re.fullmatch(r"[A-Z][A-Za-z0-9]*_\w+", name) and type(value) in (int, str)
+        if re.fullmatch(r"[A-Z][A-Za-z0-9]*_\w+", name) and type(value) in (int, str, Request)
     }
 
 
@@ -124,10 +126,11 @@ def _members(cls: Any, base: int) -> list[tuple[str, int, Any]]:
     return found
 
 
-def facts_of(header: str) -> list[Fact]:
+def facts_of(header: str, machine: str = "") -> list[Fact]:
+    """What `TABLES` says of `header` on `machine` (``uname -m``; default: this one)."""
     facts: list[Fact] = []
     for module in TABLES[header]:
-        facts += [constant_fact(name, value) for name, value in constants(module).items()]
+        facts += [constant_fact(name, value) for name, value in constants(module, machine).items()]
         for cls in structures(module):
             facts += structure_facts(cls)
     return facts

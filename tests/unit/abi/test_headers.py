@@ -1,8 +1,9 @@
 """Every size, offset and number of `pyvfio.abi` against the kernel's headers, by a compiled probe (`headerprobe`).
 
-The headers are the system's (Debian: linux-libc-dev), with the host's compiler and, where it is installed, with
-s390x-linux-gnu-gcc and its own; and those in the directory which the environment variable PYVFIO_KERNEL_HEADERS
-names (a result of ``make headers_install``), which then must be at least as new as the tables.
+The headers are the system's (Debian: linux-libc-dev), with the host's compiler and, where they are installed, with
+the cross compilers of `CROSS` and their own; and those in the directory which the environment variable
+PYVFIO_KERNEL_HEADERS names (a result of ``make headers_install``), which then must be at least as new as the tables.
+Where these are of a machine whose requests have other numbers, PYVFIO_KERNEL_MACHINE names it (``uname -m``).
 """
 
 from __future__ import annotations
@@ -17,8 +18,14 @@ import headerprobe
 import pytest
 from headerprobe import TABLES, WRITTEN_FROM, Fact, Verdict
 
-CROSS = "s390x-linux-gnu-gcc"
-CROSS_HEADERS = Path("/usr/s390x-linux-gnu/include")
+from pyvfio.abi import vfio
+from pyvfio.abi.request import VFIO_BASE, VFIO_TYPE, Request, request
+
+CROSS = {
+    "s390x-linux-gnu-gcc": ("s390x", "linux-libc-dev-s390x-cross"),
+    "powerpc64le-linux-gnu-gcc": ("ppc64le", "linux-libc-dev-ppc64el-cross"),
+}
+"""Compilers for other machines: the machine, and Debian's package of its headers."""
 
 OLDEST = (6, 1)
 """The oldest headers of which it is known what they lack."""
@@ -89,6 +96,10 @@ class Target:
     compiler: str
     include: Path | None
 
+    @property
+    def machine(self) -> str:
+        return CROSS[self.compiler][0] if self.compiler in CROSS else os.uname().machine
+
     def __str__(self) -> str:
         return f"{self.compiler}-{'system' if self.include is None else 'given'}"
 
@@ -101,20 +112,28 @@ def _given_headers() -> Path | None:
 
 
 def _targets() -> list[Target]:
-    sets = [None] if _given_headers() is None else [None, _given_headers()]
-    return [Target(compiler, include) for compiler in ("cc", CROSS) for include in sets]
+    own = [Target(compiler, None) for compiler in ("cc", *CROSS)]
+    given = _given_headers()
+    if given is None:
+        return own
+    # asm/ioctl.h is of one machine: other machines' compilers read it as well if their requests are the same
+    of = os.environ.get("PYVFIO_KERNEL_MACHINE", "s390x")
+    start = request(VFIO_TYPE, VFIO_BASE)
+    return own + [Target(one.compiler, given) for one in own if start.on(one.machine) == start.on(of)]
 
 
 def _need(target: Target) -> None:
     if shutil.which(target.compiler) is None:
         pytest.skip(f"no compiler {target.compiler} here")
-    if target.compiler == CROSS and not (CROSS_HEADERS / "linux").is_dir():
-        pytest.skip(f"no kernel headers for {CROSS} in {CROSS_HEADERS} (Debian: linux-libc-dev-s390x-cross)")
+    if target.compiler in CROSS:
+        folder = Path("/usr", target.compiler.removesuffix("-gcc"), "include")
+        if not (folder / "linux").is_dir():
+            pytest.skip(f"no kernel headers in {folder} (Debian: {CROSS[target.compiler][1]})")
 
 
 @functools.cache
 def _verdict(target: Target, header: str) -> Verdict:
-    return headerprobe.ask(target.compiler, header, headerprobe.facts_of(header), target.include)
+    return headerprobe.ask(target.compiler, header, headerprobe.facts_of(header, target.machine), target.include)
 
 
 every_target = pytest.mark.parametrize("target", _targets(), ids=str)
@@ -146,6 +165,17 @@ def test_a_wrong_value_is_found(fact: Fact) -> None:
     assert verdict.has_header
     assert verdict.wrong
     assert not verdict.checked
+
+
+@pytest.mark.parametrize(("compiler", "machine"), [("cc", "ppc64le"), ("powerpc64le-linux-gnu-gcc", "s390x")])
+def test_the_requests_of_another_machine_are_wrong(compiler: str, machine: str) -> None:
+    _need(Target(compiler, None))
+    if request(VFIO_TYPE, VFIO_BASE).on(Target(compiler, None).machine) == request(VFIO_TYPE, VFIO_BASE).on(machine):
+        pytest.skip(f"the requests of {machine} are the same here")
+    verdict = headerprobe.ask(compiler, "linux/vfio.h", headerprobe.facts_of("linux/vfio.h", machine))
+    wrong = {text.partition(":")[0] for text in verdict.wrong}
+    assert {"VFIO_GET_API_VERSION", "VFIO_EEH_PE_OP", "VFIO_DEVICE_FEATURE"} <= wrong
+    assert all(type(vars(vfio).get(name, Request(0))) is Request for name in wrong)
 
 
 def test_a_wrong_value_among_right_ones_is_named() -> None:
@@ -191,7 +221,9 @@ def test_tables_agree_with_the_header(target: Target, header: str) -> None:
         # iommufd.h came after 6.1; the other headers are in every package of them.
         if target.include is None and header == "linux/iommufd.h":
             pytest.skip(f"the headers of {target.compiler} have no {header}; PYVFIO_KERNEL_HEADERS can name newer ones")
-        pytest.fail(f"{target}: no {header} (Debian: linux-libc-dev, for s390x linux-libc-dev-s390x-cross)")
+        pytest.fail(
+            f"{target}: no {header} (Debian: linux-libc-dev, or {' or '.join(one[1] for one in CROSS.values())})"
+        )
     if verdict.version < OLDEST:
         pytest.skip(f"these headers are of Linux {verdict.version}; what may differ before {OLDEST} is not known")
     excused = CHANGED_AFTER_6_1 if verdict.version < WRITTEN_FROM else set()
@@ -239,11 +271,14 @@ def test_every_value_was_compared_somewhere() -> None:
     missing: list[str] = []
     total = 0
     for header in TABLES:
-        facts = set(headerprobe.facts_of(header))
+        facts = headerprobe.facts_of(header)
         total += len(facts)
+        open_facts = set(range(len(facts)))
         for target in usable:
-            facts -= set(_verdict(target, header).checked)
-        missing += sorted({fact.subject for fact in facts})
+            checked = set(_verdict(target, header).checked)
+            of_target = headerprobe.facts_of(header, target.machine)  # requests have other numbers there
+            open_facts -= {place for place, fact in enumerate(of_target) if fact in checked}
+        missing += sorted({facts[place].subject for place in open_facts})
     if missing:
         versions = {".".join(map(str, _verdict(target, "linux/vfio.h").version)) for target in usable}
         pytest.skip(
