@@ -12,6 +12,7 @@ from pyvfio.doctor.remark import OK, PROBLEM, WARNING, Patient, Remark
 
 __all__ = ["drivers", "loaded", "state_of"]
 
+TYPE1, TCE = "vfio_iommu_type1", "vfio_iommu_spapr_tce"
 LOADED, BUILT_IN, AVAILABLE, ABSENT, UNKNOWN = "loaded", "built in", "available", "absent", "unknown"
 
 
@@ -41,11 +42,17 @@ def state_of(patient: Patient, module: str) -> str:
     return UNKNOWN if available is None else AVAILABLE if available else ABSENT
 
 
+def _by_group(patient: Patient) -> str:
+    """The module that groups need: a kernel of POWER has its own and no type 1 (drivers/vfio/Kconfig)."""
+    without = (ABSENT, UNKNOWN)
+    return TCE if state_of(patient, TYPE1) in without and state_of(patient, TCE) not in without else TYPE1
+
+
 def _wanted(patient: Patient) -> Iterator[tuple[str, str]]:
     """The modules that this host can use, with what for."""
     pci, css = patient.exists("/sys/bus/pci"), patient.exists("/sys/bus/css")
     yield "vfio", "all of VFIO"
-    yield "vfio_iommu_type1", "DMA by the group"
+    yield _by_group(patient), "DMA by the group"
     yield "iommufd", "DMA by the device's own node"
     if pci:
         yield "vfio_pci", "PCI functions"
@@ -59,13 +66,13 @@ def loaded(patient: Patient) -> Iterator[Remark]:
     wanted = dict(_wanted(patient))
     states = {module: state_of(patient, module) for module in wanted}
     ready = (LOADED, BUILT_IN)
-    mapping = any(states[module] in ready for module in ("vfio_iommu_type1", "iommufd"))
+    mapping = any(states.get(module) in ready for module in (TYPE1, TCE, "iommufd"))
     for module, purpose in wanted.items():
         state, name = states[module], f"module {module}"
         if state in ready:
             yield Remark(name, OK, state)
             continue
-        needed = module == "vfio" or (module == "vfio_iommu_type1" and not mapping)
+        needed = module == "vfio" or (module in (TYPE1, TCE) and not mapping)
         what = {ABSENT: f"this kernel has none ({purpose})", AVAILABLE: f"not loaded ({purpose})"}
         detail = what.get(
             state, f"not loaded; whether this kernel has it cannot be seen: /lib/modules has no list ({purpose})"

@@ -214,6 +214,32 @@ def test_one_kind_of_mapping_is_enough(tree: Tree) -> None:
     assert states(tree)["vfio_iommu_type1"].status == WARNING
 
 
+def power(tree: Tree) -> None:
+    """A kernel of POWER, as Debian's 6.12 for ppc64el: it has neither type 1 nor iommufd."""
+    tree.file("/proc/sys/kernel/osrelease", "6.12.0\n")
+    tree.file("/lib/modules/6.12.0/modules.builtin", "")
+    tree.file(
+        "/lib/modules/6.12.0/modules.dep",
+        "vfio/vfio.ko.xz:\nvfio/vfio_iommu_spapr_tce.ko.xz: vfio/vfio.ko.xz\n",
+    )
+
+
+def test_a_kernel_of_power_has_its_own_mapping(tree: Tree) -> None:
+    power(tree)
+    tree.file("/proc/modules", "vfio 57344 1 vfio_iommu_spapr_tce, Live 0x0\nvfio_iommu_spapr_tce 24576 0 - Live 0x0\n")
+    found = states(tree)
+    assert "vfio_iommu_type1" not in found
+    assert (found["vfio_iommu_spapr_tce"].status, found["vfio_iommu_spapr_tce"].detail) == (OK, "loaded")
+    assert found["iommufd"].status == WARNING
+
+
+def test_a_kernel_of_power_before_it_is_loaded(tree: Tree) -> None:
+    power(tree)
+    found = states(tree)["vfio_iommu_spapr_tce"]
+    assert (found.status, found.next_step) == (PROBLEM, "modprobe vfio_iommu_spapr_tce")
+    assert found.detail == "not loaded (DMA by the group)"
+
+
 def test_drivers(tree: Tree) -> None:
     tree.function("0000:00:01.0")
     assert tree.one(modules.drivers).status == PROBLEM
