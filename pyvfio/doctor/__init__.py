@@ -10,6 +10,7 @@ module              looks at
 `safety`            parameters that give isolation up
 `devices`           groups that cannot be used, overrides that were left, devices without a driver
 `s390`              memory I/O, UID checking, channel I/O
+`power`             EEH: whether errors are isolated
 `runs`              runs of pyvfio that were killed
 ==================  =====================================================================================
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pyvfio.doctor import devices, iommus, memory, modules, nodes, runs, s390, safety
+from pyvfio.doctor import devices, iommus, memory, modules, nodes, power, runs, s390, safety
 from pyvfio.doctor.remark import OK, PROBLEM, WARNING, Patient, Remark
 from pyvfio.host import Host
 
@@ -43,6 +44,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Remark]], ...] = (
     s390.memory_io,
     s390.uid_checking,
     s390.channel_io,
+    power.error_handling,
     runs.unfinished,
 )
 """The checks, in the order of the report."""

@@ -34,6 +34,13 @@ def groups(patient: Patient) -> Iterator[Remark]:
             "PCI functions but no IOMMU groups; on IBM Z every configured function has one",
             "look whether the functions are configured: pyvfio list, and the slots' power files",
         )
+    elif patient.is_power:
+        yield Remark(
+            "IOMMU",
+            PROBLEM,
+            "PCI functions but no IOMMU groups; on POWER every endpoint has one, when the kernel can give it windows",
+            "dmesg | grep -i iommu",
+        )
     else:
         yield Remark(
             "IOMMU",
@@ -59,7 +66,8 @@ def options(patient: Patient) -> Iterator[Remark]:
     elif given:
         more = "; with iommu=pt only the host's own DMA passes untranslated" if "iommu=pt" in given else ""
         yield Remark("kernel options", OK, " ".join(given) + more)
-    elif patient.is_s390:
-        yield Remark("kernel options", OK, "none about IOMMUs; on IBM Z there always is one")
+    elif patient.is_s390 or patient.is_power:
+        where = "IBM Z" if patient.is_s390 else "POWER"
+        yield Remark("kernel options", OK, f"none about IOMMUs; on {where} there always is one")
     else:
         yield Remark("kernel options", OK, "none about IOMMUs")

@@ -53,7 +53,8 @@ def _wanted(patient: Patient) -> Iterator[tuple[str, str]]:
     pci, css = patient.exists("/sys/bus/pci"), patient.exists("/sys/bus/css")
     yield "vfio", "all of VFIO"
     yield _by_group(patient), "DMA by the group"
-    yield "iommufd", "DMA by the device's own node"
+    if not patient.is_power:
+        yield "iommufd", "DMA by the device's own node"
     if pci:
         yield "vfio_pci", "PCI functions"
     if css:

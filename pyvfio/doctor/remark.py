@@ -99,6 +99,11 @@ class Patient:
         return 0
 
     @property
+    def is_power(self) -> bool:
+        """Whether it is a POWER machine."""
+        return self.exists("/proc/powerpc")
+
+    @property
     def is_s390(self) -> bool:
         """Whether it is an IBM Z machine."""
         return self.exists("/sys/bus/css") or any(

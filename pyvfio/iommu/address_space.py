@@ -16,7 +16,7 @@ from sortedcontainers import SortedDict
 
 from pyvfio import causes
 from pyvfio.backend import Backend
-from pyvfio.errors import KernelRefused, Misuse, PartialUnmap, PyvfioError
+from pyvfio.errors import KernelRefused, Misuse, NotAvailable, PartialUnmap, PyvfioError
 from pyvfio.iommu.allocator import IovaAllocator
 from pyvfio.iommu.buffer import DmaBuffer
 
@@ -94,12 +94,21 @@ class AddressSpace:
     when its last group leaves; they are made again when a group comes back.  `close` removes all mappings.
 
     `gone` says whether the kernel has dropped them because the devices were taken away (a program that lets go of a
-    device on another thread): then there is nothing to unmap.
+    device on another thread): then there is nothing to unmap.  `grow` is asked for more addresses when so many bytes
+    have no place; it says whether there are more now.
     """
 
-    def __init__(self, table: IommuTable, backend: Backend, *, gone: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        table: IommuTable,
+        backend: Backend,
+        *,
+        gone: Callable[[], bool] = lambda: False,
+        grow: Callable[[int], bool] = lambda length: False,
+    ) -> None:
         self.table = table
         self._gone = gone
+        self._grow = grow
         self._backend = backend
         self._allocator: IovaAllocator | None = None
         self._mappings: SortedDict[int, Mapping] = SortedDict()
@@ -170,7 +179,7 @@ class AddressSpace:
         """
         self._check_limit()
         self._require_words("map DMA", address, length, iova or 0)
-        chosen = self.allocator.allocate(length, below=below, alignment=alignment) if iova is None else iova
+        chosen = self._choose(length, below, alignment) if iova is None else iova
         mapping = Mapping(chosen, length, address, read, write)
         try:
             self.table.map(mapping)
@@ -327,6 +336,16 @@ class AddressSpace:
             self.table.map(mapping)
 
     # inside
+
+    def _choose(self, length: int, below: int | None, alignment: int | None) -> int:
+        """A free place."""
+        try:
+            return self.allocator.allocate(length, below=below, alignment=alignment)
+        except NotAvailable:
+            if below is not None or not self._grow(max(length, alignment or 0)):
+                raise
+        self.refresh()
+        return self.allocator.allocate(length, below=below, alignment=alignment)
 
     def _check_limit(self) -> None:
         if self._closed or not self._present:

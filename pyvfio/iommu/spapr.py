@@ -4,6 +4,9 @@ The kernel maps in windows, replaces what is mapped already, and takes any range
 a range only: a longer one goes on behind the window's table.  So what is mapped is noted here, a range that leaves its
 window is not asked for (ENXIO), and neither is one that is mapped (EEXIST, as of type 1).
 
+The default window is for 32-bit addresses, 2 GiB from 0 on.  When nothing fits into it, version 2 makes a second one,
+far above (0x800000000000000), for those devices that can address it.
+
 Version 2 wants memory to be registered before it is mapped, which is done here as it is needed.  A region is let go
 after its last mapping, as the kernel (6.12) keeps it locked for good when it is let go before.  Version 1 has all of
 its window count as locked memory, whatever is mapped.
@@ -35,6 +38,7 @@ class SpaprTable:
         self._call = call
         self.version = version
         self._windows: list[tuple[IovaRange, int]] = []
+        self._asked: list[tuple[int, int, int]] = []
         self._mapped: SortedDict[int, Mapping] = SortedDict()
         self._regions: SortedDict[int, int] = SortedDict()
 
@@ -51,7 +55,7 @@ class SpaprTable:
     def start(self) -> None:
         """The IOMMU was set: nothing is mapped, and there is the default window.  Raise the class for the errno.
 
-        Version 1 counts the window as locked memory now (ENOMEM).
+        Version 1 counts the window as locked memory now (ENOMEM).  Windows that were made before are made again.
         """
         self._mapped.clear()
         self._regions.clear()
@@ -60,6 +64,9 @@ class SpaprTable:
         self._windows = [(IovaRange(start, start + size - 1), _DEFAULT_PAGE)]
         if self.version == 1:
             self._call("lock the DMA window", type1.VFIO_IOMMU_ENABLE)
+        asked, self._asked = self._asked, []
+        for size, page_size, levels in asked:
+            self.add_window(size, page_size, levels)
 
     def info(self) -> spapr.IommuSpaprTceInfo:
         """What the kernel says of the default window, and (version 2) of those that can be made."""
@@ -81,7 +88,32 @@ class SpaprTable:
         start = int(spapr.IommuSpaprTceCreate.from_buffer_copy(argument).start_addr)
         made = IovaRange(start, start + size - 1)
         self._windows.append((made, page_size))
+        self._asked.append((size, page_size, levels))
         return made
+
+    def grow(self, length: int) -> bool:
+        """Make another window, in which `length` bytes have room; False when this kernel makes none.
+
+        It has pages as the host has, where it can, and as few levels as there is memory for.
+        """
+        if self.version == 1:
+            return False
+        info = self.info()
+        most = info.ddw.max_dynamic_windows_supported if info.flags & spapr.VFIO_IOMMU_SPAPR_INFO_DDW else 0
+        if len(self._windows) >= most:
+            return False
+        page = self._call.backend.sysconf("SC_PAGE_SIZE")
+        page = page if info.ddw.pgsizes & page else _DEFAULT_PAGE
+        size = max(1 << (2 * length - 1).bit_length(), int(info.dma32_window_size))
+        for levels in range(1, max(int(info.ddw.levels), 1) + 1):
+            try:
+                self.add_window(size, page, levels)
+            except PyvfioError as error:
+                if error.errno != errno.ENOMEM:
+                    return False
+            else:
+                return True
+        return False
 
     # mappings
 

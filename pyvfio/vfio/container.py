@@ -136,12 +136,28 @@ class Container:
                 return self._space
         if version is None and (space := self._set_tce(tce)) is not None:
             return space
-        raise NotAvailable(
-            "set IOMMU",
-            "container",
-            cause=f"the kernel offers {', '.join(one.name for one in self.extensions()) or 'nothing'}",
-            next_step="modprobe vfio_iommu_type1",
-        )
+        raise self._no_such_iommu(tce=tce is not None, any_will_do=version is None and tce is None)
+
+    def set_iommu_called(self, kind: str | None) -> AddressSpace:
+        """As `set_iommu`, by the name of an IOMMU (`AddressSpace.kind`); None: the best there is."""
+        versions, tces = {"type1v2": 2, "type1": 1}, {"tcev2": 2, "tce": 1}
+        if kind is not None and kind not in (*versions, *tces):
+            raise Misuse("set IOMMU", "container", cause=f"{kind!r} is none of {', '.join((*versions, *tces))}")
+        return self.set_iommu(versions.get(kind or ""), tce=tces.get(kind or ""))
+
+    def _no_such_iommu(self, *, tce: bool, any_will_do: bool) -> NotAvailable:
+        """Why the kernel has no IOMMU of the kind that was asked for."""
+        offered = self.extensions()
+        named = ", ".join(one.name for one in offered) or "nothing"
+        power = any(one in offered for one in (abi.Extension.SPAPR_TCE_IOMMU, abi.Extension.SPAPR_TCE_v2_IOMMU))
+        cause, step = f"the kernel offers {named}", "modprobe vfio_iommu_type1 (on POWER: vfio_iommu_spapr_tce)"
+        if tce and not power:
+            cause += "; TCE is the IOMMU of POWER"
+            step = "modprobe vfio_iommu_spapr_tce, if this is POWER" if not offered else 'way="group"'
+        elif power and not any_will_do:
+            cause += "; kernels of POWER have the TCE IOMMU and no type 1"
+            step = 'way="group", "tcev2" or "tce"'
+        return NotAvailable("set IOMMU", "container", cause=cause, next_step=step)
 
     def _set_tce(self, version: int | None) -> AddressSpace | None:
         """The TCE IOMMU of POWER; None when the kernel has none of this version."""
@@ -153,7 +169,7 @@ class Container:
                 self._type = (number, its_version)
                 self._tce = SpaprTable(self._call, its_version)
                 self._tce.start()
-                self._space = AddressSpace(self._tce, self.backend, gone=self._gone)
+                self._space = AddressSpace(self._tce, self.backend, gone=self._gone, grow=self._tce.grow)
                 return self._space
         return None
 

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["WAYS", "open_device", "vfio_target"]
 
-WAYS = ("auto", "iommufd", "group", "type1v2", "type1", "noiommu")
+WAYS = ("auto", "iommufd", "group", "type1v2", "type1", "tcev2", "tce", "noiommu")
 
-_VERSIONS = {"type1v2": 2, "type1": 1}
+_GROUP_ONLY = ("type1v2", "type1", "tcev2", "tce")
+"""Ways that insist on an IOMMU of the container, by its name (`AddressSpace.kind`)."""
 _TRIED_ANYWAY = (None, Obstacle.NO_PERMISSION, Obstacle.NOT_VIABLE)
 """What was judged from outside and only the kernel knows for sure."""
 _TRIED_AT_LAST = (*_TRIED_ANYWAY, Obstacle.NO_NODE, Obstacle.NO_CONTAINER)
@@ -54,10 +55,11 @@ def open_device(
 ) -> Device:
     """Open a device that a VFIO driver has; for a channel device, its mediated device.
 
-    `way` is ``iommufd`` (the device's own node), ``group`` (group and container with type 1 version 2, else 1;
-    ``type1v2`` or ``type1`` insist on one), ``noiommu``, or ``auto``: the first of these that works, the last one only
-    with `allow_no_iommu`, because such a device can do anything to the host.  `Device.way` says which was taken,
-    `Device.why` why, and `Device.ways` why each of the others was not.
+    `way` is ``iommufd`` (the device's own node), ``group`` (group and container with type 1 version 2, else 1, and on
+    POWER with the TCE IOMMU version 2, else 1; ``type1v2``, ``type1``, ``tcev2`` or ``tce`` insist on one),
+    ``noiommu``, or ``auto``: the first of these that works, the last one only with `allow_no_iommu`, because such a
+    device can do anything to the host.  `Device.way` says which was taken, `Device.why` why, and `Device.ways` why each
+    of the others was not.
 
     `space` shares an address space, which outlives the device: a `Container` (way group) or an `AddressSpace` of
     iommufd, also that of another device; without it the device gets its own.  A `way` beside it must be its own.
@@ -196,7 +198,7 @@ class _Opening:
             made.cdev = cdev
             return made
 
-    def by_group(self, why: str, shared: Container | None = None, *, version: int | None = None) -> Device:
+    def by_group(self, why: str, shared: Container | None = None, *, kind: str | None = None) -> Device:
         """By its group, with or without an IOMMU."""
         device, group = self.device, self.device.group
         if group is None:
@@ -212,7 +214,7 @@ class _Opening:
                 stack.callback(opened.leave)
             if joined is None:
                 container.attach(opened)
-            space = container.space if container.has_space else container.set_iommu(version)
+            space = container.space if container.has_space else container.set_iommu_called(kind)
             if shared is None:
                 stack.callback(space.close)
             fd = opened.open_device(device.name, token=self.token)
@@ -225,8 +227,8 @@ class _Opening:
 
 def _own(opening: _Opening, asked: str, *, allow_no_iommu: bool) -> Device:
     """Open with an address space of the device's own."""
-    version = _VERSIONS.get(asked)
-    name = "group" if version else asked
+    kind = asked if asked in _GROUP_ONLY else None
+    name = "group" if kind else asked
     if name == "auto":
         return _first(opening, allow_no_iommu=allow_no_iommu)
     way = opening.found[name]
@@ -239,7 +241,7 @@ def _own(opening: _Opening, asked: str, *, allow_no_iommu: bool) -> Device:
         raise Misuse("open device without an IOMMU", opening.device.name, cause=way.reason, next_step='way="group"')
     if way.obstacle not in _TRIED_AT_LAST:
         raise NotAvailable("open device", opening.device.name, cause=way.reason, next_step=way.next_step)
-    return opening.by_group("asked for", version=version)
+    return opening.by_group("asked for", kind=kind)
 
 
 def _first(opening: _Opening, *, allow_no_iommu: bool) -> Device:
@@ -289,16 +291,16 @@ def _shared(opening: _Opening, space: AddressSpace | Container, way: str, *, all
 
 
 def _in_container(opening: _Opening, container: Container, way: str, *, allow_no_iommu: bool) -> Device:
-    name, group, version = opening.device.name, opening.device.group, _VERSIONS.get(way)
+    name, group, asked = opening.device.name, opening.device.group, way if way in _GROUP_ONLY else None
     unsafe = group is not None and group.without_iommu
     kind = container.space.kind if container.has_space else None
-    if way == "iommufd" or (version and kind not in (None, way)) or (way == "noiommu" and not unsafe):
+    if way == "iommufd" or (asked and kind not in (None, asked)) or (way == "noiommu" and not unsafe):
         cause = f"a container was given ({kind or 'no IOMMU is set'}), and way is {way!r}"
         raise Misuse("open device", name, cause=cause, next_step="leave one of them out")
     if unsafe and not allow_no_iommu:
         cause, step = _NOT_ALLOWED
         raise NotAvailable("open device", name, cause=cause, next_step=step)
-    return opening.by_group("the container was given", container, version=version)
+    return opening.by_group("the container was given", container, kind=asked)
 
 
 def _handed_over(opening: _Opening, fd: int, way: str, space: AddressSpace | Container | None) -> Device:

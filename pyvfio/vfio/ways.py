@@ -5,6 +5,7 @@ way          how                                                                
 ===========  ==================================================================================  ======================
 ``iommufd``  the device's own node, bound to ``/dev/iommu``                                      Linux 6.6, two options
 ``group``    the node of its IOMMU group, in a container; type 1 version 2, else version 1       any kernel with VFIO
+             (on POWER the TCE IOMMU, version 2, else version 1)
 ``noiommu``  the same without any IOMMU: the device reads and writes all memory of the host      a module's parameter
 ===========  ==================================================================================  ======================
 
@@ -34,6 +35,7 @@ __all__ = ["CONTAINER_NODE", "IOMMU_NODE", "NO_IOMMU_SWITCH", "Obstacle", "Way",
 CONTAINER_NODE = "/dev/vfio/vfio"
 IOMMU_NODE = "/dev/iommu"
 NO_IOMMU_SWITCH = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
+_TCE_MODULE = "/sys/module/vfio_iommu_spapr_tce"
 _ENABLE = "boot with an IOMMU; or, with access to all memory for the program, enable_unsafe_noiommu_mode=1 of vfio"
 
 
@@ -134,6 +136,8 @@ def _iommufd(device: SysfsDevice) -> Way:
         if device.group is not None and device.group.without_iommu:
             return Way("iommufd", "", Obstacle.NO_DEVICE_NODES, "a device without an IOMMU has no node of its own")
         reason = "this kernel has no VFIO device nodes (CONFIG_VFIO_DEVICE_CDEV)"
+        if sysfs.exists(_TCE_MODULE):  # drivers/vfio/Kconfig: not beside SPAPR_TCE_IOMMU
+            reason += ": none of POWER has, its IOMMU is one of groups"
         return Way("iommufd", "", Obstacle.NO_DEVICE_NODES, reason)
     if not sysfs.exists(node):
         reason = f"the kernel has {name}, but {node} does not exist"

@@ -33,6 +33,7 @@ from pyvfio.doctor import (
     s390,
     safety,
 )
+from pyvfio.doctor import power as doctor_power
 from pyvfio.doctor.remark import amount
 from pyvfio.host import Host
 from pyvfio_backends.kernel.backend import KernelBackend
@@ -216,6 +217,11 @@ def test_one_kind_of_mapping_is_enough(tree: Tree) -> None:
 
 def power(tree: Tree) -> None:
     """A kernel of POWER, as Debian's 6.12 for ppc64el: it has neither type 1 nor iommufd."""
+    tree.file(
+        "/proc/powerpc/eeh",
+        "EEH Subsystem is enabled\nno device=0\nno device node=0\nno config address=0\ncheck not wanted=0\n"
+        "eeh_total_mmio_ffs=1\neeh_false_positives=1\neeh_slot_resets=3\n",
+    )
     tree.file("/proc/sys/kernel/osrelease", "6.12.0\n")
     tree.file("/lib/modules/6.12.0/modules.builtin", "")
     tree.file(
@@ -230,7 +236,21 @@ def test_a_kernel_of_power_has_its_own_mapping(tree: Tree) -> None:
     found = states(tree)
     assert "vfio_iommu_type1" not in found
     assert (found["vfio_iommu_spapr_tce"].status, found["vfio_iommu_spapr_tce"].detail) == (OK, "loaded")
-    assert found["iommufd"].status == WARNING
+    assert "iommufd" not in found  # none of POWER has device nodes
+    assert tree.one(nodes.iommufd).status == OK
+
+
+def test_error_handling_on_power(tree: Tree) -> None:
+    """Texts of ``proc_eeh_show`` in ``arch/powerpc/kernel/eeh.c``."""
+    assert not tree.ask(doctor_power.error_handling)
+    power(tree)
+    found = tree.one(doctor_power.error_handling)
+    assert (found.status, "3 resets" in found.detail) == (OK, True)
+    tree.file("/proc/powerpc/eeh", "EEH Subsystem is globally disabled\neeh_total_mmio_ffs=0\n")
+    assert tree.one(doctor_power.error_handling).status == WARNING
+    tree.file("/proc/cmdline", "root=/dev/sda eeh=off\n")
+    assert tree.one(doctor_power.error_handling).next_step == "boot without eeh=off"
+    assert "POWER" in tree.one(iommus.options).detail
 
 
 def test_a_kernel_of_power_before_it_is_loaded(tree: Tree) -> None:
@@ -555,7 +575,7 @@ def test_any_call_may_fail(boot: Boot) -> None:
 
 
 def test_names_of_checks() -> None:
-    assert len(CHECKS) == len(set(CHECKS)) == 19
+    assert len(CHECKS) == len(set(CHECKS)) == 20
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:

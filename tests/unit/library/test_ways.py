@@ -124,3 +124,13 @@ def test_owner_group_and_mode(
     monkeypatch.setattr(os, "getegid", lambda: 99)
     monkeypatch.setattr(os, "getgroups", lambda: list(groups))
     assert may_open(os.stat_result((0o020000 | mode, 0, 0, 1, 5, 7, 0, 0, 0, 0))) is may
+
+
+@pytest.mark.parametrize("way", ["tce", "tcev2"])
+def test_the_iommu_of_power_is_not_here(boot: Boot, way: str) -> None:
+    host = boot()
+    with pytest.raises(NotAvailable, match="TCE is the IOMMU of POWER"):
+        pyvfio.open_device(host, BELL, way=way)
+    with pyvfio.Container(host) as container:
+        with pytest.raises(NotAvailable, match="TCE is the IOMMU of POWER"):
+            pyvfio.open_device(host, BELL, way=way, space=container)

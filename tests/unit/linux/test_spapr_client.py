@@ -11,7 +11,7 @@ from spapr_rig import M32_BUS, SECOND, SpaprLab, protected
 from vfio_fixture import PAGE
 
 from pyvfio.abi import vfio as abi
-from pyvfio.errors import NotAvailable, PyvfioError
+from pyvfio.errors import Misuse, NotAvailable, PyvfioError
 from pyvfio.host import Host
 from pyvfio.iommu import AddressSpace
 from pyvfio.iommu.spapr import SpaprTable
@@ -130,3 +130,51 @@ def test_a_group_that_comes_back(lab: SpaprLab, tce: int, dma_memory: AnonymousM
         container.attach(group)
         assert container.supports(abi.VFIO_SPAPR_TCE_v2_IOMMU)
         lab.functions["p0"].dma_read(0, 1)
+
+
+def test_the_first_window_is_full(lab: SpaprLab) -> None:
+    """A second window is made, for who can address it; and once more when a group comes back."""
+    host = Host(lab.host)
+    with Container(host) as container, Group(host, lab.number("p0")) as group:
+        container.attach(group)
+        space = container.set_iommu()
+        space.allocator.reserve(PAGE, M32_BUS - 2 * PAGE)
+        with pytest.raises(NotAvailable):
+            space.buffer(2 * PAGE, below=1 << 32)
+        with space.buffer(2 * PAGE) as first:  # the reservation is of the allocator alone, which begins anew
+            assert len(space.ranges()) == 2
+            with space.buffer(2 * PAGE, iova=SECOND) as second:
+                container.detach(group)
+                container.attach(group)
+                second.view[:2] = b"hi"
+                assert lab.functions["p0"].dma_read(second.iova, 2) == b"hi"
+                assert lab.functions["p0"].dma_read(first.iova, 2) == bytes(2)
+        assert not space.table.grow(PAGE)  # type: ignore[attr-defined]
+
+
+def test_version_1_makes_no_window(lab: SpaprLab) -> None:
+    with opened(lab, 1) as space:
+        space.allocator.reserve(PAGE, M32_BUS - 2 * PAGE)
+        with pytest.raises(NotAvailable):
+            space.buffer(2 * PAGE)
+        assert len(space.ranges()) == 1
+
+
+@pytest.mark.parametrize(("kind", "tce"), [("tcev2", "tcev2"), ("tce", "tce"), (None, "tcev2")])
+def test_by_name(lab: SpaprLab, kind: str | None, tce: str) -> None:
+    host = Host(lab.host)
+    with Container(host) as container, Group(host, lab.number("p0")) as group:
+        container.attach(group)
+        assert container.set_iommu_called(kind).kind == tce
+
+
+@pytest.mark.parametrize("kind", ["type1", "type1v2"])
+def test_type_1_by_name(lab: SpaprLab, kind: str) -> None:
+    host = Host(lab.host)
+    with Container(host) as container, Group(host, lab.number("p0")) as group:
+        container.attach(group)
+        with pytest.raises(NotAvailable, match="no type 1") as caught:
+            container.set_iommu_called(kind)
+        assert "tcev2" in caught.value.next_step
+        with pytest.raises(Misuse, match="none of"):
+            container.set_iommu_called("smmu")
