@@ -18,6 +18,7 @@ __all__ = [
     "bind_refused",
     "busy",
     "entry_limit",
+    "firmware_memory",
     "map_invalid",
     "memlock",
     "no_driver",
@@ -131,6 +132,21 @@ def not_viable(number: int, blockers: Sequence[object]) -> Cause:
     return Cause(
         f"group {number} has members with other drivers: {'; '.join(map(str, blockers))}",
         "bind these members to a VFIO driver too, or to none",
+    )
+
+
+def firmware_memory(number: int, regions: Sequence[object]) -> Cause:
+    """EINVAL on taking the DMA of a group in which firmware has reserved memory for a device (``direct``).
+
+    The kernel keeps such memory mapped, each address to itself, and so gives the device to no program
+    (``__iommu_device_set_domain()`` in ``drivers/iommu/iommu.c`` since 6.6, Intel's driver since 3.16).
+    """
+    if not regions:
+        return Cause()
+    return Cause(
+        f"firmware has reserved memory for a device of group {number} ({', '.join(map(str, regions))}),"
+        " which the device must reach at all times",
+        "look for a setting of the firmware or of the device that ends this; the kernel log names the device",
     )
 
 

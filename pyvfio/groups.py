@@ -30,6 +30,7 @@ _CLAIMING_BUSES = ("pci", "platform", "amba", "fsl-mc", "cdx")
 
 
 _UNSAFE = "noiommu-"
+_DIRECT = "direct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,9 @@ class ReservedRegion:
     start: int
     last: int
     kind: str
+
+    def __str__(self) -> str:
+        return f"{self.start:#x} to {self.last:#x}"
 
 
 class IommuGroup:
@@ -117,6 +121,13 @@ class IommuGroup:
         lines = (self.sysfs.attribute(f"{self.path}/reserved_regions") or "").splitlines()
         parts = (line.split() for line in lines)
         return [ReservedRegion(int(start, 16), int(last, 16), kind) for start, last, kind in parts]
+
+    @property
+    def firmware_memory(self) -> list[ReservedRegion]:
+        """The regions of kind ``direct``: memory that firmware keeps for a device, for whose sake the kernel gives the
+        group to no program.  Those that are ``direct-relaxable`` keep nobody away.
+        """
+        return [region for region in self.reserved_regions if region.kind == _DIRECT]
 
     def members(self) -> list[Member]:
         """Each member with its driver and whether it keeps the group from user space."""

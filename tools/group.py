@@ -6,6 +6,7 @@ import re
 
 import click
 
+from pyvfio import causes
 from pyvfio.devices import ChannelDevice, Subchannel
 from pyvfio.errors import NotAvailable
 from pyvfio.groups import IommuGroup, Member
@@ -112,10 +113,11 @@ def _what(found: IommuGroup, member: Member) -> str:
     return ""
 
 
-def _verdict(members: list[Member]) -> str:
+def _verdict(members: list[Member], kept: str) -> str:
+    """`kept`: why firmware keeps the group from user space."""
     blockers = [member for member in members if member.blocks]
     if not blockers:
-        return "yes"
+        return f"yes; but the kernel gives it to no program: {kept}" if kept else "yes"
     names = ", ".join(f"{member.name} ({member.driver})" for member in blockers)
     return f"no: {names} {'blocks' if len(blockers) == 1 else 'block'}; each must be freed, or be given to VFIO too"
 
@@ -131,6 +133,7 @@ def _document(found: IommuGroup, account: Account, acs_override: bool) -> dict[s
             {"start": region.start, "last": region.last, "kind": region.kind} for region in found.reserved_regions
         ],
         "viable": not any(member.blocks for member in members),
+        "firmware_memory": [{"start": region.start, "last": region.last} for region in found.firmware_memory],
         "members": [
             {
                 "device": member.name,
@@ -180,7 +183,7 @@ def _print(found: IommuGroup, account: Account, acs_override: bool) -> None:
         ("name", found.name),
         ("type", found.type),
         ("reserved", "\n".join(regions)),
-        ("viable", _verdict(members)),
+        ("viable", _verdict(members, causes.firmware_memory(found.number, found.firmware_memory).sentence)),
     ]
     print_pairs(pairs)
     click.echo(click.style("members", bold=True))

@@ -38,6 +38,7 @@ __all__ = [
     "PcieBusSpec",
     "PcieFunctionSpec",
     "PcieIommuSpec",
+    "PcieReservedSpec",
     "SubchannelSpec",
     "ZpciEventSpec",
 ]
@@ -192,6 +193,18 @@ class PcieIommuSpec:
 
 
 @dataclass(slots=True)
+class PcieReservedSpec:
+    """``[[pcie.reserved]]``: memory from `first` to `last` that firmware reserves for `devices` (RMRR), as their `id`.
+
+    Of a port or bridge it is for everything behind it, too.
+    """
+
+    first: int
+    last: int
+    devices: tuple[str, ...]
+
+
+@dataclass(slots=True)
 class PcieFunctionSpec:
     """``[[pcie.function]]``: a port, bridge or endpoint of a `model` (QEMU's name for it).
 
@@ -280,7 +293,7 @@ class MachineSpec:
     PCI functions are `functions`, and `pci_devices` with their `pairs`; `devices` are more, in QEMU's words.
     `zpci_events` happen to them, and with `error_reports` the machine takes reports of errors.
     An ``x86_64`` machine has `pcie_buses` and `pcie_functions` instead, each port before what is behind it, and
-    `pcie_iommus`.
+    `pcie_iommus` with the memory that firmware keeps for devices, `pcie_reserved`.
     What the host does with its devices is in `disks` and the fields after it (`usage`).
     """
 
@@ -314,6 +327,7 @@ class MachineSpec:
     pcie_buses: list[PcieBusSpec] = field(default_factory=list)
     pcie_functions: list[PcieFunctionSpec] = field(default_factory=list)
     pcie_iommus: list[PcieIommuSpec] = field(default_factory=list)
+    pcie_reserved: list[PcieReservedSpec] = field(default_factory=list)
     error_reports: bool = False
     groups: list[GroupSpec] = field(default_factory=list)
     disks: list[DiskSpec] = field(default_factory=list)

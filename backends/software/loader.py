@@ -32,6 +32,7 @@ from pyvfio_backends.software.description import (
     PcieBusSpec,
     PcieFunctionSpec,
     PcieIommuSpec,
+    PcieReservedSpec,
     SubchannelSpec,
     ZpciEventSpec,
 )
@@ -66,6 +67,7 @@ _TABLES: dict[str, dict[str, tuple[str, type]]] = {
         "bus": ("pcie_buses", PcieBusSpec),
         "function": ("pcie_functions", PcieFunctionSpec),
         "iommu": ("pcie_iommus", PcieIommuSpec),
+        "reserved": ("pcie_reserved", PcieReservedSpec),
     },
     "zpci": {
         "function": ("functions", FunctionSpec),
@@ -296,9 +298,9 @@ class _Reader:
 
     def check_pcie(self, spec: MachineSpec) -> None:
         """Build the PCI Express tree, to find out whether it can be."""
-        if not spec.pcie_buses and not spec.pcie_functions and not spec.pcie_iommus:
+        if not (spec.pcie_buses or spec.pcie_functions or spec.pcie_iommus or spec.pcie_reserved):
             return
-        from pyvfio_backends.software.pcie_iommus import check_iommu  # most machines have none of all this
+        from pyvfio_backends.software.pcie_iommus import check_iommu, reserved_memory  # most machines have none of this
 
         for n, iommu in enumerate(spec.pcie_iommus):
             try:
@@ -322,6 +324,11 @@ class _Reader:
                 tree.add(function)
             except Misuse as error:
                 raise self.error(("pcie", "function"), error.cause, n, error.next_step) from error
+        for n, region in enumerate(spec.pcie_reserved):
+            try:
+                reserved_memory(region, spec)
+            except Misuse as error:
+                raise self.error(("pcie", "reserved"), error.cause, n, error.next_step) from error
 
     def options(self, build: Callable[[], object], where: tuple[str, ...], index: int) -> None:
         """Build what a row describes, to find out whether its options make sense."""

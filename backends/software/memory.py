@@ -58,6 +58,16 @@ class HostMemory:
         self._blocks[at] = bytearray(size)
         return at
 
+    def reserve(self, address: int, size: int) -> None:
+        """A zeroed block at an address that firmware has chosen.  Raise MemoryError when some of it is taken."""
+        place = bisect.bisect_right(self._starts, address)
+        before = self._starts[place - 1] if place else None
+        taken = before is not None and before + len(self._blocks[before]) > address
+        if taken or (place < len(self._starts) and self._starts[place] < address + size):
+            raise MemoryError(f"storage at {address:#x} is in use")
+        self._starts.insert(place, address)
+        self._blocks[address] = bytearray(size)
+
     def block(self, address: int) -> bytearray:
         """The block that was allocated at `address`, for the kernel's own accesses; there are none when `shared`."""
         return self._blocks[address]

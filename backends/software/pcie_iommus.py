@@ -7,12 +7,13 @@ from typing import Final
 
 from pyvfio.css.instructions import StorageError
 from pyvfio.errors import Misuse
-from pyvfio_backends.software.description import MachineSpec, PcieIommuSpec
+from pyvfio_backends.software.description import MachineSpec, PcieIommuSpec, PcieReservedSpec
 from pyvfio_backends.software.hardware.dma import DmaFault
+from pyvfio_backends.software.hardware.pcie.dmar import DeviceScope, ReservedMemory
 from pyvfio_backends.software.hardware.pcie.remapping import WIDTHS, Abilities, RemappingUnit, unit_address
 from pyvfio_backends.software.memory import HostMemory
 
-__all__ = ["AbsoluteMemory", "build_units", "check_iommu"]
+__all__ = ["AbsoluteMemory", "build_units", "check_iommu", "reserve_storage", "reserved_memory"]
 
 _LARGE: Final = {"2M": 1 << 0, "1G": 1 << 1}
 
@@ -29,6 +30,44 @@ def check_iommu(spec: PcieIommuSpec, machine: MachineSpec) -> None:
         raise Misuse("build the IOMMU", name, cause=f"there is no segment {spec.segment:04x}")
     if sum(one.segment == spec.segment for one in machine.pcie_iommus) > 1:
         raise Misuse("build the IOMMU", name, cause=f"segment {spec.segment:04x} is there twice")
+
+
+def reserved_memory(spec: PcieReservedSpec, machine: MachineSpec) -> ReservedMemory:
+    """The row of the table.  Raise `Misuse` for memory that is no pages of the machine, or is of no device."""
+    name, page = "of devices", machine.page_size
+    if not 0 <= spec.first <= spec.last < machine.memory or spec.first % page or (spec.last + 1) % page:
+        cause = f"{spec.first:#x} to {spec.last:#x} are no pages of {page} bytes within the machine's memory"
+        raise Misuse("reserve memory", name, cause=cause)
+    if not spec.devices:
+        raise Misuse("reserve memory", name, cause="devices is empty: it is for no device")
+    return ReservedMemory(spec.first, spec.last, tuple(_scope(device, machine) for device in spec.devices))
+
+
+def reserve_storage(memory: HostMemory, regions: Iterable[ReservedMemory]) -> None:
+    """Have the storage of the regions, some of which may be partly the same.  Raise MemoryError."""
+    spans: list[tuple[int, int]] = []
+    for first, end in sorted((one.first, one.last + 1) for one in regions):
+        if spans and first <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
+        else:
+            spans.append((first, end))
+    for first, end in spans:
+        memory.reserve(first, end - first)
+
+
+def _scope(device: str, machine: MachineSpec) -> DeviceScope:
+    by_id = {function.id: function for function in machine.pcie_functions if function.id}
+    path: list[int] = []
+    behind = device
+    while (function := by_id.get(behind)) is not None and len(path) <= len(by_id):
+        number, part = function.at.split(".")
+        path.insert(0, int(number, 16) << 3 | int(part))
+        behind = function.behind
+    if not path:
+        cause = f"no [[pcie.function]] has the id {device!r}"
+        raise Misuse("reserve memory", "of devices", cause=cause, next_step="give the function an id")
+    segment, _, bus = behind.partition(":")
+    return DeviceScope(int(segment, 16), int(bus, 16), tuple(path))
 
 
 class AbsoluteMemory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pyvfio import causes
 from pyvfio.doctor.remark import OK, PROBLEM, WARNING, Patient, Remark
 
 __all__ = ["free", "overrides", "viability"]
@@ -14,15 +15,18 @@ _NO_OVERRIDE = ("", "(null)")
 
 
 def viability(patient: Patient) -> Iterator[Remark]:
-    """Groups of which VFIO has a device and another driver has one too."""
+    """Groups of which VFIO has a device, and another driver has one too or firmware has reserved memory for one."""
     good = 0
     for name in patient.names("/dev/vfio"):
         if not name.isdecimal():
             continue
         group = patient.host.group(int(name)) if patient.exists(f"/sys/kernel/iommu_groups/{name}") else None
         blockers = [] if group is None else group.blockers()
+        kept = causes.firmware_memory(int(name), [] if group is None else group.firmware_memory)
+        if kept.sentence:
+            yield Remark(f"group {name}", PROBLEM, f"VFIO has a device of it, but {kept.sentence}", kept.next_step)
         if not blockers:
-            good += 1
+            good += not kept.sentence
             continue
         yield Remark(
             f"group {name}",

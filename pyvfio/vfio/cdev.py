@@ -37,6 +37,7 @@ class Cdev:
         self.backend = host.backend
         self._sysfs = host.sysfs
         self.name = device.name
+        self._group = device.group
         way = ways(device)[0]
         if fd is None and way.obstacle not in (None, Obstacle.NO_PERMISSION):
             raise NotAvailable("open VFIO device", device.name, cause=way.reason, next_step='take way="group"')
@@ -92,9 +93,18 @@ class Cdev:
         return self.number
 
     def _refused(self, error: KernelRefused) -> PyvfioError:
-        """vfio_df_open(): EINVAL while the device is open by another file; the node itself can be opened again."""
+        """vfio_df_open(): EINVAL while the device is open by another file; the node itself can be opened again.
+
+        EINVAL is also the answer when firmware has reserved memory for the device.
+        """
         others = [one for one in self._sysfs.holders(self.path) if (one.pid, one.fd) != (os.getpid(), self._fd)]
-        if error.errno != errno.EINVAL or not others:
+        if error.errno != errno.EINVAL:
+            return error
+        if not others:
+            group = self._group
+            why = causes.firmware_memory(group.number, group.firmware_memory) if group is not None else causes.Cause()
+            if why.sentence:
+                error.cause, error.next_step = why.sentence, why.next_step
             return error
         why = causes.busy(self.path, others)
         return DeviceBusy(

@@ -111,6 +111,9 @@ class Group:
         except PyvfioError as error:
             physical = self._sysfs.link_name(f"/sys/bus/pci/devices/{name}/physfn")
             why = token_refused(error.errno, name, physical, given=token is not None)
+            if error.errno == errno.EINVAL:  # iommufd in the container's place takes the group's DMA only now
+                kept = causes.firmware_memory(self.number, self.iommu_group.firmware_memory)
+                why = kept if kept.sentence else why
             if not why.sentence or (error.errno == errno.EINVAL and not self._has_iommu):
                 raise
             error.cause, error.next_step = why.sentence, why.next_step
@@ -165,10 +168,12 @@ class Group:
 
     def _refused(self, error: PyvfioError) -> PyvfioError:
         # vfio_group_ioctl_set_container(): EINVAL for a second container; claiming DMA ownership is EBUSY while the
-        # driver of another member does DMA (iommu_group_claim_dma_owner).
+        # driver of another member does DMA, EINVAL for a device that needs its memory (iommu_group_claim_dma_owner).
         why = causes.Cause()
         if error.errno in (errno.EBUSY, errno.EPERM, errno.EINVAL):
             why = causes.not_viable(self.number, self.iommu_group.blockers())
+            if not why.sentence and error.errno == errno.EINVAL:
+                why = causes.firmware_memory(self.number, self.iommu_group.firmware_memory)
             if not why.sentence and error.errno == errno.EINVAL:
                 why = causes.Cause("the group has a container already, or the container an IOMMU that cannot serve it")
         return type(error)(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.kernel_log import WARNING, say
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, Symlink, fail
 
 if TYPE_CHECKING:
@@ -17,20 +18,30 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "IommuAbilities", "IommuGroup", "IommuGroups", "Region"]
 
-_RELAXABLE = "direct-relaxable"
-KINDS: Final = ("direct", _RELAXABLE, "reserved", "msi")
+_DIRECT, _RELAXABLE = "direct", "direct-relaxable"
+KINDS: Final = (_DIRECT, _RELAXABLE, "reserved", "msi")
 """The kinds of reserved regions, in the kernel's order (``enum iommu_resv_type``)."""
+_NEEDS_MAPPING = (
+    "Firmware has requested this device have a 1:1 IOMMU mapping, rejecting configuring the device without a 1:1"
+    " mapping. Contact your platform vendor."
+)
 
 
 class Region(NamedTuple):
     """Addresses `first` to `last` that are not for mappings; `kind` is the word that ``reserved_regions`` has for it.
 
-    Those of kind ``direct-relaxable`` only matter to the kernel's own drivers.
+    Those of kind ``direct`` must be mapped, each address to itself, as long as there is the device; those of kind
+    ``direct-relaxable`` only as long as the kernel's own drivers have it.
     """
 
     first: int
     last: int
     kind: str = "reserved"
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the kernel's own domains have it mapped."""
+        return self.kind in (_DIRECT, _RELAXABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,18 @@ class IommuGroup:
             else:
                 self.table_group.take_ownership()
         self._changed()
+
+    def take_ownership(self, owner: object) -> None:
+        """A program is to own its DMA (``__iommu_take_dma_ownership``).
+
+        Raise OSError EINVAL when a device needs memory that firmware has reserved for it, which a program's page tables
+        do not have (``__iommu_device_set_domain``).
+        """
+        for device in self.devices.values():
+            if any(region.kind == _DIRECT for region in device.reserved_regions()):
+                say(device, WARNING, _NEEDS_MAPPING)
+                raise fail(errno.EINVAL)
+        self.owner = owner
 
     @property
     def regions(self) -> list[Region]:

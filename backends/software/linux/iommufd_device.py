@@ -129,7 +129,10 @@ class Binding(IommufdObject):
 
 
 class BoundDevice(Binding):
-    """A physical device, whose DMA its context owns.  Raise OSError EPERM when somebody else does."""
+    """A physical device, whose DMA its context owns.
+
+    Raise OSError EPERM when somebody else does, EINVAL when a device needs memory that firmware reserves.
+    """
 
     def __init__(self, context: IommufdContext, device: VfioDevice) -> None:
         group = device.group
@@ -137,11 +140,12 @@ class BoundDevice(Binding):
             raise fail(errno.ENODEV)
         if group.iommu_group.owner is not context and group.claimed:
             raise fail(errno.EPERM)
+        if group.iommu_group.owner is not context:
+            group.iommu_group.take_ownership(context)
         super().__init__(context, device)
         self.vfio_group = group
         self.group = context.groups.setdefault(group.iommu_group, BoundGroup(group.iommu_group))
         self.group.bound += 1
-        group.iommu_group.owner = context
 
     def destroy(self) -> None:
         self.group.bound -= 1

@@ -22,7 +22,7 @@ from pyvfio_backends.software.linux.pcie_pins import PciePins
 from pyvfio_backends.software.linux.pcie_windows import root_windows
 from pyvfio_backends.software.linux.pcieport import PortDriver
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
-from pyvfio_backends.software.pcie_iommus import build_units
+from pyvfio_backends.software.pcie_iommus import build_units, reserve_storage, reserved_memory
 from pyvfio_backends.software.pcie_peripherals import Peripherals
 from pyvfio_backends.software.pcie_slots import MachineSlots, switch_on
 from pyvfio_backends.software.pcie_tree import build_tree
@@ -52,6 +52,8 @@ def boot(machine: Machine) -> None:
     kernel, spec = machine.kernel, machine.spec
     if spec.functions or spec.subchannels:
         raise Misuse("boot machine", spec.name, cause=f"there is no zPCI and no channel I/O on {spec.architecture}")
+    reserved = [reserved_memory(row, spec) for row in spec.pcie_reserved]
+    reserve_storage(kernel.memory, reserved)
     machine.peripherals = Peripherals(machine.clock.schedule if machine.clock.paced else None)
     machine.pcie = build_tree(spec.pcie_buses, spec.pcie_functions, machine.peripherals)
     machine.slots = MachineSlots(machine)
@@ -78,7 +80,7 @@ def boot(machine: Machine) -> None:
     _give_windows(bridges, firmware.apertures, machine.spec.memory)
     assign_unassigned([bridge.root for bridge in bridges])
     if iommu:
-        boot_iommus(kernel, units, bridges)
+        boot_iommus(kernel, units, bridges, reserved)
     ports.boot(device for device in bus.devices.values() if isinstance(device, PciDevice))
     add_kernel_log(kernel)
     if AER_INJECT_MODULE in {name.replace("-", "_") for name in spec.modules}:

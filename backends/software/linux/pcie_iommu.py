@@ -7,10 +7,12 @@ program attaches an address space.  The host's own drivers do no DMA here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import iommufd as abi
+from pyvfio_backends.software.hardware.dma import DmaFault
+from pyvfio_backends.software.hardware.pcie.dmar import DeviceScope, ReservedMemory
 from pyvfio_backends.software.hardware.pcie.remapping import NOTHING
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.iommu_group import IommuAbilities, IommuGroup, Region
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["PcieIommu", "boot_iommus", "default_type", "iommu_off"]
 
 _MESSAGES = Region(0xFEE00000, 0xFEEFFFFF, "msi")
+_USB, _DISPLAY = 0x0C03, 0x03
 _ISA_BRIDGE, _ISA_DMA = 0x0601, Region(0, (1 << 24) - 1, "direct-relaxable")
 _OFF, _SCALABLE = "intel_iommu=off", "intel_iommu=sm_on"
 _KEPT_DOMAINS = 2
@@ -51,9 +54,17 @@ def default_type(cmdline: str, *, caching: bool) -> str:
     return _STRICT if caching or "iommu.strict=1" in words else _FLUSH_QUEUE
 
 
-def boot_iommus(kernel: Kernel, units: Mapping[int, RemappingUnit], bridges: Sequence[PcieHostBridge]) -> None:
-    """Take the units into use, by the segment that each is for, and all functions below the bridges."""
-    iommus = {segment: PcieIommu(kernel, unit, n) for n, (segment, unit) in enumerate(sorted(units.items()))}
+def boot_iommus(
+    kernel: Kernel,
+    units: Mapping[int, RemappingUnit],
+    bridges: Sequence[PcieHostBridge],
+    reserved: Sequence[ReservedMemory] = (),
+) -> None:
+    """Take the units into use, by the segment that each is for, and all functions below the bridges.
+
+    `reserved` is the memory that firmware has reserved for some of these.
+    """
+    iommus = {segment: PcieIommu(kernel, unit, n, reserved) for n, (segment, unit) in enumerate(sorted(units.items()))}
     log = FaultLog(kernel)
     for number, (segment, unit) in enumerate(sorted(units.items())):
         unit.on_fault = log.report
@@ -66,12 +77,66 @@ def boot_iommus(kernel: Kernel, units: Mapping[int, RemappingUnit], bridges: Seq
             bridge.iommu.probe(function)
 
 
-class PcieIommu(Device):
-    """``dmarN`` (`number`), with links to the devices behind it; `unit` is the hardware."""
+def _scopes(function: PcieFunction) -> Iterator[DeviceScope]:
+    """How firmware would name the function, and the bridges above it.  It names no virtual functions."""
+    numbers: list[int] = []
+    above: list[PcieFunction] = []
+    at: PcieFunction | None = function
+    while at is not None:
+        numbers.insert(0, at.devfn)
+        above.insert(0, at)
+        at = at.on.above
+    for length, one in enumerate(above, 1):
+        if one.pdev is None or not one.pdev.is_virtual:
+            yield DeviceScope(function.bridge.domain, above[0].bus_number, tuple(numbers[:length]))
 
-    def __init__(self, kernel: Kernel, unit: RemappingUnit, number: int = 0) -> None:
+
+class _DirectMappings:
+    """Page tables of the kernel's own that have some addresses of `memory`, each as it is (`hardware.dma.DmaSpace`)."""
+
+    def __init__(self, memory: DmaSpace) -> None:
+        self._memory = memory
+        self._regions: list[Region] = []
+
+    def add(self, regions: Iterable[Region]) -> None:
+        """Map more (``iommu_create_device_direct_mappings``); they stay when the device goes."""
+        self._regions = sorted({*self._regions, *regions})
+
+    def read(self, iova: int, count: int) -> bytes:
+        """See `DmaSpace.read`."""
+        self._check(iova, count, write=False)
+        return self._memory.read(iova, count)
+
+    def write(self, iova: int, data: bytes) -> None:
+        """See `DmaSpace.write`."""
+        self._check(iova, len(data), write=True)
+        self._memory.write(iova, data)
+
+    def copy(self, target: int, source: int, count: int) -> None:
+        """See `DmaSpace.copy`."""
+        self.write(target, self.read(source, count))
+
+    def _check(self, iova: int, count: int, *, write: bool) -> None:
+        at, end = iova, iova + count
+        for region in self._regions:
+            if region.first <= at <= region.last:
+                at = region.last + 1
+        if at < end or at == iova:
+            raise DmaFault(iova, count, write=write)
+
+
+class PcieIommu(Device):
+    """``dmarN`` (`number`), with links to the devices behind it; `unit` is the hardware.
+
+    `reserved` is memory that firmware has reserved for devices, of this unit or others.
+    """
+
+    def __init__(
+        self, kernel: Kernel, unit: RemappingUnit, number: int = 0, reserved: Sequence[ReservedMemory] = ()
+    ) -> None:
         super().__init__(kernel, f"dmar{number}", None, cls=kernel.class_("iommu"))
         self.unit = unit
+        self._reserved = reserved
         unit.enabled = True
         self._functions: dict[str, PcieFunction] = {}
         kernel.add_class_device(self, quiet=True)
@@ -86,7 +151,20 @@ class PcieIommu(Device):
         group = function.iommu_group()
         if group is not None:
             self.kernel.groups.join(group, device)
+            self._map_directly(group, [region for region in self.regions(function) if region.mapped])
             self.attach(function, group.space)
+
+    def _map_directly(self, group: IommuGroup, regions: Sequence[Region]) -> None:
+        """Map what a device needs in the group's own domain, for whoever is in the group."""
+        if not regions:
+            return
+        domain = group.domains.get(_STRICT)
+        if not isinstance(domain, _DirectMappings):
+            domain = _DirectMappings(self.unit.memory)
+            group.domains = {_IDENTITY: self.unit.memory, _STRICT: domain, _FLUSH_QUEUE: domain}
+            for device in group.devices.values():
+                device.attach_dma(group.space)
+        domain.add(regions)
 
     def release(self, function: PcieFunction) -> None:
         """The function's device has left its group (``iommu_release_device``)."""
@@ -128,10 +206,19 @@ class PcieIommu(Device):
         )
 
     def regions(self, function: PcieFunction) -> list[Region]:
-        """What is not for mappings (`intel_iommu_get_resv_regions`): messages; an ISA bridge has its devices' DMA."""
+        """What is not for mappings (`intel_iommu_get_resv_regions`).
+
+        It is what firmware reserves, which USB controllers and display adapters are thought not to use any more
+        (`device_rmrr_is_relaxable`); of an ISA bridge its devices' DMA; and messages.
+        """
         device = function.pdev
-        legacy = [_ISA_DMA] if device is not None and device.class_code >> 8 == _ISA_BRIDGE else []
-        return [*legacy, _MESSAGES]
+        class_code = 0 if device is None else device.class_code
+        relaxable = class_code >> 8 == _USB or class_code >> 16 == _DISPLAY
+        kind = "direct-relaxable" if relaxable else "direct"
+        scopes = set(_scopes(function)) if self._reserved else set()
+        kept = [Region(one.first, one.last, kind) for one in self._reserved if scopes.intersection(one.scopes)]
+        legacy = [_ISA_DMA] if class_code >> 8 == _ISA_BRIDGE else []
+        return [*kept, *legacy, _MESSAGES]
 
     def attach(self, function: PcieFunction, space: DmaSpace | None) -> None:
         """What the function's DMA sees, by whatever routing id it comes (``domain_context_mapping``)."""

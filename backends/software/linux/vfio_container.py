@@ -105,8 +105,8 @@ class ContainerFile(File):
     def attach(self, group: VfioGroup) -> None:
         """Put a group in (``vfio_container_attach_group``).
 
-        Raise OSError EPERM when the group's DMA has an owner, or groups with and without an IOMMU would mix, or what
-        the IOMMU answers.
+        Raise OSError EPERM when the group's DMA has an owner, or groups with and without an IOMMU would mix, EINVAL
+        when a device needs memory that firmware reserves, or what the IOMMU answers.
         """
         group.check_permitted()
         if self.groups and self.without_iommu != group.without_iommu:
@@ -115,7 +115,7 @@ class ContainerFile(File):
         if owned:
             if group.claimed:
                 raise fail(errno.EPERM)
-            group.iommu_group.owner = group
+            group.iommu_group.take_ownership(group)
         if self.driver is not None:
             try:
                 self.driver.attach_group(group)
