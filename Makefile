@@ -15,7 +15,8 @@ SOURCES := pyproject.toml $(shell find pyvfio backends fixtures tools -type f -n
 help:
 	@echo "make demo    the main job on the software machine, in under a minute"
 	@echo "make test    all tests, on the built wheel"
-	@echo "make sweep   each seam call of each command fails with each errno in turn, and hangs (minutes)"
+	@echo "make sweep   each seam call of each command fails with each errno in turn, and hangs; a million random writes to"
+	@echo "             the registers of each machine with PCI Express (half an hour)"
 	@echo "make hil     the contract tests on real s390x and x86 kernels (QEMU; Hercules with a DASD), beside the software"
 	@echo "             machines; ARCH=s390x or ARCH=x86: on one of them; ARCH=ppc64: on POWER"
 	@echo "make bench   speed, as ratios"
@@ -54,6 +55,8 @@ test: $(VENV)/.test
 
 sweep: $(VENV)/.test
 	PYVFIO_SWEEP=all $(BIN)/pytest -q tests/unit/sweep/test_command_sweep.py
+	PYVFIO_STEPS=1000000 $(BIN)/pytest -q tests/unit/linux/test_pcie_random_registers.py \
+		tests/unit/software/test_q35_registers.py
 
 hil: $(VENV)/.test
 	$(BIN)/python -m tests.hil test --arch $(ARCH) --out $(OUT) --wheel "$$(ls build/dist/pyvfio-*.whl)"

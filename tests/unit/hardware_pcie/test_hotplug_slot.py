@@ -120,6 +120,28 @@ def test_a_card_of_several_functions_is_one_step_and_function_0_makes_it_present
     assert bench.complex.config_read(0, 0x102, 0, 4) == 0x56781234
 
 
+def test_a_port_that_is_reset_shows_the_card_and_the_link_that_it_keeps() -> None:
+    """A function-level reset, as ports of switches have it, touches neither (PCI Express 6.0, 6.6.2)."""
+    root = RootComplex()
+    down = xio3130_downstream(Slot(3))
+    up = root.add_root_bus().plug(root_port(), 1).plug(x3130_upstream())  # type: ignore[attr-defined]
+    up.secondary.plug(down)
+    down.plug(endpoint())
+    Firmware().set_up(root)
+    at = down.offset(regs.PCI_CAP_ID_EXP)
+    assert at is not None
+    assert down.link_up
+    shown = down.config.read(at + regs.PCI_EXP_LNKSTA, 2)
+    assert shown & express.PCI_EXP_LNKSTA_DLLLA
+    down.config.write(at + regs.PCI_EXP_DEVCTL, 2, regs.PCI_EXP_DEVCTL_BCR_FLR)
+    assert not down.config.command
+    assert down.link_up
+    assert down.powered
+    assert down.slot is not None
+    assert down.slot.state.present
+    assert down.config.read(at + regs.PCI_EXP_LNKSTA, 2) == shown
+
+
 def test_what_cannot_be_put_in_or_taken_out() -> None:
     bench = Bench(PLAIN | LATCH)
     slot, card = bench.slot, endpoint()

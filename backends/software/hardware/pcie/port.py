@@ -230,6 +230,11 @@ class DownstreamPort(Port):
         at = self.offset(regs.PCI_CAP_ID_EXP)
         return at is not None and bool(self.config.read(at + regs.PCI_EXP_DEVCTL2, 2) & regs.PCI_EXP_DEVCTL2_ARI)
 
+    def reset_self(self, *, cold: bool = False) -> None:
+        """See `Function.reset_self`: its registers show the card and the link, which stays up, all the same."""
+        super().reset_self(cold=cold)
+        self.power_up()
+
     def reset(self, *, cold: bool = False) -> None:
         """See `Function.reset`."""
         super().reset(cold=cold)
