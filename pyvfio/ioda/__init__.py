@@ -14,7 +14,22 @@ bridge's windows to memory and I/O space, windows of DMA addresses, and message 
 `pest`         the state of an endpoint, and what froze it
 `diagnosis`    the error log of a host bridge
 `operations`   what a program can do with an endpoint through VFIO, and its states
+`pe`           `Pe`: those operations, of a device that is open
 =============  ===============================================================================
 
-Numbers that Linux's headers have are in `pyvfio.abi.eeh`, `pyvfio.abi.opal` and `pyvfio.abi.opal_diag`.
+Numbers that Linux's headers have are in `pyvfio.abi.eeh`, `pyvfio.abi.opal` and `pyvfio.abi.opal_diag`.  `Pe` is loaded
+when it is used.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyvfio.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from pyvfio.ioda.pe import Pe
+
+__all__ = ["Pe"]
+
+__getattr__, __dir__ = lazy_names(__name__, {"pe": "Pe"})

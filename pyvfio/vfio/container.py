@@ -17,6 +17,7 @@ from pyvfio.node import open_node
 from pyvfio.vfio.ways import CONTAINER_NODE, NO_IOMMU_SWITCH
 
 if TYPE_CHECKING:
+    from pyvfio.backend import WritableBuffer
     from pyvfio.host import Host
     from pyvfio.iommu.spapr import SpaprTable
     from pyvfio.vfio.group import Group
@@ -59,6 +60,13 @@ class Container:
     def extensions(self) -> list[abi.Extension]:
         """The extensions it has now; some appear only when an IOMMU is set."""
         return [extension for extension in abi.Extension if self.supports(extension)]
+
+    def request(self, operation: str, request: int, argument: WritableBuffer) -> int:
+        """Make a request of the IOMMU that has no method of its own; `operation` is the word for errors.
+
+        Raise the class for the errno.
+        """
+        return self._call(operation, request, argument)
 
     @property
     def groups(self) -> list[Group]:
