@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Peers", "find_peers"]
+__all__ = ["Peers", "fetch", "find_peers"]
 
 PACKAGES = {
     "lspci": ("pciutils", "libpci3", "libkmod2", "pci.ids"),
@@ -34,8 +34,8 @@ class Peers:
     names: Path | None
 
 
-def _fetch(packages: tuple[str, ...], folder: Path) -> str:
-    """Unpack `packages` into `folder`; why not, if it fails."""
+def fetch(packages: tuple[str, ...], folder: Path) -> str:
+    """Unpack Debian's `packages` into `folder`; why not, if it fails."""
     store = folder / "packages"
     store.mkdir(parents=True, exist_ok=True)
     for package in packages:
@@ -63,7 +63,7 @@ def find_peers(folder: Path) -> Peers:
     for name, packages in PACKAGES.items():
         found = shutil.which(name)
         if found is None:
-            why = _fetch(packages, folder)
+            why = fetch(packages, folder)
             unpacked = [path for place in ("usr/bin", "usr/sbin", "sbin") if (path := folder / place / name).exists()]
             found = str(unpacked[0]) if unpacked else None
             if found is None:

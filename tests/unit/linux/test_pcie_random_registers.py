@@ -117,9 +117,10 @@ def _round(backend: Backend, dice: random.Random, steps: int) -> tuple[int, int]
                 refused += 1  # it is unplugged by now, or what it does is not modelled
         if step % OFTEN == OFTEN - 1 or step == steps - 1:
             machine.clock.advance(0.5)
-            for each in watched:
-                each.check(tree)
-            tree.check()
+            with machine.lock:
+                for each in watched:
+                    each.check(tree)
+                tree.check()
     _recovers(machine)
     return refused, tree.came
 
