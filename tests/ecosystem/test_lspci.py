@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import AcsBits, ExpressType
-from pyvfio.backend import open_backend
+from pyvfio.backend import Backend, open_backend
 from pyvfio_backends.software.hardware.devices.nvme.storage import MemoryStorage, Namespace
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
@@ -52,6 +53,7 @@ from pyvfio_backends.software.hardware.pcie.peripherals import copier, edu, nic_
 from pyvfio_backends.software.hardware.pcie.root_complex import EventCollector, RootComplex
 from pyvfio_backends.software.hardware.pcie.sriov import Sriov, VfBar
 from pyvfio_backends.software.hardware.zpci.bar import Bar
+from pyvfio_fixtures import machines
 
 DEVICES = "/sys/bus/pci/devices"
 PREFETCH64 = regs.PCI_BASE_ADDRESS_MEM_TYPE_64 | regs.PCI_BASE_ADDRESS_MEM_PREFETCH
@@ -182,13 +184,40 @@ def test_devices_that_do_something_are_parsed_without_complaint(lspci: Callable[
         assert name in text, name
 
 
-@pytest.mark.parametrize("machine", ["lab-x86", "contract-x86", "q35-switch"])
+def _most_virtual_functions(backend: Backend, path: str) -> None:
+    """As many as a driver makes."""
+    with backend_file(backend, f"{path}/sriov_totalvfs", os.O_RDONLY) as fd:
+        total = backend.pread(fd, 16, 0)
+    with backend_file(backend, f"{path}/sriov_numvfs", os.O_WRONLY) as fd:
+        backend.pwrite(fd, total, 0)
+
+
+@contextmanager
+def backend_file(backend: Backend, path: str, flags: int) -> Iterator[int]:
+    fd = backend.open(path, flags)
+    try:
+        yield fd
+    finally:
+        backend.close(fd)
+
+
+MACHINES = [name for name, path in machines().items() if "pci" in path.read_text()]
+
+
+def test_there_are_machines() -> None:
+    assert {"contract-x86", "lab-x86", "q35-switch", "x86-copiers", "x86-no-iommu"} <= set(MACHINES)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 def test_every_function_of_a_machine_is_parsed_without_complaint(
     machine: str, lspci: Callable[..., str], tmp_path: Path
 ) -> None:
-    """As Linux left them, read from sysfs."""
+    """As Linux left them, read from sysfs; with the virtual functions that drivers make."""
     lines: list[str] = []
     with open_backend("software", machine=machine) as backend:
+        for name in backend.listdir(DEVICES):
+            if {"driver", "sriov_totalvfs"} <= set(backend.listdir(f"{DEVICES}/{name}")):
+                _most_virtual_functions(backend, f"{DEVICES}/{name}")
         names = sorted(backend.listdir(DEVICES))
         for name in names:
             fd = backend.open(f"{DEVICES}/{name}/config", os.O_RDONLY)
