@@ -222,6 +222,12 @@ class Device:
                 found.append(irq)
         return found
 
+    def renew_interrupts(self) -> None:
+        """Set up the pin, MSI or MSI-X again as it was enabled here: a reset of the function has cleared it."""
+        for index in (abi.VFIO_PCI_INTX_IRQ_INDEX, abi.VFIO_PCI_MSI_IRQ_INDEX, abi.VFIO_PCI_MSIX_IRQ_INDEX):
+            if self.kind == "pci" and index in self._irqs:
+                self._irqs[index].renew()
+
     @property
     def request(self) -> Irq | None:
         """The interrupt by which the kernel asks for the device back, None when the device has none.

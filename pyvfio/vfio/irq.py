@@ -100,6 +100,18 @@ class Irq:
             for ready in self._awaited.values():
                 ready.get_loop().call_soon_threadsafe(_resolve, ready)
 
+    def renew(self) -> None:
+        """Set it up in the device again, with the same eventfds: after a reset, which clears MSI and MSI-X.
+
+        What is masked is not, afterwards.  Nothing happens when it is not enabled.  Raise the class for the errno; it
+        is not delivered then, until this succeeds.
+        """
+        if not self.eventfds:
+            return
+        self._set("disable interrupt", _FLAG.DATA_NONE | _FLAG.ACTION_TRIGGER, 0, 0)
+        data = array("i", (event.fileno() for event in self.eventfds)).tobytes()
+        self._set("enable interrupt", _FLAG.DATA_EVENTFD | _FLAG.ACTION_TRIGGER, 0, len(self.eventfds), data)
+
     def mask(self, vector: int = 0) -> None:
         """Hold back a vector.  Raise the class for the errno (ENOTTY where it cannot be masked)."""
         self._one("mask interrupt", _FLAG.DATA_NONE | _FLAG.ACTION_MASK, vector)
