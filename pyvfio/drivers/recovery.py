@@ -13,8 +13,8 @@
 
 A freeze is noticed by a read of all ones (`noticed`), by work that takes too long (`frozen`), or by the error
 interrupt, which comes when the kernel recovers a bridge above (`wait`).  An endpoint that freezes again during its
-recovery is another freeze.  With more than `most` of them `within` so many seconds it is given up for good, as Linux does
-(``eeh_max_freezes``, 5 in an hour), and so it is when resets do not help.
+recovery is another freeze.  With more than `most` of them `within` so many seconds it is given up for good, as Linux
+does (``eeh_max_freezes``, 5 in an hour), and so it is when resets do not help.
 
 `work` is the same as a generator, for drivers that wait in a way of their own: it yields seconds to wait, or a
 `Blocking` to be run.  Source: "EEH" in ``Documentation/driver-api/vfio.rst``; ``eeh_handle_normal_event`` in
