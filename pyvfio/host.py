@@ -124,6 +124,10 @@ class Host:
             address = address.address
         if isinstance(address, str):
             address = self._parse(address, bus)
+        elif not isinstance(address, Address):
+            raise BadAddress(
+                str(address), f"a device is named by text or by an address, not by {type(address).__name__}"
+            )
         if bus is not None and bus != address.subsystem:
             raise WrongBus(
                 f"find device on bus {bus}",

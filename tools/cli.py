@@ -114,7 +114,7 @@ EXIT_CODES = {
     5: "the device is busy",
     6: "something the operation needs is missing on this host (no /dev/vfio, a module)",
     7: "the kernel refused",
-    8: "a channel program, or a command of a disk, ended with an error status",
+    8: "a channel program, or a command of a disk, ended with an error status; a device gave back other data",
     9: "an awaited event did not come in time",
     10: "a step failed; the host is as it was before",
     11: "a step failed and could not be undone; the message says what is left",

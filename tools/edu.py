@@ -10,7 +10,8 @@ from functools import partial
 import click
 
 from pyvfio.drivers.edu import Edu
-from pyvfio.errors import Misuse, PyvfioError
+from pyvfio.drivers.failures import DeviceWrong
+from pyvfio.errors import PyvfioError
 from pyvfio.host import Host
 from pyvfio.pci.edu import BUFFER_SIZE
 from pyvfio.vfio import Device
@@ -137,7 +138,8 @@ def dma(
 def test(host: Host, as_json: bool, device: str, take: bool) -> None:
     """Test the way to a device and back: registers, interrupts of each kind, DMA in both directions.
 
-    It ends with 7 when something fails.
+    When something fails, the exit code is that of the first failure: 8 for other data than were sent, 9 for what did
+    not come in time.
 
     \b
     Examples:
@@ -149,26 +151,28 @@ def test(host: Host, as_json: bool, device: str, take: bool) -> None:
         rows += [_row(f"interrupt by {kind}", partial(_interrupt, opened, kind)) for kind in _KINDS[:2]]
         rows += [_row(f"DMA, {kind}", partial(_transfers, opened, kind)) for kind in _KINDS]
     if as_json:
-        print_json([{"test": what, "ok": ok, "detail": detail} for what, ok, detail in rows])
+        print_json([{"test": what, "ok": not code, "detail": detail} for what, code, detail in rows])
     else:
         print_table(
-            ("TEST", "RESULT", "DETAIL"), [(what, "ok" if ok else "FAILED", detail) for what, ok, detail in rows]
+            ("TEST", "RESULT", "DETAIL"), [(what, "FAILED" if code else "ok", detail) for what, code, detail in rows]
         )
-    if not all(ok for _, ok, _ in rows):
-        click.get_current_context().exit(7)
+    click.get_current_context().exit(next((code for _, code, _ in rows if code), 0))
 
 
-def _row(what: str, do: Callable[[], str]) -> tuple[str, bool, str]:
+def _row(what: str, do: Callable[[], str]) -> tuple[str, int, str]:
+    """The name of a test, the exit code for how it ended, and what it says."""
     try:
-        return what, True, do()
+        return what, 0, do()
     except PyvfioError as error:
-        return what, False, f"{error.operation}: {error.cause or error.errno_name}"
+        return what, error.exit_code, f"{error.operation}: {error.cause or error.errno_name}"
 
 
 def _registers(device: Device) -> str:
     with Edu(device, interrupts="poll") as driver:
         if not driver.alive():
-            raise Misuse("test registers", device.name, cause="it does not give the complement of what it was given")
+            raise DeviceWrong(
+                "test registers", device.name, cause="it does not give the complement of what it was given"
+            )
         return f"{driver.identity}, by {driver.access}"
 
 
@@ -184,5 +188,5 @@ def _transfers(device: Device, kind: str) -> str:
     with Edu(device, interrupts=kind) as driver:
         driver.put(data)
         if driver.get(BUFFER_SIZE) != data:
-            raise Misuse("test DMA", device.name, cause="what came back is not what went there")
+            raise DeviceWrong("test DMA", device.name, cause="what came back is not what went there")
         return f"{BUFFER_SIZE} bytes both ways"

@@ -75,11 +75,26 @@ class ResetPci(_Reset):
         if chooses:
             self._choose(function)
         try:
-            function.write("reset", "1")
+            self._reset(function)
         finally:
             if chooses:
                 with contextlib.suppress(PyvfioError):  # what the reset came to is more important
                     function.write("reset_method", self.before or "\n")
+
+    def _reset(self, function: PciFunction) -> None:
+        try:
+            function.write("reset", "1")
+        except PyvfioError as error:
+            if error.errno != errno.ENOTTY:
+                raise
+            raise NotAvailable(
+                f"reset by {self.method}" if self.method else "reset PCI function",
+                self.name,
+                path=self.paths[-1],
+                errno=error.errno,
+                cause="no method works now; by its bus a function is reset only while no other one is on that bus",
+                next_step=f"pyvfio reset {self.name} --how subordinate resets all that is behind the same bridge",
+            ) from error
 
     def _choose(self, function: PciFunction) -> None:
         try:

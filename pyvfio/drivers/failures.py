@@ -1,10 +1,16 @@
-"""What is wrong with a disk rather than with a program: it gives back other data, or its tables are damaged."""
+"""What is wrong with a device rather than with a program: it gives back other data, or its tables are damaged."""
 
 from __future__ import annotations
 
 from pyvfio.errors import MalformedAnswer, PyvfioError
 
-__all__ = ["DamagedVolume", "VerifyFailed"]
+__all__ = ["DamagedVolume", "DeviceWrong", "VerifyFailed"]
+
+
+class DeviceWrong(PyvfioError):
+    """A device that was tested does not do what it is for."""
+
+    exit_code = 8
 
 
 class VerifyFailed(PyvfioError):

@@ -19,7 +19,7 @@ IOVAs, sets up interrupts and configuration space as they were, and then lets it
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Self
 
 from pyvfio.abi import vfio_feature as abi
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Migration", "MigrationState", "MigrationStream", "SavingStream"]
 
 _PART = 1 << 20
+_BYTES = (bytes, bytearray, memoryview)
 
 
 class MigrationStream:
@@ -234,9 +235,11 @@ class Migration:
     def resume(self, data: bytes | Iterable[bytes]) -> None:
         """Put a state in that `save` took out of a device like this one; it is in state STOP then, for `run`.
 
-        Raise the class for the errno when the stream is none of such a device, or not all of it.  What the device was
-        doing before is lost in any case; after an error it is in state RESUMING or ERROR, and a reset makes it run.
+        Raise `Misuse` for what is no bytes and no parts of them (with the device as it was, unless they come from an
+        iterator), and the class for the errno when the stream is none of such a device, or not all of it.  What the
+        device was doing before is lost then; it is in state RESUMING or ERROR, and a reset makes it run.
         """
+        parts = self._parts(data)
         if self.state is MigrationState.RESUMING:
             cause = "a stream for it was begun that is not to be had any more"
             raise Misuse("resume device", self._device.name, cause=cause, next_step="reset the device")
@@ -244,6 +247,23 @@ class Migration:
         if stream is None:
             raise KernelRefused("resume device", self._device.name, cause="state RESUMING gave no data file")
         with stream:
-            for part in (data,) if isinstance(data, bytes) else data:
+            for part in parts:
+                if not isinstance(part, _BYTES):
+                    raise self._no_stream(part)
                 stream.write(part)
             self.stop()
+
+    def _parts(self, data: bytes | Iterable[bytes]) -> Iterable[bytes]:
+        """The parts of a stream: looked at before the first of them, unless they can be had only once."""
+        if isinstance(data, _BYTES):
+            return (bytes(data),)
+        if not isinstance(data, Iterable):
+            raise self._no_stream(data)
+        for part in data if isinstance(data, Sequence) else ():
+            if not isinstance(part, _BYTES):
+                raise self._no_stream(part)
+        return data
+
+    def _no_stream(self, what: object) -> Misuse:
+        cause = f"a stream is bytes, or parts that are bytes, not {type(what).__name__}"
+        return Misuse("resume device", self._device.name, cause=cause)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from small_machine import BELL, machine_of
 
 import pyvfio
-from pyvfio.errors import NotAvailable, PermissionDenied
+from pyvfio.errors import BadAddress, NotAvailable, PermissionDenied
 from pyvfio.process.credentials import may_open
 from pyvfio.vfio.ways import IOMMU_NODE, Obstacle, Way, ways
 
@@ -134,3 +136,11 @@ def test_the_iommu_of_power_is_not_here(boot: Boot, way: str) -> None:
     with pyvfio.Container(host) as container:
         with pytest.raises(NotAvailable, match="TCE is the IOMMU of POWER"):
             pyvfio.open_device(host, BELL, way=way, space=container)
+
+
+@pytest.mark.parametrize("name", [None, 5, b"0000:00:02.0"], ids=repr)
+def test_a_device_is_named_by_text_or_by_an_address(name: Any) -> None:
+    with pyvfio.Host("software", machine="q35-switch") as host:
+        for find in (host.device, host.function, partial(pyvfio.open_device, host)):
+            with pytest.raises(BadAddress, match=f"not by {type(name).__name__}"):
+                find(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.vfio import PciIrq, RegionFlags
 from pyvfio.abi.vfio_feature import VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, DeviceFeatureDmaLoggingReport
 from pyvfio.abi.vfio_feature import MigrationState as S
-from pyvfio.errors import KernelRefused, NotAvailable
+from pyvfio.errors import KernelRefused, Misuse, NotAvailable
 from pyvfio.pci import copier_control as control
 from pyvfio.pci.copier import (
     CONTROL,
@@ -143,6 +144,31 @@ def test_a_state_that_no_copier_can_be_in(offset: int, value: int) -> None:
             one.device.migration.run()
         one.device.reset()
         assert one.device.migration.state is S.RUNNING
+
+
+@pytest.mark.parametrize("stream", [None, 5, "text", [b"", None], (b"a", "b")], ids=repr)
+def test_what_is_no_stream_leaves_the_device_as_it_was(stream: Any) -> None:
+    with copier() as one:
+        one.set_up()
+        before = one.registers
+        with pytest.raises(Misuse, match="a stream is bytes"):
+            one.device.migration.resume(stream)
+        assert (one.device.migration.state, one.registers) == (S.RUNNING, before)
+
+
+def test_an_iterator_is_looked_at_as_it_goes() -> None:
+    with copier() as one, pytest.raises(Misuse, match="not NoneType"):
+        one.device.migration.resume(iter([None]))  # type: ignore[list-item]
+
+
+def test_a_stream_comes_in_anything_that_is_bytes() -> None:
+    with copier() as one, copier(SECOND) as other:
+        one.set_up()
+        saved = one.device.migration.save()
+        for stream in (bytearray(saved), memoryview(saved), [saved[:9], bytearray(saved[9:])], iter([saved])):
+            other.device.migration.resume(stream)
+            assert other.registers == one.registers
+            other.device.migration.run()
 
 
 def test_it_goes_on_in_another_machine() -> None:

@@ -200,9 +200,18 @@ def test_an_edu_that_does_not_interrupt_fails_its_test(
         return begin(self)
 
     monkeypatch.setattr(EduWork, "start", hasty)
-    found = json.loads(told(capfd, "edu", "test", EDU, "--take", "--json", status=7))
+    found = json.loads(told(capfd, "edu", "test", EDU, "--take", "--json", status=9))
     assert [one["ok"] for one in found] == [True, False, False, False, False, True]
     assert "no interrupt came within 0.1 s" in found[1]["detail"]
+
+
+def test_an_edu_that_gives_back_other_data_fails_its_test(
+    lab: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyvfio.drivers.edu.Edu.get", lambda self, count, offset=0: bytes(count))
+    found = json.loads(told(capfd, "edu", "test", EDU, "--take", "--json", status=8))
+    assert [one["ok"] for one in found] == [True, True, True, False, False, False]
+    assert "what came back is not what went there" in found[3]["detail"]
 
 
 def opened(pid: int) -> list[str]:

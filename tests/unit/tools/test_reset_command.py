@@ -117,6 +117,20 @@ def test_on_a_root_bus_there_is_no_way(host: Host) -> None:
             plan_pci_reset(host.function(ALONE), how)
 
 
+def test_a_bus_with_another_function_on_it_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The kernel lists the method from when the function was alone on the bus, and has ENOTTY now."""
+    monkeypatch.setenv("PYVFIO_JOURNAL", str(tmp_path))
+    for how in ("bus", "function"):
+        assert run(["reset", "0000:0a:01.0", "--how", how, "--machine", "lab-x86"]) == 10
+        said = capsys.readouterr().err
+        assert "ENOTTY" in said
+        assert "only while no other one is on that bus" in said
+        assert "pyvfio reset 0000:0a:01.0 --how subordinate" in said
+    assert run(["reset", "0000:0a:01.0", "--how", "subordinate", "--machine", "lab-x86"]) == 0
+
+
 def test_a_method_that_the_function_has_not(host: Host) -> None:
     with pytest.raises(StepFailed, match="cannot be reset by af_flr"):
         carry_out(plan_pci_reset(host.function(NIC), "af_flr"))
