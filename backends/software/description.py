@@ -26,6 +26,7 @@ __all__ = [
     "CSS_ACTIONS",
     "MODULES",
     "OTHER_TYPES",
+    "POWER",
     "ZPCI_ACTIONS",
     "ChannelPathSpec",
     "CssEventSpec",
@@ -38,18 +39,22 @@ __all__ = [
     "PcieBusSpec",
     "PcieFunctionSpec",
     "PcieIommuSpec",
+    "PciePhbSpec",
     "PcieReservedSpec",
     "SubchannelSpec",
     "ZpciEventSpec",
 ]
 
 
-ARCHITECTURES = ("s390x", "x86_64")
-"""Whose kernel a machine can have."""
+ARCHITECTURES = ("s390x", "x86_64", "ppc64le", "ppc64")
+"""Whose kernel a machine can have; on POWER the numbers of requests are the same in either byte order."""
+
+POWER = ("ppc64le", "ppc64")
+"""Those of POWER."""
 
 MODULES = (
     *("aer_inject", "copier_vfio_pci", "e1000e", "igb", "iommufd", "mdev", "mtty", "nvme", "pci_stub", "shpchp"),
-    *("vfio", "vfio_ccw", "vfio_iommu_type1", "vfio_pci", "virtio_pci"),
+    *("vfio", "vfio_ccw", "vfio_iommu_spapr_tce", "vfio_iommu_type1", "vfio_pci", "virtio_pci"),
 )
 """The modules that can be loaded at boot; those of PCI's drivers on a machine with PCI Express."""
 
@@ -176,6 +181,21 @@ class PcieBusSpec:
 
 
 @dataclass(slots=True)
+class PciePhbSpec:
+    """``[[pcie.phb]]``: a host bridge of POWER for a `segment`, with one root port, by its `model`: ``PHB4``,
+    ``PHB4 (small)`` (256 endpoints instead of 512) or ``PHB3``.
+
+    What is behind the port names its `id`, which is ``phb`` and the segment unless given.  The port's slot has a number
+    (`slot`), -1: there is none, and the card is soldered on.
+    """
+
+    segment: int = 0
+    model: str = "PHB4"
+    id: str = ""
+    slot: int = -1
+
+
+@dataclass(slots=True)
 class PcieIommuSpec:
     """``[[pcie.iommu]]``: the IOMMU (VT-d) of a `segment`, where it differs from the one that every segment has.
 
@@ -281,7 +301,7 @@ class ZpciEventSpec:
 
 @dataclass(slots=True)
 class MachineSpec:
-    """A whole machine.  `architecture` is ``s390x`` or ``x86_64``; `page_size` and `memory` (the host's
+    """A whole machine.  `architecture` is one of `ARCHITECTURES`; `page_size` and `memory` (the host's
     storage, a bound of DMA addresses) in bytes; `memlock` in bytes or -1, which binds
     programs unless they have CAP_IPC_LOCK (`ipc_lock`, as root has); with `raw_io` they have CAP_SYS_RAWIO, too;
     `seqnum` the last uevent number at boot; `features` the words of that line of ``/proc/cpuinfo`` (empty: there is no
@@ -294,6 +314,7 @@ class MachineSpec:
     `zpci_events` happen to them, and with `error_reports` the machine takes reports of errors.
     An ``x86_64`` machine has `pcie_buses` and `pcie_functions` instead, each port before what is behind it, and
     `pcie_iommus` with the memory that firmware keeps for devices, `pcie_reserved`.
+    One of POWER has `pcie_phbs` and `pcie_functions`.
     What the host does with its devices is in `disks` and the fields after it (`usage`).
     """
 
@@ -325,6 +346,7 @@ class MachineSpec:
     devices: tuple[str, ...] = ()
     zpci_events: list[ZpciEventSpec] = field(default_factory=list)
     pcie_buses: list[PcieBusSpec] = field(default_factory=list)
+    pcie_phbs: list[PciePhbSpec] = field(default_factory=list)
     pcie_functions: list[PcieFunctionSpec] = field(default_factory=list)
     pcie_iommus: list[PcieIommuSpec] = field(default_factory=list)
     pcie_reserved: list[PcieReservedSpec] = field(default_factory=list)

@@ -21,6 +21,7 @@ from pyvfio_backends.software.description import (
     ARCHITECTURES,
     MODULES,
     OTHER_TYPES,
+    POWER,
     ChannelPathSpec,
     CssEventSpec,
     FunctionSpec,
@@ -32,6 +33,7 @@ from pyvfio_backends.software.description import (
     PcieBusSpec,
     PcieFunctionSpec,
     PcieIommuSpec,
+    PciePhbSpec,
     PcieReservedSpec,
     SubchannelSpec,
     ZpciEventSpec,
@@ -53,6 +55,9 @@ from pyvfio_backends.software.usage import (
 from pyvfio_backends.software.usage_check import check_usage
 from pyvfio_backends.software.zpci_events import check_zpci_events
 
+if typing.TYPE_CHECKING:
+    from pyvfio_backends.software.pcie_tree import PcieTree
+
 __all__ = ["find_machine", "load_machine", "machine_files"]
 
 _TABLES: dict[str, dict[str, tuple[str, type]]] = {
@@ -68,6 +73,7 @@ _TABLES: dict[str, dict[str, tuple[str, type]]] = {
         "function": ("pcie_functions", PcieFunctionSpec),
         "iommu": ("pcie_iommus", PcieIommuSpec),
         "reserved": ("pcie_reserved", PcieReservedSpec),
+        "phb": ("pcie_phbs", PciePhbSpec),
     },
     "zpci": {
         "function": ("functions", FunctionSpec),
@@ -86,7 +92,11 @@ _ROWS: dict[str, tuple[str, type]] = {
 }
 _NOT_WRITTEN: dict[type, set[str]] = {PciDeviceSpec: {"uid", "fid"}}
 """What a table does not have, although its description does."""
-_TABLES_OF: dict[str, tuple[str, ...]] = {"s390x": ("css", "pci", "zpci"), "x86_64": ("pcie",)}
+_TABLES_OF: dict[str, tuple[str, ...]] = {
+    "s390x": ("css", "pci", "zpci"),
+    "x86_64": ("pcie",),
+    **dict.fromkeys(POWER, ("pcie",)),
+}
 """The tables of hardware that the machines of an architecture have."""
 _MOST_PROCESSORS = 64
 _MOST_BUSES, _MOST_SEGMENTS = 0x100, 0x10000
@@ -298,6 +308,11 @@ class _Reader:
 
     def check_pcie(self, spec: MachineSpec) -> None:
         """Build the PCI Express tree, to find out whether it can be."""
+        if spec.architecture in POWER:
+            self.check_phbs(spec)
+            return
+        if spec.pcie_phbs:
+            raise self.error(("pcie", "phb"), f"a machine of architecture {spec.architecture} has none", 0)
         if not (spec.pcie_buses or spec.pcie_functions or spec.pcie_iommus or spec.pcie_reserved):
             return
         from pyvfio_backends.software.pcie_iommus import check_iommu, reserved_memory  # most machines have none of this
@@ -317,6 +332,15 @@ class _Reader:
                 tree.add_bus(bus)
             except Misuse as error:
                 raise self.error(("pcie", "bus"), error.cause, n, error.next_step) from error
+        self.check_functions(spec, tree)
+        for n, region in enumerate(spec.pcie_reserved):
+            try:
+                reserved_memory(region, spec)
+            except Misuse as error:
+                raise self.error(("pcie", "reserved"), error.cause, n, error.next_step) from error
+
+    def check_functions(self, spec: MachineSpec, tree: PcieTree) -> None:
+        """Plug the functions of a tree, to find out whether they can be."""
         taken: set[object] = set()
         for n, function in enumerate(spec.pcie_functions):
             self.image(function, taken, ("pcie", "function"), n)
@@ -324,11 +348,22 @@ class _Reader:
                 tree.add(function)
             except Misuse as error:
                 raise self.error(("pcie", "function"), error.cause, n, error.next_step) from error
-        for n, region in enumerate(spec.pcie_reserved):
+
+    def check_phbs(self, spec: MachineSpec) -> None:
+        """Build the host bridges of POWER, to find out whether they can be."""
+        for key, rows in (("bus", spec.pcie_buses), ("iommu", spec.pcie_iommus), ("reserved", spec.pcie_reserved)):
+            if rows:
+                raise self.error(("pcie", key), f"a machine of architecture {spec.architecture} has none", 0)
+        from pyvfio_backends.software.hardware.pcie.remapping import NOTHING
+        from pyvfio_backends.software.phb_tree import PhbTree
+
+        tree = PhbTree(NOTHING)
+        for n, phb in enumerate(spec.pcie_phbs):
             try:
-                reserved_memory(region, spec)
+                tree.add_phb(phb)
             except Misuse as error:
-                raise self.error(("pcie", "reserved"), error.cause, n, error.next_step) from error
+                raise self.error(("pcie", "phb"), error.cause, n, error.next_step) from error
+        self.check_functions(spec, tree)
 
     def options(self, build: Callable[[], object], where: tuple[str, ...], index: int) -> None:
         """Build what a row describes, to find out whether its options make sense."""

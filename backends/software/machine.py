@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.css.trace import StepListener
 from pyvfio_backends.software.clock import Clock
-from pyvfio_backends.software.description import MachineSpec
+from pyvfio_backends.software.description import POWER, MachineSpec
 from pyvfio_backends.software.faults import Faults
 from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
@@ -21,6 +21,7 @@ from pyvfio_backends.software.pci_devices import with_devices
 from pyvfio_backends.software.pcie_errors import PcieErrors
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.ioda.hub import Hub
     from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
     from pyvfio_backends.software.pcie_peripherals import Peripherals
     from pyvfio_backends.software.pcie_slots import MachineSlots
@@ -40,7 +41,7 @@ class Machine:
 
     css: ChannelSubsystemHardware
     zpci: ZpciFacility
-    pcie: RootComplex
+    pcie: RootComplex | Hub
     slots: MachineSlots
     peripherals: Peripherals
 
@@ -76,6 +77,9 @@ class Machine:
         if spec.architecture == "x86_64":
             self.kernel.huge_page_size = 2 << 20
             self.kernel.huge_pages = [HugePages(self.kernel.huge_page_size >> 10)]
+        if spec.architecture in POWER:
+            self.kernel.huge_page_size = 2 << 20
+            self.kernel.huge_pages = []  # none of its sizes is there in the lab's guest
         if spec.features and "edat" not in spec.features:
             self.kernel.huge_pages = []
         if spec.huge_pages:
@@ -89,6 +93,11 @@ class Machine:
                 for subsystem in (vfio_boot, zpci_boot, css, usage_boot):
                     subsystem.boot(self)
                 self.pci_devices.facility = self.zpci
+            elif spec.architecture in POWER:
+                from pyvfio_backends.software.linux import pnv_boot  # few machines are of POWER
+
+                for boot in (vfio_boot.boot, pnv_boot.boot, usage_boot.boot):
+                    boot(self)
             else:
                 from pyvfio_backends.software.linux import pcie_boot  # most machines have no PCI Express
 

@@ -11,8 +11,8 @@ model          options
                (512), `readonly`, `serial`; without any of these a controller without namespaces
 `copier`       --
 `pair-nic`     `mac`, `cable`: two NICs with the same name of a cable are at its two ends
-`virtio-*-pci` `size`, `readonly` and `legacy` of blk, `mac` of net, `mount_tag` of 9p; `flr` (true): whether it has a
-               function-level reset
+`virtio-*-pci` `size`, `readonly` and `legacy` of blk, `mac` of net, `mount_tag`, `legacy` (true) and `aer` (true) of
+               9p; `flr` (true): whether it has a function-level reset
 =============  ==========================================================================================
 """
 
@@ -52,7 +52,7 @@ _OPTIONS: Final[dict[str, dict[str, type]]] = {
     "copier": {},
     "nvme": dict(NVME_OPTIONS),
     "pair-nic": {"mac": str, "cable": str},
-    "virtio-9p-pci": {"mount_tag": str},
+    "virtio-9p-pci": {"mount_tag": str, "flr": bool, "aer": bool, "legacy": bool},
     "virtio-blk-pci": {"size": int, "readonly": bool, "flr": bool, "legacy": bool},
     "virtio-net-pci": {"mac": str, "flr": bool},
     "virtio-rng-pci": {"flr": bool},
@@ -94,12 +94,13 @@ class Peripherals:
         if spec.model == "nvme":
             return self._nvme(name, spec.options)
         if spec.model in virtio.KINDS:
-            own = {key: value for key, value in spec.options.items() if key not in ("flr", "legacy")}
+            own = {key: value for key, value in spec.options.items() if key not in ("flr", "aer", "legacy")}
             return virtio.virtio(
                 spec.model,
                 virtio.KINDS[spec.model](**own),
                 flr=spec.options.get("flr", True),
-                legacy=spec.options.get("legacy", False),
+                aer=spec.options.get("aer", True),
+                legacy=spec.options.get("legacy"),
                 name=name,
             )
         if spec.model == "pair-nic":

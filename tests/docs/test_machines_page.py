@@ -23,11 +23,11 @@ def test_the_examples() -> None:
     assert said == []
 
 
-@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("place", range(5))
 def test_the_tables(place: int, tmp_path: Path) -> None:
     """Each with what it speaks of: the paths of a subchannel, a function that comes."""
     tables = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(tables) == 4
+    assert len(tables) == 5
     file = tmp_path / "m.toml"
     rest = """
 [[css.path]]
@@ -44,7 +44,9 @@ model = "virtio-bell"
 state = "reserved"
 """
     pcie = "[[pcie" in tables[place]
-    head = '[machine]\nname = "m"\n' + ('architecture = "x86_64"\n' if pcie else "")
+    power = "[[pcie.phb]]" in tables[place]
+    head = '[machine]\nname = "m"\n'
+    head += f'architecture = "{"ppc64le" if power else "x86_64"}"\n' if pcie else ""
     file.write_text(f"{head}{rest if place < 2 else ''}\n{tables[place]}")
     assert load_machine(file).name == "m"
     file.write_text(file.read_text() + "\nnonsense = 1\n")

@@ -354,13 +354,20 @@ class PciDevice(Device):
             self.write_config(regs.PCI_COMMAND, 2, new)
 
     def enable(self) -> None:
-        """Enable the device once more (``pci_enable_device``), the first time with the bridges above it."""
+        """Enable the device once more (``pci_enable_device``), the first time with the bridges above it.
+
+        Raise OSError as `PciSysdata.enable`.
+        """
         if not self.enable_count and isinstance(self.parent, PciDevice):
             self.parent.enable_bridge()
         self.enable_count += 1
         if self.enable_count == 1:
             self.power_state = "D0"
-            self.sysdata.enable(self)
+            try:
+                self.sysdata.enable(self)
+            except OSError:
+                self.enable_count -= 1
+                raise
             kinds = [resource.flags for resource in (*self.resources[:ROM], *self.resources[RESOURCES:])]
             memory = regs.PCI_COMMAND_MEMORY if any(flags & ResourceFlag.MEM for flags in kinds) else 0
             io = regs.PCI_COMMAND_IO if any(flags & ResourceFlag.IO for flags in kinds) else 0

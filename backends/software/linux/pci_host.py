@@ -65,7 +65,7 @@ class MsiDomain(ABC):
         """The name of the interrupts in ``/proc/interrupts``."""
         return "PCI-MSI"
 
-    def source(self, vector: int) -> str:
+    def source(self, msi: PciMsi, vector: int) -> str:
         """What is behind that name there."""
         return ""
 
@@ -151,6 +151,10 @@ class PciSysdata(ABC):
 
     # base address registers
 
+    def bus_address(self, address: int) -> int:
+        """The address on the bus of one of the processor's, which resources have (``pcibios_resource_to_bus``)."""
+        return address
+
     @abstractmethod
     def map_resources(self, resources: list[Resource]) -> None:
         """Fill in addresses, sizes and flags of the BARs and the ROM (``pci_read_bases``, ``pcibios_add_device``)."""
@@ -183,7 +187,10 @@ class PciSysdata(ABC):
     # pcibios
 
     def enable(self, device: PciDevice) -> None:
-        """The device is enabled for the first time (``pcibios_enable_device``), before its resources are."""
+        """The device is enabled for the first time (``pcibios_enable_device``), before its resources are.
+
+        Raise OSError where the architecture forbids it.
+        """
         return
 
     def disable(self, device: PciDevice) -> None:

@@ -138,9 +138,10 @@ class PciSriov:
             if not resource.start:
                 continue
             register = self.at + regs.PCI_SRIOV_BAR + 4 * index
-            self.device.write_config(register, 4, resource.start & _WORD)
+            start = self.device.sysdata.bus_address(resource.start)
+            self.device.write_config(register, 4, start & _WORD)
             if resource.flags & ResourceFlag.MEM_64:
-                self.device.write_config(register + 4, 4, resource.start >> 32)
+                self.device.write_config(register + 4, 4, start >> 32)
 
     def restore(self) -> None:
         """Bring the capability back after a reset (``pci_restore_iov_state``)."""

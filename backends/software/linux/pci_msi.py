@@ -169,7 +169,7 @@ class PciMsi:
 
     def _add(self, vector: int, number: int) -> None:
         line = self.device.kernel.interrupts.add(number, self._domain.chip(self))
-        line.source = self._domain.source(vector)
+        line.source = self._domain.source(self, vector)
         if self._domain.movable:
             line.move = partial(self._move, vector)
         self.irqs[vector], self._lines[vector], self._targets[vector] = number, line, 0

@@ -66,6 +66,7 @@ def assign_behind(bus: PcieBus) -> None:
     size_bridges(bus, optional)
     _assign(bus, optional)
     if bus.above is not None and bus.above.pdev is not None:
+        bus.bridge.set_up_windows(bus.above.pdev)
         _set_up_bridge(bus.above.pdev)
 
 
@@ -88,6 +89,7 @@ def _assign(bus: PcieBus, optional: Optional) -> None:
             continue
         _assign(function.subordinate, optional)
         if not function.pdev.enable_count:
+            bus.bridge.set_up_windows(function.pdev)
             _set_up_bridge(function.pdev)
 
 
@@ -207,11 +209,12 @@ def _find(bus: PcieBus, resource: Resource, size: int, align: int, mask: int) ->
     ]
     for region in regions:
         for window in _windows(bus):
+            offset = window.start - bus.bridge.bus_address(window.start)
             if (resource.flags ^ window.flags) & mask:
                 continue
             if window.flags & ResourceFlag.PREFETCH and not resource.flags & ResourceFlag.PREFETCH:
                 continue
-            start, stop = max(window.start, region.start), min(window.end + 1, region.stop)
+            start, stop = max(window.start, region.start + offset), min(window.end + 1, region.stop + offset)
             if not start and resource.flags & ResourceFlag.IO:
                 start = _LEAST_IO
             place = _lowest(used, range(start, max(start, stop)), size, align, io=bool(window.flags & ResourceFlag.IO))
@@ -251,19 +254,26 @@ def _write(device: PciDevice, index: int, resource: Resource) -> None:
             device.sriov.write_bars()
         return
     register = regs.PCI_BASE_ADDRESS_0 + 4 * index
+    start = device.sysdata.bus_address(resource.start)
     command = device.command
     wide = bool(resource.flags & ResourceFlag.MEM_64)
     if wide:
         device.write_config(regs.PCI_COMMAND, 2, command & ~regs.PCI_COMMAND_MEMORY)
-    device.write_config(register, 4, resource.start & _WORD)
+    device.write_config(register, 4, start & _WORD)
     if wide:
-        device.write_config(register + 4, 4, resource.start >> 32)
+        device.write_config(register + 4, 4, start >> 32)
         device.write_config(regs.PCI_COMMAND, 2, command)
+
+
+def _on_bus(device: PciDevice, resource: Resource) -> Resource:
+    """A resource by its addresses on the bus."""
+    start = device.sysdata.bus_address(resource.start) if resource.flags else resource.start
+    return Resource(start, start + resource.end - resource.start, resource.flags)
 
 
 def _set_up_bridge(device: PciDevice) -> None:
     """Put the windows of a bridge into its registers (``pci_setup_bridge``)."""
-    io, memory, wide = (device.resources[index] for index in (_IO, _MEMORY, _PREFETCHABLE))
+    io, memory, wide = (_on_bus(device, device.resources[index]) for index in (_IO, _MEMORY, _PREFETCHABLE))
     low = io.start >> 8 & 0xF0 | io.end & 0xF000 if io.flags & ResourceFlag.IO else 0x00F0
     upper = io.start >> 16 | io.end & 0xFFFF0000 if io.flags & ResourceFlag.IO else 0
     device.write_config(bridge_regs.PCI_IO_BASE_UPPER16, 4, 0x0000FFFF)

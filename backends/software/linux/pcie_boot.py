@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from pyvfio.abi.aer_inject import AER_INJECT_MODULE
 from pyvfio.errors import Misuse
@@ -14,6 +14,7 @@ from pyvfio_backends.software.linux.interrupts_x86 import X86InterruptCounts
 from pyvfio_backends.software.linux.kernel_log import add_node as add_kernel_log
 from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pci_device import PciDevice
+from pyvfio_backends.software.linux.pci_drivers_boot import host_drivers
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
 from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
 from pyvfio_backends.software.linux.pcie_iommu import boot_iommus, iommu_off
@@ -28,14 +29,9 @@ from pyvfio_backends.software.pcie_slots import MachineSlots, switch_on
 from pyvfio_backends.software.pcie_tree import build_tree
 
 if TYPE_CHECKING:
-    from pyvfio_backends.software.linux.host_pci_drivers import HostPciDriver
-    from pyvfio_backends.software.linux.shpchp import ShpchpDriver
-    from pyvfio_backends.software.linux.virtio_pci import VirtioPciDriver
     from pyvfio_backends.software.machine import Machine
 
 __all__ = ["boot"]
-
-_BootDriver: TypeAlias = "HostPciDriver | VirtioPciDriver | ShpchpDriver"
 
 _MOST_LOW_MEMORY, _ECAM = 0x80000000, 0xB0000000
 _HIGH = range(1 << 32, 9 << 32)
@@ -68,7 +64,7 @@ def boot(machine: Machine) -> None:
     kernel.add_bus(bus)
     ports = PortDriver(bus)
     bus.register(ports)
-    drivers = _host_drivers(machine, bus)
+    drivers = host_drivers(machine, bus)
     bridges = [PcieHostBridge(bus, machine.pcie, root, messages, pins) for root in machine.pcie.root_buses]
     units = build_units(machine.pcie.segments, spec.pcie_iommus, kernel.memory)
     machine.pcie.iommu = RemappingUnits(units)
@@ -99,22 +95,6 @@ def boot(machine: Machine) -> None:
         from pyvfio_backends.software.linux import mtty
 
         mtty.load(kernel)
-
-
-def _host_drivers(machine: Machine, bus: PciBus) -> list[_BootDriver]:
-    """The host's drivers that the machine's description loads, registered, in the order of what they take."""
-    from pyvfio_backends.software.linux.host_pci_drivers import StubDriver, host_pci_drivers
-    from pyvfio_backends.software.linux.shpchp import ShpchpDriver
-    from pyvfio_backends.software.linux.virtio_pci import VirtioPciDriver
-
-    names = {name.replace("-", "_") for name in machine.spec.modules}
-    every: list[_BootDriver] = [ShpchpDriver(bus), VirtioPciDriver(bus), *host_pci_drivers(bus)]
-    found = [driver for driver in every if driver.name.replace("-", "_") in names]
-    for driver in found:
-        bus.register(driver)
-    if "pci_stub" in names:
-        bus.register(StubDriver(bus))
-    return found
 
 
 def _give_windows(bridges: list[PcieHostBridge], apertures: Apertures, memory: int) -> None:

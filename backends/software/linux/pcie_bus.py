@@ -7,7 +7,7 @@ Numbers and addresses are those that firmware gave (``drivers/pci/probe.c``, 6.1
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_express_regs as express_regs
@@ -26,18 +26,29 @@ from pyvfio_backends.software.linux.pcie_sizing import hotplugs
 from pyvfio_backends.software.linux.pcieport import express_type
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.pcie.function import Function
     from pyvfio_backends.software.hardware.pcie.root_complex import RootBus, RootComplex
+    from pyvfio_backends.software.linux.irq_line import IrqLine
     from pyvfio_backends.software.linux.pci import PciBus
+    from pyvfio_backends.software.linux.pci_host import MsiDomain
     from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
-    from pyvfio_backends.software.linux.pcie_irq import PcieMessages
-    from pyvfio_backends.software.linux.pcie_pins import PciePins
     from pyvfio_backends.software.linux.resource import Resource
 
-__all__ = ["PcieBus", "PcieHostBridge"]
+__all__ = ["PcieBus", "PcieHostBridge", "Pins"]
 
 _DEVFNS = 0x100
 _FUNCTIONS = 8
 _NOBODY = (0xFFFFFFFF, 0, 0x0000FFFF, 0xFFFF0000)
+
+
+class Pins(Protocol):
+    """Where the interrupt pins below a root lead."""
+
+    def line(self, number: int) -> IrqLine:
+        """A line by its number."""
+
+    def number(self, function: PcieFunction) -> int:
+        """The number that Linux has for the pin of a function, 0 without one."""
 
 
 class PcieBus:
@@ -115,6 +126,7 @@ class PcieBus:
         for function in known:
             if function.pdev is not None and not function.added:
                 function.added = True
+                self.bridge.device_added(function)
                 if bus.autoprobe:
                     bus.probe(function.pdev)
         for function in known:
@@ -198,7 +210,7 @@ class PcieBus:
         hardware = bridge.complex.function(bridge.domain, rid)
         if hardware is None or bridge.complex.config_read(bridge.domain, rid, regs.PCI_VENDOR_ID, 4) in _NOBODY:
             return None
-        function = PcieFunction(self, devfn, hardware)
+        function = bridge.new_function(self, devfn, hardware)
         address = PciAddress(bridge.domain, self.number, devfn >> 3, devfn & 7)
         device = PciDevice(function, self.parent, bridge.bus, address)
         function.pdev = device
@@ -220,9 +232,7 @@ class PcieHostBridge(PciHostBridge):
     `messages` delivers the interrupt messages of what is behind it, `pins` its interrupt pins.
     """
 
-    def __init__(
-        self, bus: PciBus, complex_: RootComplex, hardware: RootBus, messages: PcieMessages, pins: PciePins
-    ) -> None:
+    def __init__(self, bus: PciBus, complex_: RootComplex, hardware: RootBus, messages: MsiDomain, pins: Pins) -> None:
         self.bus = bus
         self.messages = messages
         self.pins = pins
@@ -240,6 +250,28 @@ class PcieHostBridge(PciHostBridge):
         """Whether an IOMMU needs functions to be isolated (``pci_request_acs``)."""
         self.iommu: PcieIommu | None = None
         """Who takes new functions, once it has taken those that were there at boot."""
+
+    # what a machine's host bridges differ in (``struct pci_controller_ops`` of powerpc)
+
+    def new_function(self, on: PcieBus, devfn: int, hardware: Function) -> PcieFunction:
+        """What Linux has of a function that it found."""
+        return PcieFunction(on, devfn, hardware)
+
+    def device_added(self, function: PcieFunction) -> None:
+        """The device of a function has its addresses, and a driver is sought next (``pcibios_bus_add_device``)."""
+        return
+
+    def window_alignment(self, bus: PcieBus, flags: int) -> int:
+        """What windows that lead to a bus have to be aligned to, besides what PCI asks (`pcibios_window_alignment`)."""
+        return 1
+
+    def bus_address(self, address: int) -> int:
+        """See `PciSysdata.bus_address`."""
+        return address
+
+    def set_up_windows(self, port: PciDevice) -> None:
+        """The windows of a bridge are written to its registers next (``pcibios_setup_bridge``)."""
+        return
 
     def siblings(self) -> list[PcieHostBridge]:
         """The roots of its domain, itself included."""

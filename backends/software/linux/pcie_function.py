@@ -50,6 +50,8 @@ class PcieFunction(PciSysdata):
     runtime_power = True
     native_aer = True
     maps_registers = True
+    keeps_addresses = True
+    """Whether Linux leaves what firmware placed where it is; else it gives all addresses itself."""
 
     def __init__(self, on: PcieBus, devfn: int, hardware: Function) -> None:
         self.on = on
@@ -159,7 +161,7 @@ class PcieFunction(PciSysdata):
             total = self.config_read(iov + regs.PCI_SRIOV_TOTAL_VF, 2)
             for bar in size_bars(self._complex, self._segment, self.rid, sriov=iov, count=total):
                 resources[FIRST_IOV + (bar.register - iov - regs.PCI_SRIOV_BAR) // 4] = self._resource(bar)
-        if bridge:
+        if bridge and self.keeps_addresses:
             resources[RESOURCES] = self._io_window()
             resources[RESOURCES + 1] = self._window(bridge_regs.PCI_MEMORY_BASE, bridge_regs.PCI_MEMORY_LIMIT)
             resources[RESOURCES + 2] = self._prefetchable_window()
@@ -179,6 +181,8 @@ class PcieFunction(PciSysdata):
         start &= 0xFFFFFFFF
         if bar.wide:
             start |= self.config_read(bar.register + 4, 4) << 32
+        if not self.keeps_addresses:
+            start = 0
         return Resource(start, start + bar.size - 1, flags)
 
     def _io_window(self) -> Resource:

@@ -20,6 +20,7 @@ from pyvfio_backends.software.linux.nodes import Attribute, Node, StaticDirector
 from pyvfio_backends.software.linux.pcie_alias import dma_aliases
 from pyvfio_backends.software.linux.pcie_faults import FaultLog
 from pyvfio_backends.software.linux.pcie_groups import find_group
+from pyvfio_backends.software.linux.pcie_irq import PcieMessages
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
@@ -70,7 +71,8 @@ def boot_iommus(
         unit.on_fault = log.report
         log.add_line(segment, number)
     for bridge in bridges:
-        bridge.messages.unit.on_fault = log.report_message
+        if isinstance(bridge.messages, PcieMessages):
+            bridge.messages.unit.on_fault = log.report_message
     for bridge in bridges:
         bridge.iommu = iommus[bridge.domain]
         for function in bridge.root.found():

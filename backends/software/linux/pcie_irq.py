@@ -80,7 +80,7 @@ class PcieMessages(MsiDomain):
         prefix = "IR-" if self.unit.remaps else ""
         return f"{prefix}PCI-{'MSIX' if msi.is_msix else 'MSI'}-{msi.device.name}"
 
-    def source(self, vector: int) -> str:
+    def source(self, msi: PciMsi, vector: int) -> str:
         """See `MsiDomain.source`."""
         return f"{vector:3}-{'edge':8}"
 

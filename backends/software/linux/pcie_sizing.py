@@ -138,6 +138,7 @@ def _size_io(bus: PcieBus, bridge: PciDevice, slot: int, optional: Optional) -> 
                 size += resource.end - resource.start + 1
                 align = max(align, alignment(device, index))
                 more += optional.of(resource)[0]
+    align = max(align, bus.bridge.window_alignment(bus, window.flags))
     _ask(bridge, _IO, size, slot, more, align, align, optional)
 
 
@@ -175,7 +176,8 @@ def _size_memory(
             added, added_align = optional.of(resource)
             more += added
             optional_align = max(optional_align, added_align)
-    align = max(_common_alignment(aligns), _MEMORY_GRANULE)
+    least = bus.bridge.window_alignment(bus, bridge.resources[index].flags)
+    align = max(_common_alignment(aligns), _MEMORY_GRANULE, least)
     _ask(bridge, index, size, slot, more, align, max(align, optional_align), optional)
 
 

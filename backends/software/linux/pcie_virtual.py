@@ -28,8 +28,6 @@ __all__ = ["add_virtual", "remove_virtual", "virtual_resources"]
 
 def add_virtual(physical: PcieFunction, number: int) -> PciDevice:
     """Add virtual function `number` (from 0) of a physical one, and seek a driver.  Raise OSError ENODEV."""
-    from pyvfio_backends.software.linux.pcie_function import PcieFunction
-
     device = physical.pdev
     if device is None or device.sriov is None:
         raise fail(errno.ENODEV)
@@ -39,7 +37,7 @@ def add_virtual(physical: PcieFunction, number: int) -> PciDevice:
     hardware = bridge.complex.function(bridge.domain, rid)
     if hardware is None:
         raise fail(errno.ENODEV)
-    function = PcieFunction(bus, devfn, hardware)
+    function = bridge.new_function(bus, devfn, hardware)
     function.virtual_of, function.number = device, number
     virtual = PciDevice(function, bus.parent, bridge.bus, PciAddress(bridge.domain, bus.number, devfn >> 3, devfn & 7))
     function.pdev = virtual
@@ -49,6 +47,7 @@ def add_virtual(physical: PcieFunction, number: int) -> PciDevice:
     physical.virtual[number] = virtual
     if bridge.iommu is not None:
         bridge.iommu.probe(function)
+    bridge.device_added(function)
     if isinstance(device.driver, PciDriver):
         device.driver.virtual_found(device, virtual)
     bridge.bus.add(virtual)

@@ -28,27 +28,37 @@ _ROOTS = (ExpressType.ROOT_PORT, ExpressType.RC_EC)
 class HotplugService:
     """The `controllers` of all ports with a slot for hot-plug, and the `interrupts` of all ports that have a service.
 
-    `booting`: what is found was there before anybody listened to events.
+    `booting`: what is found was there before anybody listened to events.  Not all kernels have hot-plug's service
+    `built_in` (``CONFIG_HOTPLUG_PCI_PCIE``): Debian's for POWER does not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, built_in: bool = True) -> None:
+        self._built_in = built_in
         self.controllers: dict[PciDevice, Controller] = {}
         self.interrupts: dict[PciDevice, PortInterrupts] = {}
         self.booting = False
 
-    def prepare(self, device: PciDevice) -> None:
-        """Let a port interrupt, which is enabled and bus master, if a service wants that."""
+    def prepare(self, device: PciDevice) -> bool:
+        """Let a port interrupt, which is enabled and bus master, if a service wants that.
+
+        False if it cannot, and has no slot for hot-plug either (``pcie_port_device_register``).
+        """
         root = regs.pci_exp_type(device.read_config(device.express + regs.PCI_EXP_FLAGS, 2)) in _ROOTS
         containment = contains(device)
         if root or containment or self._below(device) is not None:
             interrupts = self.interrupts[device] = PortInterrupts(device)
             interrupts.allocate(errors=root, containment=containment)
+            if not interrupts.there and self._below(device) is None:
+                del self.interrupts[device]
+                return False
+        return True
 
-    @staticmethod
-    def _below(device: PciDevice) -> PcieBus | None:
+    def _below(self, device: PciDevice) -> PcieBus | None:
         """The bus that the cards of a port come to; None without a slot for that."""
         function = device.sysdata
-        return function.subordinate if isinstance(function, PcieFunction) and hotplugs(device) else None
+        if not self._built_in or not isinstance(function, PcieFunction) or not hotplugs(device):
+            return None
+        return function.subordinate
 
     def start(self, device: PciDevice, recovered: Callable[[], bool | None]) -> None:
         """Begin for a port that was prepared; `recovered` is `Controller.recovered`."""

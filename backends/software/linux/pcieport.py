@@ -38,22 +38,27 @@ class PortDriver(PciDriver):
     driver_managed_dma = True
     table = (PciId(class_code=_BRIDGE_CLASS, class_mask=ANY),)
 
-    def __init__(self, bus: PciBus) -> None:
+    def __init__(self, bus: PciBus, *, hotplug: bool = True) -> None:
         super().__init__(bus, "pcieport", module="pcieportdrv")
         self.events: dict[PciDevice, PowerEventService] = {}
         self.errors: dict[PciDevice, ErrorService] = {}
         self.containments: dict[PciDevice, ContainmentService] = {}
         self._saved: dict[PciDevice, SavedState] = {}
-        self.hotplug = HotplugService()
+        self.hotplug = HotplugService(built_in=hotplug)
         self.services = PortServices(bus.kernel)
 
     def probe(self, device: Device) -> None:
-        """See `Driver.probe` (``pcie_portdrv_probe``).  Raise OSError ENODEV for what is no port."""
+        """See `Driver.probe` (``pcie_portdrv_probe``).
+
+        Raise OSError ENODEV for what is no port, and for one that cannot interrupt and has no slot for hot-plug.
+        """
         if not isinstance(device, PciDevice) or express_type(device) not in _PORTS:
             raise fail(errno.ENODEV)
         device.enable()
         device.set_master(True)
-        self.hotplug.prepare(device)
+        if not self.hotplug.prepare(device):
+            device.disable()
+            raise fail(errno.ENODEV)
         self._start_events(device)
         self._start_errors(device)
         self.hotplug.start(device, lambda: self._contained(device))
@@ -118,7 +123,11 @@ class PortDriver(PciDriver):
             if device.class_code == _BRIDGE_CLASS and express_type(device) in _PORTS:
                 device.driver = self
                 self.devices[device.name] = device
-                self.probe(device)
+                try:
+                    self.probe(device)
+                except OSError:
+                    device.driver = None
+                    del self.devices[device.name]
         self.hotplug.booting = False
 
     def remove(self, device: Device) -> None:

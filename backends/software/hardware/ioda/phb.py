@@ -103,6 +103,11 @@ class Phb(RootComplex):
         port.root_errors.on_message = self._error_message
         port.on_link = self._link_changed
 
+    @property
+    def guarded(self) -> bool:
+        """Whether something is frozen, stopped, fenced, held or to be injected: accesses have to be looked at."""
+        return self._guarded
+
     # which endpoint
 
     def map_rids(self, endpoint: int, match: RidMatch) -> None:

@@ -4,11 +4,11 @@
 `virtio-blk-pci`   a disk that says how large it is; its queue is not served
 `virtio-net-pci`   an interface; its queues are not served
 `virtio-rng-pci`   an entropy source that writes by DMA (VIRTIO_F_ACCESS_PLATFORM)
-`virtio-9p-pci`    transitional, on a root bus as the integrated endpoint it is there: a mount tag
+`virtio-9p-pci`    a mount tag; transitional, on a root bus as the integrated endpoint it is there
 =================  =================================================================================
 
-But for the last they are version 1 only, report errors (AER) and are reset by a function-level reset unless `flr` is
-false.
+Those that are not transitional are version 1 only, report errors (AER) unless `aer` is false, and are reset by a
+function-level reset unless `flr` is false.
 """
 
 from __future__ import annotations
@@ -74,9 +74,19 @@ class VirtioCard(VirtioRegisters):
             self.pins.set_intx(bool(self.interrupt))
 
 
-def virtio(model: str, kind: VirtioKind, *, flr: bool = True, legacy: bool = False, name: str = "") -> Function:
-    """A function of the model, one of `KINDS`, with the device `kind` behind it; `legacy`: a transitional one."""
-    legacy = legacy or model in _TRANSITIONAL
+def virtio(
+    model: str,
+    kind: VirtioKind,
+    *,
+    flr: bool = True,
+    aer: bool = True,
+    legacy: bool | None = None,
+    name: str = "",
+) -> Function:
+    """A function of the model, one of `KINDS`, with the device `kind` behind it; `legacy`: a transitional one (None: as
+    the model is on a root bus).
+    """
+    legacy = model in _TRANSITIONAL if legacy is None else legacy
     if legacy:
         identity = Identity(_VENDOR, kind.transitional_id, _VENDOR, kind.type, class_code=kind.class_code)
     else:
@@ -106,7 +116,7 @@ def virtio(model: str, kind: VirtioKind, *, flr: bool = True, legacy: bool = Fal
         config.add_capability(at, regs.PCI_CAP_ID_VNDR, content)
     opening.open()
     table.place(0, function.add_msix(Msix(kind.vectors, _TABLE_BAR, pending_offset=_PENDING), after))
-    if not legacy:
+    if aer and not legacy:
         function.add(Aer(overwrites=True), _AER)
     device.attach(function)
     device.pins = function

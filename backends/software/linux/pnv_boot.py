@@ -1,0 +1,78 @@
+"""Linux boots on bare-metal POWER (``arch/powerpc/platforms/powernv``): host bridges, endpoints, groups, drivers.
+
+Firmware has numbered the buses; Linux gives all addresses, then each bus its endpoint from the top down, and enables
+the bridges that something is behind.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyvfio.errors import Misuse
+from pyvfio_backends.software.hardware.ioda.opal import Opal
+from pyvfio_backends.software.linux.interrupts_powerpc import PowerInterruptCounts
+from pyvfio_backends.software.linux.kernel_log import add_node as add_kernel_log
+from pyvfio_backends.software.linux.pci import PciBus
+from pyvfio_backends.software.linux.pci_device import PciDevice
+from pyvfio_backends.software.linux.pci_drivers_boot import host_drivers
+from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
+from pyvfio_backends.software.linux.pcieport import PortDriver
+from pyvfio_backends.software.linux.pnv_host import PnvHostBridge
+from pyvfio_backends.software.linux.pnv_irq import PnvMessages, PnvPins, first_interrupt
+from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
+from pyvfio_backends.software.linux.vfio_state import vfio_core
+from pyvfio_backends.software.pcie_peripherals import Peripherals
+from pyvfio_backends.software.pcie_slots import MachineSlots, switch_on
+from pyvfio_backends.software.phb_tree import build_phbs, m64_of, start_phbs
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.machine import Machine
+
+__all__ = ["boot"]
+
+_POWER = "opal"
+
+
+def boot(machine: Machine) -> None:
+    """Build ``machine.pcie`` and find its functions.  Raise `Misuse` for a machine with hardware of IBM Z.
+
+    The firmware's calls are ``kernel.subsystems["opal"]`` (`Opal`) from then on.
+    """
+    kernel, spec = machine.kernel, machine.spec
+    if spec.functions or spec.subchannels:
+        raise Misuse("boot machine", spec.name, cause=f"there is no zPCI and no channel I/O on {spec.architecture}")
+    machine.peripherals = Peripherals(machine.clock.schedule if machine.clock.paced else None)
+    hub = build_phbs(spec.pcie_phbs, spec.pcie_functions, vfio_core(kernel).real_memory, machine.peripherals)
+    machine.pcie = hub
+    machine.slots = MachineSlots(machine)
+    switch_on(hub, machine.clock)
+    start_phbs(hub, spec.slot_buses)
+    kernel.pci_mmap = True  # CONFIG_VFIO_PCI_MMAP
+    kernel.interrupts = PowerInterruptCounts(kernel.interrupts.processors)
+    opal = Opal(hub.phbs)
+    kernel.subsystems[_POWER] = opal
+    bus = PciBus(kernel)
+    kernel.add_bus(bus)
+    ports = PortDriver(bus, hotplug=False)  # CONFIG_HOTPLUG_PCI_PCIE
+    bus.register(ports)
+    drivers = host_drivers(machine, bus)
+    bridges: list[PnvHostBridge] = []
+    before = 0
+    for number, phb in sorted(hub.phbs.items()):
+        first = first_interrupt(phb, before)
+        before += phb.model.messages + 8
+        pins = PnvPins(kernel, phb, first + phb.model.messages)
+        bridges.append(PnvHostBridge(bus, phb, opal, PnvMessages(opal, phb), pins, m64_of(number)))
+    for bridge in bridges:
+        bridge.add(quiet=True)
+    assign_unassigned([bridge.root for bridge in bridges])
+    for bridge in bridges:
+        bridge.add_devices()
+    for bridge in bridges:
+        bridge.enable_bridges()
+    ports.boot(device for device in bus.devices.values() if isinstance(device, PciDevice))
+    add_kernel_log(kernel)
+    devices = [device for bridge in bridges for device in bridge.devices()]
+    for driver in drivers:
+        driver.boot(devices)
+    boot_vfio_pci(machine, bus, [])

@@ -1,0 +1,138 @@
+"""A function behind a host bridge of bare-metal POWER, as the PCI core is given it.
+
+Every access belongs to its endpoint (`pe`): what is frozen reads as ones, which is how EEH finds out.  Programs' maps
+of base addresses are by item (`RegisterMapping`), those of memory too, because they read as ones then.
+Source: ``arch/powerpc/platforms/powernv/{pci,pci-ioda}.c``, ``arch/powerpc/kernel/{pci-common,of}.c`` of Linux 6.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from pyvfio_backends.software.linux.pci_host import BarMemory
+from pyvfio_backends.software.linux.pci_sysfs import WAITING
+from pyvfio_backends.software.linux.pcie_function import PcieFunction
+from pyvfio_backends.software.linux.pcie_vga import is_vga
+from pyvfio_backends.software.linux.pnv_device_tree import node_name, of_link
+from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.dma import DmaSpace
+    from pyvfio_backends.software.hardware.pcie.function import Function
+    from pyvfio_backends.software.linux.device import Device
+    from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
+    from pyvfio_backends.software.linux.pci_device import PciDevice
+    from pyvfio_backends.software.linux.pcie_bus import PcieBus
+    from pyvfio_backends.software.linux.pnv_host import PnvHostBridge
+    from pyvfio_backends.software.linux.pnv_pe import PnvPe
+
+__all__ = ["PnvFunction"]
+
+
+class PnvFunction(PcieFunction):
+    """See above."""
+
+    keeps_addresses = False
+
+    def __init__(self, on: PcieBus, devfn: int, hardware: Function) -> None:
+        super().__init__(on, devfn, hardware)
+        self.host: PnvHostBridge = on.bridge  # type: ignore[assignment]
+        self.irq = 0
+        self.pe: PnvPe | None = None
+        """The endpoint; None until the device has its addresses."""
+
+    # accesses
+
+    def _is_frozen(self, value: int, size: int) -> bool:
+        """Whether what was read are ones because of a frozen endpoint, or a lost device: EEH takes note of it."""
+        every = (1 << 8 * size) - 1
+        return value == every and self.host.all_ones is not None and self.host.all_ones(self)
+
+    def config_read(self, where: int, size: int) -> int:
+        """See `PciSysdata.config_read` (``pnv_pci_read_config``)."""
+        value = super().config_read(where, size)
+        self._is_frozen(value, size)
+        return value
+
+    def peek(self, position: int, count: int) -> bytes | None:
+        """See `PciSysdata.peek`: nothing of a bridge that something is frozen behind."""
+        return None if self.host.phb.guarded else super().peek(position, count)
+
+    def bar_read(self, bar: int, offset: int, size: int) -> int:
+        """See `PciSysdata.bar_read` (``eeh_check_failure``)."""
+        value = super().bar_read(bar, offset, size)
+        self._is_frozen(value, size)
+        return value
+
+    def bus_address(self, address: int) -> int:
+        """See `PciSysdata.bus_address`."""
+        return self.host.bus_address(address)
+
+    def bar_memory(self, bar: int) -> BarMemory | None:
+        """See `PciSysdata.bar_memory`: none that a program could still have when the endpoint is frozen."""
+        return None
+
+    # pcibios
+
+    def enable(self, device: PciDevice) -> None:
+        """See `PciSysdata.enable`."""
+        self.host.check_enable(self)
+
+    def find_irq(self) -> None:
+        """The number of the line that its pin leads to (``pci_read_irq_line``)."""
+        self.irq = self.host.pins.number(self)
+
+    # the IOMMU
+
+    @property
+    def iommu_device(self) -> Device | None:
+        """See `PciSysdata.iommu_device`: of devices with a group."""
+        grouped = self.pdev is not None and self.pdev.iommu_group is not None
+        return self.host.iommu_node if grouped else None
+
+    def iommu_group(self) -> IommuGroup | None:
+        """See `PciSysdata.iommu_group`."""
+        return self.pe.group if self.pe is not None else None
+
+    def reserved_regions(self) -> Iterable[Region]:
+        """See `PciSysdata.reserved_regions`."""
+        return ()
+
+    def attach_dma(self, space: DmaSpace | None) -> None:
+        """See `PciSysdata.attach_dma`: what DMA sees is in the endpoint's tables (`TableGroup`)."""
+
+    def iommu_release(self) -> None:
+        """See `PciSysdata.iommu_release`."""
+        self.host.device_gone(self)
+
+    # files
+
+    @property
+    def firmware_node(self) -> Device | None:
+        """See `PciSysdata.firmware_node`: there is no ACPI, and ``of_node`` leads to what firmware tells."""
+        return None
+
+    @property
+    def of_path(self) -> str:
+        """The node in the device tree, which firmware made."""
+        above = self.host.of_path if self.on.above is None else ""
+        if isinstance(self.on.above, PnvFunction):
+            above = self.on.above.of_path
+        return f"{above}/{node_name(self)}"
+
+    def attributes(self, device: PciDevice) -> Mapping[str, Node]:
+        """See `PciSysdata.attributes`."""
+        found: dict[str, Node] = {"link": StaticDirectory({}), "numa_node": Attribute(lambda: "0\n", _ignored)}
+        if self.virtual_of is None:
+            found["devspec"] = Attribute(lambda: f"{self.of_path}\n")
+            found["of_node"] = of_link(device.devpath, self.of_path)
+            if device.driver is None:
+                found[WAITING] = Attribute(lambda: f"{int(device.is_bridge)}\n")
+        if is_vga(self):
+            found["boot_vga"] = Attribute(lambda: f"{int(self.bus.vga_default is self)}\n")
+        return found
+
+
+def _ignored(data: bytes) -> None:
+    """There is one node only."""

@@ -1,0 +1,260 @@
+"""Linux on bare-metal POWER: endpoints, groups, addresses and files as the lab's kernel showed them; and DMA.
+
+Recorded: ``golden/ppc64/lab/platform.json``.  Where that shows nothing, the source is named.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pci_fixture import errno_of
+from pnv_fixture import E1000E, EDU, NVME, Pnv, power_spec, recorded
+
+import pyvfio
+from pyvfio.abi import pci_bridge_regs as bridge_regs
+from pyvfio.abi import pci_regs as regs
+from pyvfio.abi import vfio as abi
+from pyvfio.abi.opal import OpalFreezeAction
+from pyvfio.drivers import Edu, Nvme
+from pyvfio.errors import BadMachine, Misuse
+from pyvfio_backends.software.description import PcieFunctionSpec, PciePhbSpec
+from pyvfio_backends.software.hardware.dma import DmaFault
+from pyvfio_backends.software.linux.pnv_pe import PeFlag
+from pyvfio_backends.software.loader import load_machine
+
+DEVICES = sorted(name for name in recorded() if name.count(":") == 2)
+
+
+@pytest.fixture
+def lab() -> Iterator[Pnv]:
+    lab = Pnv()
+    with lab.host:
+        yield lab
+
+
+def listed(lab: Pnv, name: str) -> list[str]:
+    return sorted(lab.host.listdir(f"/sys/bus/pci/devices/{name}"))
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_device_is_as_recorded(lab: Pnv, name: str) -> None:
+    """Its place, addresses, group and driver, and its files but for EEH's."""
+    one: dict[str, Any] = recorded()[name]
+    assert lab.host.readlink(f"/sys/bus/pci/devices/{name}").removeprefix("../../../devices/") == one["path"]
+    assert lab.attr(name, "devspec") == one["devspec"]
+    assert lab.attr(name, "class") == one["class"]
+    assert lab.attr(name, "resource").split("\n")[: len(one["resource"])] == one["resource"]
+    group = lab.device(name).iommu_group
+    assert (str(group.number) if group is not None else None) == one["group"]
+    driver = lab.device(name).driver
+    assert (driver.name if driver is not None else None) == one["driver"]
+    others = ("eeh_", "virtio")
+    assert [file for file in listed(lab, name) if not file.startswith(others)] == [
+        file for file in sorted(one["entries"]) if not file.startswith(others)
+    ]
+
+
+def test_groups_are_named_after_endpoints(lab: Pnv) -> None:
+    for number, one in recorded()["groups"].items():
+        folder = f"/sys/kernel/iommu_groups/{number}"
+        assert lab.text(f"{folder}/name").strip() == one["name"]
+        assert lab.text(f"{folder}/type").strip() == one["type"]
+        assert lab.text(f"{folder}/reserved_regions").strip() == one["reserved_regions"]
+        assert list(lab.host.listdir(f"{folder}/devices")) == one["devices"]
+    assert set(lab.host.listdir("/sys/kernel/iommu_groups")) == set(recorded()["groups"])
+
+
+def test_links_to_the_device_tree_and_the_iommu(lab: Pnv) -> None:
+    """As the lab's guest showed them in another recording."""
+    folder = f"/sys/bus/pci/devices/{NVME}"
+    assert lab.host.readlink(f"{folder}/of_node").endswith(
+        "../firmware/devicetree/base/pciex@600c3c0200000/pci@0/mass-storage@0"
+    )
+    assert lab.host.readlink(f"{folder}/iommu") == "../../../virtual/iommu/iommu-phb0002"
+    assert list(lab.host.listdir("/sys/class/iommu/iommu-phb0002/devices")) == [NVME]
+
+
+def test_errors_of_the_root_port_stop_everything(lab: Pnv) -> None:
+    """``pnv_ioda_set_peltv``: an endpoint is in the vectors of the bridges above it."""
+    endpoints = lab.phb(2).endpoints
+    root, nvme = lab.pe("0002:00:00.0"), lab.pe(NVME)
+    assert nvme.flags is PeFlag.BUS
+    assert endpoints.taken_along(root.number) == {root.number, nvme.number}
+    assert endpoints.taken_along(nvme.number) == {nvme.number}
+
+
+def test_the_root_port_decodes_what_the_host_bridge_has(lab: Pnv) -> None:
+    """The recorded port of PHB 0 in another recording: 0x80000000 to 0xffefffff, 0x6000000000000 to 0x6003fbff0ffff."""
+    port = lab.function("0000:00:00.0")
+    assert port.config_read(bridge_regs.PCI_MEMORY_BASE, 4) == 0xFFE08000
+    assert port.config_read(bridge_regs.PCI_PREF_MEMORY_BASE, 4) == 0xBFF10001
+    assert port.config_read(bridge_regs.PCI_PREF_BASE_UPPER32, 4) == 0x60000
+    assert port.config_read(bridge_regs.PCI_PREF_LIMIT_UPPER32, 4) == 0x6003F
+    assert port.config_read(regs.PCI_COMMAND, 2) == 0x0107
+
+
+def test_addresses_on_the_bus(lab: Pnv) -> None:
+    function = lab.function(NVME)
+    assert function.config_read(regs.PCI_BASE_ADDRESS_0, 4) == 0x80000004
+    assert lab.bridge(2).bus_address(0x600C100000000) == 0x80000000
+    assert lab.bridge(2).cpu_address(0x80000000) == 0x600C100000000
+    assert lab.bridge(0).bus_address(0x6000000000000) == 0x6000000000000
+
+
+@pytest.mark.parametrize("page_size", [1 << 12, 1 << 16])
+@pytest.mark.parametrize(("tce", "kind"), [(1, "tce"), (2, "tcev2")])
+def test_containers(page_size: int, tce: int, kind: str) -> None:
+    """Only those with TCE tables; there is no iommufd.  What a program maps is what the function reads."""
+    lab = Pnv(page_size=page_size)
+    lab.take(EDU)
+    edu = lab.hardware(EDU)
+    with pyvfio.Host(lab.host) as host, pyvfio.Container(host) as container, pyvfio.Group(host, 4) as group:
+        container.attach(group)
+        space = container.set_iommu(tce=tce)
+        assert space.kind == kind
+        edu.config.write(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_MASTER)
+        with space.buffer(page_size) as buffer:
+            buffer.view[:2] = b"ok"
+            assert edu.dma_read(buffer.iova, 2) == b"ok"
+            edu.dma_write(buffer.iova, b"KO")
+            assert bytes(buffer.view[:2]) == b"KO"
+            place = buffer.iova
+        with pytest.raises(DmaFault):
+            edu.dma_read(place, 2)
+        assert lab.bridge(4).endpoints.state(lab.pe(EDU).number) == OpalFreezeAction.ALL
+    assert "iommu" not in lab.host.listdir("/dev")
+
+
+def test_extensions(lab: Pnv) -> None:
+    """As recorded in ``spapr_tce.json``; EEH's is that of who gives it."""
+    container = lab.host.open("/dev/vfio/vfio", os.O_RDWR)
+    lab.take(EDU)
+    group = lab.host.open("/dev/vfio/4", os.O_RDWR)
+    lab.host.ioctl(group, abi.VFIO_GROUP_SET_CONTAINER, struct.pack("=i", container))
+    known = {abi.VFIO_SPAPR_TCE_IOMMU, abi.VFIO_SPAPR_TCE_v2_IOMMU}
+    for extension in (abi.VFIO_TYPE1_IOMMU, abi.VFIO_TYPE1v2_IOMMU, *known):
+        assert bool(lab.host.ioctl(container, abi.VFIO_CHECK_EXTENSION, extension)) is (extension in known)
+    assert errno_of(lab.host.ioctl, container, abi.VFIO_SET_IOMMU, abi.VFIO_TYPE1v2_IOMMU) == "ENODEV"
+
+
+@pytest.mark.parametrize("interrupts", ["msi", "intx", "poll"])
+@pytest.mark.parametrize("page_size", [1 << 12, 1 << 16])
+def test_edu_works(interrupts: str, page_size: int) -> None:
+    lab = Pnv(page_size=page_size)
+    with pyvfio.Host(lab.host) as host:
+        pyvfio.bind(host.device(EDU))
+        with pyvfio.open_device(host, EDU) as device, Edu(device, interrupts=interrupts) as edu:
+            assert edu.interrupts == interrupts
+            assert edu.factorial(10) == 3628800
+            edu.put(b"through the tables", 100)
+            assert edu.get(18, 100) == b"through the tables"
+            assert edu.interrupt(5) == 5
+        assert not lab.phb(4).endpoints.troubled()
+
+
+def test_a_message_of_another_endpoint_freezes(lab: Pnv) -> None:
+    """The vector of the NVMe is its endpoint's; ``opal_pci_set_xive_pe`` said so."""
+    with pyvfio.Host(lab.host) as host:
+        pyvfio.bind(host.device(EDU))
+        with pyvfio.open_device(host, EDU) as device, Edu(device, interrupts="msi") as edu:
+            lab.opal.pci_set_xive_pe(4, lab.bridge(4).endpoints.root, 0)
+            with pytest.raises(pyvfio.PyvfioError):
+                edu.interrupt(1)
+    assert lab.pe(EDU).number in [one.number for one in lab.phb(4).endpoints.troubled()]
+
+
+def test_what_is_frozen_reads_as_ones_in_a_program(lab: Pnv) -> None:
+    opened = lab.open(EDU, iommu=abi.VFIO_SPAPR_TCE_v2_IOMMU)
+    number, identity, ones = lab.pe(EDU).number, 0x010000ED.to_bytes(4, "little"), b"\xff" * 4
+    opened.write(regs.PCI_COMMAND_MEMORY.to_bytes(2, "little"), regs.PCI_COMMAND)
+    mapped = lab.host.mmap(opened.fd, 0x100000, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, 0)
+
+    def both() -> tuple[bytes, bytes]:
+        return opened.read(4, 0, region=abi.VFIO_PCI_BAR0_REGION_INDEX), mapped[0:4]
+
+    assert both() == (identity, identity)
+    lab.bridge(4).endpoints.freeze(number)
+    assert both() == (ones, ones)
+    assert lab.bridge(4).endpoints.state(number) == OpalFreezeAction.ALL
+    assert lab.bridge(4).endpoints.unfreeze(number, OpalFreezeAction.ALL)
+    assert both() == (identity, identity)
+    mapped.close()
+
+
+def test_all_ones_are_told(lab: Pnv) -> None:
+    """Where EEH finds out (``eeh_dev_check_failure``)."""
+    told = []
+    lab.bridge(4).all_ones = lambda function: bool(told.append(function))
+    function = lab.function(EDU)
+    function.config_read(0, 4)
+    assert not told
+    lab.bridge(4).endpoints.freeze(lab.pe(EDU).number)
+    function.config_read(0, 4)
+    assert told == [function]
+
+
+def test_the_card_goes_and_comes_back(lab: Pnv) -> None:
+    """``pnv_ioda_release_pe``: the endpoint, its group and its segment are free then, and the same ones come again."""
+    before = lab.pe(EDU).number
+    lab.write(f"/sys/bus/pci/devices/{EDU}/remove", "1")
+    assert "4" not in lab.host.listdir("/sys/kernel/iommu_groups")
+    assert lab.phb(4).rids[0x100] == lab.phb(4).model.reserved
+    assert lab.bridge(4).endpoints.of(0x100) is None
+    lab.write("/sys/bus/pci/rescan", "1")
+    assert lab.pe(EDU).number == before
+    assert lab.device(EDU).iommu_group is not None
+    assert lab.phb(4).rids[0x100] == before
+
+
+def test_a_device_without_an_endpoint_cannot_be_enabled(lab: Pnv) -> None:
+    """``pnv_pci_enable_device_hook``."""
+    lab.function(E1000E).pe = None
+    enable = f"/sys/bus/pci/devices/{E1000E}/enable"
+    assert errno_of(lab.write, enable, "1") == "EINVAL"
+    assert lab.text(enable) == "0\n"
+
+
+def test_nvme_moves_data() -> None:
+    others = [one for one in power_spec("lab-ppc64").pcie_functions if one.model != "nvme"]
+    lab = Pnv(pcie_functions=[*others, PcieFunctionSpec("nvme", "phb2", options={"size": 1 << 20})])
+    with pyvfio.Host(lab.host) as host:
+        pyvfio.bind(host.device(NVME))
+        with pyvfio.open_device(host, NVME) as device, Nvme(device) as nvme:
+            nvme.write(3, b"n" * 512)
+            assert nvme.read(3, 1) == b"n" * 512
+
+
+@pytest.mark.parametrize(
+    ("phbs", "words"),
+    [
+        ([PciePhbSpec(model="P7IOC")], "no model 'P7IOC'"),
+        ([PciePhbSpec(), PciePhbSpec()], "segment 0000 is another's"),
+        ([PciePhbSpec(segment=96)], "segments are 0 to 95"),
+        ([PciePhbSpec(id="a"), PciePhbSpec(segment=1, id="a")], "this id is there already"),
+        ([PciePhbSpec(slot=-2)], "slots have numbers from 0 on"),
+    ],
+)
+def test_no_such_host_bridge(phbs: list[PciePhbSpec], words: str) -> None:
+    with pytest.raises(Misuse, match=words):
+        Pnv(pcie_phbs=phbs, pcie_functions=[])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('architecture = "ppc64le"\n[[pcie.bus]]', "has none"),
+        ('architecture = "x86_64"\n[[pcie.phb]]', "has none"),
+        ('architecture = "ppc64"\n[[pcie.phb]]\nsegment = 0\nmodel = "PHB5"', "no model 'PHB5'"),
+        ('architecture = "ppc64"\n[[pcie.function]]\nmodel = "edu"\nbehind = "phb0"', "no bus or port 'phb0'"),
+    ],
+)
+def test_no_such_machine_file(text: str, words: str, tmp_path: Any) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text(f'[machine]\nname = "m"\n{text}\n')
+    with pytest.raises(BadMachine, match=words):
+        load_machine(file)
