@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from pcie_rig import DEVICE, IO, MEMORY32, PREFETCH64, VENDOR, Host, endpoint, rig, trees
 
 from pyvfio.abi import pci_regs as regs
-from pyvfio_backends.software.hardware.pcie.allocation import Pool
+from pyvfio_backends.software.hardware.pcie.allocation import Pool, lay_out
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.enumeration import Reserve
 from pyvfio_backends.software.hardware.pcie.express import Slot
 from pyvfio_backends.software.hardware.pcie.extended import Ari
-from pyvfio_backends.software.hardware.pcie.firmware import Apertures, Firmware
-from pyvfio_backends.software.hardware.pcie.models import ioh3420, q35_host, root_port, x3130_upstream
+from pyvfio_backends.software.hardware.pcie.firmware import Apertures, Arrange, Firmware
+from pyvfio_backends.software.hardware.pcie.layout_downwards import lay_out_downwards
+from pyvfio_backends.software.hardware.pcie.models import (
+    ioh3420,
+    q35_host,
+    root_port,
+    x3130_upstream,
+    xio3130_downstream,
+)
 from pyvfio_backends.software.hardware.pcie.request import Request, Space
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
 from pyvfio_backends.software.hardware.pcie.sriov import Sriov, VfBar, VirtualFunctions
@@ -152,10 +160,11 @@ def test_interrupt_lines_are_those_of_q35() -> None:
     assert port.config.data[regs.PCI_INTERRUPT_LINE] == 10
 
 
+@pytest.mark.parametrize("arrange", [lay_out, lay_out_downwards])
 @settings(max_examples=40, deadline=None)
 @given(complex_=trees())
-def test_random_trees_are_found_whole_and_laid_out_soundly(complex_: RootComplex) -> None:
-    setup = Firmware().set_up(complex_)
+def test_random_trees_are_found_whole_and_laid_out_soundly(arrange: Arrange, complex_: RootComplex) -> None:
+    setup = Firmware(arrange=arrange).set_up(complex_)
     everything = [function for _, function in complex_.functions()]
     found = setup.functions()
     assert [complex_.function(one.segment, one.rid) for one in found] == everything
@@ -164,6 +173,21 @@ def test_random_trees_are_found_whole_and_laid_out_soundly(complex_: RootComplex
         if one.behind is not None:
             assert one.rid >> 8 < one.behind.number <= one.behind.last
             assert all(inner.rid >> 8 in range(one.behind.number, one.behind.last + 1) for inner in one.behind.walk())
+    _check_layout(setup.layout.placed, setup.layout.ranges)
+
+
+@pytest.mark.parametrize("arrange", [lay_out, lay_out_downwards])
+def test_windows_that_are_no_multiple_of_what_is_in_them_are_aligned_all_the_same(arrange: Arrange) -> None:
+    complex_ = RootComplex(Host())
+    switch = complex_.add_root_bus().plug(root_port(), 1).plug(x3130_upstream())  # type: ignore[attr-defined]
+    for number in range(3):
+        port = switch.secondary.plug(xio3130_downstream(), number)
+        for function in range(2):
+            port.plug(endpoint([(0x400000, MEMORY32), (0x100000, MEMORY32), (0x400000, PREFETCH64)]), function)
+    setup = Firmware(arrange=arrange).set_up(complex_)
+    assert not setup.layout.unplaced
+    ours = [one for one in setup.layout.placed if one.bar is not None and one.function.device == DEVICE]
+    assert len(ours) == 3 * 2 * 3
     _check_layout(setup.layout.placed, setup.layout.ranges)
 
 
@@ -182,9 +206,8 @@ def _check_layout(placed: list, ranges: dict) -> None:  # type: ignore[type-arg]
         while root.parent is not None:
             root = root.parent
         if above is None:
-            mine = [
-                bus for (segment, number, pool), bus in ranges.items() if pool is one.pool and segment == root.segment
-            ]
+            pools = [(segment, bus) for (segment, number, pool), bus in ranges.items() if pool is one.pool]
+            mine = [bus for segment, bus in pools if segment == root.segment] or [bus for _, bus in pools]
             assert any(one.address in bus and one.address + one.size - 1 in bus for bus in mine)
         siblings.setdefault((None if above is None else id(above), one.pool), []).append(one)
     for group in siblings.values():
@@ -192,21 +215,22 @@ def _check_layout(placed: list, ranges: dict) -> None:  # type: ignore[type-arg]
             assert low.address + low.size <= high.address
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("arrange", [lay_out, lay_out_downwards])
+@settings(max_examples=30, deadline=None)
 @given(complex_=trees())
-def test_what_is_allocated_is_reached_and_nothing_else(complex_: RootComplex) -> None:
-    setup = Firmware().set_up(complex_)
+def test_what_is_allocated_is_reached_and_nothing_else(arrange: Arrange, complex_: RootComplex) -> None:
+    setup = Firmware(arrange=arrange).set_up(complex_)
     for number, placed in enumerate(setup.layout.placed):
         if placed.bar is None or (placed.function.vendor, placed.function.device) != (VENDOR, DEVICE):
             continue
         space = Space.IO if placed.bar.io else Space.MEMORY
-        last = placed.address + placed.size - 4
+        last = placed.address + placed.bar.size - 4
         complex_.store(last, 4, number, space=space)
         assert complex_.load(last, 4, space=space) == number
         function = complex_.function(placed.function.segment, placed.function.rid)
         assert function is not None
         register = (placed.bar.register - regs.PCI_BASE_ADDRESS_0) // 4
-        assert function.bars[register].registers.read(placed.size - 4, 4) == number
+        assert function.bars[register].registers.read(placed.bar.size - 4, 4) == number
     reached = [range(one.address, one.address + one.size) for one in setup.layout.placed if one.bar is not None]
     for window in (one for one in setup.layout.placed if one.bar is None):
         for address in (window.address, window.address + window.size - 4):
