@@ -19,10 +19,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from pyvfio.drivers.nvme_failures import NvmeError
-from pyvfio.drivers.nvme_waiting import Options, Pause, Room, Until, Work
+from pyvfio.drivers.nvme_failures import NvmeError, NvmeInterrupted
+from pyvfio.drivers.nvme_waiting import Blocking, Options, Pause, Request, Room, Until, Work
 from pyvfio.drivers.nvme_work import NvmeWork
 from pyvfio.drivers.work import Progress, untold
 from pyvfio.errors import Misuse, PyvfioError
@@ -31,10 +31,14 @@ from pyvfio.nvme.identity import ControllerIdentity, NamespaceIdentity
 from pyvfio.nvme.logs import ErrorEntry, Health
 from pyvfio.vfio.device import Device
 
-__all__ = ["Nvme", "NvmeError", "NvmeFacts"]
+if TYPE_CHECKING:
+    from pyvfio.drivers.recovery import Recovery
+
+__all__ = ["Nvme", "NvmeError", "NvmeFacts", "NvmeInterrupted"]
 
 T = TypeVar("T")
 _CHECK_EVERY: Final = 1.0
+_CHECK_OFTEN: Final = 0.05
 
 
 class NvmeFacts:
@@ -42,6 +46,10 @@ class NvmeFacts:
 
     `queues` pairs of I/O queues are asked for, with up to `depth` commands under way in each; one command moves up to
     `transfer` bytes.  `timeout` in seconds is for each command.
+
+    With a `recovery` (`pyvfio.drivers.recovery`, POWER) the driver outlives freezes of the endpoint: the controller is
+    started again, and commands that were under way are sent again where that is safe (`pyvfio.drivers.nvme_healing`);
+    others end with `NvmeInterrupted`.
     """
 
     def __init__(
@@ -54,8 +62,11 @@ class NvmeFacts:
         depth: int = 32,
         transfer: int = 128 << 10,
         timeout: float = 30.0,
+        recovery: Recovery | None = None,
     ) -> None:
-        self.work = NvmeWork(device, Options(interrupts, access, queues, depth, transfer, timeout))
+        self.work = NvmeWork(device, Options(interrupts, access, queues, depth, transfer, timeout), recovery)
+        self.look_every = _CHECK_EVERY if recovery is None else _CHECK_OFTEN
+        """After how many seconds without a sign of it the controller is looked at."""
 
     @property
     def name(self) -> str:
@@ -186,10 +197,14 @@ class Nvme(NvmeFacts):
         finally:
             work.close()
 
-    def _wait(self, request: Until | Room | Pause) -> bool:
+    def _wait(self, request: Request) -> bool:
         if isinstance(request, Pause):
             time.sleep(request.seconds)
             return True
+        if isinstance(request, Blocking):
+            request.run()
+            return True
+        pending = request.pending if isinstance(request, Until) else None
         core = self.work
         queue = request.pending.queue if isinstance(request, Until) else request.queue
         checked = time.monotonic()
@@ -198,12 +213,13 @@ class Nvme(NvmeFacts):
             if isinstance(request, Room):
                 if queue.has_room and core.slots is not None and core.slots.available:
                     return True
-            elif request.pending.completion is not None:
+            elif request.pending.ended:
                 return True
             now = time.monotonic()
             if now >= request.deadline:
                 return False
-            if now - checked >= _CHECK_EVERY:
-                core.check_alive()
+            if now - checked >= self.look_every:
+                if core.look(pending):
+                    return False
                 checked = now
-            core.lines.wait(queue.vector, min(request.deadline - now, _CHECK_EVERY))
+            core.lines.wait(queue.vector, min(request.deadline - now, self.look_every))

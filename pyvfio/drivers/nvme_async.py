@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final, Self, TypeVar
 
 from pyvfio.drivers.nvme import NvmeFacts
-from pyvfio.drivers.nvme_waiting import Pause, Room, Until, Work
+from pyvfio.drivers.nvme_waiting import Blocking, Pause, Request, Room, Until, Work
 from pyvfio.drivers.work import Progress, untold
 from pyvfio.errors import PyvfioError
 from pyvfio.nvme.commands import Command, Completion
@@ -21,7 +21,6 @@ from pyvfio.nvme.logs import ErrorEntry, Health
 __all__ = ["AsyncNvme"]
 
 T = TypeVar("T")
-_CHECK_EVERY: Final = 1.0
 _LOOK_EVERY: Final = 0.0005
 
 
@@ -121,10 +120,14 @@ class AsyncNvme(NvmeFacts):
             if not self.work.queues:
                 self._unwatch()  # it was reset after a timeout
 
-    async def _wait(self, request: Until | Room | Pause) -> bool:
+    async def _wait(self, request: Request) -> bool:
         if isinstance(request, Pause):
             await asyncio.sleep(request.seconds)
             return True
+        if isinstance(request, Blocking):
+            await request.run_async()
+            return True
+        pending = request.pending if isinstance(request, Until) else None
         self._watch()
         checked = time.monotonic()
         while True:
@@ -134,16 +137,17 @@ class AsyncNvme(NvmeFacts):
             now = time.monotonic()
             if now >= request.deadline:
                 return False
-            if now - checked >= _CHECK_EVERY:
-                self.work.check_alive()
+            if now - checked >= self.look_every:
+                if self.work.look(pending):
+                    return False
                 checked = now
-            await self._notice(request, min(request.deadline - now, _CHECK_EVERY))
+            await self._notice(request, min(request.deadline - now, self.look_every))
             if not self.work.queues:
                 return True  # closed, or reset after a timeout of another call
 
     def _came(self, request: Until | Room) -> bool:
         if isinstance(request, Until):
-            return request.pending.completion is not None
+            return request.pending.ended
         slots = self.work.slots
         return request.queue.has_room and slots is not None and slots.available
 

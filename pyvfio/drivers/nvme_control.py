@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.drivers.claim import Claim
 from pyvfio.drivers.nvme_failures import NvmeError, command_words
@@ -24,6 +24,9 @@ from pyvfio.nvme.commands import AdminOpcode, Command, Completion
 from pyvfio.nvme.registers import Capabilities, Configuration, ControllerStatus, Shutdown, ShutdownStatus
 from pyvfio.vfio.device import Device
 
+if TYPE_CHECKING:
+    from pyvfio.drivers.recovery import Recovery
+
 __all__ = ["NvmeControl"]
 
 _HALF_SECONDS: Final = 0.5
@@ -37,7 +40,7 @@ _MOST_QUEUES: Final = (1 << 16) - 1
 class NvmeControl:
     """One controller.  `queues` are the admin queue and the I/O queues, empty while it is not started."""
 
-    def __init__(self, device: Device, options: Options) -> None:
+    def __init__(self, device: Device, options: Options, recovery: Recovery | None = None) -> None:
         if options.interrupts not in ("auto", *KINDS):
             cause = f"interrupts are auto, {', '.join(KINDS)}, not {options.interrupts!r}"
             raise Misuse("drive NVMe", device.name, cause=cause)
@@ -54,6 +57,14 @@ class NvmeControl:
         self.slots: Slots | None = None
         self.waiting: list[Callable[[], None]] = []
         """Called, the first of them, when there is room again."""
+        self.recovery = recovery
+        """What recovers it from freezes of its endpoint, where it outlives them."""
+        self.started = False
+        self.healing = self.broken = False
+        """Whether it is being started again after a freeze; whether it has to be."""
+        self.suspended: dict[int, list[Pending]] = {}
+        """By the numbers of queues: what is to be sent again."""
+        self.spare: Slot | None = None
         self._failed = ""
         self._claim: Claim | None = None
         self._registers: Registers | None = None
@@ -120,12 +131,20 @@ class NvmeControl:
         able = self.capabilities = Capabilities.parse(self.registers.read_pair(regs.CAP))
         if not able.command_sets & 1:
             raise NotAvailable("drive NVMe", self.device.name, cause="the controller has no NVM command set")
-        yield from self._disable()
+        yield from self.disable()
         set_bus_master(self.device, True)
         self._lines = Lines(self.device, self.options.interrupts, 1 + self.options.queues)
         space, size = self.device.space, min(self.options.depth + 1, able.entries)
-        admin = self.add_queue(max(min(size, regs.ADMIN_ENTRIES), 2))
-        self._admin_memory = Slots(space, 2, self.page, self.page)
+        self.add_queue(max(min(size, regs.ADMIN_ENTRIES), 2))
+        self._admin_memory = Slots(space, 2 if self.recovery is None else 3, self.page, self.page)
+        if self.recovery is not None:
+            self.spare = self._admin_memory.take()
+            self.recovery.save([self.device])
+        yield from self.start_controller()
+
+    def start_controller(self) -> Work[None]:
+        """Give the controller the admin queue and enable it.  Raise as `enable`."""
+        admin, able = self.queues[0], self.capabilities
         self.registers.write(regs.AQA, (admin.size - 1) << 16 | admin.size - 1)
         self.registers.write_pair(regs.ASQ, admin.submission_address)
         self.registers.write_pair(regs.ACQ, admin.completion_address)
@@ -139,7 +158,7 @@ class NvmeControl:
         yield from self._until(lambda s: bool(s & (ControllerStatus.READY | ControllerStatus.FATAL)), "enable it")
         self.check_alive()
 
-    def _disable(self) -> Work[None]:
+    def disable(self) -> Work[None]:
         """Reset the controller: it forgets its queues, and uses no memory any more."""
         before = Configuration.parse(self.registers.read(regs.CC))
         if before.enable:
@@ -165,7 +184,11 @@ class NvmeControl:
             self.registers.write(regs.CC, value & ~(3 << 14) | Shutdown.NORMAL << 14)
             complete = ShutdownStatus.COMPLETE
             yield from self._until(lambda s: s >> _SHUTDOWN_SHIFT & 3 == complete, "shut it down")
-        yield from self._disable()
+        yield from self.disable()
+
+    def failed_because(self, why: str) -> None:
+        """What its users are told from now on."""
+        self._failed = why
 
     def release(self) -> None:
         """After `shut_down`, or when it failed: no bus, no interrupts, memory free; a second call does nothing."""
@@ -217,23 +240,28 @@ class NvmeControl:
             queue.ring()
             if vector not in (-1, queue.vector):
                 continue
-            ended = queue.take()
-            for pending in ended:
-                if pending.abandoned:
-                    self._give_back(pending)
-                if pending.notice is not None:
-                    pending.notice()
-            if ended:
-                self._wake()
+            self.take(queue)
         if self._lines is not None:
             self._lines.rearm()
+
+    def take(self, queue: Queue, *, tell: bool = True) -> None:
+        """Take what has ended in one queue."""
+        ended = queue.take(tell=tell)
+        for pending in ended:
+            if pending.abandoned:
+                self.give_back(pending)
+            if pending.notice is not None:
+                pending.notice()
+        if ended:
+            self._wake()
 
     def _wake(self) -> None:
         waiting, self.waiting = self.waiting, []
         for notice in waiting:
             notice()
 
-    def _give_back(self, pending: Pending) -> None:
+    def give_back(self, pending: Pending) -> None:
+        """The memory of a command can be used by others."""
         slot, pending.slot = pending.slot, None
         slots = self._admin_memory if pending.queue.number == 0 else self.slots
         if slot is not None and slots is not None:
@@ -243,30 +271,56 @@ class NvmeControl:
         """A slot for data, with room for the command in `queue`."""
         deadline = time.monotonic() + self.options.timeout
         while True:
+            while self.healing:
+                yield Pause(_LOOK)
             slots = self._admin_memory if queue.number == 0 else self.slots
             if slots is None:
                 raise self._stopped()
             if queue.has_room and (slot := slots.take()) is not None:
                 return slot
-            yield from self._wait_for_room(queue, deadline)
+            deadline = yield from self._wait_for_room(queue, deadline)
 
-    def _wait_for_room(self, queue: Queue, deadline: float) -> Work[None]:
+    def _wait_for_room(self, queue: Queue, deadline: float) -> Work[float]:
         if not (yield Room(queue, deadline)):
+            if (yield from self.healed("a queue stayed full")):
+                return time.monotonic() + self.options.timeout
             cause = f"queue {queue.number} has been full for {self.options.timeout:g} s"
             raise Timeout("send NVMe command", self.device.name, cause=cause)
+        return deadline
+
+    def healed(self, reason: str) -> Work[bool]:
+        """Whether the endpoint was frozen, and has been recovered."""
+        yield from ()
+        return False
+
+    def note_overlaps(self, pending: Pending) -> None:
+        """A command is sent."""
 
     def put(self, queue: Queue, command: Command, slot: Slot | None = None) -> Pending:
         """Send a command (at the next `collect`, or before something is waited for)."""
         if not self.queues:
             raise self._stopped()
-        return queue.put(command, slot)
+        pending = queue.put(command, slot)
+        self.note_overlaps(pending)
+        return pending
 
     def finish(self, pending: Pending, timeout: float | None = None) -> Work[Completion]:
-        """Wait for a command.  Raise `NvmeError` for an error, `Timeout`: it was aborted, or the controller reset."""
+        """Wait for a command.  Raise `NvmeError` for an error, `Timeout`: it was aborted, or the controller reset.
+
+        With a recovery: `NvmeInterrupted` when a freeze came, and nobody knows whether it was done; `EndpointFailed`.
+        """
         seconds = self.options.timeout if timeout is None else timeout
-        came = yield Until(pending, time.monotonic() + seconds)
-        if not came and pending.completion is None:
-            yield from self._expire(pending, seconds)
+        words = command_words(pending.command, admin=pending.queue.number == 0)
+        while not pending.ended:
+            came = yield Until(pending, time.monotonic() + seconds)
+            if came or pending.ended:
+                break
+            if pending.own:
+                raise NotAvailable("drive NVMe", self.device.name, cause=f"it did not end: {words}")
+            if not (yield from self.healed(f"it did not end: {words}")) and (yield from self._expire(pending, seconds)):
+                break
+        if pending.lost is not None:
+            raise pending.lost
         completion = pending.completion
         if completion is None:
             raise self._stopped()  # closed meanwhile
@@ -277,15 +331,16 @@ class NvmeControl:
 
     def done(self, pending: Pending) -> None:
         """The data of a command is not needed any more, whether it has ended or not."""
-        if pending.completion is None:
+        if not pending.ended:
             pending.abandoned = True
         else:
-            self._give_back(pending)
+            self.give_back(pending)
 
-    def _expire(self, pending: Pending, seconds: float) -> Work[None]:
+    def _expire(self, pending: Pending, seconds: float) -> Work[bool]:
         """Abort a command that takes too long; reset the controller when that does not end it.
 
-        Raise `Timeout`, unless it succeeded at the last moment.
+        Raise `Timeout`, unless it succeeded at the last moment; False when a freeze came, so that it is to be waited
+        for again.
         """
         self.check_alive()
         queue, admin = pending.queue, pending.queue.number == 0
@@ -297,15 +352,17 @@ class NvmeControl:
             came = yield Until(abort, limit)
             if came and abort.completion is not None and not abort.completion.result & _NOT_ABORTED:
                 ended = yield Until(pending, limit)
+            if (yield from self.healed("an abort did not end")):
+                return pending.ended
         words = command_words(pending.command, admin=admin)
         if pending.completion is not None and pending.completion.ok:
-            return  # it came after all, before the abort did
+            return True  # it came after all, before the abort did
         if ended or pending.completion is not None:
             raise Timeout(words, self.device.name, cause=f"it took longer than {seconds:g} s, and was aborted")
         with contextlib.suppress(PyvfioError):
-            yield from self._disable()
-        self._failed = f"the controller was reset, because it did not end: {words}"
+            yield from self.disable()
         self.release()
+        self.failed_because(f"the controller was reset, because it did not end: {words}")
         raise Timeout(
             words,
             self.device.name,

@@ -8,7 +8,7 @@ from pyvfio.errors import PyvfioError
 from pyvfio.nvme.commands import AdminOpcode, Command, Completion, IoOpcode
 from pyvfio.nvme.status import Status
 
-__all__ = ["NvmeError", "command_words", "status_words"]
+__all__ = ["NvmeError", "NvmeInterrupted", "command_words", "status_words"]
 
 _TYPES: Final = ("generic", "command specific", "media and data integrity", "path related")
 _VENDOR: Final = 7
@@ -88,3 +88,18 @@ class NvmeError(PyvfioError):
     def as_dict(self) -> dict[str, object]:
         """See `PyvfioError.as_dict`; the status is added."""
         return {**super().as_dict(), "status_type": self.status_type, "status_code": self.code, "status": self.name}
+
+
+class NvmeInterrupted(PyvfioError):
+    """A freeze of the endpoint came while a command was under way that is not sent again: it was done, or was not."""
+
+    exit_code = 8
+
+    def __init__(self, obj: str, command: Command, *, admin: bool) -> None:
+        self.command = command
+        super().__init__(
+            command_words(command, admin=admin),
+            obj,
+            cause="the endpoint froze while it was under way; it may have been done or not, and was not sent again",
+            next_step="look what is there, and send it again if it is needed",
+        )

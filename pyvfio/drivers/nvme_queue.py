@@ -11,6 +11,7 @@ from typing import Final
 
 from pyvfio.drivers.nvme_memory import Slot
 from pyvfio.drivers.pci_registers import Registers
+from pyvfio.errors import PyvfioError
 from pyvfio.iommu.address_space import AddressSpace
 from pyvfio.nvme.commands import COMMAND_SIZE, COMPLETION_SIZE, Command, Completion
 from pyvfio.nvme.registers import doorbell
@@ -23,10 +24,12 @@ _PHASE_AT: Final = 14
 class Pending:
     """A command under way.  `completion` is None until it has ended; `notice` is called then, if somebody waits.
 
-    Memory of an `abandoned` command is given back when it ends.
+    Memory of an `abandoned` command is given back when it ends.  Of freezes (`pyvfio.drivers.nvme_healing`): `own` is
+    one that starts the controller again, `contested` a write beside another one of the same blocks, and `lost` why it
+    was not sent again.
     """
 
-    __slots__ = ("abandoned", "command", "completion", "notice", "queue", "slot")
+    __slots__ = ("abandoned", "command", "completion", "contested", "lost", "notice", "own", "queue", "slot")
 
     def __init__(self, queue: Queue, command: Command, slot: Slot | None) -> None:
         self.queue = queue
@@ -34,7 +37,13 @@ class Pending:
         self.slot = slot
         self.completion: Completion | None = None
         self.notice: Callable[[], None] | None = None
-        self.abandoned = False
+        self.abandoned = self.own = self.contested = False
+        self.lost: PyvfioError | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self.completion is not None or self.lost is not None
 
 
 class Queue:
@@ -58,7 +67,17 @@ class Queue:
         self._tail = self._told = self._head = 0
         self._phase = 1
         self.under_way: dict[int, Pending] = {}
-        self._ids = list(range(size - 2, -1, -1))
+        self._ids: list[int] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew with empty rings, after the controller was disabled; nothing is under way any more."""
+        self._commands[:] = bytes(len(self._commands))
+        self._completions[:] = bytes(len(self._completions))
+        self._tail = self._told = self._head = 0
+        self._phase = 1
+        self.under_way.clear()
+        self._ids = list(range(self.size - 2, -1, -1))
 
     @property
     def has_room(self) -> bool:
@@ -67,11 +86,16 @@ class Queue:
 
     def put(self, command: Command, slot: Slot | None = None) -> Pending:
         """Put a command into the ring, with an id of its own.  There must be room."""
+        return self.put_again(Pending(self, command, slot))
+
+    def put_again(self, pending: Pending) -> Pending:
+        """Put a command into the ring that was in it before `restart`, with another id."""
+        command = pending.command
         command.id = self._ids.pop()
         at = self._tail * COMMAND_SIZE
         self._commands[at : at + COMMAND_SIZE] = command.pack()
         self._tail = (self._tail + 1) % self.size
-        pending = self.under_way[command.id] = Pending(self, command, slot)
+        self.under_way[command.id] = pending
         return pending
 
     def ring(self) -> None:
@@ -80,8 +104,11 @@ class Queue:
             self._told = self._tail
             self._registers.write(self._tail_bell, self._tail)
 
-    def take(self) -> list[Pending]:
-        """The commands that have ended since the last look; completions of no command under way are left out."""
+    def take(self, *, tell: bool = True) -> list[Pending]:
+        """The commands that have ended since the last look; completions of no command under way are left out.
+
+        The controller is told how far they were read, unless `tell` says not to.
+        """
         ended: list[Pending] = []
         seen = False
         while True:
@@ -98,7 +125,7 @@ class Queue:
                 self._ids.append(completion.id)
                 pending.completion = completion
                 ended.append(pending)
-        if seen:
+        if seen and tell:
             self._registers.write(self._head_bell, self._head)
         return ended
 

@@ -1,7 +1,8 @@
 """How operations of the NVMe driver wait: they are generators, which say what for.
 
-They yield what they wait for (`Until`, `Room`, `Pause`) and are sent whether it came in time; so the same code serves a
-driver that blocks and one for asyncio, in which many operations are under way at once.
+They yield what they wait for (`Until`, `Room`, `Pause`, or a `Blocking` call to be run) and are sent whether it came in
+time, False also when waiting is in vain; so the same code serves a driver that blocks and one for asyncio, in which
+many operations are under way at once.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pyvfio.drivers.blocking import Blocking
 from pyvfio.drivers.nvme_queue import Pending, Queue
 
-__all__ = ["Options", "Pause", "Room", "Until", "Work"]
+__all__ = ["Blocking", "Options", "Pause", "Request", "Room", "Until", "Work"]
 
 T = TypeVar("T")
 
@@ -54,4 +56,5 @@ class Pause:
     seconds: float
 
 
-Work = Generator[Until | Room | Pause, bool, T]
+Request = Until | Room | Pause | Blocking
+Work = Generator[Request, bool, T]

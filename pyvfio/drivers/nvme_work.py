@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pyvfio.drivers.nvme_control import NvmeControl
+from pyvfio.drivers.nvme_healing import NvmeHealing
 from pyvfio.drivers.nvme_memory import Slot, Slots
 from pyvfio.drivers.nvme_queue import Pending, Queue
 from pyvfio.drivers.nvme_waiting import Options, Work
 from pyvfio.drivers.work import Progress
-from pyvfio.errors import Misuse, NotAvailable
+from pyvfio.errors import Misuse, NotAvailable, PyvfioError
 from pyvfio.nvme.commands import (
     DEALLOCATE,
     AdminOpcode,
     Command,
     Completion,
     IoOpcode,
-    QueueFlags,
     pack_ranges,
 )
 from pyvfio.nvme.features import Feature
@@ -33,6 +32,9 @@ from pyvfio.nvme.identity import (
 )
 from pyvfio.nvme.logs import ErrorEntry, Health, LogPage
 from pyvfio.vfio.device import Device
+
+if TYPE_CHECKING:
+    from pyvfio.drivers.recovery import Recovery
 
 __all__ = ["NvmeWork", "Piece"]
 
@@ -50,22 +52,33 @@ class Piece:
     count: int
 
 
-class NvmeWork(NvmeControl):
+class NvmeWork(NvmeHealing):
     """The operations of one controller, and what is known of it: `identity` and `namespaces` (by their numbers)."""
 
-    identity: ControllerIdentity | None = None
     namespaces: dict[int, NamespaceIdentity]
     transfer = 0
     """Bytes of one command's data, at most."""
 
-    def __init__(self, device: Device, options: Options) -> None:
-        super().__init__(device, options)
+    def __init__(self, device: Device, options: Options, recovery: Recovery | None = None) -> None:
+        super().__init__(device, options, recovery)
         self.namespaces = {}
 
     # -- the start and the end -----------------------------------------------------------------------------------
 
     def start(self) -> Work[None]:
         """Enable the controller, ask what it is, and have I/O queues.  Raise as `enable`, and `NvmeError`."""
+        while True:
+            try:
+                yield from self._start()
+                break
+            except PyvfioError:
+                if self.recovery is None or self.recovery.failed is not None or not self.recovery.frozen:
+                    raise
+            self.release()
+            yield from self.recover_endpoint("its start did not end")
+        self.started = True
+
+    def _start(self) -> Work[None]:
         yield from self.enable()
         self.namespaces = {}
         self.identity = ControllerIdentity.parse((yield from self._identify(Identify.CONTROLLER, 0)))
@@ -107,15 +120,8 @@ class NvmeWork(NvmeControl):
         size = max(min(self.options.depth + 1, self.capabilities.entries), 2)
         self.slots = Slots(self.device.space, number * (size - 1), self.transfer, self.page)
         for _ in range(number):
-            queue = self.add_queue(size)
-            flags = QueueFlags.CONTIGUOUS | (QueueFlags.INTERRUPTS if self.lines.kind != "poll" else 0)
-            where = queue.number | (size - 1) << 16
-            made = Command(AdminOpcode.CREATE_CQ, cdw10=where, cdw11=flags | queue.vector << 16)
-            made.prp1 = queue.completion_address
-            yield from self._create(made)
-            made = Command(AdminOpcode.CREATE_SQ, cdw10=where, cdw11=QueueFlags.CONTIGUOUS | queue.number << 16)
-            made.prp1 = queue.submission_address
-            yield from self._create(made)
+            for command in self.creation(self.add_queue(size)):
+                yield from self._create(command)
 
     def _create(self, command: Command) -> Work[None]:
         pending = self.put(self.queues[0], command)
@@ -232,7 +238,7 @@ class NvmeWork(NvmeControl):
     ) -> Work[None]:
         """Wait for the oldest command; take those after it, too, that have ended."""
         yield from self.finish(under_way[0][2])
-        while under_way and under_way[0][2].completion is not None:
+        while under_way and under_way[0][2].ended:
             number, piece, pending = under_way[0]
             yield from self.finish(pending)
             if each is not None and pending.slot is not None:

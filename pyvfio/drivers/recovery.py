@@ -31,6 +31,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Final, Self
 
 from pyvfio.abi.vfio_spapr import EehState
+from pyvfio.drivers.blocking import Blocking
 from pyvfio.drivers.freeze import Freeze, Stage, look_at_function
 from pyvfio.errors import Misuse, NotAvailable, PyvfioError
 from pyvfio.ioda.diagnosis import Diagnosis
@@ -57,26 +58,6 @@ class EndpointFailed(NotAvailable):
         step = "replace the device, or look for what it does wrong: the freezes are in Recovery.history"
         super().__init__("recover the endpoint", obj, cause=cause, next_step=step)
         self.freeze = freeze
-
-
-class Blocking:
-    """A call that takes long (a reset is a second or two): to be `run` where nothing else waits for it."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call = call
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        """Make the call; an error is kept."""
-        try:
-            self._call()
-        except Exception as error:  # it is raised where the call was asked for
-            self._error = error
-
-    def result(self) -> None:
-        """Raise what the call raised."""
-        if self._error is not None:
-            raise self._error
 
 
 Work = Generator[float | Blocking, None, Freeze]
@@ -236,7 +217,7 @@ class Recovery:
             step = next(work)
             while True:
                 if isinstance(step, Blocking):
-                    await asyncio.to_thread(step.run)
+                    await step.run_async()
                 else:
                     await asyncio.sleep(step)
                 step = work.send(None)

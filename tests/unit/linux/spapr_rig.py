@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -69,7 +69,9 @@ class Eeh:
 class SpaprLab(Lab):
     """See above.  `functions` and `groups` are by the names of the devices."""
 
-    def __init__(self, *, memlock: int = -1, page_size: int = PAGE) -> None:
+    def __init__(
+        self, *, memlock: int = -1, page_size: int = PAGE, functions: Mapping[str, Function] | None = None
+    ) -> None:
         super().__init__(memlock=memlock, page_size=page_size)
         self.core = vfio_core(self.kernel)
         self.core.type1 = False
@@ -77,7 +79,7 @@ class SpaprLab(Lab):
         self.eeh = self.core.eeh = Eeh()
         port = phb_port(PHB4)
         self.phb = Phb(PHB4, self.core.real_memory, port, Segments(0x600C000000000, M32_BUS, 1 << 31, PHB4.segments))
-        self.functions = {name: _function(name) for name in PES}
+        self.functions = {name: _function(name) for name in PES} if functions is None else dict(functions)
         port.plug_all(dict(enumerate(self.functions.values())))
         with self.phb.probing():
             Firmware(apertures(self.phb), arrange=arrange(self.phb)).set_up(self.phb)
