@@ -7,6 +7,8 @@ alone.  Every check names the function and what is wrong.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
@@ -14,6 +16,7 @@ from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import NotModelled
+from pyvfio_backends.software.hardware.ioda.hub import Hub
 from pyvfio_backends.software.hardware.pcie import access
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus
@@ -76,7 +79,7 @@ _END = {Space.MEMORY: 1 << 64, Space.IO: 1 << 32}
 _PROBES = 16
 
 
-def every_function(complex_: RootComplex) -> list[Function]:
+def every_function(complex_: RootComplex | Hub) -> list[Function]:
     """All functions that are plugged, whether or not a bridge has a number for their bus; virtual ones too."""
     found: list[Function] = []
 
@@ -263,24 +266,27 @@ class Tree:
     Only bus masters that are awake may be where a request that arrives comes from.
     """
 
-    def __init__(self, complex_: RootComplex, dice: random.Random) -> None:
+    def __init__(self, complex_: RootComplex | Hub, dice: random.Random) -> None:
         self.complex = complex_
         self.came = 0
         self.sent: Request | None = None
         """A request of a test's own, and who sends it: all bridges on its way are looked at, too."""
         self.sender: Function | None = None
         self._dice = dice
-        self._take = complex_.upstream
-        complex_.upstream = self.upstream  # type: ignore[method-assign]
+        parts = list(complex_.phbs.values()) if isinstance(complex_, Hub) else [complex_]
+        for part in parts:
+            part.upstream = partial(self.upstream, part.upstream)  # type: ignore[method-assign]
 
-    def upstream(self, segment: int, request: Request, port: Function) -> Completion:
+    def upstream(
+        self, take: Callable[[int, Request, Function], Completion], segment: int, request: Request, port: Function
+    ) -> Completion:
         self.came += 1
         way: Function | None = self.sender if request is self.sent else port
         while way is not None:
             assert way.config.command & regs.PCI_COMMAND_MASTER, f"{way}: it is no bus master"
             assert not way.power_state, f"{way}: it sleeps"
             way = way.bus.bridge if way.bus is not None else None
-        return self._take(segment, request, port)
+        return take(segment, request, port)
 
     def check(self) -> None:
         """Functions and buses agree, and nobody routes by what the registers said a while ago."""

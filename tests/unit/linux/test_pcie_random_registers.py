@@ -18,8 +18,12 @@ from pcie_invariants import Tree, Watched, every_function
 
 from pyvfio.backend import Backend, open_backend
 from pyvfio.errors import PyvfioError
-from pyvfio_backends.software.hardware.pcie.firmware import Firmware
+from pyvfio_backends.software.hardware.ioda.hub import Hub
+from pyvfio_backends.software.hardware.ioda.placement import apertures, arrange
+from pyvfio_backends.software.hardware.pcie.allocation import Pool
+from pyvfio_backends.software.hardware.pcie.firmware import Firmware, Setup
 from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
 from pyvfio_backends.software.hardware.zpci.bar import Unmapped
 from pyvfio_fixtures import machines
 
@@ -39,13 +43,22 @@ def _value(dice: random.Random, size: int) -> int:
     return dice.choice((0, (1 << 8 * size) - 1, 1 << dice.randrange(8 * size), dice.getrandbits(8 * size)))
 
 
-def _place(dice: random.Random, size: int) -> int:
-    return dice.randrange(0, dice.choice((0x40, 0x100, 0x100, 0x200, 0x1000)), size)
+def _place(dice: random.Random, size: int, places: list[int]) -> int:
+    """Mostly where something can be written."""
+    at = dice.choice(places) if dice.random() < 0.7 else dice.randrange(dice.choice((0x40, 0x100, 0x1000)))
+    return at // size * size
 
 
-def _by_linux(backend: Backend, path: str, dice: random.Random) -> None:
+def _places(function: Function) -> list[int]:
+    """The bytes of its configuration space that have bits which a write changes."""
+    config = function.config
+    found = {at for masks in (config.writable, config.clearable) for at, mask in enumerate(masks) if mask}
+    return sorted(found)
+
+
+def _by_linux(backend: Backend, path: str, dice: random.Random, places: list[int]) -> None:
     size = dice.choice((1, 2, 4))
-    at = _place(dice, size)
+    at = _place(dice, size, places)
     fd = backend.open(path, os.O_RDWR)
     try:
         if dice.random() < 0.2:
@@ -56,11 +69,11 @@ def _by_linux(backend: Backend, path: str, dice: random.Random) -> None:
         backend.close(fd)
 
 
-def _behind_its_back(machine: Any, function: Function, dice: random.Random) -> None:
+def _behind_its_back(machine: Any, function: Function, dice: random.Random, places: list[int]) -> None:
     """A write that Linux knows nothing of; it reaches functions that no bridge forwards to any more."""
     size = dice.choice((1, 2, 4))
     with machine.lock:
-        at = _place(dice, size)
+        at = _place(dice, size, places)
         if at + size <= len(function.config.data):
             function.config.write(at, size, _value(dice, size))
         machine.clock.settle()
@@ -87,6 +100,16 @@ def _write_bar(machine: Any, function: Function, dice: random.Random) -> None:
         machine.clock.settle()
 
 
+def _signal(machine: Any, function: Function, dice: random.Random) -> None:
+    """What a device does of its own: a message, or a change of its pin."""
+    with machine.lock:
+        if dice.random() < 0.7:
+            function.signal(dice.randrange(8))
+        else:
+            function.set_intx(dice.random() < 0.5)
+        machine.clock.settle()
+
+
 def _names(backend: Backend, machine: Any) -> dict[str, Function]:
     """The functions that Linux found, by their names in sysfs."""
     found: dict[str, Function] = {}
@@ -103,16 +126,20 @@ def _round(backend: Backend, dice: random.Random, steps: int) -> tuple[int, int]
     machine = backend.machine  # type: ignore[attr-defined]
     watched = [Watched(name, function) for name, function in sorted(_names(backend, machine).items())]
     assert len(watched) == len(every_function(machine.pcie))
+    places = [_places(one.function) for one in watched]
     tree, refused = Tree(machine.pcie, dice), 0
     for step in range(steps):
-        one, way = dice.choice(watched), dice.choice(("Linux", "Linux", "hardware", "BAR"))
+        number = dice.randrange(len(watched))
+        one, way = watched[number], dice.choices(("Linux", "hardware", "BAR", "device"), (40, 28, 25, 7))[0]
         if way == "BAR":
             _write_bar(machine, one.function, dice)
+        elif way == "device":
+            _signal(machine, one.function, dice)
         elif way == "hardware":
-            _behind_its_back(machine, one.function, dice)
+            _behind_its_back(machine, one.function, dice, places[number])
         else:
             try:
-                _by_linux(backend, f"{DEVICES}/{one.name}/config", dice)
+                _by_linux(backend, f"{DEVICES}/{one.name}/config", dice, places[number])
             except (OSError, PyvfioError):
                 refused += 1  # it is unplugged by now, or what it does is not modelled
         if step % OFTEN == OFTEN - 1 or step == steps - 1:
@@ -133,10 +160,23 @@ def _recovers(machine: Any) -> None:
                 function.reset(cold=True)
         left = every_function(machine.pcie)
         assert not [one for one in left if one.virtual]
-        setup = Firmware().set_up(machine.pcie)
+        setups = _set_up(machine.pcie)
         assert {id(one) for _, one in machine.pcie.functions()} == {id(one) for one in left}
-        assert len(setup.functions()) == len(left)
-        assert not setup.layout.unplaced
+        assert sum(len(setup.functions()) for setup in setups) == len(left)
+        without = {pool for setup in setups for _, _, pool in setup.layout.unplaced}
+        assert without <= ({Pool.IO} if isinstance(machine.pcie, Hub) else set())  # POWER has no I/O addresses
+
+
+def _set_up(complex_: RootComplex | Hub) -> list[Setup]:
+    if not isinstance(complex_, Hub):
+        return [Firmware().set_up(complex_)]
+    setups = []
+    for phb in complex_.phbs.values():
+        phb.endpoints.clear_all()
+        phb.unfence()
+        with phb.probing():
+            setups.append(Firmware(apertures(phb), arrange=arrange(phb)).set_up(phb))
+    return setups
 
 
 @pytest.mark.parametrize("name", MACHINES)
