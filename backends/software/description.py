@@ -307,7 +307,9 @@ class MachineSpec:
     `seqnum` the last uevent number at boot; `features` the words of that line of ``/proc/cpuinfo`` (empty: there is no
     such file; without ``edat`` there are no huge pages); `processors` its number of processors (1 to 64), each of which
     can be interrupted by PCI functions of its own with `directed_interrupts`; with `interpretation` it executes the PCI
-    instructions of guests itself; with `pci_mmap` its kernel lets programs map BARs, as from Linux 6.15 on;
+    instructions of guests itself; with `pci_mmap` its kernel lets programs map BARs, as from Linux 6.15 on,
+    with `map_file` iommufd maps memory files, as from 6.13 on,
+    and with `dma_buf` an x86_64 kernel makes dma-bufs of BARs and maps them, as from 6.19 on;
     behind each slot for hot-plug its firmware keeps `slot_buses` bus numbers free;
     `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
     PCI functions are `functions`, and `pci_devices` with their `pairs`; `devices` are more, in QEMU's words.
@@ -335,6 +337,8 @@ class MachineSpec:
     processors: int = 1
     directed_interrupts: bool = False
     pci_mmap: bool = False
+    map_file: bool = False
+    dma_buf: bool = False
     modules: tuple[str, ...] = ("vfio", "vfio_iommu_type1", "iommufd", "vfio_pci", "mdev", "vfio_ccw")
     paths: list[ChannelPathSpec] = field(default_factory=list)
     subchannels: list[SubchannelSpec] = field(default_factory=list)

@@ -72,6 +72,7 @@ class Machine:
         self.kernel.features = spec.features
         self.kernel.storage_size = spec.memory
         self.kernel.pci_mmap = spec.pci_mmap
+        self.kernel.map_file = spec.map_file or spec.dma_buf
         self.kernel.cmdline = spec.host.cmdline
         self.kernel.raw_io = spec.raw_io
         if spec.architecture == "x86_64":

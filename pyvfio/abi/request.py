@@ -74,7 +74,7 @@ def as_here(number: int, machine: str) -> int:
     return number ^ _NONE_BIT if without and not same_requests(machine) else number
 
 
-_HOLDERS = ("vfio", "vfio_type1", "vfio_feature", "vfio_gfx", "vfio_spapr", "iommufd")
+_HOLDERS = ("vfio", "vfio_type1", "vfio_feature", "vfio_gfx", "vfio_spapr", "iommufd", "iommufd_later")
 
 
 @functools.cache

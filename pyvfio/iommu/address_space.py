@@ -10,7 +10,7 @@ import contextlib
 import errno
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from sortedcontainers import SortedDict
 
@@ -22,9 +22,12 @@ from pyvfio.iommu.buffer import DmaBuffer
 
 if TYPE_CHECKING:
     from pyvfio.iommu.dirty_log import DirtyLog
+    from pyvfio.iommu.file_mapping import FileMapping
     from pyvfio.iommu.plan import DmaPlan
 
 __all__ = ["AddressSpace", "IommuTable", "IovaRange", "Mapping"]
+
+_M = TypeVar("_M", bound="Mapping")
 
 _WORDS = 1 << 64
 
@@ -177,22 +180,79 @@ class AddressSpace:
         Raise `NotAvailable` when there is no such place, `KernelRefused` with errno ENOSPC before asking when no
         mapping is left, else the class for the kernel's errno with the rule that was broken.
         """
+        wanted = Mapping(iova or 0, length, address, read, write)
+        return self._make(wanted, self._place_memory, choose=iova is None, below=below, alignment=alignment)
+
+    def map_file(
+        self,
+        fd: int,
+        offset: int,
+        length: int,
+        iova: int | None = None,
+        *,
+        read: bool = True,
+        write: bool = True,
+        below: int | None = None,
+        alignment: int | None = None,
+    ) -> FileMapping:
+        """Let the device see `length` bytes from `offset` of the memory file behind descriptor `fd`.
+
+        The kernel takes the file itself where it can, so that the mapping does not depend on this process's addresses
+        (iommufd from Linux 6.13 on); elsewhere the file is mapped here, too.  `FileMapping.by_file` says which.  From
+        6.19 on it may be a dma-buf (`Device.export_dma_buf`): then one device reaches the other's memory.
+
+        The descriptor may be closed afterwards.  Errors: as of `map`; `Misuse` also for a file that is no memory, or
+        too short.
+        """
+        from pyvfio.iommu.file_mapping import place_file, refused_file
+
+        self._require_words("map file for DMA", offset)
+
+        def place(mapping: Mapping) -> FileMapping:
+            try:
+                return place_file(self.table, fd, offset, mapping)
+            except PyvfioError as error:
+                why = refused_file(error, fd, offset, length)
+                if not why.sentence or isinstance(error, Misuse):
+                    raise
+                error.cause, error.next_step = why.sentence, why.next_step
+                raise
+
+        wanted = Mapping(iova or 0, length, offset, read, write)
+        return self._make(wanted, place, choose=iova is None, below=below, alignment=alignment)
+
+    def _place_memory(self, mapping: Mapping) -> Mapping:
+        self.table.map(mapping)
+        return mapping
+
+    def _make(
+        self,
+        wanted: Mapping,
+        place: Callable[[Mapping], _M],
+        *,
+        choose: bool,
+        below: int | None,
+        alignment: int | None,
+    ) -> _M:
+        """Have `place` make a mapping, where `wanted` says or (`choose`) somewhere."""
         self._check_limit()
-        self._require_words("map DMA", address, length, iova or 0)
-        chosen = self._choose(length, below, alignment) if iova is None else iova
-        mapping = Mapping(chosen, length, address, read, write)
+        length, chosen = wanted.length, wanted.iova
+        self._require_words("map DMA", wanted.address, length, chosen)
+        if choose:
+            chosen = self.allocator.allocate(length, below=below, alignment=alignment)
+        mapping = Mapping(chosen, length, wanted.address, wanted.read, wanted.write)
         try:
-            self.table.map(mapping)
+            made = place(mapping)
         except PyvfioError as error:
-            if iova is None:
+            if choose:
                 self.allocator.free(chosen)
             raise self._map_refused(error, mapping) from error
-        if iova is not None and self._allocator is not None:
-            self._reserve(self._allocator, mapping)
-        self._mappings[chosen] = mapping
+        if not choose and self._allocator is not None:
+            self._reserve(self._allocator, made)
+        self._mappings[chosen] = made
         if self._available is not None:
             self._available -= 1
-        return mapping
+        return made
 
     def unmap(self, iova: int, length: int) -> int:
         """Remove the mappings in `length` bytes at `iova`; the number of bytes removed, which is `length`.

@@ -8,6 +8,7 @@ import errno
 from typing import TYPE_CHECKING, Self
 
 from pyvfio.abi import iommufd as abi
+from pyvfio.abi import iommufd_later as later
 from pyvfio.call import Call
 from pyvfio.errors import DeviceBusy, NotAvailable, PyvfioError
 from pyvfio.iommu.address_space import AddressSpace, IovaRange, Mapping
@@ -81,6 +82,7 @@ class IoasTable:
         self.ioas_id = ioas_id
         self._call = iommufd.call(self.name)
         self._noting: list[int] = []
+        self._takes_files = True
 
     @property
     def name(self) -> str:
@@ -95,6 +97,23 @@ class IoasTable:
             flags=flags, ioas_id=self.ioas_id, user_va=mapping.address, length=mapping.length, iova=mapping.iova
         )
         self._call("map DMA", abi.IOMMU_IOAS_MAP, argument)
+
+    def map_file(self, fd: int, offset: int, mapping: Mapping) -> bool:
+        """See `FileTable.map_file`: before Linux 6.13 it is ENOTTY."""
+        if not self._takes_files:
+            return False
+        flags = abi.IOMMU_IOAS_MAP_FIXED_IOVA
+        flags |= mapping.read * abi.IOMMU_IOAS_MAP_READABLE | mapping.write * abi.IOMMU_IOAS_MAP_WRITEABLE
+        argument = later.IoasMapFile.sized(
+            flags=flags, ioas_id=self.ioas_id, fd=fd, start=offset, length=mapping.length, iova=mapping.iova
+        )
+        try:
+            self._call("map file for DMA", later.IOMMU_IOAS_MAP_FILE, argument)
+        except PyvfioError as error:
+            if error.errno != errno.ENOTTY:
+                raise
+            self._takes_files = False
+        return self._takes_files
 
     def unmap(self, iova: int, length: int) -> int:
         """See `IommuTable.unmap`."""

@@ -6,6 +6,7 @@ These are real on every backend.  Only this package and ``backends/kernel`` make
 from pyvfio.process.credentials import effective_user, umask
 from pyvfio.process.descriptor import Reservation, reservations
 from pyvfio.process.eventfd import EventFd, EventFdReference, wait_for_any
+from pyvfio.process.file_memory import FileMemory, MemoryFile
 from pyvfio.process.memory import AnonymousMemory, ProcessMemory, populate
 from pyvfio.process.pin import Pin
 from pyvfio.process.shared_log import SharedLog
@@ -15,6 +16,8 @@ __all__ = [
     "AnonymousMemory",
     "EventFd",
     "EventFdReference",
+    "FileMemory",
+    "MemoryFile",
     "Pin",
     "ProcessMemory",
     "Reservation",

@@ -39,6 +39,8 @@ _OFFSET_MASK = (1 << OFFSET_SHIFT) - 1
 class CopierVfioDevice(VfioPciDevice):
     """A copier under the driver."""
 
+    exports_memory = False
+
     def __init__(self, pdev: PciDevice) -> None:
         super().__init__(pdev)
         self.migration = self._migration = CopierMigration(pdev)

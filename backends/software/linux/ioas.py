@@ -112,7 +112,7 @@ class IoPageTable:
         if not (read or write) and any(group.abilities.needs_access for group in self.domains.values()):
             raise fail(errno.EINVAL)
         if iova is None:
-            iova = self.choose(slices[0][0].base + slices[0][1], length)
+            iova = self.choose(slices[0][0].origin + slices[0][1], length)
         else:
             self._check(iova, length)
         areas: list[Area] = []

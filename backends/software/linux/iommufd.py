@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pyvfio.abi import iommufd as abi
+from pyvfio.abi import iommufd_later as later
 from pyvfio.abi.layout import AbiStructure, offset_of
-from pyvfio_backends.software.linux import iommufd_compat, iommufd_hwpt, iommufd_ioas
+from pyvfio_backends.software.linux import iommufd_compat, iommufd_files, iommufd_hwpt, iommufd_ioas
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.iommufd_access import Access
 from pyvfio_backends.software.linux.iommufd_device import (
@@ -156,19 +157,20 @@ class IommufdContext:
 class IommufdFile(File):
     """An open ``/dev/iommu``."""
 
-    __slots__ = ("context",)
+    __slots__ = ("_operations", "context")
 
     def __init__(self, core: VfioCore) -> None:
         self.context = IommufdContext(core)
+        self._operations = _WITH_FILES if core.kernel.map_file else _OPERATIONS
 
     def release(self) -> None:
         self.context.release()
 
     def ioctl(self, request: int, argument: Argument) -> int:
-        operation = _OPERATIONS.get(request)
+        operation = self._operations.get(request)
         if operation is None:
             # A number of iommufd with another type or direction, or a request of a VFIO container.
-            if (request & 0xFF) - abi.IOMMUFD_CMD_BASE in range(len(_OPERATIONS)):
+            if (request & 0xFF) - abi.IOMMUFD_CMD_BASE in range(len(self._operations)):
                 raise fail(errno.ENOTTY)
             return iommufd_compat.ioctl(self.context, request, argument)
         structure, minimum, execute = operation
@@ -260,3 +262,8 @@ _OPERATIONS: dict[int, tuple[type[AbiStructure], int, Execute]] = {
         (abi.IOMMU_VFIO_IOAS, abi.VfioIoas, "__reserved", _vfio_ioas),
     )
 }
+_WITH_FILES: dict[int, tuple[type[AbiStructure], int, Execute]] = {
+    **_OPERATIONS,
+    later.IOMMU_IOAS_MAP_FILE: (later.IoasMapFile, _through(later.IoasMapFile, "iova"), iommufd_files.map_file),
+}
+"""Those of Linux from 6.13 on."""

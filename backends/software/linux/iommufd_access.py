@@ -87,14 +87,16 @@ class Access(Binding):
 
     def read(self, iova: int, count: int) -> bytes:
         """See `VfioDevice.dma_read`."""
-        return b"".join(
-            area.caller.read(area.pages.base + area.byte(at), length)
-            for area, at, length in self._areas(iova, count, False)
-        )
+        found: list[bytes] = []
+        for area, at, length in self._areas(iova, count, False):
+            area.pages.require_access(area.byte(at), length)
+            found.append(area.caller.read(area.pages.base + area.byte(at), length))
+        return b"".join(found)
 
     def write(self, iova: int, data: bytes) -> None:
         """See `VfioDevice.dma_write`."""
         for area, at, length in self._areas(iova, len(data), True):
+            area.pages.require_access(area.byte(at), length)
             area.caller.write(area.pages.base + area.byte(at), data[at - iova : at - iova + length])
 
     def pin(self, device: VfioDevice, iova: int, npages: int, write: bool) -> list[int]:

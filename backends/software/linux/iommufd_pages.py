@@ -26,16 +26,35 @@ class Pages:
     `by_process` chooses the account, as IOMMU_OPTION_RLIMIT_MODE does: the process, else the user.
     """
 
-    __slots__ = ("_counts", "_memory", "_page", "account", "base", "caller", "writable")
+    __slots__ = ("_counts", "_memory", "_page", "_pid", "account", "base", "caller", "origin", "writable")
 
     def __init__(self, core: VfioCore, caller: ProcessMemory, address: int, writable: bool, by_process: bool) -> None:
         self._memory = core.locked
         self._page = core.kernel.page_size
+        self._pid = caller.pid
         self.caller = caller
         self.base = address - address % self._page
+        self.origin = self.base
+        """What an IOVA that the kernel chooses is aligned like."""
         self.writable = writable
         self.account = ("process", caller.pid) if by_process else ("user", 0)
         self._counts: dict[int, int] = {}
+
+    def require(self, start: int, length: int) -> None:
+        """The pages in `length` bytes at address `start` are to be pinned.
+
+        Raise OSError EFAULT for the memory of a device, which has none (``check_vma_flags``).
+        """
+        if self.caller.pid == os.getpid() and shows_shared_memory(start, length):
+            raise fail(errno.EFAULT)
+
+    def require_access(self, first: int, length: int) -> None:
+        """A mediated device copies `length` bytes from byte `first` on.  Raise OSError."""
+
+    def pin(self, start: int, length: int) -> Pin | None:
+        """Pin the pages there; None when devices cannot have them any more.  Raise OSError EFAULT, EINVAL or ENOMEM."""
+        self.require(start, length)
+        return Pin(self.caller, start, length, writable=self.writable)
 
     def hold(self, first: int, last: int) -> None:
         """Charge pages number `first` to `last` where nobody holds them yet.  Raise OSError ENOMEM."""
@@ -44,7 +63,7 @@ class Pages:
         numbers = range(first, last + 1)
         fresh = sum(1 for number in numbers if number not in self._counts)
         self._memory.charge(self.account, fresh)
-        self._memory.pinned(self.caller.pid, fresh)  # mm->pinned_vm (do_update_pinned)
+        self._memory.pinned(self._pid, fresh)  # mm->pinned_vm (do_update_pinned)
         for number in numbers:
             self._counts[number] = self._counts.get(number, 0) + 1
 
@@ -60,7 +79,7 @@ class Pages:
                 self._counts[number] = count - 1
         if freed:
             self._memory.release(self.account, freed)
-            self._memory.pinned(self.caller.pid, -freed)
+            self._memory.pinned(self._pid, -freed)
 
 
 class Area(Mapping):
@@ -90,23 +109,18 @@ class Area(Mapping):
         return self.start + iova - self.iova
 
     def fill(self) -> None:
-        """Pin all pages for an IOMMU.  Raise OSError EFAULT or ENOMEM."""
+        """Pin all pages for an IOMMU.  Raise OSError EFAULT, EINVAL or ENOMEM."""
         first, last = self.start // self._page, self.byte(self.last) // self._page
         start, length = self.pages.base + first * self._page, (last - first + 1) * self._page
-        self._require_memory(start, length)
-        pin = Pin(self.caller, start, length, writable=self.pages.writable)
+        pin = self.pages.pin(start, length)
         try:
             self.pages.hold(first, last)
         except OSError:
-            pin.close()
+            if pin is not None:
+                pin.close()
             raise
         self.pin = pin
         self.skip = self.page_offset
-
-    def _require_memory(self, start: int, length: int) -> None:
-        """Raise OSError EFAULT for the memory of a device, which has no pages to pin (``check_vma_flags``)."""
-        if self.caller.pid == os.getpid() and shows_shared_memory(start, length):
-            raise fail(errno.EFAULT)
 
     def unfill(self) -> None:
         """No IOMMU has the area any more."""
@@ -121,7 +135,7 @@ class Area(Mapping):
             raise fail(errno.EPERM)
         held = self.pins.get(number, 0)
         if not held:
-            self._require_memory(address, self._page)
+            self.pages.require(address, self._page)
             Pin(self.caller, address, self._page, writable=self.pages.writable).close()
             self.pages.hold(number, number)
         self.pins[number] = held + 1

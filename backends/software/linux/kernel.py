@@ -85,6 +85,10 @@ class Kernel:
         """The options of the kernel's command line (``/proc/cmdline``)."""
         self.pci_mmap = False
         """Whether programs may map the BARs of PCI functions, as on s390 from Linux 6.15 on."""
+        self.map_file = False
+        """Whether iommufd maps memory files, as from Linux 6.13 on."""
+        self.dma_buf = False
+        """Whether vfio-pci makes dma-bufs and iommufd maps them, as from Linux 6.19 on."""
         self.storage_size = 0
         """The machine's storage in bytes."""
         self.mounts: list[MountEntry] = [

@@ -174,6 +174,14 @@ class PciSysdata(ABC):
     def bar_memory(self, bar: int) -> BarMemory | None:
         """The memory behind a BAR; None for registers."""
 
+    def peer_read(self, bar: int, offset: int, count: int) -> bytes:
+        """Another device reads memory of a BAR.  Raise OSError EFAULT when nobody answers."""
+        raise fail(errno.EFAULT)
+
+    def peer_write(self, bar: int, offset: int, data: bytes) -> None:
+        """Another device writes there.  Raise OSError EFAULT when nobody takes it."""
+        raise fail(errno.EFAULT)
+
     # what is not behind base addresses
 
     def old_read(self, address: int, size: int, *, io: bool) -> int:

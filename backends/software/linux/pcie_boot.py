@@ -57,6 +57,7 @@ def boot(machine: Machine) -> None:
     firmware = Firmware(arrange=lay_out_downwards, reserve=Reserve(buses=spec.slot_buses))
     firmware.set_up(machine.pcie)
     kernel.pci_mmap = True  # CONFIG_VFIO_PCI_MMAP
+    kernel.dma_buf = spec.dma_buf  # CONFIG_VFIO_PCI_DMABUF, which needs PCI_P2PDMA: s390 has none
     kernel.interrupts = X86InterruptCounts(kernel.interrupts.processors)
     messages, pins = PcieMessages(kernel, machine.pcie), PciePins(kernel, machine.pcie)
     bus = PciBus(kernel)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.hardware.pcie.access import requests
 from pyvfio_backends.software.hardware.pcie.bar_sizing import FoundBar, size_bars
-from pyvfio_backends.software.hardware.pcie.request import Space
+from pyvfio_backends.software.hardware.pcie.request import Request, Space
 from pyvfio_backends.software.linux import pcie_reset
 from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM, PciDevice
 from pyvfio_backends.software.linux.pci_host import BarMemory, MsiDomain, PciSysdata
@@ -237,6 +238,23 @@ class PcieFunction(PciSysdata):
         """See `PciSysdata.bar_write`."""
         address, space = self._place(bar, offset)
         self._complex.store(address, size, value, space=space)
+
+    def peer_read(self, bar: int, offset: int, count: int) -> bytes:
+        """See `PciSysdata.peer_read`: by requests that come down from the root complex."""
+        data = b""
+        for at, length in requests(offset, count):
+            completion = self._complex.transfer(Request.read(self._place(bar, at)[0], length))
+            if not completion.ok:
+                raise fail(errno.EFAULT)
+            data += completion.data
+        return data
+
+    def peer_write(self, bar: int, offset: int, data: bytes) -> None:
+        """See `PciSysdata.peer_write`."""
+        for at, length in requests(offset, len(data)):
+            part = data[at - offset : at - offset + length]
+            if not self._complex.transfer(Request.store(self._place(bar, at)[0], part)).ok:
+                raise fail(errno.EFAULT)
 
     def bar_memory(self, bar: int) -> BarMemory | None:
         """See `PciSysdata.bar_memory`: that of devices which have some."""

@@ -16,7 +16,7 @@ from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.file import File, SeekableFile
 from pyvfio_backends.software.linux.nodes import DirectoryFile, Node, StaticDirectory, fail
 
-__all__ = ["RegularFile", "TemporaryDirectory"]
+__all__ = ["OpenRegularFile", "RegularFile", "TemporaryDirectory"]
 
 _ENTRY = 20  # BOGO_DIRENT_SIZE
 _CAPACITY = 1 << 26
@@ -86,10 +86,10 @@ class RegularFile(Node):
     def open(self, path: str, flags: int) -> File:
         if flags & os.O_TRUNC:
             self.data.clear()
-        return _OpenFile(self, bool(flags & os.O_APPEND))
+        return OpenRegularFile(self, bool(flags & os.O_APPEND))
 
 
-class _OpenFile(SeekableFile):
+class OpenRegularFile(SeekableFile):
     """An open file with its position; with O_APPEND every write, also ``pwrite``, goes to the end, as Linux does."""
 
     __slots__ = ("_append", "_node")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pyvfio.abi import pci_ids, vfio_feature
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
+from pyvfio.abi.vfio_later import VFIO_DEVICE_FEATURE_DMA_BUF
 from pyvfio_backends.software.linux import vfio_pci_info, vfio_pci_reset, vfio_pci_vga
 from pyvfio_backends.software.linux.kernel_log import NOTICE, WARNING, say
 from pyvfio_backends.software.linux.pci_device import ROM, PciDevice, SavedState
@@ -22,6 +23,7 @@ from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfio_core import VfioDevice
 from pyvfio_backends.software.linux.vfio_pci_bars import Bars
 from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
+from pyvfio_backends.software.linux.vfio_pci_dmabuf import DmaBufs
 from pyvfio_backends.software.linux.vfio_pci_info import OFFSET_SHIFT
 from pyvfio_backends.software.linux.vfio_pci_ioeventfd import IoEventFds
 from pyvfio_backends.software.linux.vfio_pci_irqs import Interrupts
@@ -43,6 +45,8 @@ class VfioPciDevice(VfioDevice):
     config: VirtualConfig
     interrupts: Interrupts
     _bars: Bars
+    exports_memory = True
+    """Whether the driver lets other devices reach the function's memory (``vfio_pci_device_ops.get_dmabuf_phys``)."""
 
     def __init__(self, pdev: PciDevice) -> None:
         super().__init__(pdev.kernel, pdev)
@@ -59,6 +63,7 @@ class VfioPciDevice(VfioDevice):
         self.needs_reset = False
         """Whether it was closed without a reset."""
         self.low_power = LowPower(self)
+        self.dma_bufs = DmaBufs(self)
         self._saved: SavedState | None = None
 
     @property
@@ -92,6 +97,7 @@ class VfioPciDevice(VfioDevice):
             self.interrupts.mask_intx,
             self.interrupts.unmask_intx,
             has_intx=pdev.sysdata.has_intx and pdev.sysdata.irq != 0,
+            move_memory=self.dma_bufs.move,
         )
         self._bars = Bars(pdev, self.config)
         self._ioeventfds = IoEventFds(pdev, self._bars, self.config)
@@ -100,6 +106,7 @@ class VfioPciDevice(VfioDevice):
     def close_device(self) -> None:
         """See `VfioDevice.close_device` (``vfio_pci_core_disable``)."""
         pdev = self.pdev
+        self.dma_bufs.close()
         pdev.sysdata.vfio_closed()
         self.tokens.opened(-1)
         self.low_power.leave()
@@ -213,7 +220,11 @@ class VfioPciDevice(VfioDevice):
         if not self.reset_works:
             raise fail(errno.EINVAL)
         self.config.power.change(D0)
-        self.pdev.try_reset()
+        self.dma_bufs.move(True)
+        try:
+            self.pdev.try_reset()
+        finally:
+            self.dma_bufs.move(False)
         self.was_reset()
         return 0
 
@@ -228,9 +239,12 @@ class VfioPciDevice(VfioDevice):
             self.pdev.set_power_state(state)
 
     def feature(self, flags: int, argument: Argument, size: int) -> int:
-        """See `VfioDevice.feature`: low power, and the VF token."""
+        """See `VfioDevice.feature`: low power, the VF token, and dma-bufs where the kernel has them (6.19)."""
+        number = flags & abi.VFIO_DEVICE_FEATURE_MASK
         with self.pdev.runtime.awake():
-            if flags & abi.VFIO_DEVICE_FEATURE_MASK == vfio_feature.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN:
+            if number == VFIO_DEVICE_FEATURE_DMA_BUF and self.kernel.dma_buf:
+                return self.dma_bufs.feature(flags, argument, size)
+            if number == vfio_feature.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN:
                 self.tokens.feature(flags, argument, size)
             else:
                 self.low_power.feature(flags, argument, size)

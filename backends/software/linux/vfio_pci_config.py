@@ -42,7 +42,8 @@ class VirtualConfig:
 
     `mask_intx` and `unmask_intx` are called when the program changes its INTx disable bit; without `has_intx` the
     program sees no interrupt pin.  Whether MSI is on (`msi_on`), and with how many messages (2 to `msi_exponent`), is
-    told by who gives the device its interrupts.
+    told by who gives the device its interrupts.  `move_memory` is told when the memory of the device goes (True), and
+    when it may have come back.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class VirtualConfig:
         unmask_intx: Callable[[], None],
         *,
         has_intx: bool = False,
+        move_memory: Callable[[bool], None] = lambda revoked: None,
     ) -> None:
         self.device = device
+        self.move_memory = move_memory
         self._mask_intx = mask_intx
         self._unmask_intx = unmask_intx
         self.intx_disabled = False

@@ -15,6 +15,7 @@ from pyvfio.abi import pci_bridge_regs as vpd
 from pyvfio.abi import pci_capability_regs as capability_regs
 from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.linux.pci_power import D3HOT
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.vfio_pci_config import VirtualConfig
@@ -32,11 +33,14 @@ _READ_REQUEST_SHIFT, _PAYLOAD_SHIFT = 12, 5
 def write_header(config: VirtualConfig, at: int, size: int, value: int, start: int) -> None:
     """The command register: decoding that was lost is brought back, the interrupt pin follows; then the BARs."""
     if at == regs.PCI_COMMAND:
+        if not value & regs.PCI_COMMAND_MEMORY:
+            config.move_memory(True)
         config.bars.recover(value & 0xFFFF)
     config.write_default(at, size, value)
     if at == regs.PCI_COMMAND:
         kept = config.word(at, 2) & ~_MEMORY_AND_IO
         config.put(at, 2, kept | value & _MEMORY_AND_IO)
+        config.move_memory(False)
     if regs.PCI_COMMAND <= at <= regs.PCI_COMMAND + 1:
         config.follow_intx()
     config.bars.written(at)
@@ -45,7 +49,11 @@ def write_header(config: VirtualConfig, at: int, size: int, value: int, start: i
 def _write_power(config: VirtualConfig, at: int, size: int, value: int, start: int) -> None:
     config.write_default(at, size, value)
     if at == start + regs.PCI_PM_CTRL:
-        config.power.change(value & regs.PCI_PM_CTRL_STATE_MASK)
+        state = value & regs.PCI_PM_CTRL_STATE_MASK
+        if state >= D3HOT:
+            config.move_memory(True)
+        config.power.change(state)
+        config.move_memory(False)
 
 
 def _write_vpd(config: VirtualConfig, at: int, size: int, value: int, start: int) -> None:
@@ -65,6 +73,14 @@ def _write_vpd(config: VirtualConfig, at: int, size: int, value: int, start: int
         config.put(start + vpd.PCI_VPD_ADDR, 2, address ^ vpd.PCI_VPD_ADDR_F)
 
 
+def _reset(config: VirtualConfig) -> None:
+    config.move_memory(True)
+    try:
+        config.device.try_reset()
+    finally:
+        config.move_memory(False)
+
+
 def _write_express(config: VirtualConfig, at: int, size: int, value: int, start: int) -> None:
     """The reset bit resets and never stays set; a new read request size goes to the device, but not below its payload
     size, which only the kernel sets.
@@ -77,7 +93,7 @@ def _write_express(config: VirtualConfig, at: int, size: int, value: int, start:
         config.put(control, 2, own & ~regs.PCI_EXP_DEVCTL_BCR_FLR)
         with contextlib.suppress(OSError):
             if config.device.load_config(start + regs.PCI_EXP_DEVCAP, 4) & regs.PCI_EXP_DEVCAP_FLR:
-                config.device.try_reset()
+                _reset(config)
     wanted = own & regs.PCI_EXP_DEVCTL_READRQ
     if wanted == before:
         return
@@ -100,7 +116,7 @@ def _write_advanced_features(config: VirtualConfig, at: int, size: int, value: i
     needed = capability_regs.PCI_AF_CAP_FLR | capability_regs.PCI_AF_CAP_TP
     with contextlib.suppress(OSError):
         if config.device.load_config(start + capability_regs.PCI_AF_CAP, 1) & needed == needed:
-            config.device.try_reset()
+            _reset(config)
 
 
 def _write_msi(config: VirtualConfig, at: int, size: int, value: int, start: int) -> None:

@@ -87,10 +87,12 @@ class LowPower:
         elif number == vfio_feature.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT:
             if check_feature(flags, size, supported, 0):
                 self.leave()
+                self._vdev.dma_bufs.move(False)
         else:
             raise fail(errno.ENOTTY)
 
     def _enter(self, wakeup: EventFdReference | None) -> None:
+        self._vdev.dma_bufs.move(True)
         if self.engaged:
             if wakeup is not None:
                 wakeup.close()

@@ -144,7 +144,13 @@ def _reset(vdev: VfioPciDevice, devices: list[PciDevice]) -> None:
             awake.enter_context(one.pdev.runtime.awake())
         for one in vdev.peers:
             one.set_power_state(D0)
-        reset_together(devices, vdev.pdev.sysdata.reset_bus)
+            one.dma_bufs.move(True)
+        try:
+            reset_together(devices, vdev.pdev.sysdata.reset_bus)
+        finally:
+            for one in vdev.peers:
+                if one.open_count:
+                    one.dma_bufs.move(False)
         for one in vdev.peers:
             if one.open_count:
                 one.was_reset()

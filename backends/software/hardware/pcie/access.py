@@ -23,6 +23,7 @@ __all__ = [
     "dma_write",
     "perform",
     "read_control",
+    "requests",
 ]
 
 _BOUNDARY = 1 << 12
@@ -120,19 +121,20 @@ def _piece(offset: int, left: int) -> int:
     return length
 
 
-def _trains(address: int, count: int) -> list[tuple[int, int]]:
-    trains: list[tuple[int, int]] = []
+def requests(address: int, count: int) -> list[tuple[int, int]]:
+    """The requests that a transfer is made of, as address and bytes of each."""
+    found: list[tuple[int, int]] = []
     while count:
         length = min(count, _BOUNDARY - address % _BOUNDARY)
-        trains.append((address, length))
+        found.append((address, length))
         address, count = address + length, count - length
-    return trains
+    return found
 
 
 def dma_read(function: Function, iova: int, count: int) -> bytes:
     """A function reads `count` bytes.  Raise `RequestFailed`."""
     data = bytearray()
-    for address, length in _trains(iova, count):
+    for address, length in requests(iova, count):
         completion = function.send(Request.read(address, length))
         if not completion.ok:
             raise RequestFailed(address, length, write=False, outcome=completion.outcome)
@@ -144,7 +146,7 @@ def dma_write(function: Function, iova: int, data: bytes) -> None:
     """A function writes `data`.  Raise `RequestFailed` when it may send nothing at all."""
     if function.bus is None or not function.control.may_ask:
         raise RequestFailed(iova, len(data), write=True, outcome=Outcome.UNSUPPORTED)
-    for address, length in _trains(iova, len(data)):
+    for address, length in requests(iova, len(data)):
         request = Request.store(address, data[address - iova : address - iova + length])
         request.packet = min(length, function.max_payload)
         function.send(request)
