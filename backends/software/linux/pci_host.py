@@ -298,6 +298,19 @@ class PciSysdata(ABC):
     no_vf_scan = False
     """Whether virtual functions come by themselves, and the core does not look for them (``pci_dev.no_vf_scan``)."""
 
+    def iov_alignment(self, bar: int) -> int:
+        """What the base address `bar` of all virtual functions is aligned to (``pcibios_iov_resource_alignment``)."""
+        device = self.pdev
+        return device.sriov.bar_sizes[bar] if device is not None and device.sriov is not None else 0
+
+    def before_virtual(self, count: int) -> None:
+        """Virtual functions, up to `count`, come next (``pcibios_sriov_enable``).  Raise OSError."""
+        return
+
+    def after_virtual(self) -> None:
+        """They are gone (``pcibios_sriov_disable``)."""
+        return
+
     virtual_of: PciDevice | None = None
     """The physical function of a virtual one that the core itself made, which cannot say what it is."""
     last_bus = 0

@@ -102,6 +102,7 @@ class PciSriov:
                 raise fail(errno.ENOMEM)
         if self.routing_id(count - 1) >> 8 > sysdata.last_bus:
             raise fail(errno.ENOMEM)
+        sysdata.before_virtual(self.total)
         self._set_number(count)
         self._set_control(0, _ENABLED)
         if not sysdata.no_vf_scan:
@@ -119,6 +120,7 @@ class PciSriov:
                 for there in reversed(range(number)):
                     sysdata.remove_virtual(there)
                 self._set_control(_ENABLED, 0)
+                sysdata.after_virtual()
                 self._set_number(0)
                 raise
 
@@ -129,6 +131,7 @@ class PciSriov:
         for number in range(self.num_vfs):
             self.device.sysdata.remove_virtual(number)
         self._set_control(_ENABLED, 0)
+        self.device.sysdata.after_virtual()
         self.num_vfs = 0
         self._set_number(0)
 

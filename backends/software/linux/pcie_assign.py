@@ -43,7 +43,8 @@ def assign_unassigned(roots: Iterable[PcieBus]) -> None:
     for root in known:
         for function in root.walk():
             for resource in function.pdev.resources if function.pdev is not None else ():
-                resource.claimed = bool(resource.flags and resource.start)
+                placed = resource.flags and not resource.flags & ResourceFlag.STARTALIGN
+                resource.claimed = bool(placed and resource.start)
     for root in known:
         assign_bus(root)
 

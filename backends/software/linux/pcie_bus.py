@@ -214,6 +214,7 @@ class PcieBus:
         address = PciAddress(bridge.domain, self.number, devfn >> 3, devfn & 7)
         device = PciDevice(function, self.parent, bridge.bus, address)
         function.pdev = device
+        bridge.device_found(function)
         self.functions.pop(devfn, None)  # whoever comes back is the last of the bus
         self.functions[devfn] = function
         device.multifunction = device.multifunction or multifunction
@@ -256,6 +257,10 @@ class PcieHostBridge(PciHostBridge):
     def new_function(self, on: PcieBus, devfn: int, hardware: Function) -> PcieFunction:
         """What Linux has of a function that it found."""
         return PcieFunction(on, devfn, hardware)
+
+    def device_found(self, function: PcieFunction) -> None:
+        """A function has its device, and no addresses yet (``pcibios_device_add``)."""
+        return
 
     def device_added(self, function: PcieFunction) -> None:
         """The device of a function has its addresses, and a driver is sought next (``pcibios_bus_add_device``)."""

@@ -63,7 +63,7 @@ def alignment(device: PciDevice, index: int) -> int:
     """The alignment of a resource that has no place yet (``pci_resource_alignment``)."""
     resource = device.resources[index]
     if device.sriov is not None and FIRST_IOV <= index < RESOURCES:
-        return device.sriov.bar_sizes[index - FIRST_IOV]
+        return device.sysdata.iov_alignment(index - FIRST_IOV)
     if resource.flags & ResourceFlag.SIZEALIGN:
         return resource.end - resource.start + 1
     return resource.start if resource.flags & ResourceFlag.STARTALIGN else 0

@@ -7,6 +7,7 @@ Source: ``arch/powerpc/platforms/powernv/{pci,pci-ioda}.c``, ``arch/powerpc/kern
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from pyvfio_backends.software.linux.pci_sysfs import WAITING
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
 from pyvfio_backends.software.linux.pcie_vga import is_vga
 from pyvfio_backends.software.linux.pnv_device_tree import node_name, of_link
-from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory
+from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pcie_bus import PcieBus
     from pyvfio_backends.software.linux.pnv_host import PnvHostBridge
     from pyvfio_backends.software.linux.pnv_pe import PnvPe
+    from pyvfio_backends.software.linux.pnv_sriov import PnvSriov
 
 __all__ = ["PnvFunction"]
 
@@ -41,6 +43,8 @@ class PnvFunction(PcieFunction):
         self.irq = 0
         self.pe: PnvPe | None = None
         """The endpoint; None until the device has its addresses."""
+        self.sriov: PnvSriov | None = None
+        """Of a physical function whose virtual ones can have endpoints."""
 
     # accesses
 
@@ -105,6 +109,23 @@ class PnvFunction(PcieFunction):
     def iommu_release(self) -> None:
         """See `PciSysdata.iommu_release`."""
         self.host.device_gone(self)
+
+    # virtual functions
+
+    def iov_alignment(self, bar: int) -> int:
+        """See `PciSysdata.iov_alignment`."""
+        return self.sriov.alignment(bar) if self.sriov is not None else super().iov_alignment(bar)
+
+    def before_virtual(self, count: int) -> None:
+        """See `PciSysdata.before_virtual`."""
+        if self.sriov is None:
+            raise fail(errno.ENOSPC)
+        self.sriov.enable(count)
+
+    def after_virtual(self) -> None:
+        """See `PciSysdata.after_virtual`."""
+        if self.sriov is not None:
+            self.sriov.disable()
 
     # files
 

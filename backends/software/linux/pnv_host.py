@@ -22,6 +22,7 @@ from pyvfio_backends.software.linux.pcie_bus import PcieBus, PcieHostBridge
 from pyvfio_backends.software.linux.pcieport import express_type
 from pyvfio_backends.software.linux.pnv_function import PnvFunction
 from pyvfio_backends.software.linux.pnv_pe import PeFlag, PnvEndpoints, PnvPe
+from pyvfio_backends.software.linux.pnv_sriov import fix_virtual
 from pyvfio_backends.software.linux.pnv_table_group import PnvTableGroup
 from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
 from pyvfio_backends.software.linux.vfs import fail
@@ -79,6 +80,8 @@ class PnvHostBridge(PcieHostBridge):
         self.endpoints = PnvEndpoints(opal, self.opal_id)
         """The endpoints, by number and by routing id."""
         self.iommu_node = PnvIommu(bus.kernel, self.domain)
+        self.taken_m64: set[int] = set()
+        """The 64-bit windows that virtual functions have, by number."""
         self.all_ones: Callable[[PnvFunction], bool] | None = None
         """Called when an access read only ones: whether that is because the endpoint is frozen (EEH)."""
         m32 = phb.windows.m32.segments
@@ -176,6 +179,22 @@ class PnvHostBridge(PcieHostBridge):
         """See `PciHostBridge.rescan`."""
         with self.phb.probing():
             super().rescan()
+
+    def device_found(self, function: PcieFunction) -> None:
+        """See `PcieHostBridge.device_found` (``pnv_pci_ioda_fixup_iov``, ``pnv_pci_default_alignment``).
+
+        Each base address has its pages for itself.
+        """
+        device = function.pdev
+        if device is None or not isinstance(function, PnvFunction):
+            return
+        page = self.bus.kernel.page_size
+        for resource in device.resources[: ROM + 1]:
+            if resource.flags & ResourceFlag.MEM and resource.size < page:
+                resource.flags = resource.flags & ~ResourceFlag.SIZEALIGN | ResourceFlag.STARTALIGN
+                resource.start, resource.end = page, page + resource.size - 1
+        if device.sriov is not None:
+            function.sriov = fix_virtual(self, function)
 
     def add_devices(self) -> None:
         """Give all that was found at boot an endpoint, those of a bus before what is behind it."""
@@ -299,6 +318,15 @@ class PnvHostBridge(PcieHostBridge):
             pe.flags = PeFlag.NONE
         else:
             self.endpoints.free(pe)
+
+    def take_m64(self) -> int | None:
+        """Take the lowest free 64-bit window; None without (``pnv_pci_alloc_m64_bar``)."""
+        model = self.phb.model
+        free = (one for one in range(model.first_m64, model.m64_windows - 1) if one not in self.taken_m64)
+        number = next(free, None)
+        if number is not None:
+            self.taken_m64.add(number)
+        return number
 
     def check_enable(self, function: PnvFunction) -> None:
         """Raise OSError EINVAL for a device without an endpoint (``pnv_pci_enable_device_hook``)."""
