@@ -51,8 +51,8 @@ def aer() -> None:
 def list_(host: Host, as_json: bool) -> None:
     """List the functions whose errors Linux counts, with how many they reported and what is noted now.
 
-    Root ports also count the messages that came from below. A function without a line has no advanced error reporting,
-    or firmware keeps its errors to itself.
+    Root ports and event collectors count the messages that came to them, too. A function without a line has no advanced
+    error reporting, or firmware keeps its errors to itself.
 
     \b
     Examples:
@@ -108,7 +108,7 @@ def _plain(one: FunctionErrors) -> dict[str, object]:
 @device_argument()
 @host_options
 def show(host: Host, as_json: bool, device: str) -> None:
-    """Show the error registers of a function, decoded, the kernel's counters, and the ports above it.
+    """Show the error registers of a function, decoded, the kernel's counters, and the ports above it or its collector.
 
     Root sees all; others see no registers, as they lie beyond the first 64 bytes of configuration space.
 
@@ -135,7 +135,8 @@ def show(host: Host, as_json: bool, device: str) -> None:
     print_pairs([("device", own.name), ("driver", function.driver or "none"), *_pairs(own)])
     for port in ports:
         click.echo()
-        print_pairs([("port", port.name), *_pairs(port)])
+        word = "collector" if port.address == tree.collector else "port"
+        print_pairs([(word, port.name), *_pairs(port)])
 
 
 def _pairs(one: FunctionErrors) -> Iterator[tuple[str, object]]:

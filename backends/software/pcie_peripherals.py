@@ -11,6 +11,7 @@ model          options
                (512), `readonly`, `serial`; without any of these a controller without namespaces
 `copier`       --
 `pair-nic`     `mac`, `cable`: two NICs with the same name of a cable are at its two ends
+both           `integrated` (false): part of the root complex, on a root bus, with errors for an event collector
 `virtio-*-pci` `size`, `readonly` and `legacy` of blk, `mac` of net, `mount_tag`, `legacy` (true) and `aer` (true) of
                9p; `flr` (true): whether it has a function-level reset
 =============  ==========================================================================================
@@ -44,14 +45,15 @@ MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _FRAMES, _SHARED, _LEAST_MEMORY, _MOST_MEMORY = 16 << 20, 1 << 12, 1 << 4, 1 << 46
 _LEAST_FRAMES, _MOST_FRAMES = 1 << 16, 1 << 31
 """What a VGA can say of its memory: 16 bits, in units of 64 KiB."""
+_INSIDE: Final = "integrated"
 _OPTIONS: Final[dict[str, dict[str, type]]] = {
     "edu": {},
     "pci-testdev": {"membar": int},
     "ivshmem": {"size": int},
     "VGA": {"size": int},
     "copier": {},
-    "nvme": dict(NVME_OPTIONS),
-    "pair-nic": {"mac": str, "cable": str},
+    "nvme": {**NVME_OPTIONS, _INSIDE: bool},
+    "pair-nic": {"mac": str, "cable": str, _INSIDE: bool},
     "virtio-9p-pci": {"mount_tag": str, "flr": bool, "aer": bool, "legacy": bool},
     "virtio-blk-pci": {"size": int, "readonly": bool, "flr": bool, "legacy": bool},
     "virtio-net-pci": {"mac": str, "flr": bool},
@@ -119,14 +121,15 @@ class Peripherals:
 
     def _nvme(self, name: str, options: dict[str, Any]) -> Function:
         wanted = {"serial": name, **options}
+        inside = wanted.pop(_INSIDE, False)
         namespaces = []
-        if set(options) - {"serial"}:
+        if set(wanted) - {"serial"}:
             storage = build_storage(name, wanted)
             if isinstance(storage, FileStorage):
                 self._files.append(storage)
             namespaces.append(build_namespace(name, storage, wanted))
         device = build_controller(name, namespaces, wanted, schedule=self._schedule)
-        return peripherals.nvme(device=device, name=name).function
+        return peripherals.nvme(device=device, inside=inside, name=name).function
 
     def _nic(self, name: str, options: dict[str, Any]) -> Function:
         mac, cable = options.get("mac", ""), options.get("cable", "")
@@ -140,7 +143,7 @@ class Peripherals:
             self._joined.add(cable)
         elif cable:
             self._cables[cable] = device
-        return peripherals.nic(device, name=name).function
+        return peripherals.nic(device, inside=options.get(_INSIDE, False), name=name).function
 
 
 def _memory(name: str, key: str, size: int, least: int = _LEAST_MEMORY, most: int = _MOST_MEMORY) -> int:

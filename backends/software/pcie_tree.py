@@ -18,6 +18,8 @@ from dataclasses import replace
 from typing import Final
 
 from pyvfio.abi import pci_express_regs as express
+from pyvfio.abi import pci_extended_regs as extended
+from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.description import PcieBusSpec, PcieFunctionSpec
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
@@ -25,11 +27,11 @@ from pyvfio_backends.software.hardware.pcie.bus import Bus
 from pyvfio_backends.software.hardware.pcie.dpc import Dpc
 from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, add_igb_functions
 from pyvfio_backends.software.hardware.pcie.express import Slot
-from pyvfio_backends.software.hardware.pcie.extended import SerialNumber
+from pyvfio_backends.software.hardware.pcie.extended import CollectorAssociation, SerialNumber
 from pyvfio_backends.software.hardware.pcie.function import Function
-from pyvfio_backends.software.hardware.pcie.models import PORTS
+from pyvfio_backends.software.hardware.pcie.models import PORTS, event_collector
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort, RootPort
-from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
+from pyvfio_backends.software.hardware.pcie.root_complex import RootBus, RootComplex
 from pyvfio_backends.software.pcie_peripherals import MAC, Peripherals
 from pyvfio_backends.software.pcie_peripherals import MODELS as WITH_DEVICES
 
@@ -43,6 +45,11 @@ _CONTAINMENT: Final = "containment"
 _POWER_EVENTS: Final = "power_events"
 _BEYOND: Final = (_CONTAINMENT, _POWER_EVENTS)
 """Options of ports for what QEMU's do not have: containment (DPC), and the interrupt for power management events."""
+_CARD: Final = "card"
+_COLLECTOR: Final = "event-collector"
+_DEVICES, _BUSES = 32, 256
+_INSIDE: Final = (ExpressType.RC_END, ExpressType.RC_EC)
+"""What is part of the root complex, on a root bus."""
 _LAST_SLOT: Final = (1 << 13) - 1  # the physical slot number of the slot capabilities has 13 bits
 
 
@@ -91,6 +98,25 @@ def _port(spec: PcieFunctionSpec, port: Function) -> Function:
     return port
 
 
+def _collector(spec: PcieFunctionSpec, name: str) -> Function:
+    """An event collector: `devices` of its own bus (all unless said) and other root `buses`, first and last."""
+    options = {"devices": list(range(_DEVICES)), "buses": [], **spec.options}
+    devices, buses = options.pop("devices"), options.pop("buses")
+    causes = [f"an {spec.model} has no option {option!r}; it has devices, buses" for option in options]
+    if not _numbers(devices, _DEVICES):
+        causes.append(f"devices is a list of numbers below {_DEVICES}: {devices!r}")
+    if not _numbers(buses, _BUSES) or (buses and (len(buses) != 2 or buses[0] > buses[1])):
+        causes.append(f"buses has the first and the last number of other root buses: {buses!r}")
+    if causes:
+        raise Misuse("build the PCI Express tree", name, cause=causes[0])
+    bits = sum(1 << device for device in set(devices))
+    return event_collector(CollectorAssociation(bits, (buses[0], buses[1]) if buses else None), name=name)
+
+
+def _numbers(value: object, end: int) -> bool:
+    return isinstance(value, list) and all(type(one) is int and 0 <= one < end for one in value)
+
+
 def _make(spec: PcieFunctionSpec, peripherals: Peripherals) -> Function:
     name = spec.id or spec.model
     if spec.slot >= 0 and spec.model not in _WITH_SLOT:
@@ -100,6 +126,8 @@ def _make(spec: PcieFunctionSpec, peripherals: Peripherals) -> Function:
         raise Misuse("build the PCI Express tree", name, cause=cause)
     if spec.model in WITH_DEVICES:
         return peripherals.make(spec)
+    if spec.model == _COLLECTOR:
+        return _collector(spec, name)
     if spec.model in _WITH_SLOT and spec.slot >= 0:
         return _port(spec, PORTS[spec.model](_slot(spec, name), name=name))
     if spec.model in _WITH_SLOT and spec.options and set(spec.options) <= set(_BEYOND):
@@ -156,7 +184,7 @@ class PcieTree:
 
     def add_card(self) -> Bus:
         """Add a place called ``card`` that belongs to no machine."""
-        bus = self._places["card"] = Bus()
+        bus = self._places[_CARD] = Bus()
         return bus
 
     def add(self, spec: PcieFunctionSpec) -> Function:
@@ -171,6 +199,11 @@ class PcieTree:
             raise Misuse("build the PCI Express tree", name, cause="this id is there already")
         function = _make(spec, self._peripherals)
         device, number = int(match[1], 16), int(match[2])
+        if function.express_type in _INSIDE and not isinstance(self._places[spec.behind], RootBus):
+            cause = f"it is part of the root complex, and behind {spec.behind!r} is no root bus"
+            raise Misuse("build the PCI Express tree", name, cause=cause)
+        if device and (spec.behind in self._ports or spec.behind == _CARD):
+            self._require_ari(spec, name, function)
         if spec.behind in self._ports:
             self._ports[spec.behind].plug(function, number, device=device)
         else:
@@ -180,6 +213,18 @@ class PcieTree:
             if isinstance(function, DownstreamPort):
                 self._ports[spec.id] = function
         return function
+
+    def _require_ari(self, spec: PcieFunctionSpec, name: str, function: Function) -> None:
+        """A link has one device; what looks like another one is a function beyond the eighth of it (ARI).
+
+        Raise `Misuse` where it is none.
+        """
+        first = self._places[spec.behind].functions.get(0)
+        if all(one is not None and one.offset(extended.PCI_EXT_CAP_ID_ARI, extended=True) for one in (first, function)):
+            return
+        cause = f"{spec.at} is no place behind {spec.behind!r}: at the other end of a link is device 00 alone"
+        step = "put it at 00.0 to 00.7, or behind a port of its own"
+        raise Misuse("build the PCI Express tree", name, cause=cause, next_step=step)
 
 
 def build_tree(

@@ -95,6 +95,12 @@ PCI_ERR_ROOT_FATAL_RCV = 0x00000040
 PCI_ERR_ROOT_AER_IRQ = 0xF8000000
 PCI_ERR_ROOT_ERR_SRC = 0x34
 
+# ---- association of an event collector (RCEC) ------------------------------------------------------------------------
+
+PCI_RCEC_RCIEP_BITMAP = 4
+PCI_RCEC_BUSN = 8
+PCI_RCEC_BUSN_REG_VER = 0x02
+
 # ---- virtual channel (VC) --------------------------------------------------------------------------------------------
 
 PCI_VC_PORT_CAP1 = 0x04

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Sequence
 
+from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.address import PciAddress
 from pyvfio.binding.inspection import plan_for
 from pyvfio.binding.plan import Plan
@@ -22,6 +23,8 @@ from pyvfio.pci.topology import functions_up
 __all__ = ["inject", "plan_inject"]
 
 _WORDS = 4
+_ALONE = (ExpressType.RC_END, ExpressType.RC_EC)
+"""Functions of the root complex."""
 
 
 def plan_inject(function: PciFunction, errors: Sequence[str | AerError], header: Sequence[int] = ()) -> Plan:
@@ -59,7 +62,7 @@ def plan_inject(function: PciFunction, errors: Sequence[str | AerError], header:
         title,
         (function.name, *(one.name for one in affected if one.name != function.name)),
         own.steps,
-        _notes(function, affected, worst),
+        _notes(function, now.kind, affected, worst),
         tuple(dict.fromkeys(finding for plan in plans for finding in plan.findings)),
         tuple(dict.fromkeys(fact for plan in (own, *plans) for fact in plan.facts)),
         function.sysfs,
@@ -102,12 +105,16 @@ def _affected(function: PciFunction) -> list[PciFunction]:
     return found
 
 
-def _notes(function: PciFunction, affected: Sequence[PciFunction], worst: Severity) -> tuple[str, ...]:
+def _notes(
+    function: PciFunction, kind: ExpressType | None, affected: Sequence[PciFunction], worst: Severity
+) -> tuple[str, ...]:
     notes = []
     others = [one.name for one in affected if one.name != function.name]
     if others:
         notes.append(f"recovery runs on {', '.join(others)}, too: below the same port")
-    if worst is Severity.FATAL:
+    if worst is Severity.FATAL and kind in _ALONE:
+        notes.append("the function is reset, as it has no link: what was set up in it is gone; without FLR that fails")
+    elif worst is Severity.FATAL:
         notes.append("the link is reset: what was set up in these functions is gone, except what their drivers restore")
     missing = [one.name for one in affected if one.driver is None]
     if missing:

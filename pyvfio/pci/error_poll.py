@@ -1,7 +1,8 @@
 """The errors of a whole host as they come: root ports count messages, and the kernel sends events of recovery.
 
-A message that a root port counted is looked into as for a program that owns a device (`pyvfio.pci.device_error`), but
-by whoever watches, who need not own anything; so correctable errors are seen, too.
+Event collectors count those of functions of the root complex.  A message that was counted is looked into as for a
+program that owns a device (`pyvfio.pci.device_error`), but by whoever watches, who need not own anything; so
+correctable errors are seen, too.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from pyvfio.errors import NotAvailable, PyvfioError
 from pyvfio.host import Host
 from pyvfio.pci.device_error import DeviceError, describe
 from pyvfio.pci.error_counters import ErrorCounters, read_counters
-from pyvfio.pci.error_state import TreeErrors
+from pyvfio.pci.error_state import TreeErrors, error_root
 from pyvfio.pci.kernel_messages import KernelMessages
-from pyvfio.pci.topology import functions_up
 
 __all__ = ["HostErrors", "error_roots"]
 
@@ -27,7 +27,7 @@ _SUCCESSFUL, _FAILED = "SUCCESSFUL_RECOVERY", "FAILED_RECOVERY"
 
 
 def error_roots(host: Host) -> list[str]:
-    """The directories of the root ports whose messages Linux counts."""
+    """The directories of the root ports and event collectors whose messages Linux counts."""
     found = []
     for function in host.functions():
         counters = read_counters(host.sysfs, function.path)
@@ -37,7 +37,7 @@ def error_roots(host: Host) -> list[str]:
 
 
 class HostErrors:
-    """Looks at root ports every `interval` seconds; `names` are the functions of interest (none: all).
+    """Looks at root ports and event collectors every `interval` seconds; `names` are the functions of interest (all).
 
     A context manager.  Raise `NotAvailable` where Linux counts no messages: no PCI Express root port, or firmware keeps
     its errors to itself.
@@ -47,7 +47,7 @@ class HostErrors:
         self._sysfs = host.sysfs
         self._names = frozenset(names)
         self._interval = interval
-        wanted = {functions_up(host.function(name).path)[-1] for name in names}
+        wanted = {error_root(host.sysfs, host.function(name).path) for name in names}
         roots = [path for path in error_roots(host) if not wanted or path in wanted]
         if not roots:
             raise NotAvailable(

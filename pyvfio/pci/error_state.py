@@ -1,6 +1,7 @@
 """What there is to see of errors of a function and of all that it can fail with: the whole tree below its root port.
 
-Recovery runs on everybody below a port, so a program may be told of an error that another function found.  A
+Recovery runs on everybody below a port, so a program may be told of an error that another function found.  A function
+of the root complex fails alone; in place of a root port there is the event collector where its messages end.  A
 `TreeErrors` is what registers and counters said at one moment; two of them make a `DeviceError`.
 """
 
@@ -11,15 +12,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.address import PciAddress
 from pyvfio.errors import BadAddress, PyvfioError
 from pyvfio.pci.aer import AerRegisters, DpcRegisters
+from pyvfio.pci.collector import collector_of, express_kind, integrated_endpoints
 from pyvfio.pci.config import ConfigSpace
 from pyvfio.pci.error_counters import ErrorCounters, read_counters
 from pyvfio.pci.topology import functions_up
 from pyvfio.sysfs import Sysfs
 
-__all__ = ["FunctionErrors", "TreeErrors", "functions_below", "look_at"]
+__all__ = ["FunctionErrors", "TreeErrors", "error_root", "functions_below", "look_at"]
 
 _NOBODY = 0xFFFF
 
@@ -28,8 +31,8 @@ _NOBODY = 0xFFFF
 class FunctionErrors:
     """A function at one moment: its AER and DPC `registers`, the kernel's `counters`, each None where it has none.
 
-    `answers` is whether reads of configuration space come back.  `command`, `control` (device control) and `bases` (the
-    base address registers) are what a reset clears.
+    `answers` is whether reads of configuration space come back, `kind` what the function is to PCI Express.  `command`,
+    `control` (device control) and `bases` (the base address registers) are what a reset clears.
     """
 
     address: PciAddress
@@ -41,6 +44,7 @@ class FunctionErrors:
     command: int = 0
     control: int = 0
     bases: tuple[int, ...] = ()
+    kind: ExpressType | None = None
 
     @property
     def name(self) -> str:
@@ -81,19 +85,32 @@ def look_at(sysfs: Sysfs, path: str) -> FunctionErrors:
         registers, containment = AerRegisters.read(config), DpcRegisters.read(config)
     except PyvfioError:  # an ordinary user sees 64 bytes, or the function is half there
         pass
-    return FunctionErrors(address, path, True, registers, containment, counters, int(config.command), control, bases)
+    return FunctionErrors(
+        address,
+        path,
+        answers=True,
+        registers=registers,
+        containment=containment,
+        counters=counters,
+        command=int(config.command),
+        control=control,
+        bases=bases,
+        kind=express_kind(config),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TreeErrors:
     """All functions below the root port of `device` at one moment, by address, the port first.
 
-    `ports` are the bridges above the device, the root port last; a device on a root bus is alone, without ports.
+    `ports` are the bridges above the device, the root port last.  For a function of the root complex there is its event
+    `collector`, which is its only port then, with all functions that it is for; any other on a root bus is alone.
     """
 
     device: PciAddress
     ports: tuple[PciAddress, ...]
     functions: Mapping[PciAddress, FunctionErrors]
+    collector: PciAddress | None = None
 
     @classmethod
     def look(cls, sysfs: Sysfs, path: str) -> TreeErrors:
@@ -101,14 +118,22 @@ class TreeErrors:
         up = functions_up(path)
         found = [look_at(sysfs, one) for one in functions_below(sysfs, up[-1])] if up else []
         device, *ports = [PciAddress.parse(posixpath.basename(one)) for one in up]
-        return cls(device, tuple(ports), {one.address: one for one in found})
+        collector = _collector(sysfs, found[0]) if len(found) == 1 else None
+        if collector is None:
+            return cls(device, tuple(ports), {one.address: one for one in found})
+        every = [look_at(sysfs, one) for one in (collector, *integrated_endpoints(sysfs, collector))]
+        functions = {one.address: one for one in every}
+        address = every[0].address
+        return cls(device, () if device == address else (address,), functions, address)
 
     def seen_from(self, device: PciAddress) -> TreeErrors:
         """The same, from another function of the tree."""
         found = self.functions.get(device)
         up = functions_up(found.path) if found is not None else []
         ports = tuple(PciAddress.parse(posixpath.basename(one)) for one in up[1:])
-        return TreeErrors(device, ports, self.functions)
+        if self.collector is not None and found is not None and device != self.collector:
+            ports = (self.collector,)
+        return TreeErrors(device, ports, self.functions, self.collector)
 
     @property
     def own(self) -> FunctionErrors | None:
@@ -117,8 +142,23 @@ class TreeErrors:
 
     @property
     def root(self) -> FunctionErrors | None:
-        """The root port, None for a device on a root bus."""
+        """The root port, or the event collector; None for any other device on a root bus."""
         return self.functions.get(self.ports[-1]) if self.ports else None
+
+
+def error_root(sysfs: Sysfs, path: str) -> str:
+    """The directory of who takes the messages of a function: its root port or event collector, or else itself."""
+    top = functions_up(path)[-1]
+    if top != path:
+        return top
+    return _collector(sysfs, look_at(sysfs, path)) or path
+
+
+def _collector(sysfs: Sysfs, function: FunctionErrors) -> str | None:
+    """The collector of a function of the root complex; one is its own."""
+    if function.kind is ExpressType.RC_EC:
+        return function.path
+    return collector_of(sysfs, function.path) if function.kind is ExpressType.RC_END else None
 
 
 def functions_below(sysfs: Sysfs, path: str) -> Iterator[str]:

@@ -52,8 +52,8 @@ class _InjectFile(File):
         return self.write(data)
 
     def write(self, data: bytes) -> int:
-        """Inject.  Raise OSError EINVAL (length; all errors are masked), ENODEV (no function, no root port with the
-        service), EPROTONOSUPPORT (one of them has no AER).
+        """Inject.  Raise OSError EINVAL (length; all errors are masked), ENODEV (no function, no root port or event
+        collector with the service), EPROTONOSUPPORT (one of them has no AER).
         """
         if not AER_INJECT_WITHOUT_DOMAIN <= len(data) <= AER_INJECT.size:
             raise fail(errno.EINVAL)
@@ -65,7 +65,7 @@ class _InjectFile(File):
         device = self._ports.bus.find(name)
         if not isinstance(device, PciDevice):
             raise fail(errno.ENODEV)
-        port = _root_port(device)
+        port = _root_port(device) or device.collector
         if port is None:
             raise fail(errno.ENODEV)
         if device.aer is None or port.aer is None:

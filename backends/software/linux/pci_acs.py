@@ -23,8 +23,11 @@ _IF_SEVERAL = (ExpressType.ENDPOINT, ExpressType.UPSTREAM, ExpressType.LEG_END, 
 
 
 def enable_acs(device: PciDevice) -> None:
-    """Switch on what isolates, as far as the device has it (``pci_enable_acs`` once an IOMMU asked for it)."""
-    at = device.find_extended_capability(regs.PCI_EXT_CAP_ID_ACS)
+    """Switch on what isolates, as far as the device has it, if an IOMMU asked for that (``pci_enable_acs``).
+
+    So it is when a device is found, and after each reset: nothing is kept of what was in the register.
+    """
+    at = device.find_extended_capability(regs.PCI_EXT_CAP_ID_ACS) if device.sysdata.isolates else 0
     if at:
         services = device.read_config(at + regs.PCI_ACS_CAP, 2)
         control = device.read_config(at + regs.PCI_ACS_CTRL, 2)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_extended_regs as extended_regs
+from pyvfio.abi import pci_ids as ids
 from pyvfio.abi import pci_regs as regs
 from pyvfio.address import PciAddress
 from pyvfio.errors import NotModelled
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_aer import PciAer
     from pyvfio_backends.software.linux.pci_host import PciSysdata
     from pyvfio_backends.software.linux.pci_vpd import PciVpd
+    from pyvfio_backends.software.linux.pcie_rcec import Association
 
 __all__ = ["ROM", "ErrorState", "PciDevice", "SavedState"]
 
@@ -108,6 +110,10 @@ class PciDevice(Device):
             self.write_config(bridge_regs.PCI_BRIDGE_CONTROL, 2, control | bridge_regs.PCI_BRIDGE_CTL_SERR)
         self.aer = self._start_aer()
         """Its error reporting; None without, or where firmware keeps it to itself."""
+        self.association = self._read_association()
+        """Of an event collector: which integrated endpoints are its own; None of any other function."""
+        self.collector: PciDevice | None = None
+        """Of an integrated endpoint: the event collector where its messages end, once that has its driver."""
         at = self.find_extended_capability(regs.PCI_EXT_CAP_ID_SRIOV)
         self.sriov = PciSriov(self, at) if at else None
         self.resources = [Resource() for _ in range(BRIDGE_RESOURCES if self.is_bridge else RESOURCES)]
@@ -140,6 +146,14 @@ class PciDevice(Device):
         aer = PciAer(self, at)
         aer.start()
         return aer
+
+    def _read_association(self) -> Association | None:
+        """See `association` (``pci_rcec_init``)."""
+        if self.class_code >> 8 != ids.PCI_CLASS_SYSTEM_RCEC:  # nothing else is loaded for most functions
+            return None
+        from pyvfio_backends.software.linux.pcie_rcec import read_association
+
+        return read_association(self)
 
     @property
     def is_virtual(self) -> bool:

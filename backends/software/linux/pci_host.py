@@ -122,6 +122,8 @@ class PciSysdata(ABC):
     """The Linux number of the interrupt that its pin is wired to, 0 without any (``pci_dev.irq``)."""
     native_aer = False
     """Whether Linux handles the errors that it reports (``pci_host_bridge.native_aer``, and a kernel with AER)."""
+    isolates = False
+    """Whether an IOMMU asked for functions to be isolated, wherever they can be (``pci_request_acs``)."""
     runtime_power = False
     """Whether unused functions can sleep: a kernel for s390 cannot be built with power management (``CONFIG_PM``)."""
     ari_enabled = False

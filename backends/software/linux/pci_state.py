@@ -4,10 +4,10 @@
 
     header                 16 words; the command register comes last, after the base addresses
     PCI Express            device, link, slot and root control, as far as the function has them
-    extended capabilities  masks, severity and control of errors (AER), latency tolerance, containment, access control
+    extended capabilities  masks, severity and control of errors (AER), latency tolerance, containment
 
-MSI, MSI-X and SR-IOV are not read: the kernel knows them, and writes them again.  Source: ``pci_save_state``,
-``pci_restore_state`` and ``pci_save_pcie_state`` in ``drivers/pci/pci.c``, ``pci_save_aer_state``,
+MSI, MSI-X, SR-IOV and access control are not read: the kernel knows them, and writes them again.  Source:
+``pci_save_state``, ``pci_restore_state`` and ``pci_save_pcie_state`` in ``drivers/pci/pci.c``, ``pci_save_aer_state``,
 ``pci_save_dpc_state``, ``pci_restore_config_space`` (6.12).
 """
 
@@ -43,7 +43,6 @@ _EXTENDED = (
             (extended_regs.PCI_ERR_CAP, 4),
         ),
     ),
-    (regs.PCI_EXT_CAP_ID_ACS, ((regs.PCI_ACS_CTRL, 2),)),
 )
 
 
@@ -66,6 +65,8 @@ def restore_state(device: PciDevice, saved: SavedState) -> None:
 
     Errors that it has noted are forgotten: a reset leaves them (``pci_aer_clear_status``).
     """
+    from pyvfio_backends.software.linux.pci_acs import enable_acs
+
     if device.aer is not None:
         device.aer.clear()
     for at, size, value in saved.registers:
@@ -74,6 +75,7 @@ def restore_state(device: PciDevice, saved: SavedState) -> None:
         if device.read_config(4 * index, 4) != saved.words[index]:
             device.write_config(4 * index, 4, saved.words[index])
     device.msi.restore()
+    enable_acs(device)
     if device.sriov is not None:
         device.sriov.restore()
 

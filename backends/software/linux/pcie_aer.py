@@ -1,4 +1,4 @@
-"""The service of a root port that handles the errors of what is below it (``drivers/pci/pcie/aer.c``, 6.12).
+"""The service of a root port, or event collector, that handles errors (``drivers/pci/pcie/aer.c``, 6.12).
 
 ::
 
@@ -6,8 +6,10 @@
     thread:     counted at the port, said --> who was it? --> its status read, said, counted --> cleared,
                                                               or recovery (`pcie_recovery`) with a reset if fatal
 
-Who reported is found by the source id.  Only when there were several errors, or the id has bus 0, everybody below is
-looked at.  An endpoint with a fatal error is not asked what it was: its link may not work any more.
+Below a port is everybody behind it; an event collector has its integrated endpoints (`pcie_rcec`), which are reset
+themselves, and not by a link.  Who reported is found by the source id.  Only when there were several errors, or the id
+has bus 0, everybody below is looked at.  An endpoint with a fatal error is not asked what it was: its link may not work
+any more.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from pyvfio.pci.tlp import rid_text
 from pyvfio_backends.software.linux.kernel_log import ERROR, INFO, WARNING, say
 from pyvfio_backends.software.linux.pci_aer import REPORTING, clear_device_status, express_type
 from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice
-from pyvfio_backends.software.linux.pcie_recovery import above, recover, reset_secondary, walk
+from pyvfio_backends.software.linux.pcie_rcec import reporters
+from pyvfio_backends.software.linux.pcie_recovery import above, recover, reset_secondary
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_aer import PciAer
@@ -169,7 +172,7 @@ class ErrorService:
         status = aer.read(extended.PCI_ERR_ROOT_STATUS)
         aer.write(extended.PCI_ERR_ROOT_STATUS, status)
         if status & _STATUS:
-            for device in walk(port):
+            for device in reporters(port):
                 if device.aer is not None and self._reports(device):
                     device.aer.clear()
                     clear_device_status(device)
@@ -208,7 +211,7 @@ class ErrorService:
     def _thread(self) -> None:
         """Handle what is queued (``aer_isr``), on a thread of its own: drivers may have to be waited for."""
         if self._queue:
-            if any(device.locked for device in (self.port, *walk(self.port))):
+            if any(device.locked for device in (self.port, *reporters(self.port))):
                 self.port.kernel.clock.run_apart(self._handle, f"irq-aer-{self.port.name}")
             else:
                 self._handle()
@@ -249,7 +252,7 @@ class ErrorService:
     # who it was (find_source_device)
 
     def _find(self, info: ErrorInfo) -> bool:
-        for device in (self.port, *walk(self.port)):
+        for device in (self.port, *reporters(self.port)):
             if not self._is_source(device, info):
                 continue
             if len(info.devices) == _MOST_DEVICES:
@@ -292,10 +295,14 @@ class ErrorService:
             which = "Root" if above(bridge) is None else "Downstream"
             say(bridge, INFO, f"AER: {which} Port link has been reset ({0 if done else -1})")
         else:
-            done = "flr" in bridge.reset_methods
-            if done:
-                bridge.sysdata.reset("flr")
-            say(bridge, INFO, "AER: has been reset" if done else "AER: not reset (no FLR support: -25)")
+            done = True
+            try:
+                bridge.sysdata.reset("flr")  # pcie_reset_flr: whatever reset_method says
+            except OSError as error:
+                done = False
+                say(bridge, INFO, f"AER: not reset (no FLR support: {-(error.errno or 0)})")
+            else:
+                say(bridge, INFO, "AER: has been reset")
         self.aer.write(extended.PCI_ERR_ROOT_STATUS, self.aer.read(extended.PCI_ERR_ROOT_STATUS))
         self.enable(True)
         return done

@@ -218,8 +218,7 @@ class PcieBus:
         self.functions.pop(devfn, None)  # whoever comes back is the last of the bus
         self.functions[devfn] = function
         device.multifunction = device.multifunction or multifunction
-        if bridge.isolate:
-            enable_acs(device)
+        enable_acs(device)
         if bridge.iommu is not None:
             bridge.iommu.probe(function)
         function.added = quiet

@@ -61,6 +61,9 @@ class ContainmentService:
         control = self._read(extended.PCI_EXP_DPC_CTL) & ~_ENABLES
         control |= extended.PCI_EXP_DPC_CTL_EN_FATAL | extended.PCI_EXP_DPC_CTL_INT_EN
         self._write(extended.PCI_EXP_DPC_CTL, control)
+
+    def tell(self) -> None:
+        """Say what the port can do of it (``dpc_probe``)."""
         capability = self._read(extended.PCI_EXP_DPC_CAP)
         flags = {
             "RPExt": extended.PCI_EXP_DPC_CAP_RP_EXT,

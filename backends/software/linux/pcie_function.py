@@ -92,6 +92,11 @@ class PcieFunction(PciSysdata):
         return self.on.ari
 
     @property
+    def isolates(self) -> bool:  # type: ignore[override]
+        """See `PciSysdata.isolates`."""
+        return self.bridge.isolate
+
+    @property
     def hardware(self) -> Function:
         """What was found there.  A reset of a physical function makes all its virtual ones anew."""
         if self._hardware.virtual and self._hardware.bus is None:

@@ -1,4 +1,4 @@
-"""The service of a root port that wakes functions below it which ask for that (``drivers/pci/pcie/pme.c``, 6.12).
+"""The service of a root port, or event collector, that wakes who asks for that (``drivers/pci/pcie/pme.c``, 6.12).
 
 ::
 
@@ -12,7 +12,6 @@ functions every second which can raise events, in case their messages do not arr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
@@ -22,6 +21,7 @@ from pyvfio.pci.tlp import rid_text
 from pyvfio_backends.software.linux.kernel_log import INFO, say
 from pyvfio_backends.software.linux.pci_aer import express_type
 from pyvfio_backends.software.linux.pci_power import take_event
+from pyvfio_backends.software.linux.pcie_rcec import on_bus
 from pyvfio_backends.software.linux.pcie_recovery import walk
 
 if TYPE_CHECKING:
@@ -96,12 +96,12 @@ class PowerEventService:
         port, number, devfn = self.port, rid >> 8, rid & 0xFF
         if rid == port.sysdata.bus_number << 8 | port.devfn:
             return _wake(port) or self._ask(port)  # a port may send in its own name what came from conventional PCI
-        bridge = self._bridge_to(number)
-        if bridge is None and number != port.sysdata.bus_number:
+        bridge, there = self._bridge_to(number), list(on_bus(port, number))
+        if bridge is None and not there:
             return False
         if not devfn and self._ask_behind(bridge):
             return True
-        for device in self._on(number):
+        for device in there:
             if device.devfn == devfn:
                 return _wake(device)
         if not devfn:
@@ -110,19 +110,11 @@ class PowerEventService:
         return self._ask_behind(bridge)
 
     def _bridge_to(self, number: int) -> PciDevice | None:
-        """The bridge, this port or one below it, whose bus has this number."""
+        """The bridge, this port or one below it, whose bus has this number; an event collector has none."""
         for device in (self.port, *walk(self.port)):
             if device.is_bridge and device.read_config(bridge_regs.PCI_SECONDARY_BUS, 1) == number:
                 return device
         return None
-
-    def _on(self, number: int) -> Iterator[PciDevice]:
-        from pyvfio_backends.software.linux.pci_device import PciDevice
-
-        for device in list(self.port.pci_bus.devices.values()):
-            same = isinstance(device, PciDevice) and device.address.domain == self.port.address.domain
-            if isinstance(device, PciDevice) and same and device.sysdata.bus_number == number:
-                yield device
 
     def _ask_behind(self, bridge: PciDevice | None) -> bool:
         """Ask all behind a bridge if conventional PCI is there (``pcie_pme_from_pci_bridge``)."""

@@ -3,15 +3,15 @@
 ==========  =========  ============================================================================
 service     driver     ports that have it
 ==========  =========  ============================================================================
-``001``     pcie_pme   root ports: power management events
-``002``     aer        root ports with advanced error reporting
+``001``     pcie_pme   root ports and event collectors: power management events
+``002``     aer        those of them with advanced error reporting
 ``004``     pciehp     ports with a hot-pluggable slot
 ``008``     dpc        those with containment where ``aer`` is, or all (`pcie_dpc.contains`)
 ``010``     none       ports that tell of a change of their link's bandwidth
 ==========  =========  ============================================================================
 
-A device is called ``PORT:pcieTSS``: T is the type of the port (0: root port, 2: downstream), SS the service.  What the
-services do `pcieport` does for the port; here is what of them is seen.
+A device is called ``PORT:pcieTSS``: T is the type of the port (0: root port, 2: downstream, 6: event collector), SS the
+service.  What the services do `pcieport` does for the port; here is what of them is seen.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
-__all__ = ["PortServices"]
+__all__ = ["PortServices", "services_of"]
 
 _PME, _AER, _HOTPLUG, _DPC, _BANDWIDTH = 0x01, 0x02, 0x04, 0x08, 0x10
 _DRIVERS = {"pcie_pme": _PME, "aer": _AER, "pciehp": _HOTPLUG, "dpc": _DPC}
@@ -86,7 +86,7 @@ class PortServices:
 
     def add(self, port: PciDevice, *, quiet: bool) -> None:
         """Add the services of a port, each with its driver."""
-        for service in _services(port):
+        for service in services_of(port):
             device = _Service(port, self.bus, service)
             self.bus.add(device, quiet=quiet)
             if quiet:
@@ -102,8 +102,8 @@ class PortServices:
                 self.bus.remove(child)
 
 
-def _services(port: PciDevice) -> list[int]:
-    """What a port can do (``get_port_device_capability``)."""
+def services_of(port: PciDevice) -> list[int]:
+    """What a port can do (``get_port_device_capability``), as the numbers above."""
     kind = express_type(port)
     root = kind in _ROOTS
     errors = root and port.aer is not None and port.aer.root

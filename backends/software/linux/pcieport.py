@@ -7,15 +7,18 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_extended_regs as extended_regs
+from pyvfio.abi import pci_ids as ids
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.kernel_log import INFO, say
 from pyvfio_backends.software.linux.pci_aer import express_type
 from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice, SavedState
 from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId, Recovery
 from pyvfio_backends.software.linux.pcie_aer import ErrorService
 from pyvfio_backends.software.linux.pcie_dpc import ContainmentService, contains
 from pyvfio_backends.software.linux.pcie_pme import PowerEventService
-from pyvfio_backends.software.linux.pcie_services import PortServices
+from pyvfio_backends.software.linux.pcie_rcec import link
+from pyvfio_backends.software.linux.pcie_services import PortServices, services_of
 from pyvfio_backends.software.linux.pciehp_service import HotplugService
 from pyvfio_backends.software.linux.vfs import fail
 
@@ -24,7 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PortDriver", "express_type"]
 
-_BRIDGE_CLASS = 0x060400
+_CLASSES = (
+    ids.PCI_CLASS_BRIDGE_PCI_NORMAL,
+    ids.PCI_CLASS_BRIDGE_PCI_SUBTRACTIVE,
+    ids.PCI_CLASS_SYSTEM_RCEC << 8,
+)
 _ROOTS = (ExpressType.ROOT_PORT, ExpressType.RC_EC)
 _PORTS = (ExpressType.ROOT_PORT, ExpressType.UPSTREAM, ExpressType.DOWNSTREAM, ExpressType.RC_EC)
 
@@ -36,7 +43,7 @@ class PortDriver(PciDriver):
     """
 
     driver_managed_dma = True
-    table = (PciId(class_code=_BRIDGE_CLASS, class_mask=ANY),)
+    table = tuple(PciId(class_code=one, class_mask=ANY) for one in _CLASSES)
 
     def __init__(self, bus: PciBus, *, hotplug: bool = True) -> None:
         super().__init__(bus, "pcieport", module="pcieportdrv")
@@ -54,8 +61,11 @@ class PortDriver(PciDriver):
         """
         if not isinstance(device, PciDevice) or express_type(device) not in _PORTS:
             raise fail(errno.ENODEV)
+        if express_type(device) == ExpressType.RC_EC:
+            link(device)
         device.enable()
-        device.set_master(True)
+        if services_of(device):  # without any, nothing more is done to the port (`pcie_port_device_register`)
+            device.set_master(True)
         if not self.hotplug.prepare(device):
             device.disable()
             raise fail(errno.ENODEV)
@@ -78,6 +88,7 @@ class PortDriver(PciDriver):
         except OSError:
             return  # the port does without (`pcie_pme_probe`)
         self.events[port] = service
+        say(port, INFO, f"PME: Signaling with IRQ {interrupts.number(interrupts.slot_message)}")
         service.start()
 
     def _start_errors(self, port: PciDevice) -> None:
@@ -92,6 +103,7 @@ class PortDriver(PciDriver):
             return  # the port does without (`aer_probe`)
         self.errors[port] = service
         service.start()
+        say(port, INFO, f"AER: enabled with IRQ {interrupts.number(interrupts.error_message)}")
 
     def _start_containment(self, port: PciDevice) -> None:
         """Downstream port containment."""
@@ -105,6 +117,8 @@ class PortDriver(PciDriver):
             return  # the port does without (`dpc_probe`)
         self.containments[port] = service
         service.start()
+        say(port, INFO, f"DPC: enabled with IRQ {interrupts.number(interrupts.containment_message)}")
+        service.tell()
 
     def _contained(self, port: PciDevice) -> bool | None:
         """Whether containment was recovered from, which is told once; None: not yet (``pci_dpc_recovered``)."""
@@ -120,7 +134,7 @@ class PortDriver(PciDriver):
         """Hold those of the devices that are ports, as after boot, without events."""
         self.hotplug.booting = True
         for device in devices:
-            if device.class_code == _BRIDGE_CLASS and express_type(device) in _PORTS:
+            if device.class_code in _CLASSES and express_type(device) in _PORTS:
                 device.driver = self
                 self.devices[device.name] = device
                 try:

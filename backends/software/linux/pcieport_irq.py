@@ -56,6 +56,10 @@ class PortInterrupts:
         at = self.device.find_extended_capability(extended.PCI_EXT_CAP_ID_DPC)
         return self.device.read_config(at + extended.PCI_EXP_DPC_CAP, 2) & extended.PCI_EXP_DPC_IRQ if at else 0
 
+    def number(self, message: int) -> int:
+        """The Linux number of the interrupt that a message is, or of the pin."""
+        return self._line.number if self._line is not None else self.device.msi.irqs.get(message, 0)
+
     def allocate(self, *, errors: bool, containment: bool) -> None:
         """Turn messages on: MSI-X, or else MSI; without them let the pin interrupt, if it leads anywhere."""
         msi = self.device.msi

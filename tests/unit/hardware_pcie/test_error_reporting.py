@@ -14,6 +14,7 @@ from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.dpc import Dpc
 from pyvfio_backends.software.hardware.pcie.express import DEVICE_ERRORS, REPORTING, Express
+from pyvfio_backends.software.hardware.pcie.extended import CollectorAssociation
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.models import ioh3420
 from pyvfio_backends.software.hardware.pcie.packet import header
@@ -289,6 +290,7 @@ def test_an_event_collector_hears_the_integrated_endpoints_of_its_bus(made: Rig)
     collector = EventCollector(ConfigSpace(Identity(1, 2, class_code=0x080700)))
     collector.add(Express(ExpressType.RC_EC))
     collector.add(Aer(root=True))
+    collector.add(CollectorAssociation())
     made.complex.root_buses[0].plug(collector, 4)
     at = made.g.offset(regs.PCI_CAP_ID_EXP)
     assert at is not None

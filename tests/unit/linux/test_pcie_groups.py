@@ -14,6 +14,7 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.pci.grouping import explain
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.description import PcieBusSpec, PcieFunctionSpec
+from pyvfio_backends.software.linux.pci_acs import REQUIRED
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
 from pyvfio_backends.software.linux.pcie_groups import find_group
@@ -153,6 +154,26 @@ def test_without_an_iommu_nothing_is_isolated_and_there_are_no_groups() -> None:
     assert isinstance(device, PciDevice)
     at = device.find_extended_capability(regs.PCI_EXT_CAP_ID_ACS)
     assert device.read_config(at + regs.PCI_ACS_CTRL, 2) == 0
+
+
+@pytest.mark.parametrize("cmdline", ["quiet", "quiet intel_iommu=off"])
+def test_isolation_is_switched_on_anew_after_a_reset_and_not_restored(cmdline: str) -> None:
+    """``pci_restore_state`` calls `pci_enable_acs` (``drivers/pci/pci.c``, 6.12): what a user wrote is gone; without an
+    IOMMU nothing is switched on, and so nothing comes back.
+    """
+    spec = lab_spec()
+    made = Machine(dataclasses.replace(spec, host=dataclasses.replace(spec.host, cmdline=cmdline)))
+    device = made.kernel.buses["pci"].devices["0000:00:09.0"]
+    assert isinstance(device, PciDevice)
+    at = device.find_extended_capability(regs.PCI_EXT_CAP_ID_ACS) + regs.PCI_ACS_CTRL
+    booted = device.read_config(at, 2)
+    assert booted == (0 if "off" in cmdline else REQUIRED)
+    with made.lock:
+        device.write_config(at, 2, regs.PCI_ACS_TB)
+        saved = device.save_state()
+        device.write_config(at, 2, 0)  # a reset
+        device.restore_state(saved)
+    assert device.read_config(at, 2) == booted
 
 
 def test_two_thousand_functions() -> None:

@@ -8,7 +8,12 @@ import pytest
 from pci_fixture import BUS
 from pcie_fixture import Pcie
 
+from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import NotModelled
+from pyvfio_backends.software.description import MachineSpec, PcieBusSpec, PcieFunctionSpec
+from pyvfio_backends.software.linux.kernel_log import kernel_log
+from pyvfio_backends.software.linux.pci_device import PciDevice
+from pyvfio_backends.software.machine import Machine
 
 EXPRESS = "/sys/bus/pci_express"
 IOH = ["0000:00:08.0", "0000:00:08.1"]
@@ -65,3 +70,35 @@ def test_they_go_and_come_with_their_port(lab: Pcie) -> None:
 def test_a_service_keeps_its_driver(lab: Pcie) -> None:
     with pytest.raises(NotModelled, match="service of a PCI Express port"):
         lab.write(f"{EXPRESS}/drivers/aer/unbind", "0000:00:09.0:pcie002")
+
+
+def test_a_port_without_a_service_is_enabled_and_not_bus_master() -> None:
+    """``pcie_port_device_register`` (``portdrv.c``, 6.12) ends there; what is behind a port makes it one."""
+    functions = [
+        PcieFunctionSpec("ioh3420", "0000:00", "01.0", "root"),
+        PcieFunctionSpec("x3130-upstream", "root", id="up"),
+        PcieFunctionSpec("ioh3420", "0000:00", "02.0", "other"),
+        PcieFunctionSpec("x3130-upstream", "other", id="switch"),
+        PcieFunctionSpec("xio3130-downstream", "switch", slot=1),
+    ]
+    spec = MachineSpec(
+        name="ports", architecture="x86_64", memory=512 << 20, pcie_buses=[PcieBusSpec()], pcie_functions=functions
+    )
+    devices = Machine(spec).kernel.buses["pci"].devices
+    alone, switch = devices["0000:01:00.0"], devices["0000:03:00.0"]
+    assert isinstance(alone, PciDevice)
+    assert isinstance(switch, PciDevice)
+    assert (alone.enable_count, alone.command & regs.PCI_COMMAND_MASTER) == (1, 0)
+    assert switch.command & regs.PCI_COMMAND_MASTER
+
+
+def test_what_the_kernel_says_of_services_at_boot(lab: Pcie) -> None:
+    """``pme.c``, ``aer.c`` and ``dpc.c`` of ``drivers/pci/pcie`` (6.12), with the numbers in ``/proc/interrupts``."""
+    said = [text for text in kernel_log(lab.kernel).lines if "with IRQ" in text]
+    assert len(said) == 2 * len((*IOH, *ROOTS))
+    for text in said:
+        name, number = text.split()[1].removesuffix(":"), int(text.rsplit(" ", 1)[1])
+        kind = "PCIe PME" if "PME: Signaling" in text else "aerdrv"
+        (line,) = [one for one in lab.text("/proc/interrupts").splitlines() if one.lstrip().startswith(f"{number}:")]
+        assert kind in line, text
+        assert number in lab.device(name).msi.irqs.values()

@@ -32,6 +32,8 @@ IDS = {
     "0000:00:07.0": "1b36:000c",
     "0000:00:08.0": "1b36:000c",
     "0000:00:09.0": "1b36:000c",
+    "0000:00:1c.0": "1b36:0010",  # nvme, integrated
+    "0000:00:1e.0": "1af4:10f3",  # event collector
     "0000:00:1f.0": "8086:2918",
     "0000:01:00.0": "1b36:0010",  # nvme
     "0000:02:00.0": "8086:10c9",  # igb
@@ -118,8 +120,8 @@ def test_virtual_functions_come_and_go(host: pyvfio.Host) -> None:
     assert set(host.backend.listdir("/sys/bus/pci/devices")) == set(IDS)
 
 
-def test_both_disks_and_both_segments(host: pyvfio.Host, way: str) -> None:
-    for address, order in (("0000:01:00.0", 9), ("0001:01:00.0", 12)):
+def test_all_disks_and_both_segments(host: pyvfio.Host, way: str) -> None:
+    for address, order in (("0000:01:00.0", 9), ("0000:00:1c.0", 9), ("0001:01:00.0", 12)):
         with (
             BoundFunction(host.backend, address),
             pyvfio.open_device(host, address, way=way) as device,

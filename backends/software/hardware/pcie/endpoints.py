@@ -19,12 +19,12 @@ A base address that nothing was given for is there, has its size, and says "not 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyvfio.abi import pci_express_regs as express_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
-from pyvfio.errors import NotModelled
+from pyvfio.errors import Misuse, NotModelled
 from pyvfio.process import SharedMemory
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pci_register import Capability
@@ -38,7 +38,7 @@ from pyvfio_backends.software.hardware.pcie.option_rom import OptionRom
 from pyvfio_backends.software.hardware.pcie.sriov import Sriov, VfBar, VirtualFunction, VirtualFunctions
 from pyvfio_backends.software.hardware.zpci.bar import Bar, Registers
 
-__all__ = ["ENDPOINTS", "IGB_SRIOV", "EndpointModel", "add_igb_functions"]
+__all__ = ["ENDPOINTS", "IGB_SRIOV", "EndpointModel", "add_igb_functions", "integrated"]
 
 _INTEL, _QEMU, _EDU, _SUBSYSTEM = 0x8086, 0x1B36, 0x1234, (0x1AF4, 0x1100)
 _MEMORY32, _MEMORY64 = regs.PCI_BASE_ADDRESS_SPACE_MEMORY, regs.PCI_BASE_ADDRESS_MEM_TYPE_64
@@ -144,6 +144,21 @@ class EndpointModel:
         if self.keeps_rest:
             config.keep_rest()
         return function
+
+
+def integrated(model: EndpointModel) -> EndpointModel:
+    """The same as part of the root complex: without a link, and with advanced error reporting.
+
+    Raise `Misuse` for one of conventional PCI.
+    """
+    if not any(isinstance(one, Express) for _, one in model.capabilities):
+        raise Misuse("integrate an endpoint", model.name, cause="it is a function of conventional PCI")
+    there = tuple(
+        (at, replace(one, kind=ExpressType.RC_END) if isinstance(one, Express) else one)
+        for at, one in model.capabilities
+    )
+    reports = any(isinstance(one, Aer) for _, one in there)
+    return replace(model, capabilities=there if reports else (*there, (regs.PCI_CFG_SPACE_SIZE, Aer())))
 
 
 def _express(*, version: int = 2, flr: bool = False, control: int = 0) -> Express:

@@ -16,6 +16,10 @@
                                                                                   14 | E, id 24..26, TC map 0..7  |
                                                                                   18 | negotiating 17 | reserved  |
 
+    Association of an event collector, id 0007: whose messages end there
+    04 | devices of its own bus, bit n: device n |
+    08 | .. | last bus | next bus | ..           |   other buses; ff to 00: none
+
 AER, SR-IOV and DPC have modules of their own.  Source: PCI Express Base Specification, 6.0, 7.7 to 7.9.
 """
 
@@ -30,7 +34,21 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import AcsBits
 from pyvfio_backends.software.hardware.pci_register import ExtendedCapability, Register
 
-__all__ = ["Acs", "Ari", "Ats", "DesignatedVendor", "Ltr", "Pasid", "SerialNumber", "Vc", "VendorSpecificExtended"]
+__all__ = [
+    "Acs",
+    "Ari",
+    "Ats",
+    "CollectorAssociation",
+    "DesignatedVendor",
+    "Ltr",
+    "Pasid",
+    "SerialNumber",
+    "Vc",
+    "VendorSpecificExtended",
+]
+
+_ALL_DEVICES = 0xFFFFFFFF
+_NO_BUSES = (0xFF, 0x00)
 
 
 @dataclass(frozen=True)
@@ -109,6 +127,31 @@ class SerialNumber(ExtendedCapability):
     def registers(self) -> Iterator[Register]:
         """See `Capability.registers`."""
         yield Register(4, 8, self.number)
+
+
+@dataclass(frozen=True)
+class CollectorAssociation(ExtendedCapability):
+    """Whose messages end at an event collector: bit n of `devices` is device n of its own bus.
+
+    `buses` are the first and the last number of other ones.  `edition` 1 has no register for other buses.
+    """
+
+    id: ClassVar[int] = extended.PCI_EXT_CAP_ID_RCEC
+    devices: int = _ALL_DEVICES
+    buses: tuple[int, int] | None = None
+    edition: int = extended.PCI_RCEC_BUSN_REG_VER
+
+    @property
+    def revision(self) -> int:
+        """See `Capability.revision`."""
+        return self.edition
+
+    def registers(self) -> Iterator[Register]:
+        """See `Capability.registers`."""
+        yield Register(extended.PCI_RCEC_RCIEP_BITMAP, 4, self.devices)
+        if self.edition >= extended.PCI_RCEC_BUSN_REG_VER:
+            first, last = self.buses or _NO_BUSES
+            yield Register(extended.PCI_RCEC_BUSN, 4, first << 8 | last << 16)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@
 `pcie_pci_bridge`   1b36:000e  bridge to conventional PCI      MSI with a mask, power management, SHPC, AER
 `q35_host`          8086:29c0  host bridge of q35              --
 `pxb_host`          1b36:000b  function that stands for a further root bus on bus 0
+`event_collector`   1af4:10f3  root complex event collector    MSI for two vectors, PM, AER; no make: the machine's own
 ==================  =========  ==============================  ================================================
 
 Slots are hot-pluggable unless given otherwise.  A switch made of parts is `x3130_upstream` with downstream ports on its
@@ -24,6 +25,7 @@ from dataclasses import replace
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_express_regs as express_regs
+from pyvfio.abi import pci_ids as ids
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
@@ -32,14 +34,16 @@ from pyvfio_backends.software.hardware.pcie.block import Block
 from pyvfio_backends.software.hardware.pcie.bridge import PciBridge
 from pyvfio_backends.software.hardware.pcie.capabilities import Msi, Msix, PowerManagement, SubsystemId
 from pyvfio_backends.software.hardware.pcie.express import REPORTING, Express, Slot
-from pyvfio_backends.software.hardware.pcie.extended import Acs
+from pyvfio_backends.software.hardware.pcie.extended import Acs, CollectorAssociation
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.hotplug_controller import HotPlugController
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort, RootPort, UpstreamPort
+from pyvfio_backends.software.hardware.pcie.root_complex import EventCollector
 from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 __all__ = [
     "PORTS",
+    "event_collector",
     "ioh3420",
     "pcie_pci_bridge",
     "pxb_host",
@@ -50,7 +54,8 @@ __all__ = [
 ]
 
 _INTEL, _TI, _QEMU, _QEMU_SUBSYSTEM, _QEMU_SUBSYSTEM_ID = 0x8086, 0x104C, 0x1B36, 0x1AF4, 0x1100
-_BRIDGE, _HOST = 0x060400, 0x060000
+_BRIDGE, _HOST, _COLLECTOR = 0x060400, 0x060000, ids.PCI_CLASS_SYSTEM_RCEC << 8
+_COLLECTOR_ID = 0x10F3
 _PREFIXES = 0x300000  # of device capabilities 2: extended format, end-end prefixes
 _SPEED_16GT, _LANES = 4, 32
 
@@ -153,6 +158,21 @@ def pxb_host(*, name: str = "") -> Function:
     return Function(ConfigSpace(identity), name=name)
 
 
+def event_collector(association: CollectorAssociation | None = None, *, name: str = "") -> EventCollector:
+    """A root complex event collector; without an `association` it is for all integrated endpoints on its bus.
+
+    QEMU has none.  Message 0 is for power management events, message 1 for errors.
+    """
+    identity = Identity(_QEMU_SUBSYSTEM, _COLLECTOR_ID, _QEMU_SUBSYSTEM, 1, _COLLECTOR, revision=1)
+    collector = EventCollector(ConfigSpace(identity, interrupt_pin=1), name=name)
+    collector.add(Express(ExpressType.RC_EC, flr=True), 0x40)
+    collector.add_msi(Msi(2, maskable=True), 0x80)
+    collector.add(PowerManagement(), 0xA0)
+    collector.add(Aer(root=True, irq=1), 0x100)
+    collector.add(association or CollectorAssociation(), 0x160)
+    return collector
+
+
 PORTS: dict[str, Callable[..., Function]] = {
     "ioh3420": ioh3420,
     "pcie-root-port": root_port,
@@ -161,5 +181,6 @@ PORTS: dict[str, Callable[..., Function]] = {
     "pcie-pci-bridge": pcie_pci_bridge,
     "pxb-pcie": pxb_host,
     "q35-host": q35_host,
+    "event-collector": event_collector,
 }
-"""By the names that QEMU has for them (its host bridges have none)."""
+"""By the names that QEMU has for them (its host bridges have none, and it has no event collector)."""

@@ -28,7 +28,7 @@ from pyvfio_backends.software.hardware.pci_config import Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.block import Memory
 from pyvfio_backends.software.hardware.pcie.capabilities import Msix, PowerManagement
-from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, EndpointModel
+from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, EndpointModel, integrated
 from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.function import ROM, Function
 from pyvfio_backends.software.hardware.zpci.bar import Bar, Registers
@@ -164,11 +164,19 @@ def shared_memory(size: int, *, name: str = "") -> Function:
 
 
 def nvme(
-    namespaces: Sequence[Namespace | None] = (), *, device: NvmeController | None = None, name: str = ""
+    namespaces: Sequence[Namespace | None] = (),
+    *,
+    device: NvmeController | None = None,
+    inside: bool = False,
+    name: str = "",
 ) -> NvmeCard:
-    """`nvme`, with a controller of its own for `namespaces`, or the one given."""
+    """`nvme`, with a controller of its own for `namespaces`, or the one given.
+
+    `inside`: as an endpoint that is integrated in the root complex, with advanced error reporting (QEMU's has none).
+    """
     device = device or NvmeController(namespaces)
-    function = ENDPOINTS["nvme"].build({nvme_registers.BAR: device}, name=name)
+    model = ENDPOINTS["nvme"]
+    function = (integrated(model) if inside else model).build({nvme_registers.BAR: device}, name=name)
     device.attach(function, pin=function)
     return NvmeCard(function, device)
 
@@ -194,9 +202,9 @@ def copier(device: Copier | None = None, *, name: str = "") -> CopierCard:
     return CopierCard(function, device)
 
 
-def nic(device: PairNic, *, name: str = "") -> NicCard:
-    """One end of a pair of NICs, for the `device` given."""
-    function = _NIC.build({pairnic.BAR: device}, name=name or device.mac.hex(":"))
+def nic(device: PairNic, *, inside: bool = False, name: str = "") -> NicCard:
+    """One end of a pair of NICs, for the `device` given; `inside`: integrated in the root complex."""
+    function = (integrated(_NIC) if inside else _NIC).build({pairnic.BAR: device}, name=name or device.mac.hex(":"))
     device.attach(function)
     return NicCard(function, device)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.dma import DmaFault
@@ -44,7 +45,10 @@ _MESSAGE_SIZE = 4
 
 
 class EventCollector(Function):
-    """A root complex event collector: where messages of integrated endpoints on its bus end: errors, power events."""
+    """A root complex event collector: where messages of integrated endpoints end: errors, power management events.
+
+    Its association capability says whose (`extended.CollectorAssociation`); without one it hears only itself.
+    """
 
     def __init__(self, config: ConfigSpace, bars: Sequence[Bar] = (), *, name: str = "") -> None:
         super().__init__(config, bars, name=name)
@@ -58,6 +62,21 @@ class EventCollector(Function):
             self.root_errors.watch(offset)
         elif isinstance(capability, Express):
             self.power_events.watch(offset)
+
+    def hears(self, rid: int) -> bool:
+        """Whether messages of the integrated endpoint with this routing id, in its segment, end here."""
+        if self.bus is None or rid == self.rid:
+            return rid == self.rid
+        at = self.offset(extended.PCI_EXT_CAP_ID_RCEC, extended=True)
+        if at is None:
+            return False
+        config, bus = self.config, rid >> 8
+        if bus == self.bus.number:
+            return bool(config.read(at + extended.PCI_RCEC_RCIEP_BITMAP, 4) >> (rid >> 3 & 0x1F) & 1)
+        if config.read(at, 4) >> 16 & 0xF < extended.PCI_RCEC_BUSN_REG_VER:
+            return False
+        buses = config.read(at + extended.PCI_RCEC_BUSN, 4)
+        return buses >> 8 & 0xFF <= bus <= buses >> 16 & 0xFF
 
 
 class RootBus(Bus):
@@ -95,21 +114,25 @@ class RootBus(Bus):
 
     def report(self, message: ErrorMessage) -> None:
         """See `Bus.report`: of an integrated endpoint; without an event collector nobody hears it."""
-        collector = self._collector
+        collector = self._collector(message.rid)
         if collector is not None:
             collector.root_errors.receive(message)
 
     def power_event(self, rid: int) -> None:
         """See `Bus.power_event`: as `report`."""
-        collector = self._collector
+        collector = self._collector(rid)
         if collector is not None:
             collector.power_events.receive(rid)
 
-    @property
-    def _collector(self) -> EventCollector | None:
-        for function in self.functions.values():
-            if function.express_type is ExpressType.RC_EC and isinstance(function, EventCollector):
-                return function
+    def _collector(self, rid: int) -> EventCollector | None:
+        """Where messages of a function on this bus end; it may be on another root bus of the segment."""
+        sender = self.functions.get(rid - (self.number << 8))
+        if sender is None or sender.express_type not in (ExpressType.RC_END, ExpressType.RC_EC):
+            return None
+        for bus in self.segment.root_buses:
+            for function in bus.functions.values():
+                if isinstance(function, EventCollector) and function.hears(rid):
+                    return function
         return None
 
     def intx(self, devfn: int, pin: int, asserted: bool, source: Function) -> None:
