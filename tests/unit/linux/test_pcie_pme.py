@@ -71,7 +71,7 @@ class Switch(Pcie):
 
     @property
     def log(self) -> list[str]:
-        return [text for text in kernel_log(self.kernel).lines if "PME" in text]
+        return [text for text in kernel_log(self.kernel).lines if "PME" in text and "Signaling" not in text]
 
 
 def _power(function: Function) -> int:
