@@ -46,6 +46,7 @@ BRIDGE_RESOURCES = 17
 _ALL_ONES = 0xFFFFFFFF
 _ISM = 0x1014, 0x04ED  # its BARs are not mappable (arch/s390/pci/pci_fixup.c, 6.15)
 _NEXT_SHIFT, _NEXT_MASK = 20, 0xFFC
+_LEAST_CAPABILITY = 8
 _INTX_DISABLE = regs.PCI_COMMAND_INTX_DISABLE
 
 
@@ -343,11 +344,17 @@ class PciDevice(Device):
         return regs.PCI_CFG_SPACE_EXP_SIZE
 
     def find_extended_capability(self, number: int) -> int:
-        """Where the extended capability with this id is, 0 when there is none (``pci_find_ext_capability``)."""
+        """Where the extended capability with this id is, 0 when there is none (``pci_find_ext_capability``).
+
+        As many are looked at as there is room for: the chain of a function that is gone, all ones, leads to itself.
+        """
         if self.config_size <= regs.PCI_CFG_SPACE_SIZE:
             return 0
         at = regs.PCI_CFG_SPACE_SIZE
-        while at >= regs.PCI_CFG_SPACE_SIZE and (header := self.read_config(at, 4)):
+        for _ in range((self.config_size - at) // _LEAST_CAPABILITY):
+            header = self.read_config(at, 4) if at >= regs.PCI_CFG_SPACE_SIZE else 0
+            if not header:
+                break
             if header & 0xFFFF == number:
                 return at
             at = header >> _NEXT_SHIFT & _NEXT_MASK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -105,6 +106,37 @@ def test_a_controller_that_fails_at_work(device: Device, controller: NvmeControl
     controller._schedule = None
     with Nvme(device) as disk:
         assert disk.read(0, 1) == bytes(512)
+
+
+@pytest.mark.parametrize("interrupts", ["msix", "intx", "poll"])
+def test_one_that_is_taken_out_is_noticed_long_before_the_timeout(host: pyvfio.Host, interrupts: str) -> None:
+    """By the status register, which reads as ones; and the device is closed, though its capabilities read so too."""
+    assert isinstance(host.backend, SoftwareBackend)
+    machine = host.backend.machine
+    began = time.monotonic()
+    with pyvfio.open_device(host, ADDRESS) as device, Nvme(device, interrupts=interrupts, timeout=30) as disk:
+        function = machine.pcie.function(0, RID)
+        assert function is not None
+        assert function.bus is not None
+        with machine.lock:
+            function.bus.bridge.unplug()  # type: ignore[union-attr]
+        with pytest.raises(NotAvailable, match=r"its registers read as ones(.|\n)*taken out"):
+            disk.read(0, 1)
+    assert time.monotonic() - began < 10
+
+
+def test_an_asyncio_driver_notices_it_too(device: Device, host: pyvfio.Host) -> None:
+    async def use() -> None:
+        async with AsyncNvme(device, timeout=30) as disk:
+            assert isinstance(host.backend, SoftwareBackend)
+            with host.backend.machine.lock:
+                host.backend.machine.pcie.function(0, RID).bus.bridge.unplug()  # type: ignore[union-attr]
+            came = await asyncio.gather(disk.read(0, 1), disk.read(1, 1), return_exceptions=True)
+            assert [type(one) for one in came] == [NotAvailable, NotAvailable]
+
+    began = time.monotonic()
+    asyncio.run(use())
+    assert time.monotonic() - began < 10
 
 
 def test_a_function_that_does_not_answer(device: Device) -> None:
