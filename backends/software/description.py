@@ -37,6 +37,7 @@ __all__ = [
     "PairSpec",
     "PciDeviceSpec",
     "PcieBusSpec",
+    "PcieCapabilitySpec",
     "PcieFunctionSpec",
     "PcieIommuSpec",
     "PciePhbSpec",
@@ -174,10 +175,11 @@ class FunctionSpec:
 
 @dataclass(slots=True)
 class PcieBusSpec:
-    """``[[pcie.bus]]``: a root bus, with the bus `number` that it begins with, in a `segment`."""
+    """``[[pcie.bus]]``: a root bus, with the bus `number` that it begins with, in a `segment`, near the NUMA `node`."""
 
     number: int = 0
     segment: int = 0
+    node: int = -1
 
 
 @dataclass(slots=True)
@@ -225,11 +227,24 @@ class PcieReservedSpec:
 
 
 @dataclass(slots=True)
+class PcieCapabilitySpec:
+    """``[[pcie.function.capability]]``: one more capability of a function, of a `kind` with its `options`.
+
+    It is `at` an offset, -1: at the next one that is free.
+    """
+
+    kind: str
+    at: int = -1
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class PcieFunctionSpec:
     """``[[pcie.function]]``: a port, bridge or endpoint of a `model` (QEMU's name for it).
 
     It is at `at` (device.function, hexadecimal) of the bus that is `behind` the port or bridge of that `id`, or of a
-    root bus (``SSSS:BB``).  The slot of a port has a number (`slot`), -1: there is none.  `options` are the model's.
+    root bus (``SSSS:BB``).  The slot of a port has a number (`slot`), -1: there is none.  `options` are the model's;
+    `capability` are those that it has besides the model's.
     """
 
     model: str
@@ -238,6 +253,7 @@ class PcieFunctionSpec:
     id: str = ""
     slot: int = -1
     options: dict[str, Any] = field(default_factory=dict)
+    capability: list[PcieCapabilitySpec] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -310,7 +326,8 @@ class MachineSpec:
     instructions of guests itself; with `pci_mmap` its kernel lets programs map BARs, as from Linux 6.15 on,
     with `map_file` iommufd maps memory files, as from 6.13 on,
     and with `dma_buf` an x86_64 kernel makes dma-bufs of BARs and maps them, as from 6.19 on;
-    behind each slot for hot-plug its firmware keeps `slot_buses` bus numbers free;
+    behind each slot for hot-plug its firmware keeps `slot_buses` bus numbers free; the processors are those of `nodes`
+    NUMA nodes (0: its kernel has none);
     `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
     PCI functions are `functions`, and `pci_devices` with their `pairs`; `devices` are more, in QEMU's words.
     `zpci_events` happen to them, and with `error_reports` the machine takes reports of errors.
@@ -335,6 +352,7 @@ class MachineSpec:
     uid_checking: bool = True
     interpretation: bool = False
     processors: int = 1
+    nodes: int = 0
     directed_interrupts: bool = False
     pci_mmap: bool = False
     map_file: bool = False

@@ -254,6 +254,9 @@ class _Reader:
         self.range(spec.slot_buses, 0, 0xFF, ("machine", "slot_buses"), None)
         if not 1 <= spec.processors <= _MOST_PROCESSORS:
             raise self.error(("machine", "processors"), f"must be 1 to {_MOST_PROCESSORS}")
+        self.range(spec.nodes, 0, _MOST_PROCESSORS, ("machine", "nodes"), None)
+        for n, pool in enumerate(spec.huge_pages if spec.nodes else ()):
+            self.range(pool.node, 0, spec.nodes - 1, ("huge_pages", "node"), n)
         chpids = {path.chpid for path in spec.paths}
         for n, path in enumerate(spec.paths):
             self.range(path.chpid, 0, 255, ("css", "path", "chpid"), n)
@@ -328,6 +331,7 @@ class _Reader:
         for n, bus in enumerate(spec.pcie_buses):
             self.range(bus.number, 0, _MOST_BUSES - 1, ("pcie", "bus", "number"), n)
             self.range(bus.segment, 0, _MOST_SEGMENTS - 1, ("pcie", "bus", "segment"), n)
+            self.range(bus.node, -1, spec.nodes - 1, ("pcie", "bus", "node"), n)
             try:
                 tree.add_bus(bus)
             except Misuse as error:
@@ -410,7 +414,7 @@ class _Reader:
     def line(self, where: tuple[str, ...], index: int | None) -> int | None:
         """The line of a key: the `index`-th header of its table, then the key below it."""
         top = where[0] == "machine" or (where[0] in {*_ROWS, *_SINGLE} and ".".join(where[:2]) not in self.headers)
-        depth = 1 if top or len(where) == 1 else 2
+        depth = 1 if top or len(where) == 1 else 3 if ".".join(where[:3]) in self.headers else 2
         header = ".".join(where[:depth])
         key = where[depth] if len(where) > depth else None
         seen = -1

@@ -32,6 +32,7 @@ from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.models import PORTS, event_collector
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort, RootPort
 from pyvfio_backends.software.hardware.pcie.root_complex import RootBus, RootComplex
+from pyvfio_backends.software.pcie_capabilities import add_capabilities
 from pyvfio_backends.software.pcie_peripherals import MAC, Peripherals
 from pyvfio_backends.software.pcie_peripherals import MODELS as WITH_DEVICES
 
@@ -198,6 +199,7 @@ class PcieTree:
         if spec.id and spec.id in self._places:
             raise Misuse("build the PCI Express tree", name, cause="this id is there already")
         function = _make(spec, self._peripherals)
+        add_capabilities(function, spec)
         device, number = int(match[1], 16), int(match[2])
         if function.express_type in _INSIDE and not isinstance(self._places[spec.behind], RootBus):
             cause = f"it is part of the root complex, and behind {spec.behind!r} is no root bus"

@@ -194,7 +194,8 @@ class ConfigSpace:
             last = following
         if empty:
             at = first
-        at = self._room(-(-len(self.writable) // 4) * 4, len(self.data), capability, at)
+        free = max(over for _, over in self._used) if not empty else first
+        at = self._room(-(-free // 4) * 4, len(self.data), capability, at)
         if not empty:
             link = self.read(last, 4) & 0xFFFFF | at << 20
             self.data[last : last + 4] = link.to_bytes(4, "little")

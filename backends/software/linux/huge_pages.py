@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.host_state import HugePages
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
+from pyvfio_backends.software.linux.numa import list_text, listed, mask
 from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.kernel import Kernel
 
 __all__ = ["node_directory", "size_directory"]
 
@@ -29,19 +34,23 @@ def size_directory(pools: list[HugePages]) -> StaticDirectory:
     return StaticDirectory(found)
 
 
-def node_directory(pools: list[HugePages]) -> StaticDirectory:
-    """``/sys/devices/system/node``: the nodes that have pools, or the only one."""
-    nodes = sorted({pool.node for pool in pools} or {0})
-    found: dict[str, Node] = {
-        name: Attribute(lambda: f"{','.join(map(str, nodes))}\n") for name in ("has_memory", "online", "possible")
-    }
+def node_directory(kernel: Kernel) -> StaticDirectory:
+    """``/sys/devices/system/node``: the nodes of the machine, those that have pools, or the only one."""
+    pools = kernel.huge_pages
+    nodes = sorted({pool.node for pool in pools} | set(range(kernel.numa_nodes)) or {0})
+    text = list_text(sum(1 << node for node in nodes))
+    found: dict[str, Node] = {name: Attribute(lambda: f"{text}\n") for name in ("has_memory", "online", "possible")}
     for node in nodes:
         own = {
             f"hugepages-{pool.size}kB": _counts([pool])
             for pool in sorted(pools, key=lambda pool: pool.size)
             if pool.node == node
         }
-        found[f"node{node}"] = StaticDirectory({"hugepages": StaticDirectory(dict(own))})
+        entries: dict[str, Node] = {"hugepages": StaticDirectory(dict(own))}
+        if kernel.numa_nodes:
+            entries["cpulist"] = Attribute(partial(listed, kernel, node))
+            entries["cpumap"] = Attribute(partial(mask, kernel, node))
+        found[f"node{node}"] = StaticDirectory(entries)
     return StaticDirectory(found)
 
 

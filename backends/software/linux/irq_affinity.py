@@ -11,45 +11,23 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.nodes import Directory, Node, StaticDirectory
+from pyvfio_backends.software.linux.numa import list_text, mask_text
 from pyvfio_backends.software.linux.procfs import ProcFile
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.interrupts import InterruptCounts, InterruptLine
 
-__all__ = ["IrqDirectory", "list_text", "mask_text", "read_list", "read_mask"]
+__all__ = ["IrqDirectory", "read_list", "read_mask"]
 
-_WORD: Final = 32
+_WORD = 32
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?\Z")
 
 
 def _fail(number: int) -> OSError:
     return OSError(number, os.strerror(number))
-
-
-def mask_text(mask: int, bits: int) -> str:
-    """A mask as the kernel writes it: words of 32 bits in hexadecimal, the first only as wide as it must be."""
-    words = -(-bits // _WORD)
-    first = -(-(bits - (words - 1) * _WORD) // 4)
-    texts = [f"{mask >> _WORD * word & 0xFFFFFFFF:0{8 if word < words - 1 else first}x}" for word in range(words)]
-    return ",".join(reversed(texts))
-
-
-def list_text(mask: int) -> str:
-    """A mask as ranges of numbers (``0-2,5``)."""
-    parts: list[str] = []
-    number = 0
-    while mask >> number:
-        if mask >> number & 1:
-            last = number
-            while mask >> last + 1 & 1:
-                last += 1
-            parts.append(str(number) if last == number else f"{number}-{last}")
-            number = last
-        number += 1
-    return ",".join(parts)
 
 
 def read_mask(data: bytes) -> int:

@@ -41,10 +41,12 @@ from pyvfio_backends.software.memory import HostMemory
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.virqfd import EventWatch
 
-__all__ = ["TAINT_USER", "Kernel"]
+__all__ = ["TAINT_FIRMWARE_WORKAROUND", "TAINT_USER", "Kernel"]
 
-TAINT_USER = 1 << 6
-"""The kernel is tainted because somebody in user space asked for it (``include/linux/panic.h``)."""
+TAINT_USER, TAINT_FIRMWARE_WORKAROUND = 1 << 6, 1 << 11
+"""The kernel is tainted because somebody in user space asked for it, or for what firmware got wrong
+(``include/linux/panic.h``).
+"""
 
 
 class Kernel:
@@ -89,6 +91,8 @@ class Kernel:
         """Whether iommufd maps memory files, as from Linux 6.13 on."""
         self.dma_buf = False
         """Whether vfio-pci makes dma-bufs and iommufd maps them, as from Linux 6.19 on."""
+        self.numa_nodes = 0
+        """How many NUMA nodes there are; 0: the kernel knows nothing of such (``CONFIG_NUMA``)."""
         self.storage_size = 0
         """The machine's storage in bytes."""
         self.mounts: list[MountEntry] = [
@@ -169,7 +173,7 @@ class Kernel:
 
     def _devices(self) -> dict[str, Callable[[], Node]]:
         table: dict[str, Callable[[], Node]] = {name: device.node for name, device in self.roots.items()}
-        table["system"] = lambda: StaticDirectory({"node": node_directory(self.huge_pages)})
+        table["system"] = lambda: StaticDirectory({"node": node_directory(self)})
         table["virtual"] = lambda: _Table(self._virtual)
         return table
 

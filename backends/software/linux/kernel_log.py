@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.device import Device
     from pyvfio_backends.software.linux.kernel import Kernel
 
-__all__ = ["ERROR", "INFO", "NOTICE", "WARNING", "KernelLog", "KmsgFile", "add_node", "kernel_log", "say"]
+__all__ = ["ALERT", "ERROR", "INFO", "NOTICE", "WARNING", "KernelLog", "KmsgFile", "add_node", "kernel_log", "say"]
 
-ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
-"""Levels (``KERN_ERR``, ``KERN_WARNING``, ``KERN_NOTICE``, ``KERN_INFO``)."""
+ALERT, ERROR, WARNING, NOTICE, INFO = 1, 3, 4, 5, 6
+"""Levels (``KERN_ALERT``, ``KERN_ERR``, ``KERN_WARNING``, ``KERN_NOTICE``, ``KERN_INFO``)."""
 _MAJOR, _MINOR, _MODE = 1, 11, 0o644
 _RECORDS = 2000
 

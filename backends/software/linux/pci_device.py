@@ -100,6 +100,8 @@ class PciDevice(Device):
         self.dma_mask_bits = 32
         """Drivers widen it; it stays when they leave."""
         self.broken_parity = False
+        self.numa_node = sysdata.numa_node
+        """The NUMA node that it is near, -1: unknown; programs may say otherwise."""
         self.runtime = RuntimePower(self)
         self.rom_enabled = False
         self.msi = PciMsi(self)

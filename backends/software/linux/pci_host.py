@@ -22,7 +22,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from pyvfio_backends.software.linux import numa
 from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.numa import NO_NODE
 from pyvfio_backends.software.linux.pci_sysfs import number
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, fail
 
@@ -128,6 +130,8 @@ class PciSysdata(ABC):
     """Whether unused functions can sleep: a kernel for s390 cannot be built with power management (``CONFIG_PM``)."""
     ari_enabled = False
     """Whether the bus that it is on takes function numbers beyond 7 (``pci_ari_enabled``)."""
+    numa_node = NO_NODE
+    """The NUMA node that it is near, as firmware tells of its root (``pcibus_to_node``)."""
 
     # configuration space (struct pci_ops)
 
@@ -381,17 +385,26 @@ class HotplugSlot(ABC):
 class PciBusDevice(Device):
     """``DDDD:BB`` of class ``pci_bus``, below a root or a bridge (`parent`)."""
 
-    def __init__(self, parent: Device, domain: int, bus_number: int, bus: PciBus, rescan: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        parent: Device,
+        domain: int,
+        bus_number: int,
+        bus: PciBus,
+        rescan: Callable[[], None],
+        numa_node: int = NO_NODE,
+    ) -> None:
         kernel = parent.kernel
         super().__init__(kernel, f"{domain:04x}:{bus_number:02x}", parent, cls=kernel.class_("pci_bus"))
         self._bus = bus
         self._rescan = rescan
+        self._numa_node = numa_node
 
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
         return {
-            "cpuaffinity": Attribute(lambda: "1\n"),
-            "cpulistaffinity": Attribute(lambda: "0\n"),
+            "cpuaffinity": Attribute(lambda: numa.mask(self.kernel, self._numa_node)),
+            "cpulistaffinity": Attribute(lambda: numa.listed(self.kernel, self._numa_node)),
             "rescan": Attribute(store=self._store_rescan),
         }
 

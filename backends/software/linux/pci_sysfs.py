@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.linux import numa
 from pyvfio_backends.software.linux.driver_core import override_attribute
+from pyvfio_backends.software.linux.kernel import TAINT_FIRMWARE_WORKAROUND
+from pyvfio_backends.software.linux.kernel_log import ALERT, say
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
+from pyvfio_backends.software.linux.numa import NO_NODE
 from pyvfio_backends.software.linux.pci_reset import parse_methods, reset_together
 from pyvfio_backends.software.linux.pci_rom import map_rom, unmap_rom
 from pyvfio_backends.software.linux.resource import ResourceFlag
@@ -29,6 +33,7 @@ WAITING = "waiting_for_supplier"
 _MOST_VECTORS = 0x7FFFFFFF
 _SPEEDS = ("", "2.5", "5.0", "8.0", "16.0", "32.0", "64.0")
 _WIDTH_SHIFT = 4
+_PORT_WIDTHS = (1, 2, 4)
 
 
 def number(data: bytes) -> int:
@@ -48,8 +53,8 @@ def _shown(device: PciDevice) -> dict[str, Callable[[], str]]:
         "device": lambda: f"{device.device_id:#06x}\n",
         "dma_mask_bits": lambda: f"{device.dma_mask_bits}\n",
         "irq": lambda: f"{device.msi.first_message or device.sysdata.irq}\n",
-        "local_cpulist": lambda: "0\n",
-        "local_cpus": lambda: "1\n",
+        "local_cpulist": lambda: numa.listed(device.kernel, device.numa_node),
+        "local_cpus": lambda: numa.mask(device.kernel, device.numa_node),
         "modalias": lambda: f"{device.modalias}\n",
         "power_state": lambda: f"{device.power_state}\n",
         "resource": lambda: _show_resources(device),
@@ -84,6 +89,8 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
     )
     if device.msi.listed:
         entries["msi_irqs"] = device.msi.directory()
+    if device.kernel.numa_nodes:
+        entries["numa_node"] = Attribute(lambda: f"{device.numa_node}\n", lambda data: _store_node(device, data))
     if device.sysdata.runtime_power:
         entries["power"] = device.runtime.directory()
     if device.sysdata.virtual_of is not None:
@@ -103,6 +110,8 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
             lambda offset, data: _write_rom(device, offset, data),
             mode=0o600,
         )
+    if device.find_capability(regs.PCI_CAP_ID_VPD):
+        entries["vpd"] = BinaryAttribute(0, partial(_read_vpd, device), partial(_write_vpd, device), mode=0o600)
     if device.maps_bars:
         entries.update(_bar_files(device))
     if device.express:
@@ -120,10 +129,16 @@ def device_attributes(device: PciDevice) -> dict[str, Node]:
 
 
 def _bar_files(device: PciDevice) -> dict[str, Node]:
-    """``resourceN``, and ``resourceN_wc`` of what is prefetchable: to be mapped, not read (``pci_create_attr``)."""
+    """``resourceN``, and ``resourceN_wc`` of what is prefetchable: to be mapped, not read (``pci_create_attr``).
+
+    Ports are read and written, and cannot be mapped on x86 (``arch_can_pci_mmap_io``).
+    """
     entries: dict[str, Node] = {}
     for bar, resource in enumerate(device.resources[: regs.PCI_STD_NUM_BARS]):
-        if resource.size:
+        if resource.size and resource.flags & ResourceFlag.IO:
+            read, write = partial(_read_ports, device, bar), partial(_write_ports, device, bar)
+            entries[f"resource{bar}"] = BinaryAttribute(resource.size, read, write, mode=0o600)
+        elif resource.size:
             names = [f"resource{bar}", *([f"resource{bar}_wc"] if resource.flags & ResourceFlag.PREFETCH else ())]
             for name in names:
                 entries[name] = BinaryAttribute(resource.size, mode=0o600, map_at=partial(_map_bar, device, bar))
@@ -135,6 +150,43 @@ def _map_bar(device: PciDevice, bar: int, length: int, flags: int, prot: int, of
     if offset + length > -(-device.resources[bar].size // page) * page:  # pci_mmap_fits
         raise fail(errno.EINVAL)
     return device.map_bar(bar, length, flags, prot, offset)
+
+
+def _read_ports(device: PciDevice, bar: int, offset: int, count: int) -> bytes:
+    """One access of 1, 2 or 4 bytes, whatever its alignment (``pci_resource_io``).  Raise OSError EINVAL."""
+    if count not in _PORT_WIDTHS:
+        raise fail(errno.EINVAL)
+    return device.load_bar(bar, offset, count).to_bytes(count, "little")
+
+
+def _write_ports(device: PciDevice, bar: int, offset: int, data: bytes) -> int:
+    if len(data) not in _PORT_WIDTHS:
+        raise fail(errno.EINVAL)
+    device.store_bar(bar, offset, len(data), int.from_bytes(data, "little"))
+    return len(data)
+
+
+def _read_vpd(device: PciDevice, offset: int, count: int) -> bytes:
+    with device.runtime.awake():
+        return device.vpd.read(offset, count)
+
+
+def _write_vpd(device: PciDevice, offset: int, data: bytes) -> int:
+    with device.runtime.awake():
+        device.vpd.write(offset, data)
+    return len(data)
+
+
+def _store_node(device: PciDevice, data: bytes) -> None:
+    """Say that firmware is wrong (``numa_node_store``), which the kernel does not forget.  Raise OSError EINVAL."""
+    text = data[1:] if data[:1] == b"-" else data
+    node = number(text) * (-1 if text is not data else 1)
+    if node != NO_NODE and not 0 <= node < device.kernel.numa_nodes:
+        raise fail(errno.EINVAL)
+    device.kernel.taint |= TAINT_FIRMWARE_WORKAROUND
+    wrong = f"[Firmware Bug]: Overriding NUMA node to {node}.  Contact your vendor for updates."
+    say(device, ALERT, wrong)
+    device.numa_node = node
 
 
 def _link_attributes(device: PciDevice) -> dict[str, Node]:

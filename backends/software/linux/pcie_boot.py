@@ -66,7 +66,11 @@ def boot(machine: Machine) -> None:
     ports = PortDriver(bus)
     bus.register(ports)
     drivers = host_drivers(machine, bus)
-    bridges = [PcieHostBridge(bus, machine.pcie, root, messages, pins) for root in machine.pcie.root_buses]
+    near = {(one.segment, one.number): one.node for one in spec.pcie_buses}
+    bridges = [
+        PcieHostBridge(bus, machine.pcie, root, messages, pins, near[root.segment.number, root.number])
+        for root in machine.pcie.root_buses
+    ]
     units = build_units(machine.pcie.segments, spec.pcie_iommus, kernel.memory)
     machine.pcie.iommu = RemappingUnits(units)
     kernel.processor = _PROCESSOR

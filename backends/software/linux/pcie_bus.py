@@ -16,6 +16,7 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.address import PciAddress
 from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.numa import NO_NODE
 from pyvfio_backends.software.linux.pci_acs import enable_acs
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_host import PciBusDevice, PciHostBridge
@@ -64,7 +65,7 @@ class PcieBus:
         self.above = above
         self.ari = False
         self.functions: dict[int, PcieFunction] = {}
-        self.device = PciBusDevice(parent, bridge.domain, number, bridge.bus, self.rescan)
+        self.device = PciBusDevice(parent, bridge.domain, number, bridge.bus, self.rescan, bridge.numa_node)
 
     def devices(self) -> list[PciDevice]:
         """The devices that are there, in the order in which they were found."""
@@ -229,11 +230,21 @@ class PcieBus:
 class PcieHostBridge(PciHostBridge):
     """A root bus of a root complex (`complex`) as Linux has it, `bus` being the bus type.
 
-    `messages` delivers the interrupt messages of what is behind it, `pins` its interrupt pins.
+    `messages` delivers the interrupt messages of what is behind it, `pins` its interrupt pins; firmware tells the NUMA
+    node that it is near (``_PXM``).
     """
 
-    def __init__(self, bus: PciBus, complex_: RootComplex, hardware: RootBus, messages: MsiDomain, pins: Pins) -> None:
+    def __init__(
+        self,
+        bus: PciBus,
+        complex_: RootComplex,
+        hardware: RootBus,
+        messages: MsiDomain,
+        pins: Pins,
+        numa_node: int = NO_NODE,
+    ) -> None:
         self.bus = bus
+        self.numa_node = numa_node
         self.messages = messages
         self.pins = pins
         self.complex = complex_

@@ -97,6 +97,11 @@ class PcieFunction(PciSysdata):
         return self.bridge.isolate
 
     @property
+    def numa_node(self) -> int:  # type: ignore[override]
+        """See `PciSysdata.numa_node`."""
+        return self.bridge.numa_node
+
+    @property
     def hardware(self) -> Function:
         """What was found there.  A reset of a physical function makes all its virtual ones anew."""
         if self._hardware.virtual and self._hardware.bus is None:

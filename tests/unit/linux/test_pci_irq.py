@@ -24,7 +24,8 @@ from pyvfio.zpci.function import FunctionState
 from pyvfio.zpci.statistics import measure, read_statistics
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.linux.airq import AirqVector
-from pyvfio_backends.software.linux.irq_affinity import list_text, mask_text, read_list, read_mask
+from pyvfio_backends.software.linux.irq_affinity import read_list, read_mask
+from pyvfio_backends.software.linux.numa import list_text, mask_text
 from pyvfio_backends.software.linux.zpci_host import zpci_host
 from pyvfio_backends.software.machine import Machine
 from pyvfio_backends.software.memory import HostMemory

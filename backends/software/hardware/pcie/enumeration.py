@@ -161,6 +161,8 @@ class _Numbering:
             if following <= rid & 0xFF:
                 return
             rid = first + following
+            if self._read(rid, regs.PCI_VENDOR_ID, 4) == _NOTHING:  # the capability names one that is not there
+                return
             yield rid
 
     def _function(self, rid: int, parent: Found | None) -> Found:
