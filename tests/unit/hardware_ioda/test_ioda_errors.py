@@ -21,7 +21,7 @@ from pyvfio.ioda.routing import RidMatch
 from pyvfio_backends.software.hardware import ioda
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.hardware.ioda.injection import config_address
-from pyvfio_backends.software.hardware.ioda.model import P7IOC, PHB3, PHB4, Injectable
+from pyvfio_backends.software.hardware.ioda.model import P7IOC, PHB3, PHB4, Injectable, PhbModel
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.block import Memory
 from pyvfio_backends.software.hardware.pcie.express import Express
@@ -294,6 +294,18 @@ def test_virtual_functions_are_endpoints_of_their_own() -> None:
     assert not r.phb.endpoints.troubled()
     r.phb.parity(102)
     assert [r.phb.load(base + number * size, 4) for number in range(4)] == [0, 1, 0xFFFFFFFF, 3]
-    r.phb.config_read(0, virtual.active[1].rid, 0, 4)
-    assert r.phb.config_read(0, virtual.active[2].rid, 0, 4) == 0xFFFFFFFF
+    before = r.phb.config_read(0, virtual.active[1].rid, 8, 4)
+    assert r.phb.config_read(0, virtual.active[2].rid, 8, 4) == before  # configuration goes on, but on P7IOC
     assert r.phb.endpoints.frozen == {102}
+
+
+@pytest.mark.parametrize(("model", "there"), [(P7IOC, False), (PHB3, True), (PHB4, True)])
+def test_only_the_first_bridges_freeze_configuration(model: PhbModel, there: bool) -> None:
+    """``eeh_powernv_init``: P7IOC blocks accesses to a frozen endpoint, later bridges do not."""
+    r = rig(model)
+    assert not r.opal.pci_eeh_freeze_set(0, PE_A, api.OpalFreezeAction.ALL)
+    r.phb.config_write(0, r.a.rid, regs.PCI_CACHE_LINE_SIZE, 1, 0x10)
+    assert (r.config(r.a) == 0x56781234) is there
+    assert (r.a.config.data[regs.PCI_CACHE_LINE_SIZE] == 0x10) is there
+    assert r.config(r.b) == 0x56781234
+    assert r.phb.load(r.at(r.a), 4) == 0xFFFFFFFF

@@ -150,11 +150,13 @@ def works(r: IodaRig, function: Function, pe: int, interrupt: int, value: int) -
 
 
 def is_dead(r: IodaRig, function: Function, pe: int) -> None:
-    """Nothing of it can be moved, in or out."""
+    """Nothing of it can be moved, in or out; configuration is frozen on P7IOC only (``eeh_powernv_init``)."""
+    config = ONES if r.phb.model.freezes_config else 0x56781234
+    r.phb.config_write(0, function.rid, regs.PCI_CACHE_LINE_SIZE, 1, 0x10)  # as `touch` does
     before = Snapshot(r, function, pe)
     assert r.phb.load(r.at(function) + 0x20, 4) == ONES
     assert r.phb.load(r.at(function) + 0x20, 8) == (1 << 64) - 1
-    assert r.phb.config_read(0, function.rid, 0, 4) == ONES
+    assert r.phb.config_read(0, function.rid, 0, 4) == config
     touch(r, function)
     function.send_message(*message_64(32))
     for work in (lambda: function.dma_read(0, 4), lambda: function.dma_copy(0x100, 0, 64)):

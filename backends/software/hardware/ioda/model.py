@@ -47,6 +47,8 @@ class PhbModel:
     64-bit windows `first_m64` up to `m64_windows`.  `segment_map`: segments of 64-bit windows can be given to any
     endpoint, else segment n is endpoint n's, or the whole window is one's.  `page_shifts` of TCEs.  `slice_shift`: DMA
     windows are slices of so many bits of addresses, each of one endpoint; None: every endpoint has two of its own.
+    `freezes_config`: configuration accesses to a frozen endpoint go nowhere, as loads and stores do; of later bridges
+    they get through (``eeh_powernv_init`` of Linux).
     The last endpoint is the `reserved` one, of all that has none.
     """
 
@@ -62,6 +64,7 @@ class PhbModel:
     page_shifts: tuple[int, ...]
     injectable: frozenset[Injectable]
     slice_shift: int | None = None
+    freezes_config: bool = False
 
     @property
     def segments(self) -> int:
@@ -97,6 +100,7 @@ P7IOC: Final = PhbModel(
     page_shifts=(_K4, _K64, _M16),
     injectable=frozenset(Injectable),
     slice_shift=28,
+    freezes_config=True,
 )
 PHB3: Final = PhbModel(
     "PHB3",

@@ -10,8 +10,9 @@
       error, of any kind ---> its endpoint, and those that go with it: frozen and stopped, `on_error`
 
 What is frozen reads as ones, and writes to it are lost; what is stopped moves nothing and raises no interrupt.  The
-answer to a load that came while its endpoint froze is lost too.  The bridge's own configuration space (the functions
-on its root bus) is never frozen.
+answer to a load that came while its endpoint froze is lost too.  Configuration space is frozen with it on P7IOC only:
+later bridges let those accesses through, so that software can look and set up again what is frozen.  The bridge's own
+(the functions on its root bus) is never frozen.
 
 Errors are: a configuration access that nobody answers; a load or store that ends in anything but success; DMA that no
 window, or page, permits; a message that is not the endpoint's; requests that are poisoned, or have a bad digest; error
@@ -216,13 +217,16 @@ class Phb(RootComplex):
         if self._own(rid):
             return self.fenced
         endpoint = self.rids[rid]
-        if self.fenced or self.held or endpoint in self.endpoints.frozen:
+        if self.fenced or self.held or self._config_frozen(endpoint):
             return True
         if self.injector.armed is None:
             return False
         entry = self._config_entry(rid, offset, write=write)
         address = config_address(rid, offset)
         return self._struck(Injectable.CONFIG, endpoint, address, 1, entry, write=write)
+
+    def _config_frozen(self, endpoint: int) -> bool:
+        return self.model.freezes_config and endpoint in self.endpoints.frozen
 
     def _own(self, rid: int) -> bool:
         """Whether a routing id is on the root bus."""
@@ -257,7 +261,7 @@ class Phb(RootComplex):
         if offset + length > len(function.config.data):
             return 0
         value = function.config.read(offset, length)
-        if self._guarded and not self._own(rid) and self.rids[rid] in self.endpoints.frozen:
+        if self._guarded and not self._own(rid) and self._config_frozen(self.rids[rid]):
             return (1 << 8 * length) - 1
         return value
 
