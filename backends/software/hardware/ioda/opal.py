@@ -87,6 +87,15 @@ class Opal(OpalTables):
             return api.OPAL_HARDWARE
         return api.OPAL_HARDWARE if phb.dead or phb.fenced or (phb.held and not own) else api.OPAL_SUCCESS
 
+    def pci_reinit(self, phb_id: int, rid: int) -> int:
+        """``opal_pci_reinit``, ``OPAL_REINIT_PCI_DEV``: set a function up as firmware did, after it was reset."""
+        phb = self._phb(phb_id)
+        function = phb.function(phb.number, rid) if phb is not None else None
+        if phb is None or function is None:
+            return api.OPAL_PARAMETER
+        phb.enable_reports_of(function)
+        return api.OPAL_SUCCESS
+
     # errors
 
     def pci_eeh_freeze_status(self, phb_id: int, endpoint: int) -> FreezeStatus:

@@ -368,14 +368,19 @@ class Phb(RootComplex):
 
     def enable_reports(self) -> None:
         """Have all functions report their errors, and bridges pass the messages on, as firmware does."""
+        for _, function in self.functions():
+            self.enable_reports_of(function)
+
+    @staticmethod
+    def enable_reports_of(function: Function) -> None:
+        """Have one function do so."""
         bits = (
             regs.PCI_EXP_DEVCTL_CERE | regs.PCI_EXP_DEVCTL_NFERE | regs.PCI_EXP_DEVCTL_FERE | regs.PCI_EXP_DEVCTL_URRE
         )
-        for _, function in self.functions():
-            if isinstance(function, Bridge):
-                control = function.config.read(bridge_regs.PCI_BRIDGE_CONTROL, 2)
-                function.config.write(bridge_regs.PCI_BRIDGE_CONTROL, 2, control | bridge_regs.PCI_BRIDGE_CTL_SERR)
-            at = function.offset(regs.PCI_CAP_ID_EXP)
-            if at is not None:
-                control = function.config.read(at + regs.PCI_EXP_DEVCTL, 2)
-                function.config.write(at + regs.PCI_EXP_DEVCTL, 2, control | bits)
+        if isinstance(function, Bridge):
+            control = function.config.read(bridge_regs.PCI_BRIDGE_CONTROL, 2)
+            function.config.write(bridge_regs.PCI_BRIDGE_CONTROL, 2, control | bridge_regs.PCI_BRIDGE_CTL_SERR)
+        at = function.offset(regs.PCI_CAP_ID_EXP)
+        if at is not None:
+            control = function.config.read(at + regs.PCI_EXP_DEVCTL, 2)
+            function.config.write(at + regs.PCI_EXP_DEVCTL, 2, control | bits)

@@ -1,0 +1,494 @@
+"""Recovery from a frozen endpoint, by the drivers or by taking devices out (``arch/powerpc/kernel/eeh_driver.c``).
+
+::
+
+    too often in an hour, or no device is there -----------------------------------------> failed
+    error_detected (frozen), of all drivers
+        nobody has a say: devices out, reset, devices in ---------------------+
+        all can recover:  loads go again, mmio_enabled, DMA goes again -------+
+        somebody needs a reset, or the bridge is fenced:                      |
+            devices without a handler out, reset, those in, slot_reset -------+--> resume
+        somebody gives up ---------------------------------------------------------------> failed
+    failed: error_detected (permanent failure), all devices out, and nobody may look there again
+
+Events are handled one at a time, the newest first, by the kernel's thread ``eehd``; a program that causes one does not
+wait for it.  Linux 6.12.107 locks the list of devices twice when it takes out only some of an endpoint, and hangs; here
+it is locked once.  Interrupt pins are not switched off meanwhile: what is frozen does not interrupt.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from pyvfio_backends.software.linux.eeh import THAW_DMA, THAW_MMIO
+from pyvfio_backends.software.linux.eeh_log import device_log, phb_log
+from pyvfio_backends.software.linux.eeh_pe import DevMode, EehDev, EehPe, EehState, PeFlag, PeType
+from pyvfio_backends.software.linux.kernel_log import ERROR, INFO, WARNING
+from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice
+from pyvfio_backends.software.linux.pci_driver import PciDriver, Recovery
+from pyvfio_backends.software.linux.pci_error_events import tell_recovery
+from pyvfio_backends.software.linux.pnv_eeh import ErrorKind
+
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.eeh import Eeh
+    from pyvfio_backends.software.linux.pci import PciBus
+    from pyvfio_backends.software.linux.pcie_bus import PcieBus
+
+__all__ = ["EehRecovery", "merge"]
+
+_PATIENCE = 300.0  # MAX_WAIT_FOR_RECOVERY
+_SCRIPTS = 5.0
+"""Seconds for programs to go away from devices that are taken out."""
+_TRIES = 3
+_PRIORITY: Final = (
+    *(Recovery.NONE, Recovery.NO_DRIVER, Recovery.RECOVERED),
+    *(Recovery.CAN_RECOVER, Recovery.DISCONNECT, Recovery.NEED_RESET),
+)
+_NAMES: Final = {
+    Recovery.NONE: "none",
+    Recovery.CAN_RECOVER: "can recover",
+    Recovery.NEED_RESET: "need reset",
+    Recovery.DISCONNECT: "disconnect",
+    Recovery.RECOVERED: "recovered",
+    Recovery.NO_DRIVER: "no AER driver",
+}
+_Ask = Callable[[EehDev, PciDevice, PciDriver], Recovery]
+
+
+def merge(before: Recovery, said: Recovery) -> Recovery:
+    """What all have said so far, with one more (``pci_ers_merge_result`` of EEH)."""
+    return max(before, said, key=_PRIORITY.index)
+
+
+def _resumes(driver: PciDriver) -> bool:
+    return type(driver).resume is not PciDriver.resume
+
+
+class EehRecovery:
+    """The events that wait, and who handles them."""
+
+    def __init__(self, eeh: Eeh) -> None:
+        self.eeh = eeh
+        self._events: list[EehPe | None] = []
+        self._masked = True
+        self._pending = False
+        self._scheduled = False
+
+    # events (eeh_event.c)
+
+    def start(self) -> None:
+        """Take the bridges' interrupts from now on."""
+        self._unmask()
+
+    def interrupt(self) -> None:
+        """A bridge has found an error (``pnv_eeh_event``): masked until everything is handled."""
+        if self._masked:
+            self._pending = True
+            return
+        self._masked = True
+        if self.eeh.enabled:
+            self.send(None)
+
+    def _unmask(self) -> None:
+        self._masked = False
+        if self._pending:
+            self._pending = False
+            self.interrupt()
+
+    def send(self, pe: EehPe | None) -> None:
+        """Have an endpoint recovered; None: the firmware is asked which (``eeh_send_failure_event``)."""
+        if self.eeh.no_recover:
+            self.eeh.say(ERROR, "Event dropped due to no_recover setting")
+            return
+        self.send_anyway(pe)
+
+    def send_anyway(self, pe: EehPe | None) -> None:
+        """`send`, although people do not want any."""
+        if pe is not None:
+            pe.mark(PeFlag.RECOVERING)
+        self._events.insert(0, pe)
+        if not self._scheduled and self.eeh.worker is None:
+            self._scheduled = True
+            self.eeh.kernel.clock.schedule(0, self._wake)
+
+    def _forget(self, pe: EehPe | None, *, force: bool) -> None:
+        """Take events of an endpoint, or all, out of the queue (``eeh_remove_event``)."""
+
+        def goes(event: EehPe | None) -> bool:
+            if not force and event is not None and event.flags & PeFlag.ISOLATED:
+                return False
+            if pe is None or event is pe:
+                return True
+            return bool(pe.type & PeType.PHB) and event is not None and event.host is pe.host
+
+        self._events = [event for event in self._events if not goes(event)]
+
+    def _wake(self) -> None:
+        self._scheduled = False
+        if self._events and self.eeh.worker is None:
+            self.eeh.kernel.clock.run_apart(self._work, "eehd")
+
+    def _work(self) -> None:
+        if self.eeh.worker is not None:
+            return
+        self.eeh.worker = threading.current_thread()
+        try:
+            while self._events:
+                pe = self._events.pop(0)
+                if pe is None:
+                    self.handle_special()
+                else:
+                    self.handle(pe)
+        finally:
+            self.eeh.worker = None
+
+    @property
+    def _bus(self) -> PciBus:
+        return self.eeh.kernel.buses["pci"]  # type: ignore[return-value]
+
+    @contextmanager
+    def _unchanging(self) -> Iterator[None]:
+        with self._bus.rescan_remove():
+            yield
+
+    # drivers
+
+    def _report(self, name: str, root: EehPe, ask: _Ask, result: Recovery = Recovery.NONE) -> Recovery:
+        """Ask the drivers of all functions; what comes of it (``eeh_pe_report``)."""
+        say = self.eeh.say
+        say(INFO, f"Beginning: '{name}'")
+        for dev in root.every():
+            result = self._ask(dev, ask, result)
+        say(INFO, f"Finished:'{name}' with aggregate recovery state:'{_NAMES[result]}'")
+        return result
+
+    def _ask(self, dev: EehDev, ask: _Ask, result: Recovery) -> Recovery:
+        """``eeh_pe_report_edev``."""
+        tell, pdev = self.eeh.tell, dev.pdev
+        if pdev is None:
+            tell(dev, INFO, "no device")
+            return Recovery.DISCONNECT
+        with pdev.pci_bus.hold(pdev):
+            driver = pdev.driver
+            if not dev.actionable:
+                tell(dev, INFO, f"not actionable (1,{int(not dev.mode & DevMode.REMOVED)},{int(not dev.passed)})")
+            elif not isinstance(driver, PciDriver):
+                tell(dev, INFO, "no driver")
+            elif not driver.detects_errors and not driver.resets_slots:
+                tell(dev, INFO, "driver not EEH aware")
+            elif dev.mode & DevMode.NO_HANDLER:
+                tell(dev, INFO, "driver bound too late")
+            else:
+                said = ask(dev, pdev, driver)
+                tell(dev, INFO, f"{driver.name} driver reports: '{_NAMES[said]}'")
+                return merge(result, said)
+        return result
+
+    def _invoke(self, dev: EehDev, driver: PciDriver, what: str) -> None:
+        self.eeh.tell(dev, INFO, f"Invoking {driver.name}->{what}")
+
+    def _error(self, dev: EehDev, pdev: PciDevice, driver: PciDriver) -> Recovery:
+        if not driver.detects_errors:
+            return Recovery.NONE
+        self._invoke(dev, driver, "error_detected(IO frozen)")
+        said = driver.error_detected(pdev)
+        dev.in_error = True
+        tell_recovery(pdev, said)
+        return said
+
+    def _mmio(self, dev: EehDev, pdev: PciDevice, driver: PciDriver) -> Recovery:
+        if type(driver).mmio_enabled is PciDriver.mmio_enabled:
+            return Recovery.NONE
+        self._invoke(dev, driver, "mmio_enabled()")
+        return driver.mmio_enabled(pdev) or Recovery.NONE
+
+    def _slot_reset(self, dev: EehDev, pdev: PciDevice, driver: PciDriver) -> Recovery:
+        if not driver.resets_slots or not dev.in_error:
+            return Recovery.NONE
+        self._invoke(dev, driver, "slot_reset()")
+        return driver.slot_reset(pdev)
+
+    def _resume(self, dev: EehDev, pdev: PciDevice, driver: PciDriver) -> Recovery:
+        if _resumes(driver) and dev.in_error:
+            self._invoke(dev, driver, "resume()")
+            driver.resume(pdev)
+            tell_recovery(pdev, Recovery.RECOVERED)
+        return Recovery.NONE
+
+    def _failure(self, dev: EehDev, pdev: PciDevice, driver: PciDriver) -> Recovery:
+        if not driver.detects_errors:
+            return Recovery.NONE
+        self._invoke(dev, driver, "error_detected(permanent failure)")
+        state, pdev.error_state = pdev.error_state, ErrorState.LOST
+        try:
+            said = driver.error_detected(pdev)  # told by an argument, the function is still what it is
+        finally:
+            pdev.error_state = state
+        tell_recovery(pdev, Recovery.DISCONNECT)
+        return said
+
+    # an endpoint
+
+    def handle(self, pe: EehPe) -> None:
+        """Recover an endpoint, or give it up (``eeh_handle_normal_event``)."""
+        with self._unchanging():
+            bus = pe.top()
+            if bus is None:
+                self.eeh.say(ERROR, f"Cannot find PCI bus for {pe.name}")
+                return
+            if not self._recover(pe, bus):
+                self._give_up(pe)
+                if not pe.type & PeType.VF:
+                    return
+            pe.clean()
+            pe.clear(PeFlag.RECOVERING, passed=True)
+
+    def _recover(self, pe: EehPe, bus: PcieBus) -> bool:
+        """Whether it worked."""
+        eeh, say = self.eeh, self.eeh.say
+        if not any(dev.pdev is not None and dev.pdev.error_state is not ErrorState.LOST for dev in pe.every()):
+            say(WARNING, f"Frozen {pe.name} is empty!")
+            return False
+        if pe.type & PeType.PHB:
+            say(ERROR, f"Recovering PHB#{pe.host.number:x}, location: N/A")
+        else:
+            say(ERROR, f"Recovering {pe.name}")
+            say(ERROR, "PE location: N/A, PHB location: N/A")
+        for dev in pe.every():
+            dev.mode &= ~DevMode.NO_HANDLER
+        pe.count(eeh.kernel.clock.now)
+        if pe.freezes > eeh.max_freezes:
+            text = f"{pe.name} has failed {pe.freezes} times in the last hour and has been permanently disabled."
+            say(ERROR, text)
+            return False
+        text = f"This PCI device has failed {pe.freezes} times in the last hour and will be permanently disabled after"
+        say(WARNING, f"{text} {eeh.max_freezes} failures.")
+        say(INFO, "Notify device drivers to shutdown")
+        pe.set_state(ErrorState.FROZEN)
+        result = self._report("error_detected(IO frozen)", pe, self._error)
+        if result is Recovery.DISCONNECT:
+            return False
+        if pe.type & PeType.PHB and result is not Recovery.NONE:
+            result = Recovery.NEED_RESET
+        if eeh.wait_state(pe, _PATIENCE) == EehState.NOT_SUPPORT:
+            say(WARNING, "Permanent failure")
+            return False
+        say(INFO, "Collect temporary log")
+        self._log(pe, permanent=False)
+        if result is Recovery.NONE:
+            say(INFO, "Reset with hotplug activity")
+            code = self._reset_device(pe, bus, aware=False)
+            if code:
+                say(WARNING, f"Unable to reset, err={code}")
+                return False
+        if result is Recovery.CAN_RECOVER:
+            result = self._thaw(pe)
+        if result is Recovery.NEED_RESET:
+            say(INFO, "Reset without hotplug activity")
+            code = self._reset_device(pe, bus, aware=True)
+            if code:
+                say(WARNING, f"Cannot reset, err={code}")
+                return False
+            pe.set_state(ErrorState.NORMAL)
+            result = self._report("slot_reset", pe, self._slot_reset)
+        if result not in (Recovery.RECOVERED, Recovery.NONE):
+            return False
+        say(INFO, "Notify device driver to resume")
+        pe.set_state(ErrorState.NORMAL)
+        self._report("resume", pe, self._resume)
+        for dev in pe.every():
+            dev.mode &= ~DevMode.NO_HANDLER
+            dev.in_error = False
+        say(INFO, "Recovery successful.")
+        return True
+
+    def _thaw(self, pe: EehPe) -> Recovery:
+        """Let loads and stores go, ask who needs more, then DMA."""
+        eeh = self.eeh
+        eeh.say(INFO, "Enable I/O for affected devices")
+        if eeh.switch(pe, THAW_MMIO):
+            return Recovery.DISCONNECT
+        eeh.say(INFO, "Notify device drivers to resume I/O")
+        result = self._report("mmio_enabled", pe, self._mmio, Recovery.CAN_RECOVER)
+        if result is not Recovery.CAN_RECOVER:
+            return result
+        eeh.say(INFO, "Enabled DMA for affected devices")
+        if eeh.switch(pe, THAW_DMA):
+            return Recovery.DISCONNECT
+        pe.clear(PeFlag.ISOLATED, passed=True)
+        return Recovery.RECOVERED
+
+    def _log(self, pe: EehPe, *, permanent: bool) -> None:
+        """Write down what there is of the error (``eeh_slot_error_detail``)."""
+        eeh = self.eeh
+        if not pe.type & PeType.PHB:
+            blocks = eeh.platform.opal.phbs[pe.host.opal_id].model.freezes_config
+            if permanent or blocks:
+                eeh.switch(pe, THAW_MMIO)
+            if not pe.flags & PeFlag.CFG_BLOCKED:
+                eeh.platform.restore_bars(pe)
+                device_log(eeh.platform, pe)
+        if not eeh.early_log:
+            phb_log(eeh.kernel, pe.host.number, pe.log)
+
+    def _give_up(self, pe: EehPe) -> None:
+        """Nothing more is done with it: devices go, and nobody may look there again."""
+        eeh = self.eeh
+        eeh.say(ERROR, f"Unable to recover from failure from {pe.name}.\nPlease try reseating or replacing it")
+        self._log(pe, permanent=True)
+        self._report("error_detected(permanent failure)", pe, self._failure)
+        pe.set_state(ErrorState.LOST)
+        pe.mark(PeFlag.REMOVED)
+        if pe.type & PeType.VF:
+            for dev in pe.every():
+                self._remove(dev, aware=False)
+            self._mark_removed(pe)
+            return
+        pe.clear(PeFlag.PRI_BUS, passed=True)
+        self._mark_removed(pe)
+        bus = pe.top()
+        if bus is None:
+            eeh.say(ERROR, f"PCI bus for {pe.name} disappeared")
+        else:
+            self._remove_all(bus)
+
+    @staticmethod
+    def _mark_removed(pe: EehPe) -> None:
+        for dev in pe.every():
+            dev.mode |= DevMode.REMOVED
+
+    # devices out and in
+
+    def _remove_all(self, bus: PcieBus) -> None:
+        """``pci_hp_remove_devices``."""
+        for pdev in reversed(bus.devices()):
+            self._bus.remove_device(pdev)
+
+    def _remove(self, dev: EehDev, *, aware: bool) -> bool:
+        """Take a device out, but no bridge, and with `aware` none whose driver takes part (``eeh_rmv_device``)."""
+        pdev = dev.pdev
+        if pdev is None or not dev.actionable or pdev.is_bridge:
+            return False
+        driver = pdev.driver
+        if aware and isinstance(driver, PciDriver) and driver.detects_errors and driver.resets_slots:
+            return False
+        self.eeh.say(INFO, f"Removing {pdev.name} without EEH sensitive driver")
+        dev.mode |= DevMode.DISCONNECTED
+        if dev.physfn is not None:
+            dev.physfn.sysdata.remove_virtual(dev.vf_index)
+            dev.pdev = None
+        else:
+            self._bus.remove_device(pdev)
+        return True
+
+    def _detach(self, pe: EehPe) -> None:
+        """Those that went leave their endpoints, and can come back (``eeh_pe_detach_dev``)."""
+        for dev in pe.every():
+            if dev.mode & DevMode.DISCONNECTED:
+                dev.mode &= ~(DevMode.DISCONNECTED | DevMode.IRQ_DISABLED)
+                dev.host.remove(dev)
+
+    def _reset_device(self, pe: EehPe, bus: PcieBus, *, aware: bool) -> int:
+        """Reset an endpoint, without the devices that cannot take it: those of all drivers unless they are `aware`.
+
+        0 or a negative errno (``eeh_reset_device``).
+        """
+        eeh = self.eeh
+        passed = any(one.passed for one in pe.walk())
+        count, since = pe.freezes, pe.since
+        virtual = bool(pe.type & PeType.VF)
+        pe.mark(PeFlag.KEEP)
+        gone: list[EehDev] = []
+        if passed or aware or virtual:
+            gone = [dev for dev in pe.every() if self._remove(dev, aware=aware)]
+        else:
+            self._remove_all(bus)
+        code = eeh.reset_full(pe, passed=False)
+        if code:
+            return code
+        eeh.platform.restore_bars(pe)
+        code = self._clear_frozen(pe, passed=False)
+        if code:
+            return code
+        if not aware or gone:
+            eeh.say(INFO, f"Sleep 5s ahead of {'partial' if aware else 'complete'} hotplug")
+            eeh.sleep(_SCRIPTS)
+            back = [dev for dev in gone if dev.physfn is not None]
+            self._detach(pe)
+            if virtual:
+                self._add_virtual(back)
+                back = []
+            else:
+                if not aware:
+                    pe.clear(PeFlag.PRI_BUS, passed=True)
+                bus.rescan()
+            self._add_virtual(back)
+        pe.clear(PeFlag.KEEP, passed=True)
+        pe.since, pe.freezes = since, count
+        return 0
+
+    @staticmethod
+    def _add_virtual(devs: list[EehDev]) -> None:
+        """``eeh_add_virt_device``."""
+        for dev in devs:
+            if dev.physfn is not None and not dev.physfn.dead:
+                dev.physfn.sysdata.add_virtual(dev.vf_index)
+
+    def _clear_frozen(self, root: EehPe, *, passed: bool) -> int:
+        """``eeh_clear_pe_frozen_state``."""
+        for pe in root.walk():
+            if (passed or not pe.passed) and all(self.eeh.unfreeze(pe) for _ in range(_TRIES)):
+                return -errno.EIO
+        root.clear(PeFlag.ISOLATED, passed=passed)
+        return 0
+
+    def reset_and_recover(self, pe: EehPe) -> int:
+        """Reset an endpoint for its new owner (``eeh_pe_reset_and_recover``)."""
+        if pe.flags & PeFlag.RECOVERING:
+            return 0
+        pe.mark(PeFlag.RECOVERING)
+        saved = {dev: dev.pdev.save_state() for dev in pe.every() if dev.pdev is not None}
+        code = self.eeh.reset_full(pe, passed=True) or self._clear_frozen(pe, passed=True)
+        if not code:
+            for dev, state in saved.items():
+                if dev.pdev is not None:
+                    dev.pdev.restore_state(state)
+        pe.clear(PeFlag.RECOVERING, passed=True)
+        return code
+
+    # the firmware's errors
+
+    def handle_special(self) -> None:
+        """Ask the firmware what there is until there is nothing (``eeh_handle_special_event``)."""
+        while True:
+            self._forget(None, force=False)
+            found = self.eeh.platform.next_error()
+            pe = found.pe
+            if found.kind is ErrorKind.NONE or pe is None:
+                if self.eeh.enabled:
+                    self._unmask()
+                return
+            self._forget(pe, force=True)
+            if found.kind is ErrorKind.DEAD_PHB:
+                pe.isolate()
+                self._bury(pe)
+                continue
+            pe.mark(PeFlag.RECOVERING)
+            pe.isolate()
+            self.handle(pe)
+
+    def _bury(self, pe: EehPe) -> None:
+        """A bridge is dead: so is everything behind it."""
+        with self._unchanging():
+            for dev in pe.every():
+                dev.mode &= ~DevMode.NO_HANDLER
+            pe.clear(PeFlag.PRI_BUS, passed=True)
+            self._report("error_detected(permanent failure)", pe, self._failure)
+            pe.set_state(ErrorState.LOST)
+            for host in self.eeh.hosts:
+                if host.pe.flags & PeFlag.ISOLATED and not host.pe.flags & PeFlag.RECOVERING:
+                    self._remove_all(host.bus)
