@@ -25,7 +25,19 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice
     from pyvfio_backends.software.linux.pcie_bus import PcieBus
 
-__all__ = ["ACTIVE", "DevMode", "EehDev", "EehHost", "EehPe", "EehState", "Endpoints", "PeFlag", "PeType", "bus_of"]
+__all__ = [
+    "ACTIVE",
+    "DevMode",
+    "EehDev",
+    "EehHost",
+    "EehPe",
+    "EehState",
+    "Endpoints",
+    "Numbered",
+    "PeFlag",
+    "PeType",
+    "bus_of",
+]
 
 _WINDOW = 3600.0
 """Seconds in which freezes are counted."""

@@ -354,6 +354,10 @@ class PciSysdata(ABC):
         """What VFIO_DEVICE_GET_INFO tells of it besides."""
         return ()
 
+    def vfio_opened(self) -> None:
+        """A program has opened the device, at the end of that (``vfio_pci_core_finish_enable``)."""
+        return
+
     def vfio_closed(self) -> None:
         """The program has closed the device (``vfio_pci_zdev_close_device``)."""
         return

@@ -209,7 +209,7 @@ class PcieBus:
         bridge = self.bridge
         rid = self.number << 8 | devfn
         hardware = bridge.complex.function(bridge.domain, rid)
-        if hardware is None or bridge.complex.config_read(bridge.domain, rid, regs.PCI_VENDOR_ID, 4) in _NOBODY:
+        if hardware is None or not bridge.answers(rid):
             return None
         function = bridge.new_function(self, devfn, hardware)
         address = PciAddress(bridge.domain, self.number, devfn >> 3, devfn & 7)
@@ -271,6 +271,10 @@ class PcieHostBridge(PciHostBridge):
     def device_found(self, function: PcieFunction) -> None:
         """A function has its device, and no addresses yet (``pcibios_device_add``)."""
         return
+
+    def answers(self, rid: int) -> bool:
+        """Whether somebody answers at a routing id (``pci_bus_read_dev_vendor_id``)."""
+        return self.complex.config_read(self.domain, rid, regs.PCI_VENDOR_ID, 4) not in _NOBODY
 
     def device_added(self, function: PcieFunction) -> None:
         """The device of a function has its addresses, and a driver is sought next (``pcibios_bus_add_device``)."""

@@ -17,6 +17,7 @@ from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_drivers_boot import host_drivers
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
 from pyvfio_backends.software.linux.pcieport import PortDriver
+from pyvfio_backends.software.linux.pnv_eeh_boot import start_eeh
 from pyvfio_backends.software.linux.pnv_host import PnvHostBridge
 from pyvfio_backends.software.linux.pnv_irq import PnvMessages, PnvPins, first_interrupt
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
@@ -66,6 +67,7 @@ def boot(machine: Machine) -> None:
     for bridge in bridges:
         bridge.add(quiet=True)
     assign_unassigned([bridge.root for bridge in bridges])
+    start_eeh(kernel, opal, bridges)
     for bridge in bridges:
         bridge.add_devices()
     for bridge in bridges:

@@ -111,7 +111,7 @@ class PnvEeh:
             elif kind == ExpressType.DOWNSTREAM:
                 dev.mode |= DevMode.DS_PORT
         dev.address = found.number
-        dev.physfn = pdev.physfn
+        dev.physfn, dev.vf_index = pdev.physfn, function.number
         pe = host.insert(dev, self._above(host, function, pdev))
         if (pdev.vendor, pdev.device_id) in _RESTRICTED:
             pe.flags |= PeFlag.CFG_RESTRICTED
@@ -153,6 +153,26 @@ class PnvEeh:
         """Write it (``pnv_eeh_write_config``)."""
         if not self._blocked(dev):
             self.opal.pci_config_write(dev.host.opal_id, dev.rid, where, size, value)
+
+    # configuration for everybody else (pnv_pci_cfg_check, pnv_pci_read_config)
+
+    def _dev(self, domain: int, rid: int) -> EehDev | None:
+        host = next((one for one in self.eeh.hosts if one.number == domain), None)
+        return None if host is None else host.devs.get(rid)
+
+    def blocks(self, domain: int, rid: int) -> bool:
+        """Whether a function's configuration is not to be touched: during a reset, or it is gone for good."""
+        dev = self._dev(domain, rid) if self.eeh.found else None
+        if dev is None:
+            return False
+        return bool(dev.mode & DevMode.REMOVED or (dev.pe is not None and dev.pe.flags & PeFlag.CFG_BLOCKED))
+
+    def config_failed(self, domain: int, rid: int) -> bool:
+        """Ones were read of a function: whether it is frozen."""
+        dev = self._dev(domain, rid) if self.eeh.found else None
+        return dev is not None and self.eeh.check_failure(dev)
+
+    # registers
 
     def restore_bars(self, pe: EehPe) -> None:
         """Write the registers that were found at first, of all functions (``eeh_pe_restore_bars``)."""

@@ -11,6 +11,7 @@ import errno
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from pyvfio_backends.software.linux.eeh_files import device_files
 from pyvfio_backends.software.linux.pci_host import BarMemory
 from pyvfio_backends.software.linux.pci_sysfs import WAITING
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
@@ -48,25 +49,38 @@ class PnvFunction(PcieFunction):
 
     # accesses
 
-    def _is_frozen(self, value: int, size: int) -> bool:
-        """Whether what was read are ones because of a frozen endpoint, or a lost device: EEH takes note of it."""
-        every = (1 << 8 * size) - 1
-        return value == every and self.host.all_ones is not None and self.host.all_ones(self)
-
     def config_read(self, where: int, size: int) -> int:
-        """See `PciSysdata.config_read` (``pnv_pci_read_config``)."""
+        """See `PciSysdata.config_read` (``pnv_pci_read_config``).  Raise OSError ENODEV where EEH blocks it."""
+        eeh = self.host.eeh
+        if eeh is None:
+            return super().config_read(where, size)
+        platform = eeh.platform
+        if platform.blocks(self._segment, self.rid):
+            raise fail(errno.ENODEV)
         value = super().config_read(where, size)
-        self._is_frozen(value, size)
+        if value == (1 << 8 * size) - 1 and platform.config_failed(self._segment, self.rid):
+            raise fail(errno.ENODEV)
         return value
 
+    def config_write(self, where: int, size: int, value: int) -> None:
+        """See `PciSysdata.config_write` (``pnv_pci_write_config``).  Raise OSError ENODEV where EEH blocks it."""
+        eeh = self.host.eeh
+        if eeh is not None and eeh.platform.blocks(self._segment, self.rid):
+            raise fail(errno.ENODEV)
+        super().config_write(where, size, value)
+
     def peek(self, position: int, count: int) -> bytes | None:
-        """See `PciSysdata.peek`: nothing of a bridge that something is frozen behind."""
-        return None if self.host.phb.guarded else super().peek(position, count)
+        """See `PciSysdata.peek`: nothing of a bridge that something is frozen behind, or that EEH blocks."""
+        eeh = self.host.eeh
+        if self.host.phb.guarded or (eeh is not None and eeh.platform.blocks(self._segment, self.rid)):
+            return None
+        return super().peek(position, count)
 
     def bar_read(self, bar: int, offset: int, size: int) -> int:
         """See `PciSysdata.bar_read` (``eeh_check_failure``)."""
         value = super().bar_read(bar, offset, size)
-        self._is_frozen(value, size)
+        if self.host.eeh is not None and self.pdev is not None:
+            self.host.eeh.check_read(self.pdev, value, size)
         return value
 
     def bus_address(self, address: int) -> int:
@@ -86,6 +100,27 @@ class PnvFunction(PcieFunction):
     def find_irq(self) -> None:
         """The number of the line that its pin leads to (``pci_read_irq_line``)."""
         self.irq = self.host.pins.number(self)
+
+    # resets and programs
+
+    def reset_behind(self) -> None:
+        """See `PciSysdata.reset_behind`: by firmware (``pnv_pci_reset_secondary_bus``)."""
+        if self.subordinate is None:
+            raise fail(errno.ENOTTY)
+        if self.host.eeh is None:
+            super().reset_behind()
+        else:
+            self.host.eeh.platform.reset_behind(self)
+
+    def vfio_opened(self) -> None:
+        """See `PciSysdata.vfio_opened` (``eeh_dev_open``)."""
+        if self.host.eeh is not None and self.pdev is not None:
+            self.host.eeh.open(self.pdev)
+
+    def vfio_closed(self) -> None:
+        """See `PciSysdata.vfio_closed` (``eeh_dev_release``)."""
+        if self.host.eeh is not None and self.pdev is not None:
+            self.host.eeh.release(self.pdev)
 
     # the IOMMU
 
@@ -150,6 +185,8 @@ class PnvFunction(PcieFunction):
             found["of_node"] = of_link(device.devpath, self.of_path)
             if device.driver is None:
                 found[WAITING] = Attribute(lambda: f"{int(device.is_bridge)}\n")
+        if self.host.eeh is not None:
+            found.update(device_files(self.host.eeh, device))
         if is_vga(self):
             found["boot_vga"] = Attribute(lambda: f"{int(self.bus.vga_default is self)}\n")
         return found

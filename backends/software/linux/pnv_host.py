@@ -28,11 +28,10 @@ from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pyvfio_backends.software.hardware.ioda.opal import Opal
     from pyvfio_backends.software.hardware.ioda.phb import Phb
     from pyvfio_backends.software.hardware.pcie.function import Function
+    from pyvfio_backends.software.linux.eeh import Eeh
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_device import PciDevice
@@ -82,8 +81,8 @@ class PnvHostBridge(PcieHostBridge):
         self.iommu_node = PnvIommu(bus.kernel, self.domain)
         self.taken_m64: set[int] = set()
         """The 64-bit windows that virtual functions have, by number."""
-        self.all_ones: Callable[[PnvFunction], bool] | None = None
-        """Called when an access read only ones: whether that is because the endpoint is frozen (EEH)."""
+        self.eeh: Eeh | None = None
+        """Who is told of accesses that read only ones: that may be because the endpoint is frozen."""
         m32 = phb.windows.m32.segments
         assert m32 is not None
         self.m32 = m32
@@ -170,6 +169,12 @@ class PnvHostBridge(PcieHostBridge):
         """See `PcieHostBridge.new_function`."""
         return PnvFunction(on, devfn, hardware)
 
+    def answers(self, rid: int) -> bool:
+        """See `PcieHostBridge.answers`: not where EEH blocks configuration."""
+        if self.eeh is not None and self.eeh.platform.blocks(self.domain, rid):
+            return False
+        return super().answers(rid)
+
     def scan(self, *, quiet: bool) -> None:
         """See `PciHostBridge.scan`: that nobody answers freezes nothing."""
         with self.phb.probing():
@@ -228,6 +233,8 @@ class PnvHostBridge(PcieHostBridge):
         if pe.group is not None:
             self.bus.kernel.groups.join(pe.group, device)
             self.iommu_node.functions[device.name] = device
+        if self.eeh is not None:
+            self.eeh.probe_device(device)
 
     # endpoints
 
@@ -293,6 +300,8 @@ class PnvHostBridge(PcieHostBridge):
 
     def device_gone(self, function: PnvFunction) -> None:
         """The device of a function has left its group (``pnv_pci_release_device``)."""
+        if self.eeh is not None and function.pdev is not None:
+            self.eeh.remove_device(function.pdev)
         pe, function.pe = function.pe, None
         if function.pdev is not None:
             self.iommu_node.functions.pop(function.pdev.name, None)

@@ -202,10 +202,14 @@ class PnvEndpoints:
 
     # frozen or not, for EEH
 
+    def master_of(self, number: int) -> int:
+        """The number of the endpoint that one belongs to: its own, but of slaves."""
+        return self.every[number].whole()[0].number
+
     def state(self, number: int) -> OpalFreezeState:
         """What of an endpoint is frozen, slaves included (``pnv_ioda_get_pe_state``)."""
-        every = self.every[number].whole()
-        return max(self._opal.pci_eeh_freeze_status(self._phb_id, one.number).state for one in every)
+        every = [self._opal.pci_eeh_freeze_status(self._phb_id, one.number) for one in self.every[number].whole()]
+        return OpalFreezeState.TEMP_UNAVAIL if any(one.code for one in every) else max(one.state for one in every)
 
     def freeze(self, number: int) -> None:
         """Freeze it, slaves included (``pnv_ioda_freeze_pe``)."""

@@ -101,6 +101,7 @@ class VfioPciDevice(VfioDevice):
         )
         self._bars = Bars(pdev, self.config)
         self._ioeventfds = IoEventFds(pdev, self._bars, self.config)
+        pdev.sysdata.vfio_opened()
         self.tokens.opened(1)
 
     def close_device(self) -> None:
