@@ -9,6 +9,7 @@ that each begin with a new machine: one that was written to for long has most of
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from typing import Any
@@ -17,12 +18,13 @@ import pytest
 from pcie_invariants import Tree, Watched, every_function
 
 from pyvfio.backend import Backend, open_backend
-from pyvfio.errors import PyvfioError
+from pyvfio.errors import NotModelled, PyvfioError
 from pyvfio_backends.software.hardware.ioda.hub import Hub
 from pyvfio_backends.software.hardware.ioda.placement import apertures, arrange
 from pyvfio_backends.software.hardware.pcie.allocation import Pool
 from pyvfio_backends.software.hardware.pcie.firmware import Firmware, Setup
 from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.pcie.port import DownstreamPort
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
 from pyvfio_backends.software.hardware.zpci.bar import Unmapped
 from pyvfio_fixtures import machines
@@ -31,6 +33,8 @@ STEPS = int(os.environ.get("PYVFIO_STEPS", "4000"))
 ROUND = 10_000
 """Steps that one machine is put through."""
 OFTEN = 500
+CHANGES = 0.002
+"""How often a card comes or goes."""
 DEVICES = "/sys/bus/pci/devices"
 MACHINES = [name for name, path in machines().items() if "[[pcie." in path.read_text()]
 
@@ -75,7 +79,8 @@ def _behind_its_back(machine: Any, function: Function, dice: random.Random, plac
     with machine.lock:
         at = _place(dice, size, places)
         if at + size <= len(function.config.data):
-            function.config.write(at, size, _value(dice, size))
+            with contextlib.suppress(NotModelled):  # registers that configuration space leads to
+                function.config.write(at, size, _value(dice, size))
         machine.clock.settle()
 
 
@@ -110,6 +115,27 @@ def _signal(machine: Any, function: Function, dice: random.Random) -> None:
         machine.clock.settle()
 
 
+class _Cards:
+    """Somebody who takes cards out by surprise, and puts them back later."""
+
+    def __init__(self, watched: list[Watched]) -> None:
+        functions = [one.function for one in watched]
+        self.ports = [one for one in functions if isinstance(one, DownstreamPort) and one.slot is not None]
+        self.out: dict[DownstreamPort, dict[int, Function]] = {}
+
+    def change(self, machine: Any, dice: random.Random) -> None:
+        if not self.ports:
+            return
+        port = dice.choice(self.ports)
+        with machine.lock:
+            if port.secondary.functions:
+                numbers = {id(function): number for number, function in port.secondary.functions.items()}
+                self.out[port] = {numbers[id(function)]: function for function in port.unplug()}
+            elif port in self.out:
+                port.plug_all(self.out.pop(port))
+            machine.clock.settle()
+
+
 def _names(backend: Backend, machine: Any) -> dict[str, Function]:
     """The functions that Linux found, by their names in sysfs."""
     found: dict[str, Function] = {}
@@ -127,10 +153,16 @@ def _round(backend: Backend, dice: random.Random, steps: int) -> tuple[int, int]
     watched = [Watched(name, function) for name, function in sorted(_names(backend, machine).items())]
     assert len(watched) == len(every_function(machine.pcie))
     places = [_places(one.function) for one in watched]
-    tree, refused = Tree(machine.pcie, dice), 0
+    tree, cards, refused = Tree(machine.pcie, dice), _Cards(watched), 0
     for step in range(steps):
+        if dice.random() < CHANGES:
+            cards.change(machine, dice)
+        if step % OFTEN == 0:
+            _check(machine, watched, tree)
         number = dice.randrange(len(watched))
         one, way = watched[number], dice.choices(("Linux", "hardware", "BAR", "device"), (40, 28, 25, 7))[0]
+        if way != "Linux" and one.function.bus is None:
+            continue  # in somebody's hand, without power
         if way == "BAR":
             _write_bar(machine, one.function, dice)
         elif way == "device":
@@ -142,14 +174,17 @@ def _round(backend: Backend, dice: random.Random, steps: int) -> tuple[int, int]
                 _by_linux(backend, f"{DEVICES}/{one.name}/config", dice, places[number])
             except (OSError, PyvfioError):
                 refused += 1  # it is unplugged by now, or what it does is not modelled
-        if step % OFTEN == OFTEN - 1 or step == steps - 1:
-            machine.clock.advance(0.5)
-            with machine.lock:
-                for each in watched:
-                    each.check(tree)
-                tree.check()
+    _check(machine, watched, tree)
     _recovers(machine)
     return refused, tree.came
+
+
+def _check(machine: Any, watched: list[Watched], tree: Tree) -> None:
+    machine.clock.advance(0.5)
+    with machine.lock:
+        for each in watched:
+            each.check(tree)
+        tree.check()
 
 
 def _recovers(machine: Any) -> None:
