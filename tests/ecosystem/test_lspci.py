@@ -31,6 +31,7 @@ from pyvfio_backends.software.hardware.pcie.extended import (
     Acs,
     Ari,
     Ats,
+    CollectorAssociation,
     DesignatedVendor,
     Ltr,
     Pasid,
@@ -84,6 +85,7 @@ def everything() -> RootComplex:
     collector = EventCollector(ConfigSpace(Identity(0x8086, 1, class_code=0x080700)))
     collector.add(Express(ExpressType.RC_EC))
     collector.add(Aer(root=True))
+    collector.add(CollectorAssociation(1 << 2, (0x41, 0x4F)))
     bus.plug(collector, 3)
     contained = root_port(Slot(12))
     contained.add(Dpc())
@@ -159,6 +161,8 @@ def test_every_function_is_parsed_without_complaint(lspci: Callable[..., str], t
         "Designated Vendor-Specific: Vendor=1e98 ID=0023 Rev=0 Len=20",
         "Single Root I/O Virtualization (SR-IOV)",
         "Latency Tolerance Reporting",
+        "RCiEPBitmap: RCiEP at Device(s): 2",
+        "AssociatedBusNumbers: 41-4f",
         "Downstream Port Containment",
         "Subsystem: 1b36:0000",
     ):

@@ -19,6 +19,7 @@ from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.models import ioh3420
 from pyvfio_backends.software.hardware.pcie.packet import header
 from pyvfio_backends.software.hardware.pcie.port import RootPort
+from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Severity
 from pyvfio_backends.software.hardware.pcie.request import Outcome, Request, Space
 from pyvfio_backends.software.hardware.pcie.root_complex import EventCollector
 
@@ -298,6 +299,45 @@ def test_an_event_collector_hears_the_integrated_endpoints_of_its_bus(made: Rig)
     made.g.errors.uncorrectable(extended.PCI_ERR_UNC_DLP, None)
     assert [message.rid for message in collector.root_errors.received] == [made.g.rid]
     assert Registers(collector).get(extended.PCI_ERR_ROOT_ERR_SRC) == made.g.rid << 16
+
+
+@pytest.mark.parametrize(
+    ("association", "rids"),
+    [
+        (CollectorAssociation(1 << 3), {0x0018, 0x001B}),
+        (CollectorAssociation(0), set()),
+        (CollectorAssociation(0, (0x20, 0x21)), {0x2018, 0x2101}),
+        (CollectorAssociation(0, (0, 0x1F)), set()),  # its own bus is for the bitmap alone
+        (CollectorAssociation(1 << 3, (0x20, 0x21), edition=1), {0x0018, 0x001B}),  # without the register of buses
+        (None, set()),
+    ],
+)
+def test_whom_a_collector_hears(made: Rig, association: CollectorAssociation | None, rids: set[int]) -> None:
+    collector = EventCollector(ConfigSpace(Identity(1, 2, class_code=0x080700)))
+    collector.add(Express(ExpressType.RC_EC))
+    if association is not None:
+        collector.add(association)
+    assert not collector.hears(0x0018)  # on no bus
+    made.complex.root_buses[0].plug(collector, 4)
+    every = (0x0010, 0x0018, 0x001B, 0x2018, 0x2101, 0x2218)
+    assert {rid for rid in every if collector.hears(rid)} == rids
+    assert collector.hears(collector.rid)
+
+
+def test_a_collector_hears_no_port_or_endpoint_that_is_not_integrated(made: Rig) -> None:
+    collector = EventCollector(ConfigSpace(Identity(1, 2, class_code=0x080700)))
+    for capability in (Express(ExpressType.RC_EC), Aer(root=True), CollectorAssociation()):
+        collector.add(capability)
+    bus = made.complex.root_buses[0]
+    bus.plug(collector, 4)
+    stranger = Function(ConfigSpace(Identity(1, 2)))
+    stranger.add(Express(ExpressType.ENDPOINT))
+    bus.plug(stranger, 5)
+    bus.report(ErrorMessage(Severity.FATAL, stranger.rid))
+    bus.report(ErrorMessage(Severity.FATAL, 6 << 3))  # nobody is there any more
+    assert collector.root_errors.received == []
+    bus.report(ErrorMessage(Severity.FATAL, made.g.rid))
+    assert len(collector.root_errors.received) == 1
 
 
 def test_conventional_functions_have_status_bits_only(made: Rig) -> None:

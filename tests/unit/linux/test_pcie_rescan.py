@@ -12,6 +12,8 @@ from typing import Any
 
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
+from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS
+from pyvfio_backends.software.hardware.pcie.port import DownstreamPort
 from pyvfio_backends.software.hardware.pcie.request import Request
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.loader import load_machine, machine_files
@@ -111,3 +113,19 @@ def test_what_does_not_fit_has_no_address() -> None:
         port.resources[14].end = port.resources[14].start + 0xFFF
         lab.write(RESCAN, b"1")
         assert lab.resources()["0000:02:00.0"][0] == "0x0 0x0 0x0"
+
+
+def test_at_the_other_end_of_a_link_only_device_0_is_looked_for() -> None:
+    """``only_one_child`` in ``drivers/pci/probe.c`` (6.12); and a port without ARI passes on requests to that alone.
+
+    Hardware cannot have this, and machine files are refused it (`test_what_a_machine_file_cannot_have`).
+    """
+    lab = Lab()
+    with lab.host:
+        ports = [one for _, one in lab.complex.functions() if isinstance(one, DownstreamPort) and one.link_up]
+        port = next(one for one in ports if not one.ari_forwarding)
+        before = set(lab.host.listdir(DEVICES))
+        stranger = port.plug(ENDPOINTS["e1000e"].build(), device=1)
+        assert lab.complex.function(0, stranger.rid) is None
+        lab.write(RESCAN, b"1")
+        assert set(lab.host.listdir(DEVICES)) == before

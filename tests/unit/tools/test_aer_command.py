@@ -257,3 +257,64 @@ def test_messages_of_the_kernel(backend: Backend, machine: Any) -> None:
         assert messages.new()[0] == f"pcieport {PORT}: AER: Correctable error message received from {NET}"
     with open_backend("software", machine="lab-s390x") as other, KernelMessages(other) as none:
         assert (none.readable, none.new()) == (False, [])
+
+
+# functions of the root complex
+
+INSIDE, COLLECTOR = "0000:00:1c.0", "0000:00:1e.0"
+
+
+@pytest.fixture
+def switch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[Backend, Command]]:
+    """The machine `q35-switch`, and the command on it."""
+    with open_backend("software", machine="q35-switch") as backend:
+        monkeypatch.setattr(options, "open_host", lambda *words: contextlib.nullcontext(Host(backend)))
+
+        def call(*arguments: str) -> str:
+            assert run(["aer", *arguments, "--machine", "q35-switch"]) == 0
+            return str(capsys.readouterr().out)
+
+        yield backend, call
+
+
+def test_a_function_of_the_root_complex_has_a_collector(switch: tuple[Backend, Command]) -> None:
+    backend, call = switch
+    lines = {line.split()[0]: line.split()[1:] for line in call("list").splitlines()}
+    assert lines[INSIDE] == ["0", "0", "0", "-", "-", "-"]
+    assert lines[COLLECTOR] == ["0", "0", "0", "0/0/0", "-", "pcieport"]
+    backend.machine.errors.inject(INSIDE, "RxErr")  # type: ignore[attr-defined]
+    shown = call("show", INSIDE)
+    assert "collector           0000:00:1e.0" in shown.splitlines()
+    assert "last sources        uncorrectable 00:00.0, correctable 00:1c.0" in shown.splitlines()
+    (port,) = json.loads(call("show", INSIDE, "--json"))["ports"]
+    assert (port["device"], port["counters"]["messages"]["correctable"]) == (COLLECTOR, 1)
+
+
+def test_an_error_is_injected_into_a_function_of_the_root_complex(switch: tuple[Backend, Command]) -> None:
+    backend, call = switch
+    assert call("inject", INSIDE, "RxErr").splitlines()[-1] == f"{INSIDE}: correctable error (RxErr)"
+    dry = call("inject", INSIDE, "DLP", "--dry-run")
+    assert "note: the function is reset, as it has no link" in dry
+    assert "the link is reset" not in dry
+    assert "below the same port" not in dry
+    pyvfio.bind(Host(backend).function(INSIDE))
+    told = call("inject", INSIDE, "DLP").splitlines()[-1]  # it slept: what was noted was cleared as it woke
+    assert told == f"{INSIDE}: fatal error (not known which); was reset"
+
+
+def test_errors_of_the_root_complex_are_watched(switch: tuple[Backend, Command]) -> None:
+    backend, call = switch
+    seen = threading.Event()
+
+    def again() -> None:
+        while not seen.wait(0.2):
+            backend.machine.errors.inject(INSIDE, "RCVR")  # type: ignore[attr-defined]
+
+    thread = threading.Thread(target=again)
+    thread.start()
+    try:
+        told = json.loads(call("watch", INSIDE, "--count", "1", "--seconds", "20", "--interval", "0.05", "--json"))
+    finally:
+        seen.set()
+        thread.join()
+    assert (told["device"], told["source"], told["severity"]) == (INSIDE, INSIDE, "correctable")
