@@ -319,7 +319,8 @@ class ZpciEventSpec:
 class MachineSpec:
     """A whole machine.  `architecture` is one of `ARCHITECTURES`; `page_size` and `memory` (the host's
     storage, a bound of DMA addresses) in bytes; `memlock` in bytes or -1, which binds
-    programs unless they have CAP_IPC_LOCK (`ipc_lock`, as root has); with `raw_io` they have CAP_SYS_RAWIO, too;
+    programs unless they have CAP_IPC_LOCK (`ipc_lock`, as root has); with `raw_io` they have CAP_SYS_RAWIO, too,
+    and with `sys_resource` CAP_SYS_RESOURCE;
     `seqnum` the last uevent number at boot; `features` the words of that line of ``/proc/cpuinfo`` (empty: there is no
     such file; without ``edat`` there are no huge pages); `processors` its number of processors (1 to 64), each of which
     can be interrupted by PCI functions of its own with `directed_interrupts`; with `interpretation` it executes the PCI
@@ -346,6 +347,7 @@ class MachineSpec:
     slot_buses: int = 0
     ipc_lock: bool = True
     raw_io: bool = True
+    sys_resource: bool = True
     seqnum: int = 0
     features: tuple[str, ...] = ()
     iommufd: bool = True

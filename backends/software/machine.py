@@ -76,6 +76,7 @@ class Machine:
         self.kernel.cmdline = spec.host.cmdline
         self.kernel.raw_io = spec.raw_io
         self.kernel.numa_nodes = spec.nodes
+        self.kernel.sys_resource = spec.sys_resource
         if spec.architecture == "x86_64":
             self.kernel.huge_page_size = 2 << 20
             self.kernel.huge_pages = [HugePages(self.kernel.huge_page_size >> 10)]

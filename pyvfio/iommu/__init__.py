@@ -4,6 +4,7 @@ from pyvfio.iommu.address_space import AddressSpace, IommuTable, IovaRange, Mapp
 from pyvfio.iommu.allocator import IovaAllocator
 from pyvfio.iommu.buffer import DmaBuffer
 from pyvfio.iommu.dirty import DirtyBitmap, DirtyRange
+from pyvfio.iommu.file_mapping import FileMapping
 from pyvfio.iommu.iommufd import Iommufd
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "DirtyBitmap",
     "DirtyRange",
     "DmaBuffer",
+    "FileMapping",
     "IommuTable",
     "Iommufd",
     "IovaAllocator",

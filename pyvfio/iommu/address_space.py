@@ -445,7 +445,8 @@ class AddressSpace:
             why = causes.Cause(f"no memory of this process with these permissions is at {mapping.address:#x}")
             if self.kind == "iommufd":
                 other = f"{why.sentence}, or it is a device's, which iommufd does not map"
-                why = causes.Cause(other, 'for memory of a device: way="group"')
+                step = 'for memory of a device: way="group", or its dma-buf with map_file() from Linux 6.19 on'
+                why = causes.Cause(other, step)
         elif error.errno == errno.EEXIST:
             why = causes.Cause("another mapping has some of these IOVAs", "unmap it first, or leave the IOVA out")
         return type(error)(

@@ -204,6 +204,8 @@ def _option(command: Command, given: abi.Option) -> None:
     elif given.op == abi.IOMMU_OPTION_OP_GET:
         given.val64 = int(context.by_process)
     elif given.op == abi.IOMMU_OPTION_OP_SET:
+        if not context.core.kernel.sys_resource:
+            raise fail(errno.EPERM)
         if context.objects:
             raise fail(errno.EBUSY)
         if given.val64 not in (0, 1):

@@ -120,6 +120,8 @@ class Kernel:
         """Whether a real process works on this machine."""
         self.raw_io = True
         """Whether programs have CAP_SYS_RAWIO."""
+        self.sys_resource = True
+        """Whether they have CAP_SYS_RESOURCE."""
         self.taint = 0
         """Why the kernel is not to be trusted any more, as bits (``/proc/sys/kernel/tainted``)."""
         self.locked_pages: Callable[[int], tuple[int, int]] = lambda pid: (0, 0)

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from pcie_fixture import EDU, NVME, Pcie, lab_spec
+from vfio_fixture import Lab, errno_of
 
 import pyvfio
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio_feature
+from pyvfio.abi.iommufd_later import IOMMU_IOAS_MAP_FILE, IoasMapFile
 from pyvfio.abi.vfio_later import VFIO_DEVICE_FEATURE_DMA_BUF, DeviceFeatureDmaBuf, RegionDmaRange
 from pyvfio.drivers import Edu
 from pyvfio.errors import KernelRefused, NotAvailable, NotModelled, PyvfioError
@@ -23,6 +25,7 @@ from pyvfio.iommu import AddressSpace
 from pyvfio.pci.edu import DMA_MASK
 from pyvfio.vfio import Device
 from pyvfio_backends.software.description import PcieFunctionSpec
+from pyvfio_backends.software.linux.vfio_pci_dmabuf import DmaBuf, Piece
 
 MEMORY, TESTDEV = "0000:00:10.0", "0000:00:07.0"
 PAGE = 1 << 12
@@ -316,6 +319,23 @@ def test_a_file_is_a_file_in_6_19_too(edu: Edu, space: AddressSpace) -> None:
     with pytest.raises(PyvfioError) as caught:
         space.map_file(9999, 0, 0, iova=PAGE)
     assert caught.value.errno == errno.EINVAL
+
+
+def test_mediated_devices_neither_copy_nor_pin_it() -> None:
+    """`iopt_pages_rw_access`; pinning is refused by kernels after 6.19, which forgot it (`iopt_area_add_access`)."""
+    lab = Lab()
+    lab.kernel.map_file = lab.kernel.dma_buf = True
+    with lab.host:
+        cdev, fd, device = lab.cdev("m0"), lab.iommufd(), lab.fake("m0")
+        ioas = lab.ioas(fd)
+        lab.bind(cdev, fd)
+        lab.attach(cdev, ioas)
+        function = Pcie().device(EDU)
+        buffer = lab.kernel.fds.install(DmaBuf(function, [Piece(0, 0, PAGE)], revoked=False), "/dmabuf:")
+        lab.call(fd, IOMMU_IOAS_MAP_FILE, IoasMapFile.sized(flags=7, ioas_id=ioas, fd=buffer, length=PAGE, iova=PAGE))
+        assert errno_of(device.dma_read, PAGE, 8) == errno_of(device.dma_write, PAGE, b"x") == errno.EINVAL
+        assert errno_of(device.pin, PAGE) == errno.EINVAL
+        assert lab.ioas_unmap(fd, ioas, PAGE, PAGE) == PAGE
 
 
 def test_the_dma_buf_itself(host: pyvfio.Host, export: Callable[..., int]) -> None:

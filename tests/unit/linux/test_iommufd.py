@@ -405,6 +405,19 @@ def test_locked_memory(by_process: int) -> None:
         lab.call(fd, ifd.IOMMU_IOAS_COPY, copy)  # the same pages once more cost nothing
 
 
+def test_who_may_choose_the_account(vfio_lab: Lab) -> None:
+    """CAP_SYS_RESOURCE (``iommufd_option_rlimit_mode``); to ask needs none."""
+    lab = vfio_lab
+    lab.kernel.sys_resource = False
+    fd = lab.iommufd()
+    for value in (0, 1, 2):
+        assert errno_of(lab.call, fd, ifd.IOMMU_OPTION, ifd.Option.sized(val64=value)) == errno.EPERM
+    asked = ifd.Option.sized(op=ifd.IOMMU_OPTION_OP_GET, val64=7)
+    lab.call(fd, ifd.IOMMU_OPTION, asked)
+    assert asked.val64 == 0
+    assert errno_of(lab.call, fd, ifd.IOMMU_OPTION, ifd.Option.sized(object_id=3)) == errno.EOPNOTSUPP
+
+
 # ---- a group in an iommufd -------------------------------------------------------------------------------------------
 
 

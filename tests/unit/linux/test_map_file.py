@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from pcie_fixture import EDU, Pcie
+from vfio_fixture import Lab, errno_of
 
 import pyvfio
 from pyvfio.abi import iommufd as abi
@@ -238,6 +239,34 @@ def test_pages_count_as_locked_once(memfd: int) -> None:
             assert caught.value.errno == errno.ENOMEM
             device.space.unmap(0, 2 * PAGE)
             device.space.map_file(memfd, PAGE, 3 * PAGE, iova=SIZE)
+
+
+def test_a_mediated_device_copies_and_pins(memfd: int) -> None:
+    """`iopt_pages_rw_slow` and `iopt_pages_fill_xarray`: what is no memory is EINVAL then."""
+    lab = Lab()
+    lab.kernel.map_file = True
+    with lab.host:
+        cdev, fd, device = lab.cdev("m0"), lab.iommufd(), lab.fake("m0")
+        ioas = lab.ioas(fd)
+        lab.bind(cdev, fd)
+        lab.attach(cdev, ioas)
+        fields = {"flags": BOTH | FIXED, "ioas_id": ioas, "fd": memfd}
+        lab.call(fd, IOMMU_IOAS_MAP_FILE, IoasMapFile.sized(**fields, start=PAGE, length=2 * PAGE, iova=0x10000))
+        lab.call(fd, IOMMU_IOAS_MAP_FILE, IoasMapFile.sized(**fields, start=SIZE, length=PAGE, iova=0x20000))
+        event = os.eventfd(0)
+        other = fields | {"fd": event}
+        lab.call(fd, IOMMU_IOAS_MAP_FILE, IoasMapFile.sized(**other, start=0, length=PAGE, iova=0x30000))
+        device.dma_write(0x10FFC, b"across pages")
+        assert os.pread(memfd, 12, 2 * PAGE - 4) == b"across pages" == device.dma_read(0x10FFC, 12)
+        pages = device.pin(0x10000, 2)
+        lab.kernel.memory.write(pages[1] + 3, b"absolute")
+        assert os.pread(memfd, 8, 2 * PAGE + 3) == b"absolute"
+        for iova in (0x20000, 0x30000):
+            assert errno_of(device.dma_read, iova, 8) == errno_of(device.dma_write, iova, b"x") == errno.EINVAL
+            assert errno_of(device.pin, iova) == errno.EINVAL
+        device.unpin_pages(0x10000, 2)
+        assert lab.ioas_unmap(fd, ioas, 0x10000, 2 * PAGE) == 2 * PAGE
+        os.close(event)
 
 
 @pytest.mark.parametrize("way", ["iommufd", "type1v2"])
