@@ -23,12 +23,28 @@ class Look:
     probes: frozenset[str]
 
 
+_MEMBER = ": member"
 _NAMED = 3
 """Of so many devices or parts the names stand in a line; of more, the first ones and how many follow."""
 
 
 _ON_DISKS = frozenset({"boot", "mounted", "swap", "holders"})
 """Probes that find content in use: nobody is told to wipe that."""
+
+
+def _facts_once(plans: Sequence[Plan]) -> tuple[tuple[str, str], ...]:
+    """The facts of several plans, without members of groups that are told already."""
+    told = {obj for plan in plans for obj in plan.objects}
+    found = []
+    for plan in plans:
+        for what, value in plan.facts:
+            member = value.partition(" ")[0] if what.endswith(_MEMBER) else ""
+            if member in told:
+                continue
+            if member:
+                told.add(member)
+            found.append((what, value))
+    return tuple(found)
 
 
 def _few(names: Sequence[str], separator: str) -> str:
@@ -82,7 +98,11 @@ class Plan:
 
     @classmethod
     def join(cls, plans: Sequence[Plan], title: str = "") -> Plan:
-        """One plan of several: either all of it is done or nothing."""
+        """One plan of several: either all of it is done or nothing.
+
+        A member of a group that is told of one device of the plan is not told of the others again, and one that the
+        plan is about itself has facts of its own.
+        """
         if len(plans) == 1 and not title:
             return plans[0]
         return cls(
@@ -91,7 +111,7 @@ class Plan:
             tuple(step for plan in plans for step in plan.steps),
             tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
             tuple(dict.fromkeys(finding for plan in plans for finding in plan.findings)),
-            tuple(fact for plan in plans for fact in plan.facts),
+            _facts_once(plans),
             next((plan.sysfs for plan in plans if plan.sysfs is not None), None),
             tuple(one for plan in plans for one in plan.looked),
             min((plan.made for plan in plans), default=time.monotonic()),

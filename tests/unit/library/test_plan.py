@@ -36,6 +36,19 @@ def test_facts_of_one_kind_are_all_there_as_data() -> None:
     ]
 
 
+def test_a_member_of_several_devices_is_told_once() -> None:
+    """And not at all when the plan is about it: its own facts are there."""
+    names = [f"0000:3b:00.{number}" for number in range(4)]
+    members = {name: f"{name} (nvme): in the way" for name in names}
+    plans = [one(name, ("driver", "nvme"), *(("member", members[o]) for o in names if o != name)) for name in names[:3]]
+    assert Plan.join(plans, "some").facts == (
+        ("0000:3b:00.0: driver", "nvme"),
+        ("0000:3b:00.0: member", members[names[3]]),
+        ("0000:3b:00.1: driver", "nvme"),
+        ("0000:3b:00.2: driver", "nvme"),
+    )
+
+
 STEP: Step = Bind("pci", "0000:3b:00.0", "vfio-pci")
 
 
