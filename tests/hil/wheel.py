@@ -43,6 +43,7 @@ def lay_out(wheel: Path, tree: Path, extra: Path | None = None) -> list[str]:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tree)
     (tree / "pytest.ini").write_text(INI)
+    shutil.copy2(Path(__file__).with_name("collecting.py"), tree / "conftest.py")
     if extra is not None:
         if extra.is_dir():
             shutil.copytree(extra, tree / "suite", ignore=shutil.ignore_patterns("__pycache__"))
