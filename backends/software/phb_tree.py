@@ -47,6 +47,7 @@ _M64: Final = (
 )
 _CHIP_SHIFT = 42
 _LAST_SEGMENT = 6 * 16 - 1
+_NO_LINES = (0, 0, 0, 0)
 
 
 def _m32_of(segment: int) -> int:
@@ -108,7 +109,9 @@ def build_phbs(
 
 def start_phbs(hub: Hub, slot_buses: int = 0) -> None:
     """What firmware does before Linux: bus numbers, and reports of errors; nothing decodes any address."""
-    firmware = Firmware(reserve=Reserve(buses=slot_buses), arrange=lambda access, buses, pools, reserve: Layout())
+    firmware = Firmware(
+        lines=_NO_LINES, reserve=Reserve(buses=slot_buses), arrange=lambda access, buses, pools, reserve: Layout()
+    )
     for phb in hub.phbs.values():
         with phb.probing():
             firmware.set_up(phb)

@@ -110,6 +110,8 @@ class Kernel:
         self.features: tuple[str, ...] = ()
         self.processor = ""
         """Who made the processors (``vendor_id`` of x86)."""
+        self.cpuinfo: Callable[[], str] | None = None
+        """What ``/proc/cpuinfo`` says, where neither `features` nor `processor` do."""
         self.huge_page_size = 1 << 20
         """Bytes of a large page (``HPAGE_SIZE``): s390's have 1 MiB."""
         self.huge_pages = [HugePages(self.huge_page_size >> 10)]  # the default size first

@@ -17,6 +17,7 @@ from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_drivers_boot import host_drivers
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
 from pyvfio_backends.software.linux.pcieport import PortDriver
+from pyvfio_backends.software.linux.pnv_device_tree import MODEL, add_device_tree
 from pyvfio_backends.software.linux.pnv_eeh_boot import start_eeh
 from pyvfio_backends.software.linux.pnv_host import PnvHostBridge
 from pyvfio_backends.software.linux.pnv_irq import PnvMessages, PnvPins, first_interrupt
@@ -27,6 +28,7 @@ from pyvfio_backends.software.pcie_slots import MachineSlots, switch_on
 from pyvfio_backends.software.phb_tree import build_phbs, m64_of, start_phbs
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.machine import Machine
 
 __all__ = ["boot"]
@@ -72,9 +74,21 @@ def boot(machine: Machine) -> None:
         bridge.add_devices()
     for bridge in bridges:
         bridge.enable_bridges()
+    add_device_tree(kernel, bridges)
+    kernel.cpuinfo = lambda: _cpuinfo(kernel)
     ports.boot(device for device in bus.devices.values() if isinstance(device, PciDevice))
     add_kernel_log(kernel)
     devices = [device for bridge in bridges for device in bridge.devices()]
     for driver in drivers:
         driver.boot(devices)
     boot_vfio_pci(machine, bus, [])
+
+
+def _cpuinfo(kernel: Kernel) -> str:
+    """``arch/powerpc/kernel/setup-common.c``, ``platforms/powernv/setup.c``; the processor is the lab's."""
+    processor = "cpu\t\t: POWER9, altivec supported\nclock\t\t: 4000.000000MHz\nrevision\t: 2.2 (pvr 004e 1202)\n\n"
+    every = "".join(f"processor\t: {number}\n{processor}" for number in range(kernel.interrupts.processors))
+    return (
+        f"{every}timebase\t: 512000000\nplatform\t: PowerNV\nmodel\t\t: {MODEL}\n"
+        f"machine\t\t: PowerNV {MODEL}\nfirmware\t: OPAL\nMMU\t\t: Radix\n"
+    )

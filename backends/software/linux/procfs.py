@@ -95,8 +95,8 @@ class ProcDirectory(Directory):
     def lookup(self, name: str) -> Node | None:
         if name == "self":
             return Symlink(str(os.getpid()))
-        if name == "cpuinfo" and (self._kernel.features or self._kernel.processor):
-            return ProcFile(self._cpuinfo)
+        if name == "cpuinfo" and self._tells_of_processors:
+            return ProcFile(self._kernel.cpuinfo or self._cpuinfo)
         if name == "irq":
             from pyvfio_backends.software.linux.irq_affinity import IrqDirectory
 
@@ -105,7 +105,7 @@ class ProcDirectory(Directory):
 
     def names(self) -> Iterable[str]:
         pids = sorted({os.getpid(), *(process.pid for process in self._kernel.processes)})
-        told = ["cpuinfo"] if self._kernel.features or self._kernel.processor else []
+        told = ["cpuinfo"] if self._tells_of_processors else []
         return [*self._fixed, *told, "irq", "self", *map(str, pids)]
 
     def _process(self, name: str) -> Directory | None:
@@ -130,6 +130,10 @@ class ProcDirectory(Directory):
         else:
             return None
         return _folder(entries)
+
+    @property
+    def _tells_of_processors(self) -> bool:
+        return bool(self._kernel.features or self._kernel.processor or self._kernel.cpuinfo)
 
     def _cpuinfo(self) -> str:
         """The lines of the machine, not those of each processor (``arch/s390/kernel/processor.c``); on another machine
