@@ -11,6 +11,7 @@ from pyvfio_backends.software.linux.eeh_files import debug_files, host_debug_fil
 from pyvfio_backends.software.linux.eeh_pe import EehHost
 from pyvfio_backends.software.linux.eeh_recovery import EehRecovery
 from pyvfio_backends.software.linux.nodes import StaticDirectory
+from pyvfio_backends.software.linux.pnv_debug import bridge_debug_files
 from pyvfio_backends.software.linux.pnv_eeh import PnvEeh
 from pyvfio_backends.software.linux.vfio_state import vfio_core
 
@@ -35,8 +36,8 @@ def start_eeh(kernel: Kernel, opal: Opal, bridges: Sequence[PnvHostBridge]) -> E
         bridge.phb.on_error = eeh.recovery.interrupt
     kernel.proc.add("powerpc", StaticDirectory({"eeh": proc_file(eeh)}))
     files = debug_files(eeh)
-    for host in eeh.hosts:
-        inside = host_debug_files(eeh, host)
+    for host, bridge in zip(eeh.hosts, bridges, strict=True):
+        inside = {**bridge_debug_files(bridge), **host_debug_files(eeh, host)}
         files[f"PCI{host.number:04x}"] = lambda inside=inside: DebugDirectory(lambda: inside)  # type: ignore[misc]
     kernel.debug["powerpc"] = lambda: DebugDirectory(lambda: files)
     return eeh

@@ -24,6 +24,7 @@ from pyvfio.drivers import Edu, Nvme
 from pyvfio.errors import BadMachine, Misuse
 from pyvfio_backends.software.description import PcieFunctionSpec, PciePhbSpec
 from pyvfio_backends.software.hardware.dma import DmaFault
+from pyvfio_backends.software.linux.kernel_log import kernel_log
 from pyvfio_backends.software.linux.pnv_pe import PeFlag
 from pyvfio_backends.software.loader import load_machine
 
@@ -43,7 +44,7 @@ def listed(lab: Pnv, name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_a_device_is_as_recorded(lab: Pnv, name: str) -> None:
-    """Its place, addresses, group and driver, and its files but for EEH's."""
+    """Its place, addresses, group, driver and files."""
     one: dict[str, Any] = recorded()[name]
     assert lab.host.readlink(f"/sys/bus/pci/devices/{name}").removeprefix("../../../devices/") == one["path"]
     assert lab.attr(name, "devspec") == one["devspec"]
@@ -53,10 +54,7 @@ def test_a_device_is_as_recorded(lab: Pnv, name: str) -> None:
     assert (str(group.number) if group is not None else None) == one["group"]
     driver = lab.device(name).driver
     assert (driver.name if driver is not None else None) == one["driver"]
-    others = ("eeh_", "virtio")
-    assert [file for file in listed(lab, name) if not file.startswith(others)] == [
-        file for file in sorted(one["entries"]) if not file.startswith(others)
-    ]
+    assert listed(lab, name) == sorted(one["entries"])
 
 
 def test_groups_are_named_after_endpoints(lab: Pnv) -> None:
@@ -211,6 +209,32 @@ def test_the_card_goes_and_comes_back(lab: Pnv) -> None:
     assert lab.pe(EDU).number == before
     assert lab.device(EDU).iommu_group is not None
     assert lab.phb(4).rids[0x100] == before
+
+
+def test_what_the_log_is_told_of_endpoints(lab: Pnv) -> None:
+    """``pnv_pci_ioda_pe_dump``, ``pnv_pci_diag_data_set``."""
+    folder = "/sys/kernel/debug/powerpc/PCI0004"
+    lab.write(f"{folder}/dump_ioda_pe_state", "1")
+    lines = kernel_log(lab.kernel).lines[-3:]
+    assert lines[0] == "pci 0004:01     : [PE# fd] rid: 0100 dev count:  1 flags: bus "
+    assert lines[1] == "pci 0004:00     : [PE# fe] rid: 0000 dev count:  1 flags: bus "
+    assert lines[2].endswith("[PE# ff] rid: 0000 dev count:  0 flags: ")
+    lab.write(f"{folder}/dump_diag_regs", "1")
+    assert kernel_log(lab.kernel).lines[3].startswith("PHB4 PHB#4 Diag-data")
+    assert errno_of(lab.write, f"{folder}/dump_diag_regs", "no number") == "EINVAL"
+    assert errno_of(lab.text, f"{folder}/dump_diag_regs") == "EACCES"
+
+
+def test_the_device_tree(lab: Pnv) -> None:
+    """As in the lab's guest: numbers are big-endian, words end with a zero."""
+    assert lab.text("/proc/device-tree/model") == recorded()["machine"]
+    node = f"/sys/bus/pci/devices/{NVME}/of_node"
+    assert lab.text(f"{node}/name") == "mass-storage\0"
+    assert lab.bytes(f"{node}/vendor-id", 4).hex() == "00001b36"
+    assert lab.bytes(f"{node}/class-code", 4).hex() == "00010802"
+    assert lab.bytes(f"{node}/reg", 20).hex() == "00010000" + 16 * "00"
+    assert lab.bytes(f"{node}/../../ibm,opal-num-pes", 4).hex() == "00000100"
+    assert "interrupts" not in lab.host.listdir(f"{node}/..")
 
 
 def test_a_device_without_an_endpoint_cannot_be_enabled(lab: Pnv) -> None:
