@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvfio.address import Address, DeviceNumber, MdevUuid, ParentName, PciAddress, SubchannelId
 from pyvfio.errors import BadAddress, NoSuchDevice
+from pyvfio.refusal import refusal
 from pyvfio.sysfs import Sysfs
 from pyvfio.sysfs_device import SysfsDevice
 
@@ -136,7 +138,11 @@ class PciFunction(SysfsDevice):
         from pyvfio.pci.config import ConfigSpace
 
         path = f"{self.path}/config"
-        return ConfigSpace(lambda offset, count: self.sysfs.read_bytes(path, offset + count)[offset:], self.name)
+        try:
+            size = self.sysfs.backend.stat(path).st_size
+        except OSError as error:
+            raise refusal(self.sysfs.backend, error, "read configuration space", path=path) from error
+        return ConfigSpace(partial(self.sysfs.read_at, path), self.name, size=size)
 
 
 class Subchannel(SysfsDevice):

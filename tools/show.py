@@ -12,7 +12,7 @@ from pyvfio.binding.inspection import in_use
 from pyvfio.binding.probes import Surroundings
 from pyvfio.binding.probes.subject import Subject
 from pyvfio.devices import ChannelDevice, MediatedDevice, PciFunction, Subchannel
-from pyvfio.errors import MalformedAnswer, NotAvailable
+from pyvfio.errors import MalformedAnswer, NotAvailable, PyvfioError
 from pyvfio.host import Host
 from pyvfio.pci.classes import class_name
 from pyvfio.sysfs_device import SysfsDevice
@@ -20,6 +20,7 @@ from pyvfio_tools.options import bus_option, device_argument, host_options
 from pyvfio_tools.output import print_json, print_pairs
 
 if TYPE_CHECKING:
+    from pyvfio.pci.product_data import ProductData
     from pyvfio.vfio.ways import Way
 
 __all__ = ["show"]
@@ -32,8 +33,19 @@ def _hex(value: int | None, digits: int = 4) -> str | None:
 def _capabilities(device: PciFunction) -> list[str] | None:
     """None where sysfs shows only the first 64 bytes of configuration space, as it does without CAP_SYS_ADMIN."""
     try:
-        return [str(capability) for capability in device.config.capabilities()]
+        config = device.config
+        return [str(one) for one in (*config.capabilities(), *config.extended_capabilities())]
     except MalformedAnswer:
+        return None
+
+
+def _product(device: PciFunction) -> ProductData | None:
+    """None where it has none, or this user may not read it."""
+    from pyvfio.pci.product_data import ProductData  # few functions have any
+
+    try:
+        return ProductData.parse(device.sysfs.read_bytes(f"{device.path}/vpd"), str(device.address))
+    except PyvfioError:
         return None
 
 
@@ -63,6 +75,7 @@ def _specific(device: SysfsDevice) -> list[tuple[str, object]]:
             ("function handle", _hex(device.fh, 8)),
             ("pchid", _hex(device.pchid)),
             ("function group", _hex(device.pfgid, 2)),
+            ("product", _product(device)),
             ("capabilities", _capabilities(device)),
         ]
     if isinstance(device, Subchannel):

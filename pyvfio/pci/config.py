@@ -6,36 +6,15 @@ differ where VFIO virtualises (base addresses, interrupt pin and line, MSI-X ena
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import MalformedAnswer, Misuse
+from pyvfio.pci.capability_names import CAPABILITIES, EXTENDED_CAPABILITIES
 
 __all__ = ["Bar", "ConfigSpace", "PciCapability"]
 
-_NAMES = {
-    regs.CapabilityId.PM: "power management",
-    regs.CapabilityId.AGP: "AGP",
-    regs.CapabilityId.VPD: "vital product data",
-    regs.CapabilityId.SLOTID: "slot identification",
-    regs.CapabilityId.MSI: "MSI",
-    regs.CapabilityId.CHSWP: "CompactPCI hot swap",
-    regs.CapabilityId.PCIX: "PCI-X",
-    regs.CapabilityId.HT: "HyperTransport",
-    regs.CapabilityId.VNDR: "vendor-specific",
-    regs.CapabilityId.DBG: "debug port",
-    regs.CapabilityId.CCRC: "CompactPCI resource control",
-    regs.CapabilityId.SHPC: "standard hot-plug controller",
-    regs.CapabilityId.SSVID: "bridge subsystem id",
-    regs.CapabilityId.AGP3: "AGP 8x",
-    regs.CapabilityId.SECDEV: "secure device",
-    regs.CapabilityId.EXP: "PCI Express",
-    regs.CapabilityId.MSIX: "MSI-X",
-    regs.CapabilityId.SATA: "SATA configuration",
-    regs.CapabilityId.AF: "advanced features",
-    regs.CapabilityId.EA: "enhanced allocation",
-}
 _POINTER_MASK = 0xFC
 
 
@@ -56,7 +35,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class PciCapability:
-    """A capability: where it is, its id and name, and its bytes up to the next one."""
+    """A capability: where it is, its id and name, and its bytes up to the next one (of an extended one the header)."""
 
     offset: int
     id: int
@@ -234,6 +213,22 @@ class ConfigSpace:
         An extended capability begins with 32 bits: id (16), version (4), offset of the next one (12).  The first one is
         at 0x100; all zeros or all ones there mean that there is none.  Raise `MalformedAnswer` on a loop.
         """
+        return next((at for at, header in self._extended() if regs.pci_ext_cap_id(header) == number), None)
+
+    def extended_capabilities(self) -> list[PciCapability]:
+        """The extended capabilities, in the order of the list; none where only 256 bytes can be read.
+
+        `PciCapability.data` is the header.  Raise `MalformedAnswer` on a loop.
+        """
+        found: list[PciCapability] = []
+        for at, header in self._extended():
+            number = regs.pci_ext_cap_id(header)
+            name = EXTENDED_CAPABILITIES.get(number, f"extended capability {number:#06x}")
+            found.append(PciCapability(at, number, name, header.to_bytes(4, "little")))
+        return found
+
+    def _extended(self) -> Iterator[tuple[int, int]]:
+        """Offset and header of each; one whose id is 0 is a place holder that links to the next."""
         seen: set[int] = set()
         at = regs.PCI_CFG_SPACE_SIZE
         while at >= regs.PCI_CFG_SPACE_SIZE:
@@ -243,11 +238,10 @@ class ConfigSpace:
             data = self._read(at, 4) if at + 4 <= self.size else b""
             header = int.from_bytes(data, "little")
             if len(data) < 4 or header in (0, 0xFFFFFFFF):
-                return None
-            if regs.pci_ext_cap_id(header) == number:
-                return at
+                return
+            if regs.pci_ext_cap_id(header):
+                yield at, header
             at = regs.pci_ext_cap_next(header)
-        return None
 
     def capability(self, number: int) -> PciCapability | None:
         """The first capability with this id, None when there is none."""
@@ -263,5 +257,5 @@ class ConfigSpace:
 
     def _capability(self, at: int, end: int) -> PciCapability:
         number = self.read_u8(at + regs.PCI_CAP_LIST_ID)
-        names: dict[int, str] = {int(key): name for key, name in _NAMES.items()}
-        return PciCapability(at, number, names.get(number, f"capability {number:#04x}"), self.read(at, end - at))
+        name = CAPABILITIES.get(number, f"capability {number:#04x}")
+        return PciCapability(at, number, name, self.read(at, end - at))
