@@ -44,7 +44,7 @@ def reserved_memory(spec: PcieReservedSpec, machine: MachineSpec) -> ReservedMem
 
 
 def reserve_storage(memory: HostMemory, regions: Iterable[ReservedMemory]) -> None:
-    """Have the storage of the regions, some of which may be partly the same.  Raise MemoryError."""
+    """Have the storage of the regions, some of which may be partly the same.  Raise `Misuse` when it is in use."""
     spans: list[tuple[int, int]] = []
     for first, end in sorted((one.first, one.last + 1) for one in regions):
         if spans and first <= spans[-1][1]:
@@ -52,7 +52,11 @@ def reserve_storage(memory: HostMemory, regions: Iterable[ReservedMemory]) -> No
         else:
             spans.append((first, end))
     for first, end in spans:
-        memory.reserve(first, end - first)
+        try:
+            memory.reserve(first, end - first)
+        except MemoryError as error:
+            cause = f"the kernel has its own data between {first:#x} and {end - 1:#x}"
+            raise Misuse("reserve memory", "of devices", cause=cause, next_step="take another place") from error
 
 
 def _scope(device: str, machine: MachineSpec) -> DeviceScope:

@@ -192,3 +192,19 @@ def test_machine_files(tmp_path: Path) -> None:
         with pytest.raises(BadMachine, match=cause) as caught:
             load_machine(file)
         assert caught.value.line is not None
+
+
+def test_regions_that_share_bytes_and_others_that_touch() -> None:
+    rows = [
+        PcieReservedSpec(FIRST, LAST, ("kept",)),
+        PcieReservedSpec(FIRST + 0x1000, LAST + 0x1000, ("screen",)),
+        PcieReservedSpec(LAST + 0x1001, LAST + 0x2000, ("kept",)),
+    ]
+    lab = machine(*rows)
+    with lab.host:
+        assert regions(lab, KEPT).count("direct") == 2
+        lab.device(KEPT).set_master(True)
+        lab.hardware(KEPT).dma_write(LAST + 0x1001, b"second")
+        lab.device(SCREEN).set_master(True)
+        lab.hardware(SCREEN).dma_write(LAST - 1, b"across")
+        assert lab.kernel.memory.read(LAST - 1, 6) == b"across"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,3 +33,17 @@ def test_a_block_is_where_it_fits_first(steps: list[tuple[str, int]]) -> None:
             expected = start + held[start]
         assert memory.allocate(number) == expected
         held[expected] = room
+
+
+def test_a_block_at_a_place_of_its_own() -> None:
+    memory = HostMemory(PAGE)
+    first = memory.allocate(PAGE)
+    memory.reserve(first + 2 * PAGE, 2 * PAGE)
+    memory.reserve(first + 4 * PAGE, PAGE)
+    memory.write(first + 4 * PAGE - 1, b"x")
+    assert memory.read(first + 4 * PAGE - 2, 2) == b"\0x"
+    assert memory.allocate(2 * PAGE) == first + 5 * PAGE  # between the two only one page is free
+    assert memory.allocate(PAGE) == first + PAGE
+    for at, size in ((first, PAGE), (first - 1, 2), (first + 3 * PAGE, 1), (first + PAGE, PAGE), (0, 1 << 40)):
+        with pytest.raises(MemoryError):
+            memory.reserve(at, size)
