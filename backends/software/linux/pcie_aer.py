@@ -288,8 +288,13 @@ class ErrorService:
             recover(device, ErrorState.FROZEN if frozen else ErrorState.NORMAL, self._reset)
 
     def _reset(self, bridge: PciDevice) -> bool:
-        """Reset what is below, or an integrated endpoint (``aer_root_reset``), with no interrupts meanwhile."""
-        self.enable(False)
+        """Reset what is below, or an integrated endpoint (``aer_root_reset``), with no interrupts meanwhile.
+
+        A collector's own reset, and that of an endpoint that it was not linked to, leave the root registers alone.
+        """
+        root = bridge.is_bridge or bridge.collector is self.port
+        if root:
+            self.enable(False)
         if bridge.is_bridge:
             done = reset_secondary(bridge)
             which = "Root" if above(bridge) is None else "Downstream"
@@ -303,6 +308,7 @@ class ErrorService:
                 say(bridge, INFO, f"AER: not reset (no FLR support: {-(error.errno or 0)})")
             else:
                 say(bridge, INFO, "AER: has been reset")
-        self.aer.write(extended.PCI_ERR_ROOT_STATUS, self.aer.read(extended.PCI_ERR_ROOT_STATUS))
-        self.enable(True)
+        if root:
+            self.aer.write(extended.PCI_ERR_ROOT_STATUS, self.aer.read(extended.PCI_ERR_ROOT_STATUS))
+            self.enable(True)
         return done

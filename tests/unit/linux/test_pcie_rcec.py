@@ -31,6 +31,7 @@ from pyvfio_backends.software.linux.kernel_log import kernel_log
 from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pci_driver import PciId, Recovery
 from pyvfio_backends.software.machine import Machine
+from pyvfio_backends.software.pcie_tree import build_card
 
 DISK, OTHER, DEAF = "0000:00:02.0", "0000:00:02.1", "0000:00:03.0"
 """Device 2 has two functions that `COLLECTOR` is for; it is not for device 3."""
@@ -122,6 +123,22 @@ def test_an_endpoint_found_later_is_walked_but_not_linked(made: Inside) -> None:
     assert made.device(DISK).collector is None
     made.inject(DISK, "RxErr")
     assert made.counters(DISK, Severity.CORRECTABLE) == {"RxErr": 1}
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_interrupts_are_off_while_a_linked_endpoint_is_reset(made: Inside, linked: bool) -> None:
+    """``aer_root_reset`` knows the root registers by ``dev->rcec``."""
+    if not linked:
+        made.device(DISK).collector = None
+    commands: list[int] = []
+    function = made.hardware(COLLECTOR)
+    at = function.offset(extended.PCI_EXT_CAP_ID_ERR, extended=True)
+    assert at is not None
+    register = at + extended.PCI_ERR_ROOT_COMMAND
+    function.config.watch(register, 4, lambda before, ones: commands.append(function.config.read(register, 4)))
+    made.inject(DISK, "DLP")
+    assert commands == ([0, 7] if linked else [])
+    assert made.log[-1] == f"answers {DISK}: AER: device recovery successful"
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
@@ -382,6 +399,18 @@ def test_the_collector_is_watched_for_its_endpoints(host: pyvfio.Host) -> None:
 def test_what_a_machine_file_cannot_have(spec: PcieFunctionSpec, cause: str) -> None:
     with pytest.raises(Misuse, match=cause):
         Inside([PcieFunctionSpec("ioh3420", "0000:00", "01.0", "port"), spec])
+
+
+@pytest.mark.parametrize(
+    ("spec", "cause"),
+    [
+        (PcieFunctionSpec("nvme", "card", "01.0"), "link is device 00 alone"),
+        (PcieFunctionSpec("nvme", "card", options=_INSIDE), "is no root bus"),
+    ],
+)
+def test_what_no_card_is(spec: PcieFunctionSpec, cause: str) -> None:
+    with pytest.raises(Misuse, match=cause):
+        build_card([PcieFunctionSpec("nvme", "card", "00.1"), spec])
 
 
 def test_a_function_beyond_the_eighth_has_a_place_behind_a_port() -> None:
