@@ -31,9 +31,10 @@ from pyvfio.pci.bell import (
     BellCommand,
     BellStatus,
 )
+from pyvfio_backends.software.hardware.devices.register_places import RegisterPlaces
 from pyvfio_backends.software.hardware.dma import DmaFault, Initiator
 from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
-from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
+from pyvfio_backends.software.hardware.zpci.bar import Bar
 from pyvfio_backends.software.hardware.zpci.msix import MsixTable
 
 __all__ = ["Bell"]
@@ -44,6 +45,7 @@ _MSIX_CAPABILITY = 0x40
 _PENDING_OFFSET = 0x800
 _WIDE = (SOURCE, TARGET, FAULT)
 _REGISTERS = (SOURCE, TARGET, COUNT, COMMAND, STATUS, VECTOR, PATTERN, SERIAL, FAULT, MAGIC)
+_PLACES = RegisterPlaces(_REGISTERS, _WIDE)
 _READ_ONLY = (SERIAL, FAULT, MAGIC)
 _DWORD = 0xFFFFFFFF
 
@@ -86,31 +88,17 @@ class Bell:
         self._values[MAGIC] = MAGIC_VALUE
         self._epoch += 1
 
-    def _locate(self, offset: int, length: int) -> tuple[int, int]:
-        """The register of an access, and the bits to shift its value by."""
-        for register in _WIDE:
-            if (offset, length) in ((register, 8), (register, 4), (register + 4, 4)):
-                return register, 8 * (offset - register)
-        if length == 4 and offset in _REGISTERS:
-            return offset, 0
-        raise Unmapped
-
     def read(self, offset: int, length: int) -> int:
         """See `Registers.read`."""
-        register, shift = self._locate(offset, length)
-        return self._values[register] >> shift & (1 << 8 * length) - 1
+        return _PLACES.read(self._values, offset, length)
 
     def takes(self, offset: int, length: int) -> bool:
         """See `Registers.takes`."""
-        try:
-            self._locate(offset, length)
-        except Unmapped:
-            return False
-        return True
+        return _PLACES.takes(offset, length)
 
     def write(self, offset: int, length: int, value: int) -> None:
         """See `Registers.write`."""
-        register, shift = self._locate(offset, length)
+        register, shift = _PLACES.locate(offset, length)
         if register in _READ_ONLY:
             return
         if register == STATUS:

@@ -37,8 +37,8 @@ from pyvfio.pci.copier import (
 )
 from pyvfio.pci.copier_control import FROZEN, NO_WORK, OWNERS_HALF, CopierImage
 from pyvfio_backends.software.hardware.devices.copier_control import CopierControl
+from pyvfio_backends.software.hardware.devices.register_places import RegisterPlaces
 from pyvfio_backends.software.hardware.dma import DmaFault, Initiator
-from pyvfio_backends.software.hardware.zpci.bar import Unmapped
 
 __all__ = ["Copier"]
 
@@ -47,6 +47,7 @@ _ADDRESSES: Final = (1 << 64) - 1
 _WIDE: Final = (RING, COUNTER)
 _SETUP: Final = (RING, COUNTER, ENTRIES)
 _REGISTERS: Final = (MAGIC, LIMIT, RING, COUNTER, STATUS, ENTRIES, HEAD, TAIL, CONTROL, DONE)
+_PLACES: Final = RegisterPlaces(_REGISTERS, _WIDE)
 _STATE: Final = (RING, COUNTER, STATUS, ENTRIES, HEAD, TAIL, CONTROL, DONE)  # in the order of `CopierImage`
 _AT_ONCE: Final = 1 << 16
 
@@ -79,38 +80,24 @@ class Copier:
         self._values = dict.fromkeys(_REGISTERS, 0)
         self._values[MAGIC], self._values[LIMIT] = MAGIC_VALUE, COUNT_LIMIT
 
-    def _locate(self, offset: int, length: int) -> tuple[int, int]:
-        """The register of an access, and the bits to shift its value by."""
-        for register in _WIDE:
-            if (offset, length) in ((register, 8), (register, 4), (register + 4, 4)):
-                return register, 8 * (offset - register)
-        if length == 4 and offset in _REGISTERS:
-            return offset, 0
-        raise Unmapped
-
     def takes(self, offset: int, length: int) -> bool:
         """See `Registers.takes`."""
         if offset >= OWNERS_HALF:
             return self._control_of_owner.takes(offset, length)
-        try:
-            self._locate(offset, length)
-        except Unmapped:
-            return False
-        return True
+        return _PLACES.takes(offset, length)
 
     def read(self, offset: int, length: int) -> int:
         """See `Registers.read`."""
         if offset >= OWNERS_HALF:
             return self._control_of_owner.read(offset, length)
-        register, shift = self._locate(offset, length)
-        return self._values[register] >> shift & (1 << 8 * length) - 1
+        return _PLACES.read(self._values, offset, length)
 
     def write(self, offset: int, length: int, value: int) -> None:
         """See `Registers.write`."""
         if offset >= OWNERS_HALF:
             self._control_of_owner.write(offset, length, value)
             return
-        register, shift = self._locate(offset, length)
+        register, shift = _PLACES.locate(offset, length)
         if self._control_of_owner.pause & FROZEN:
             return
         values = self._values

@@ -36,8 +36,8 @@ from pyvfio.pci.pairnic import (
     NicCause,
     NicStatus,
 )
+from pyvfio_backends.software.hardware.devices.register_places import RegisterPlaces
 from pyvfio_backends.software.hardware.dma import DmaFault, Initiator, WakingInitiator
-from pyvfio_backends.software.hardware.zpci.bar import Unmapped
 
 __all__ = ["PairNic", "connect"]
 
@@ -48,6 +48,7 @@ _SETUP: Final = (TX_RING, TX_SIZE, RX_RING, RX_SIZE)
 _SEND: Final = (TX_RING, TX_SIZE, TX_HEAD, TX_TAIL)
 _RECEIVE: Final = (RX_RING, RX_SIZE, RX_HEAD, RX_TAIL)
 _REGISTERS: Final = (MAGIC, CONTROL, STATUS, CAUSE, LOST, *_WIDE, *_SEND, *_RECEIVE)
+_PLACES: Final = RegisterPlaces(_REGISTERS, _WIDE)
 _MAC_SIZE: Final = 6
 _AT_ONCE: Final = 1 << 16
 
@@ -85,31 +86,17 @@ class PairNic:
         if self.peer is not None:
             self.peer.link_changed()
 
-    def _locate(self, offset: int, length: int) -> tuple[int, int]:
-        """The register of an access, and the bits to shift its value by."""
-        for register in _WIDE:
-            if (offset, length) in ((register, 8), (register, 4), (register + 4, 4)):
-                return register, 8 * (offset - register)
-        if length == 4 and offset in _REGISTERS:
-            return offset, 0
-        raise Unmapped
-
     def takes(self, offset: int, length: int) -> bool:
         """See `Registers.takes`."""
-        try:
-            self._locate(offset, length)
-        except Unmapped:
-            return False
-        return True
+        return _PLACES.takes(offset, length)
 
     def read(self, offset: int, length: int) -> int:
         """See `Registers.read`."""
-        register, shift = self._locate(offset, length)
-        return self._values[register] >> shift & (1 << 8 * length) - 1
+        return _PLACES.read(self._values, offset, length)
 
     def write(self, offset: int, length: int, value: int) -> None:
         """See `Registers.write`."""
-        register, shift = self._locate(offset, length)
+        register, shift = _PLACES.locate(offset, length)
         values = self._values
         if register == CONTROL:
             self._control(value & RUN)
