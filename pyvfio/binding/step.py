@@ -26,6 +26,7 @@ STEP_MODULES: tuple[str, ...] = (
     "pyvfio.binding.steps_aer",
     "pyvfio.binding.steps_ccw",
     "pyvfio.binding.steps_chp",
+    "pyvfio.binding.steps_eeh",
     "pyvfio.binding.steps_files",
     "pyvfio.binding.steps_mdev",
     "pyvfio.binding.steps_reset",

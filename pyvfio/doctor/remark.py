@@ -101,7 +101,7 @@ class Patient:
     @property
     def is_power(self) -> bool:
         """Whether it is a POWER machine."""
-        return self.exists("/proc/powerpc")
+        return self.exists("/proc/powerpc") or self.exists("/sys/module/vfio_iommu_spapr_tce")
 
     @property
     def is_s390(self) -> bool:

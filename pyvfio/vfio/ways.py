@@ -137,7 +137,7 @@ def _iommufd(device: SysfsDevice) -> Way:
             return Way("iommufd", "", Obstacle.NO_DEVICE_NODES, "a device without an IOMMU has no node of its own")
         reason = "this kernel has no VFIO device nodes (CONFIG_VFIO_DEVICE_CDEV)"
         if sysfs.exists(_TCE_MODULE):  # drivers/vfio/Kconfig: not beside SPAPR_TCE_IOMMU
-            reason += ": none of POWER has, its IOMMU is one of groups"
+            reason += ", as none of POWER has"
         return Way("iommufd", "", Obstacle.NO_DEVICE_NODES, reason)
     if not sysfs.exists(node):
         reason = f"the kernel has {name}, but {node} does not exist"

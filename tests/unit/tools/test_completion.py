@@ -65,7 +65,7 @@ OFFERS = {
     f"pyvfio bind {Z15} --bus pci --to vfio": ["vfio-pci"],
     f"pyvfio zpci disable {Z15} 00": ["0011:00:00.0", "0060:00:00.0", "0020:00:00.0"],
     "pyvfio zpci reset 60 --how f": ["firmware", "function"],
-    "pyvfio list --machine la": ["lab-s390x", "lab-x86"],
+    "pyvfio list --machine la": ["lab-ppc64", "lab-s390x", "lab-x86"],
     f"pyvfio list {Z15} --device zpci,uid=8,": ["zpci,uid=8,fid=", "zpci,uid=8,target="],
     f"pyvfio list {Z15} --device zpci,target=d --device virtio-r": ["virtio-rng-pci,id=d"],
     "pyvfio list --backend kernel --device zpci": [],
@@ -135,7 +135,7 @@ NOT_COMPLETED = {
     "--offset", "--get", "--nsid",
     "--volser", "--serial", "--put", "--name", "--set", "--make",  # what the caller must know
     "--blocks", "--tracks", "-l",  # ranges
-    "--interval", "--header",  # numbers
+    "--interval", "--header", "--address", "--mask",  # numbers
     "command", "--program", "-t",  # anything
 }  # fmt: skip
 

@@ -1,0 +1,68 @@
+"""``arch/powerpc/include/asm/eeh.h``: the numbers in the files ``eeh_mode`` and ``eeh_pe_state`` of a PCI function.
+
+``eeh_pe_state`` has two: what firmware says (`EehPlatformState`), and what Linux notes (`EehPeFlag`).  Linux 6.12.
+"""
+
+from enum import IntFlag
+
+EEH_PE_ISOLATED = 1 << 0
+EEH_PE_RECOVERING = 1 << 1
+EEH_PE_CFG_BLOCKED = 1 << 2
+EEH_PE_RESET = 1 << 3
+EEH_PE_KEEP = 1 << 8
+EEH_PE_CFG_RESTRICTED = 1 << 9
+EEH_PE_REMOVED = 1 << 10
+EEH_PE_PRI_BUS = 1 << 11
+EEH_DEV_BRIDGE = 1 << 0
+EEH_DEV_ROOT_PORT = 1 << 1
+EEH_DEV_DS_PORT = 1 << 2
+EEH_DEV_IRQ_DISABLED = 1 << 3
+EEH_DEV_DISCONNECTED = 1 << 4
+EEH_DEV_NO_HANDLER = 1 << 8
+EEH_DEV_SYSFS = 1 << 9
+EEH_DEV_REMOVED = 1 << 10
+EEH_STATE_UNAVAILABLE = 1 << 0
+EEH_STATE_NOT_SUPPORT = 1 << 1
+EEH_STATE_RESET_ACTIVE = 1 << 2
+EEH_STATE_MMIO_ACTIVE = 1 << 3
+EEH_STATE_DMA_ACTIVE = 1 << 4
+EEH_STATE_MMIO_ENABLED = 1 << 5
+EEH_STATE_DMA_ENABLED = 1 << 6
+
+
+class EehPeFlag(IntFlag):
+    """What Linux notes of an endpoint."""
+
+    ISOLATED = EEH_PE_ISOLATED
+    RECOVERING = EEH_PE_RECOVERING
+    CFG_BLOCKED = EEH_PE_CFG_BLOCKED
+    RESET = EEH_PE_RESET
+    KEEP = EEH_PE_KEEP
+    CFG_RESTRICTED = EEH_PE_CFG_RESTRICTED
+    REMOVED = EEH_PE_REMOVED
+    PRI_BUS = EEH_PE_PRI_BUS
+
+
+class EehDevMode(IntFlag):
+    """What Linux notes of a function."""
+
+    BRIDGE = EEH_DEV_BRIDGE
+    ROOT_PORT = EEH_DEV_ROOT_PORT
+    DS_PORT = EEH_DEV_DS_PORT
+    IRQ_DISABLED = EEH_DEV_IRQ_DISABLED
+    DISCONNECTED = EEH_DEV_DISCONNECTED
+    NO_HANDLER = EEH_DEV_NO_HANDLER
+    SYSFS = EEH_DEV_SYSFS
+    REMOVED = EEH_DEV_REMOVED
+
+
+class EehPlatformState(IntFlag):
+    """What firmware says of an endpoint."""
+
+    UNAVAILABLE = EEH_STATE_UNAVAILABLE
+    NOT_SUPPORT = EEH_STATE_NOT_SUPPORT
+    RESET_ACTIVE = EEH_STATE_RESET_ACTIVE
+    MMIO_ACTIVE = EEH_STATE_MMIO_ACTIVE
+    DMA_ACTIVE = EEH_STATE_DMA_ACTIVE
+    MMIO_ENABLED = EEH_STATE_MMIO_ENABLED
+    DMA_ENABLED = EEH_STATE_DMA_ENABLED

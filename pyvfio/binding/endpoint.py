@@ -1,0 +1,132 @@
+"""Plans for endpoints of POWER: have one fail on purpose, and bring one back; who else is in it, and who uses that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from pyvfio.abi.eeh import EehErrorFunction, EehErrorType
+from pyvfio.abi.vfio_spapr import EehState
+from pyvfio.address import PciAddress
+from pyvfio.binding.inspection import plan_for
+from pyvfio.binding.plan import Plan
+from pyvfio.binding.step import Step
+from pyvfio.binding.steps_eeh import InjectEndpointError, RecoverEndpoint, UnfreezeEndpoint
+from pyvfio.devices import PciFunction
+from pyvfio.errors import Misuse, NotAvailable
+from pyvfio.ioda.pe import STATE_WORDS
+from pyvfio.ioda.status import EndpointStatus, read_status
+
+__all__ = ["HOW", "find_function", "plan_inject_endpoint", "plan_recover_endpoint"]
+
+HOW: Final = ("hot", "fundamental", "unfreeze")
+_LIMIT: Final = 1 << 64
+
+
+def find_function(name: str) -> EehErrorFunction:
+    """A function of error injection by its name (``LD_MEM_ADDR``, ``ld-mem-addr``) or number.  Raise `Misuse`."""
+    wanted = name.upper().replace("-", "_")
+    for one in EehErrorFunction:
+        if wanted in (one.name, str(int(one))):
+            return one
+    names = ", ".join(one.name for one in EehErrorFunction)
+    raise Misuse("inject an error", cause=f"there is no function {name!r}; there are {names}")
+
+
+def plan_inject_endpoint(
+    function: PciFunction, error: EehErrorFunction, *, address: int = 0, mask: int = 0, bits: int | None = None
+) -> Plan:
+    """Plan to have the next transfer of a kind fail in a function's endpoint, which freezes it.
+
+    `address` and `mask` say which one; `bits` is 32 or 64, None: as the address needs.  Whoever uses a function of the
+    endpoint is a finding.  Raise `NotAvailable` (no EEH, or VFIO does not have it), `Misuse`.
+    """
+    if bits not in (None, 32, 64):
+        raise Misuse("inject an error", function.name, cause=f"an address has 32 or 64 bits, not {bits}")
+    if not (0 <= address < _LIMIT and 0 <= mask < _LIMIT):
+        raise Misuse("inject an error", function.name, cause="address and mask are numbers of 64 bits")
+    wide = (address | mask) >> 32 != 0 if bits is None else bits == 64
+    if not wide and (address | mask) >> 32:
+        raise Misuse("inject an error", function.name, cause=f"{max(address, mask):#x} has more than 32 bits")
+    _status(function, "inject an error")
+    _require_vfio(function, "inject an error")
+    kind = EehErrorType.BITS_64 if wide else EehErrorType.BITS_32
+    step = InjectEndpointError(function.name, int(error), int(kind), address, mask)
+    notes = (
+        f"The endpoint freezes with the next {error.name}, whoever does it",
+        "While no program has the device open, Linux notices that and recovers it by itself",
+    )
+    return _for_all(f"inject {error.name} into the endpoint of {function.name}", function, step, notes)
+
+
+def plan_recover_endpoint(function: PciFunction, how: str = "hot", *, healthy: bool = False) -> Plan:
+    """Plan to bring an endpoint back in one of the ways `HOW`; nothing is to be done for one that is well.
+
+    With `healthy` that is reset, too.  A function that the kernel's driver has is only unfrozen: its recovery is Linux'
+    own.  Raise `NotAvailable`, `Misuse`.
+    """
+    if how not in HOW:
+        raise Misuse("recover the endpoint", function.name, cause=f"how is one of {', '.join(HOW)}, not {how!r}")
+    found = _status(function, "recover the endpoint")
+    title = f"recover the endpoint of {function.name}"
+    state = found.state
+    if state is EehState.NORMAL and not healthy:
+        return plan_for(title, function, (), notes=("The endpoint is NORMAL: there is nothing to recover",))
+    words = () if state is None else (f"The endpoint is {state.name}: {STATE_WORDS[state]}",)
+    if not function.has_vfio_driver:
+        if how != "unfreeze":
+            raise NotAvailable(
+                "reset the endpoint",
+                function.name,
+                cause=f"driver {function.driver or 'none'} has it, not VFIO; Linux recovers it for its drivers",
+                next_step=f"pyvfio eeh recover {function.name} --how unfreeze, or bind it to vfio-pci",
+            )
+        return _for_all(title, function, UnfreezeEndpoint(function.name), words)
+    notes = words if how == "unfreeze" else (*words, "A reset clears what was set up in its functions")
+    return _for_all(f"{title} ({how})", function, RecoverEndpoint(function.name, how), notes)
+
+
+def _status(function: PciFunction, operation: str) -> EndpointStatus:
+    function.require()
+    found = read_status(function)
+    if found is None or found.endpoint is None:
+        raise NotAvailable(
+            operation,
+            function.name,
+            path=f"{function.path}/eeh_mode",
+            cause="it has no endpoint under EEH" if found else "this kernel has no EEH of it; only POWER has",
+            next_step="pyvfio eeh status shows the functions that have one",
+        )
+    return found
+
+
+def _require_vfio(function: PciFunction, operation: str) -> None:
+    if not function.has_vfio_driver:
+        raise NotAvailable(
+            operation,
+            function.name,
+            cause=f"it is done through VFIO, which does not have it (driver: {function.driver or 'none'})",
+            next_step=f"pyvfio bind {function.name}",
+        )
+
+
+def _for_all(title: str, function: PciFunction, step: Step, notes: Sequence[str]) -> Plan:
+    """A plan with what speaks against it of all functions in the group: one endpoint has them all."""
+    group = function.group
+    names = [] if group is None else [one.name for one in group.members()]
+    others = [PciFunction(function.sysfs, PciAddress.parse(one)) for one in names if one != function.name]
+    if others:
+        notes = (*notes, f"In the same endpoint: {', '.join(one.name for one in others)}")
+    plans = [plan_for(title, one, (step,), notes=notes) for one in (function, *others)]
+    whole = Plan.join(plans, title)
+    return Plan(
+        title,
+        whole.objects,
+        (step,),
+        tuple(notes),
+        whole.findings,
+        whole.facts,
+        whole.sysfs,
+        whole.looked,
+        whole.made,
+    )

@@ -1,0 +1,257 @@
+"""``pyvfio eeh``: refusals first, then what it shows and does, on machine power9-phb4."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyvfio
+from pyvfio.abi.eeh import EehErrorFunction
+from pyvfio.abi.eeh_state import EehDevMode, EehPeFlag, EehPlatformState
+from pyvfio.abi.opal import OpalFreezeAction
+from pyvfio.abi.vfio_spapr import EehState
+from pyvfio.backend import open_backend
+from pyvfio.binding import run as carry_out
+from pyvfio.binding import step_from_dict
+from pyvfio.binding.endpoint import plan_inject_endpoint, plan_recover_endpoint
+from pyvfio.binding.steps_eeh import InjectEndpointError, RecoverEndpoint, UnfreezeEndpoint
+from pyvfio.errors import DeviceBusy, DeviceInUse, Misuse, NotAvailable, PyvfioError
+from pyvfio.host import Host
+from pyvfio.ioda.status import EndpointStatus, HostStatus, asked_by_vfio, host_status, read_status
+from pyvfio_backends.software.backend import SoftwareBackend
+from pyvfio_tools import options
+from pyvfio_tools.cli import run
+
+DISK, EDU, NET, PORT = "0000:01:00.0", "0001:01:00.0", "0002:01:00.0", "0000:00:00.0"
+PAIR = ("0003:05:00.0", "0003:05:00.1")
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def backend() -> Iterator[SoftwareBackend]:
+    with open_backend("software", machine="power9-phb4") as one:
+        assert isinstance(one, SoftwareBackend)
+        yield one
+
+
+@pytest.fixture
+def host(backend: SoftwareBackend) -> Host:
+    return Host(backend)
+
+
+@pytest.fixture
+def disk(host: Host) -> str:
+    pyvfio.bind(host.function(DISK))
+    return DISK
+
+
+@pytest.fixture
+def command(
+    backend: SoftwareBackend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Command:
+    """Runs the command, and gives what it printed; the exit code is asserted."""
+    monkeypatch.setattr(options, "open_host", lambda *words: contextlib.nullcontext(Host(backend)))
+    monkeypatch.setenv("PYVFIO_JOURNAL", str(tmp_path))
+
+    def call(*arguments: str, code: int = 0) -> str:
+        capsys.readouterr()
+        assert run(["eeh", *arguments, "--machine", "power9-phb4"]) == code
+        out, err = capsys.readouterr()
+        return str(err if code else out)
+
+    return call
+
+
+def freeze(host: Host, name: str, action: OpalFreezeAction = OpalFreezeAction.ALL) -> None:
+    """Freeze the endpoint of a function, without anybody's being told."""
+    assert isinstance(host.backend, SoftwareBackend)
+    opal: Any = host.backend.machine.kernel.subsystems["opal"]
+    found = read_status(host.function(name))
+    assert found is not None
+    assert not opal.pci_eeh_freeze_set(int(name[:4], 16), found.endpoint, action)
+
+
+# mistakes
+
+
+def test_mistakes(command: Command) -> None:
+    for words, code, said in (
+        (("inject", DISK, "NOTHING"), 2, "there is no function 'NOTHING'"),
+        (("inject", DISK, "LD_CFG_ADDR", "--mask", "-1"), 2, "no number of 64 bits"),
+        (("inject", DISK, "LD_CFG_ADDR", "--bits", "32", "--address", "0x100000000"), 2, "more than 32 bits"),
+        (("inject", DISK, "LD_CFG_ADDR"), 6, "VFIO, which does not have it"),
+        (("inject", "0009:00:00.0", "LD_CFG_ADDR"), 3, "0009:00:00.0"),
+        (("recover", DISK, "--healthy"), 6, "Linux recovers it for its drivers"),
+        (("recover", DISK, "--how", "warm"), 2, "warm"),
+        (("status", "0009:00:00.0"), 3, "0009:00:00.0"),
+    ):
+        assert said in command(*words, code=code)
+
+
+def test_other_machines_have_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["eeh", "status", "--machine", "lab-x86"]) == 0
+    assert "only POWER has" in capsys.readouterr().out
+    assert run(["eeh", "status", "0d:00.0", "--machine", "lab-x86"]) == 6
+    with pyvfio.Host("software", machine="lab-x86") as host, pytest.raises(NotAvailable, match="only POWER has"):
+        plan_recover_endpoint(host.function("0000:0d:00.0"))
+
+
+def test_plans_with_bad_words(host: Host, disk: str) -> None:
+    function, error = host.function(disk), EehErrorFunction.LD_CFG_ADDR
+    with pytest.raises(Misuse, match="32 or 64 bits"):
+        plan_inject_endpoint(function, error, bits=16)
+    with pytest.raises(Misuse, match="64 bits"):
+        plan_inject_endpoint(function, error, address=1 << 64)
+    with pytest.raises(Misuse, match="how is one of"):
+        plan_recover_endpoint(function, "reset")
+
+
+def test_what_others_use_is_not_touched(host: Host, command: Command) -> None:
+    """All functions of an endpoint are looked at: one of two is open in a program."""
+    for name in PAIR:
+        pyvfio.bind(host.function(name))
+    assert PAIR[1] in "".join(plan_recover_endpoint(host.function(PAIR[0]), healthy=True).notes)
+    with pyvfio.open_device(host, PAIR[1]):
+        with pytest.raises(DeviceInUse):
+            carry_out(plan_recover_endpoint(host.function(PAIR[0]), healthy=True))
+        with pytest.raises(DeviceInUse):
+            carry_out(plan_inject_endpoint(host.function(PAIR[0]), EehErrorFunction.LD_CFG_ADDR))
+        command("recover", PAIR[0], "--healthy", code=5)
+        with pytest.raises(DeviceBusy):
+            asked_by_vfio(host, host.function(PAIR[0]))
+        found = json.loads(command("status", PAIR[0], "--json"))
+        assert found["vfio"]["state"] is None
+        assert found["vfio"]["error"]["exit_code"] == 5
+
+
+# what it shows
+
+
+def test_status_of_all(host: Host, command: Command) -> None:
+    freeze(host, DISK)
+    lines = command("status").splitlines()
+    assert lines[0].startswith("EEH is enabled")
+    assert next(line for line in lines if line.startswith(DISK)).split()[1:4] == ["0x1fd", "0", "STOPPED"]
+    found = json.loads(command("status", "--json"))
+    assert found["eeh"]["enabled"] is True
+    states = {one["device"]: one["state"] for one in found["functions"]}
+    assert (states[DISK], states[EDU]) == ("STOPPED", "NORMAL")
+    assert len(states) == len(host.functions())
+
+
+def test_status_of_one(host: Host, disk: str, command: Command) -> None:
+    """Sysfs and VFIO say the same, and asking unfreezes nothing."""
+    assert "by VFIO   NORMAL" in command("status", disk)
+    for action, state in (
+        (OpalFreezeAction.DMA, EehState.STOPPED_DMA),
+        (OpalFreezeAction.ALL, EehState.STOPPED),
+    ):
+        freeze(host, disk, action)
+        for _ in range(2):
+            out = command("status", disk)
+            assert f"state     {state.name}:" in out
+            assert f"by VFIO   {state.name}:" in out
+            assert asked_by_vfio(host, host.function(disk)) is state
+    assert "not asked: no VFIO driver" in command("status", EDU)
+    assert "group     none" in command("status", PORT)
+
+
+class Files:
+    """A function whose files say something."""
+
+    def __init__(self, **files: str) -> None:
+        self.name, self.driver, self.group = "0002:01:00.0", "nvme", None
+        self.files = files
+
+    def attribute(self, name: str) -> str | None:
+        if self.files.get(name) == "ENODEV":
+            raise PyvfioError("read", errno=19)
+        return self.files.get(name)
+
+
+def decoded(**files: str) -> EndpointStatus | None:
+    return read_status(Files(**files))  # type: ignore[arg-type]
+
+
+def test_what_the_files_say() -> None:
+    """The first is what the POWER lab's kernel showed of its NVMe; the others by ``eeh_sysfs.c``."""
+    found = decoded(eeh_mode="0x200", eeh_pe_state="0x00000078 0x00000800", eeh_pe_config_addr="0xfd")
+    assert found is not None
+    assert (found.endpoint, found.mode, found.flags) == (0xFD, EehDevMode.SYSFS, EehPeFlag.PRI_BUS)
+    assert (found.state, found.platform) == (EehState.NORMAL, EehPlatformState(0x78))
+    found = decoded(eeh_mode="0x200", eeh_pe_state="0x00000004 0x00000809", eeh_pe_config_addr="0xfd")
+    assert found is not None
+    assert (found.state, found.flags) == (EehState.RESET, EehPeFlag.PRI_BUS | EehPeFlag.RESET | EehPeFlag.ISOLATED)
+    found = decoded(eeh_mode="0x200", eeh_pe_state="0x00000002 0x00000000", eeh_pe_config_addr="0xfd")
+    assert found is not None
+    assert found.state is None
+    found = decoded(eeh_mode="0x0", eeh_pe_state="ENODEV", eeh_pe_config_addr="0x0")
+    assert found is not None
+    assert (found.endpoint, found.state) == (None, None)
+    assert decoded() is None
+
+
+# what it does
+
+
+def test_injection(host: Host, disk: str, command: Command) -> None:
+    before = command("inject", disk, "ld-cfg-addr", "--dry-run")
+    assert "have the next LD_CFG_ADDR" in before
+    assert "done" not in before
+    with pyvfio.open_device(host, disk) as device:
+        assert device.config.vendor_id == 0x1B36  # the plan did nothing
+    command("inject", disk, "ld-cfg-addr")
+    assert host_status(host.sysfs) == HostStatus(True, {**counters(host), "eeh_slot_resets": 0})
+    _ = host.sysfs.read_bytes(f"/sys/bus/pci/devices/{disk}/config")  # it strikes; Linux, whose it is, recovers it
+    deadline = time.monotonic() + 10
+    while not counters(host)["eeh_slot_resets"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert counters(host)["eeh_slot_resets"] == 1
+
+
+def counters(host: Host) -> dict[str, int]:
+    found = host_status(host.sysfs)
+    assert found is not None
+    assert found.enabled
+    return found.counters
+
+
+def test_an_error_that_the_bridge_cannot_make(command: Command, disk: str) -> None:
+    """A PHB4 makes errors of configuration space alone (``hw/phb4.c`` of skiboot)."""
+    assert "this host bridge cannot make that error" in command("inject", disk, "DMA_RD_ADDR", code=10)
+
+
+def test_recovery(host: Host, disk: str, command: Command) -> None:
+    for how in ("hot", "fundamental", "unfreeze"):
+        assert "nothing to do" in command("recover", disk, "--how", how)
+        freeze(host, disk)
+        document = json.loads(command("recover", disk, "--how", how, "--json"))
+        assert document["done"] is True
+        assert document["steps"][0]["how"] == how
+        assert asked_by_vfio(host, host.function(disk)) is EehState.NORMAL
+        with pyvfio.open_device(host, disk) as device:
+            assert device.config.vendor_id == 0x1B36
+
+
+def test_unfreezing_what_the_kernel_has(host: Host, command: Command) -> None:
+    freeze(host, EDU)
+    assert "unfreeze the endpoint" in command("recover", EDU, "--how", "unfreeze")
+    found = read_status(host.function(EDU))
+    assert found is not None
+    assert found.state is EehState.NORMAL
+
+
+def test_steps_are_kept_in_journals() -> None:
+    for step in (
+        InjectEndpointError(DISK, 4, 1, 1 << 40, 0xF),
+        RecoverEndpoint(DISK, "hot"),
+        UnfreezeEndpoint(DISK),
+    ):
+        assert step_from_dict(step.as_dict()) == step
+        assert step.undo_text == "nothing takes it back"

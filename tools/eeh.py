@@ -1,0 +1,208 @@
+"""``pyvfio eeh``: the partitionable endpoints of POWER: whether they are frozen, errors on purpose, recovery."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from pyvfio.abi.eeh import EehErrorFunction
+from pyvfio.abi.vfio_spapr import EehState
+from pyvfio.errors import NotAvailable, PyvfioError
+from pyvfio.host import Host
+from pyvfio.ioda.pe import STATE_WORDS
+from pyvfio.ioda.status import EndpointStatus, HostStatus, asked_by_vfio, host_status, read_status
+from pyvfio_tools.acting import Acting, acting_options
+from pyvfio_tools.commands import Commands
+from pyvfio_tools.complete import complete_device
+from pyvfio_tools.options import device_argument, host_options
+from pyvfio_tools.output import print_json, print_pairs, print_table
+
+if TYPE_CHECKING:
+    from pyvfio.devices import PciFunction
+
+__all__ = ["eeh"]
+
+_HOW = ("hot", "fundamental", "unfreeze")
+
+
+@click.group(cls=Commands)
+def eeh() -> None:
+    """Show, inject and recover errors of partitionable endpoints (EEH of POWER).
+
+    \b
+    Examples:
+      pyvfio eeh status
+      pyvfio eeh status 0002:01:00.0 --json
+      pyvfio eeh recover 0002:01:00.0 --dry-run
+    """
+
+
+@eeh.command()
+@click.argument("device", metavar="[DEV]", required=False, shell_complete=complete_device)
+@host_options
+def status(host: Host, as_json: bool, device: str | None) -> None:
+    """Show whether endpoints are frozen: of all functions, or of DEV, where VFIO is asked, too.
+
+    It reads what the kernel shows to anybody, and changes nothing. VFIO is asked when vfio-pci has DEV and no program
+    does; that needs the right to use its group. Nothing is opened that would unfreeze an endpoint.
+
+    \b
+    Examples:
+      pyvfio eeh status
+      pyvfio eeh status 0002:01:00.0 --json
+    """
+    support = host_status(host.sysfs)
+    if device is None:
+        _all(host, support, as_json)
+        return
+    function = host.function(device)
+    found = read_status(function)
+    if found is None:
+        raise NotAvailable(
+            "show the endpoint",
+            function.name,
+            path=f"{function.path}/eeh_mode",
+            cause="this kernel has no EEH of it" + ("" if support else "; only POWER has"),
+            next_step="pyvfio eeh status shows the functions that have it",
+        )
+    said, why = _by_vfio(host, function)
+    if as_json:
+        vfio = {"state": None if said is None else said.name, "error": None if why is None else why.as_dict()}
+        print_json({**found.as_dict(), "vfio": vfio})
+        return
+    print_pairs(
+        [
+            ("device", found.device),
+            ("driver", found.driver or "none"),
+            ("group", "none" if found.group is None else found.group),
+            ("endpoint", "none" if found.endpoint is None else f"{found.endpoint:#x}"),
+            ("state", _words(found.state)),
+            ("firmware", ", ".join(map(str, _list(found, "platform"))) or "says nothing"),
+            ("Linux", ", ".join(map(str, _list(found, "flags"))) or "notes nothing"),
+            ("by VFIO", _words(said) if why is None else f"not asked: {why.cause or why.errno_name}"),
+        ]
+    )
+
+
+def _all(host: Host, support: HostStatus | None, as_json: bool) -> None:
+    found = [one for one in map(read_status, host.functions()) if one is not None]
+    if as_json:
+        known = None if support is None else {"enabled": support.enabled, "counters": support.counters}
+        print_json({"eeh": known, "functions": [one.as_dict() for one in found]})
+        return
+    if support is None:
+        click.echo("this host has no EEH; only POWER has")
+    elif not support.enabled:
+        click.echo("EEH is not enabled: no adapter is under it")
+    else:
+        resets = support.counters.get("eeh_slot_resets", 0)
+        reads = support.counters.get("eeh_total_mmio_ffs", 0)
+        click.echo(f"EEH is enabled; {reads} reads of ones were looked into, {resets} slots reset so far")
+    rows = [
+        (
+            one.device,
+            "-" if one.endpoint is None else f"{one.endpoint:#x}",
+            "-" if one.group is None else str(one.group),
+            "-" if one.state is None else one.state.name,
+            ", ".join(flag for flag in map(str, _list(one, "flags")) if flag != "PRI_BUS") or "-",
+            one.driver or "-",
+        )
+        for one in found
+    ]
+    print_table(("DEVICE", "ENDPOINT", "GROUP", "STATE", "NOTED", "DRIVER"), rows, empty="no function is under EEH")
+
+
+def _list(found: EndpointStatus, name: str) -> list[object]:
+    value = found.as_dict()[name]
+    return value if isinstance(value, list) else []
+
+
+def _words(state: EehState | None) -> str:
+    return "not known" if state is None else f"{state.name}: {STATE_WORDS[state]}"
+
+
+def _by_vfio(host: Host, function: PciFunction) -> tuple[EehState | None, PyvfioError | None]:
+    try:
+        return asked_by_vfio(host, function), None
+    except PyvfioError as error:
+        return None, error
+
+
+def _complete_function(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [
+        CompletionItem(one.name, help=f"function {one.value}")
+        for one in EehErrorFunction
+        if one.name.startswith(incomplete.upper().replace("-", "_"))
+    ]
+
+
+def _number(ctx: click.Context, param: click.Parameter, value: str | None) -> int:
+    if value is None:
+        return 0
+    try:
+        found = int(value, 0)
+    except ValueError:
+        found = -1
+    if not 0 <= found < 1 << 64:
+        raise click.BadParameter(f"{value!r} is no number of 64 bits, as in 0x80000000")
+    return found
+
+
+@eeh.command()
+@device_argument()
+@click.argument("error", metavar="FUNCTION", shell_complete=_complete_function)
+@click.option("--address", metavar="A", callback=_number, help="The bus address that is struck. Default: any.")
+@click.option("--mask", metavar="M", callback=_number, help="Which bits of the address count. Default: none.")
+@click.option("--bits", type=click.Choice(["32", "64"]), help="How wide the address is. Default: as it needs.")
+@acting_options
+def inject(host: Host, acting: Acting, device: str, error: str, address: int, mask: int, bits: str | None) -> None:
+    """Have the next transfer of a kind fail in the endpoint of DEV, which freezes it.
+
+    FUNCTION says which: load or store (LD, ST) of memory, I/O or configuration space (MEM, IO, CFG), or DMA (DMA_RD,
+    DMA_WR), and whether its address or data is wrong, or its master or target fails. VFIO must have DEV, and no
+    program; all functions of the endpoint are looked at, and if something uses one of them, this is refused with the
+    evidence.
+    The error strikes later, with the next such transfer, whoever makes it. Nothing takes it back.
+
+    \b
+    Examples:
+      pyvfio eeh inject 0002:01:00.0 LD_MEM_ADDR
+      pyvfio eeh inject 0002:01:00.0 dma-rd-data --address 0x1000 --mask 0xfffff000 --dry-run
+    """
+    from pyvfio.binding.endpoint import find_function, plan_inject_endpoint
+
+    wanted = find_function(error)
+    plan = plan_inject_endpoint(
+        host.function(device), wanted, address=address, mask=mask, bits=None if bits is None else int(bits)
+    )
+    acting.carry_out(plan)
+
+
+@eeh.command()
+@device_argument()
+@click.option(
+    "--how",
+    type=click.Choice(_HOW),
+    default="hot",
+    show_default=True,
+    help="Reset it hot or fundamentally, or only unfreeze it.",
+)
+@click.option("--healthy", is_flag=True, help="Also when the endpoint is not frozen.")
+@acting_options
+def recover(host: Host, acting: Acting, device: str, how: str, healthy: bool) -> None:
+    """Bring the endpoint of DEV back: unfreeze it, reset it, and have the kernel configure it.
+
+    For a device that VFIO has and no program; a program that has it open recovers it itself (Recovery of the library),
+    and of devices that kernel drivers have Linux takes care: those can only be unfrozen. All functions of the endpoint
+    are reset at once; if something uses one of them, this is refused with the evidence.
+
+    \b
+    Examples:
+      pyvfio eeh recover 0002:01:00.0 --dry-run
+      pyvfio eeh recover 0002:01:00.0 --how fundamental --healthy
+    """
+    from pyvfio.binding.endpoint import plan_recover_endpoint
+
+    acting.carry_out(plan_recover_endpoint(host.function(device), how, healthy=healthy))
