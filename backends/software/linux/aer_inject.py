@@ -15,6 +15,7 @@ from pyvfio.abi.aer_inject import AER_INJECT, AER_INJECT_MODULE, AER_INJECT_WITH
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.address import PciAddress
 from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.kernel_log import ERROR, say
 from pyvfio_backends.software.linux.misc import add_misc_device
 from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.pci_aer import express_type
@@ -67,6 +68,7 @@ class _InjectFile(File):
             raise fail(errno.ENODEV)
         port = _root_port(device) or device.collector
         if port is None:
+            say(device, ERROR, "aer_inject: Neither Root Port nor RCEC found")
             raise fail(errno.ENODEV)
         if device.aer is None or port.aer is None:
             raise fail(errno.EPROTONOSUPPORT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from pcie_fixture import Pcie
 from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.kernel_log import kernel_log
+from pyvfio_fixtures import golden
 
 EXPRESS = "/sys/bus/pci_express"
 IOH = ["0000:00:08.0", "0000:00:08.1"]
@@ -91,3 +93,16 @@ def test_what_the_kernel_says_of_services_at_boot(lab: Pcie) -> None:
         (line,) = [one for one in lab.text("/proc/interrupts").splitlines() if one.lstrip().startswith(f"{number}:")]
         assert kind in line, text
         assert number in lab.device(name).msi.irqs.values()
+
+
+def test_what_a_kernel_said_at_boot_is_said_here(lab: Pcie) -> None:
+    """In its order and with its numbers, as the recording has it (``fixtures/golden/x86``), whose guest has some ports
+    more, before that of the second root bus.
+    """
+    recorded = json.loads(golden("x86/port_services.json").read_text(encoding="utf-8"))["lines"]
+    ports = {*IOH, *ROOTS, *DOWN}
+    expected = [text for text in recorded if text.split()[1].removesuffix(":") in ports]
+    said = [text for text in kernel_log(lab.kernel).lines if text.startswith("pcieport")]
+    last = f"pcieport {ROOTS[-1]}: "
+    assert [text for text in said if last not in text] == [text for text in expected if last not in text]
+    assert [text.rstrip("0123456789") for text in said] == [text.rstrip("0123456789") for text in expected]

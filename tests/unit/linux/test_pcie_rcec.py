@@ -1,13 +1,15 @@
 """Root complex event collectors and integrated endpoints, as Linux 6.12 handles them.
 
-QEMU has no event collector (in 10.0 nothing has PCI Express capability type 0xa, and an endpoint on a root bus has
-errors that nobody hears), so no lab can show this.  Source of each rule: ``drivers/pci/pcie/rcec.c``, ``aer.c``
-(`find_source_device`, `aer_enable_rootport`, `aer_root_reset`), ``err.c`` (`pci_walk_bridge`), ``pme.c``,
-``portdrv.c`` (`port_pci_ids`, `pcie_portdrv_probe`) and ``aer_inject.c``.
+QEMU has no event collector: in 10.0 no device has PCI Express capability type 0xa, and an endpoint on a root bus, which
+it calls integrated, has errors that nobody hears.  So of all this a lab can only show the refusal of ``aer_inject``.
+Source of each rule: ``drivers/pci/pcie/rcec.c``, ``aer.c`` (`find_source_device`, `aer_enable_rootport`,
+`aer_root_reset`), ``err.c`` (`pci_walk_bridge`), ``pme.c``, ``portdrv.c`` (`port_pci_ids`, `pcie_portdrv_probe`) and
+``aer_inject.c``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +34,7 @@ from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pci_driver import PciId, Recovery
 from pyvfio_backends.software.machine import Machine
 from pyvfio_backends.software.pcie_tree import build_card
+from pyvfio_fixtures import golden
 
 DISK, OTHER, DEAF = "0000:00:02.0", "0000:00:02.1", "0000:00:03.0"
 """Device 2 has two functions that `COLLECTOR` is for; it is not for device 3."""
@@ -309,6 +312,8 @@ def test_a_program_injects_by_the_collector(made: Inside) -> None:
     made.write_node(AER_INJECT_NODE, _request(DISK, extended.PCI_ERR_UNC_COMP_TIME))
     assert [what for _, what, _ in made.asked()] == ["error_detected", "mmio_enabled", "resume"]
     assert errno_of(made.write_node, AER_INJECT_NODE, _request(DEAF, extended.PCI_ERR_UNC_COMP_TIME)) == "ENODEV"
+    refused = json.loads(golden("x86/port_services.json").read_text(encoding="utf-8"))["refused"]
+    assert made.log[-1] == f"answers {DEAF}: {refused}"
 
 
 def test_a_power_management_event_comes_to_the_collector(made: Inside) -> None:
