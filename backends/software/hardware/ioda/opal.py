@@ -33,6 +33,7 @@ __all__ = ["FreezeStatus", "NextError", "Opal"]
 _GRANULE_MASK = 0xFFF
 _RID_SHIFT, _ID_MASK = 16, 0xFFFF
 _NONE = -1
+_VECTOR_BITS = 64
 
 
 class FreezeStatus(NamedTuple):
@@ -45,7 +46,7 @@ class FreezeStatus(NamedTuple):
 
 
 class NextError(NamedTuple):
-    """Answer of ``opal_pci_next_error``: `endpoint` is the first frozen one, -1 for none."""
+    """Answer of ``opal_pci_next_error``: `endpoint` is a frozen one, -1 for none."""
 
     code: int
     endpoint: int = _NONE
@@ -135,7 +136,10 @@ class Opal(OpalTables):
         return api.OPAL_SUCCESS
 
     def pci_next_error(self, phb_id: int) -> NextError:
-        """``opal_pci_next_error``: the worst that there is: bridge dead or fenced, an endpoint frozen, or a notice."""
+        """``opal_pci_next_error``: the worst that there is: bridge dead or fenced, an endpoint frozen, or a notice.
+
+        Of frozen endpoints it is the first of the last 64 that have any (``phb4_eeh_next_error``).
+        """
         phb = self._phb(phb_id)
         if phb is None:
             return NextError(api.OPAL_PARAMETER)
@@ -143,9 +147,10 @@ class Opal(OpalTables):
             return NextError(api.OPAL_SUCCESS, _NONE, OpalErrorType.PHB_ERROR, OpalSeverity.PHB_DEAD)
         if phb.fenced:
             return NextError(api.OPAL_SUCCESS, _NONE, OpalErrorType.PHB_ERROR, OpalSeverity.PHB_FENCED)
-        troubled = phb.endpoints.troubled()
+        troubled = [one.number for one in phb.endpoints.troubled()]
         if troubled:
-            return NextError(api.OPAL_SUCCESS, troubled[0].number, OpalErrorType.PE_ERROR, OpalSeverity.PE_ER)
+            first = min(troubled, key=lambda number: (-(number // _VECTOR_BITS), number))
+            return NextError(api.OPAL_SUCCESS, first, OpalErrorType.PE_ERROR, OpalSeverity.PE_ER)
         if phb.informative:
             return NextError(api.OPAL_SUCCESS, _NONE, OpalErrorType.PHB_ERROR, OpalSeverity.INF)
         return NextError(api.OPAL_SUCCESS)
