@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import pyvfio.testing.contract
 
 HERE = Path(__file__).resolve().parent
 CONTRACT = Path(pyvfio.testing.contract.__file__).resolve().parent
+
+# A busy machine is no fault of what is tested: no test looks at the clock.
+settings.register_profile("pyvfio", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pyvfio")
 
 
 def pytest_configure(config: pytest.Config) -> None:
