@@ -41,7 +41,7 @@ DISABLE, ENABLE, THAW_MMIO, THAW_DMA, FREEZE = range(5)
 _MOST_IGNORED = 2100000  # EEH_MAX_FAILS
 _RESET_WAIT = 300.0  # PCI_BUS_RESET_WAIT_MSEC
 _TRIES = 3
-_LEAST: Final = offset_of(spapr.EehPeOp, "argument")
+_LEAST: Final = offset_of(spapr.EehPeOp, "op") + ctypes.sizeof(ctypes.c_uint32)
 _WHOLE: Final = ctypes.sizeof(spapr.EehPeOp)
 
 
