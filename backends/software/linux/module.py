@@ -12,10 +12,21 @@ __all__ = ["Module", "Modules"]
 
 
 class Module:
-    """A loaded module: `refcnt`, its users (`holders`) and its `parameters` (name -> attribute)."""
+    """A loaded module: `refcnt`, its users (`holders`) and its `parameters` (name -> attribute).
 
-    def __init__(self, name: str, *, version: str = "", parameters: Mapping[str, Attribute] | None = None) -> None:
+    One that is `built_in` shows nothing but its parameters.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: str = "",
+        parameters: Mapping[str, Attribute] | None = None,
+        built_in: bool = False,
+    ) -> None:
         self.name = name
+        self.built_in = built_in
         self.version = version
         self.refcnt = 0
         self.holders: list[str] = []
@@ -32,6 +43,8 @@ class Module:
             "uevent": synthetic_uevents(uevents, path, "module"),
             "holders": StaticDirectory({name: Symlink(f"../../{name}") for name in self.holders}),
         }
+        if self.built_in:
+            entries = {"uevent": entries["uevent"]}
         if self.version:
             entries["version"] = Attribute(lambda: f"{self.version}\n")
         if self.parameters:

@@ -15,6 +15,7 @@ from pyvfio_backends.software.linux.kernel_log import add_node as add_kernel_log
 from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_drivers_boot import host_drivers
+from pyvfio_backends.software.linux.pcie_aspm import boot as boot_aspm
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
 from pyvfio_backends.software.linux.pcie_bus import PcieHostBridge
 from pyvfio_backends.software.linux.pcie_iommu import boot_iommus, iommu_off
@@ -63,6 +64,7 @@ def boot(machine: Machine) -> None:
     bus = PciBus(kernel)
     bus.has_vga_arbiter = True  # CONFIG_VGA_ARB
     kernel.add_bus(bus)
+    boot_aspm(kernel)
     ports = PortDriver(bus)
     bus.register(ports)
     drivers = host_drivers(machine, bus)

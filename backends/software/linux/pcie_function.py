@@ -20,6 +20,7 @@ from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM, PciDevice
 from pyvfio_backends.software.linux.pci_host import BarMemory, MsiDomain, PciSysdata
 from pyvfio_backends.software.linux.pci_iov import FIRST_IOV
 from pyvfio_backends.software.linux.pci_sysfs import number
+from pyvfio_backends.software.linux.pcie_aspm import aspm
 from pyvfio_backends.software.linux.pcie_vga import SHADOW, is_vga, shadow
 from pyvfio_backends.software.linux.pcie_virtual import add_virtual, remove_virtual, virtual_resources
 from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
@@ -150,6 +151,9 @@ class PcieFunction(PciSysdata):
     def enable(self, device: PciDevice) -> None:
         """See `PciSysdata.enable`: the pin gets the number that ACPI tells (``pcibios_enable_irq``)."""
         self.irq = self.bridge.pins.number(self)
+        known = aspm(self.bus.kernel)
+        if known is not None:
+            known.enable(self)
 
     # base address registers
 
@@ -285,11 +289,16 @@ class PcieFunction(PciSysdata):
         """See `PciSysdata.attributes`."""
         found: dict[str, Node] = {
             "d3cold_allowed": Attribute(lambda: f"{int(self._d3cold)}\n", self._store_d3cold),
-            "link": StaticDirectory({}),  # no link here can save power
+            "link": StaticDirectory(self._link_files()),
         }
         if is_vga(self):
             found["boot_vga"] = Attribute(lambda: f"{int(self.bus.vga_default is self)}\n")
         return found
+
+    def _link_files(self) -> dict[str, Node]:
+        known = aspm(self.bus.kernel)
+        link = known.link(self) if known is not None else None
+        return link.files() if link is not None else {}
 
     def _store_d3cold(self, data: bytes) -> None:
         self._d3cold = bool(number(data))
@@ -388,6 +397,9 @@ class PcieFunction(PciSysdata):
 
     def iommu_release(self) -> None:
         """See `PciSysdata.iommu_release`."""
+        known = aspm(self.bus.kernel)
+        if known is not None:
+            known.leave(self)
         if self.iommu is not None:
             self.iommu.release(self)
 

@@ -169,7 +169,7 @@ class ProcDirectory(Directory):
     def _modules(self) -> str:
         """Without the modules' sizes, which this machine does not have."""
         lines = []
-        for module in reversed(self._kernel.modules.table.values()):
+        for module in (one for one in reversed(self._kernel.modules.table.values()) if not one.built_in):
             users = "".join(f"{name}," for name in module.holders) or "-"
             lines.append(f"{module.name} 0 {module.refcnt} {users} Live {0:#018x}\n")
         return "".join(lines)
