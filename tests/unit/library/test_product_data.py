@@ -55,9 +55,9 @@ def test_name_fields_and_checksum() -> None:
     found = ProductData.parse(sound + b"\x78 and more")
     assert (found.name, found.fields, found.writable, found.sound) == ("ABC", {"PN": b"X1"}, {}, True)
     assert str(found) == "ABC, PN X1"
-    broken = ProductData.parse(sound[:3] + b"ABD" + sound[6:])
+    broken = ProductData.parse(sound[:3] + b"ABZ" + sound[6:])
     assert broken.sound is False
-    assert str(broken) == "ABD, PN X1, checksum wrong"
+    assert str(broken) == "ABZ, PN X1, checksum wrong"
 
 
 def test_what_can_be_written_is_apart_and_unknown_items_are_passed_over() -> None:
