@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from pyvfio.drivers.failures import VerifyFailed
     from pyvfio.drivers.features import Features
     from pyvfio.drivers.format_work import FormatMode, Misformatted
+    from pyvfio.drivers.freeze import Freeze, Stage
     from pyvfio.drivers.guest_channel import GuestChannel
     from pyvfio.drivers.label import LabelKind, VolumeLabel
     from pyvfio.drivers.layout import DiskLayout, LayoutKind
     from pyvfio.drivers.nvme import Nvme
     from pyvfio.drivers.nvme_async import AsyncNvme
-    from pyvfio.drivers.nvme_failures import NvmeError
+    from pyvfio.drivers.nvme_failures import NvmeError, NvmeInterrupted
     from pyvfio.drivers.operations import Located, Partition
+    from pyvfio.drivers.recovery import EndpointFailed, Recovery
     from pyvfio.drivers.sense import DasdFailed, Sense
     from pyvfio.drivers.track import Count, TrackImage, TrackRecord
 
@@ -39,13 +41,15 @@ _HOMES = {
     "failures": "VerifyFailed",
     "features": "Features",
     "format_work": "FormatMode Misformatted",
+    "freeze": "Freeze Stage",
     "guest_channel": "GuestChannel",
     "label": "LabelKind VolumeLabel",
     "layout": "DiskLayout LayoutKind",
     "nvme": "Nvme",
     "nvme_async": "AsyncNvme",
-    "nvme_failures": "NvmeError",
+    "nvme_failures": "NvmeError NvmeInterrupted",
     "operations": "Located Partition",
+    "recovery": "EndpointFailed Recovery",
     "sense": "DasdFailed Sense",
     "track": "Count TrackImage TrackRecord",
 }
@@ -63,8 +67,10 @@ __all__ = [
     "DasdFailed",
     "DiskLayout",
     "Edu",
+    "EndpointFailed",
     "Features",
     "FormatMode",
+    "Freeze",
     "GuestChannel",
     "LabelKind",
     "LayoutKind",
@@ -72,8 +78,11 @@ __all__ = [
     "Misformatted",
     "Nvme",
     "NvmeError",
+    "NvmeInterrupted",
     "Partition",
+    "Recovery",
     "Sense",
+    "Stage",
     "TrackImage",
     "TrackRecord",
     "VerifyFailed",

@@ -67,8 +67,9 @@ class Recovery:
     """The recovery of the endpoint of `device`, and of `others` in the same container.  A context manager.
 
     `reset` is ``hot``, ``fundamental``, or ``none`` (unfreeze alone: for a device that is known to be at rest).
-    `told` is called at each stage; `history` has all freezes; `diagnosis` gives the host bridge's error log as bytes
-    where the program can have it.  `patience` is how long a kernel is waited for that recovers a bridge above.
+    `told` is called at each stage; `history` has all freezes; `diagnosis` gives the host bridge's error log
+    (``lambda: read_bridge_log(device.backend, domain)`` of `pyvfio.ioda.bridge_log`, for root).  `patience` is how long
+    a kernel is waited for that recovers a bridge above.
 
     Registers of configuration space are saved at the beginning (`save` does it again).  Raise what `Pe` and `Pe.enable`
     raise.
@@ -84,7 +85,7 @@ class Recovery:
         within: float = 3600.0,
         patience: float = 5.0,
         told: Told | None = None,
-        diagnosis: Callable[[], bytes | None] | None = None,
+        diagnosis: Callable[[], Diagnosis | bytes | None] | None = None,
     ) -> None:
         if reset not in RESETS:
             raise Misuse("recover the endpoint", device.name, cause=f"reset is {', '.join(RESETS)}, not {reset!r}")
@@ -286,17 +287,17 @@ class Recovery:
 
     def _log(self, freeze: Freeze) -> None:
         """Note what there is to see.  Nothing of it is needed, so nothing fails here."""
+        found: list[Diagnosis] = []
+        with contextlib.suppress(PyvfioError):  # before anything is unfrozen: that clears what the bridge has noted
+            data = None if self._diagnosis is None else self._diagnosis()
+            if data is not None:
+                found.append(Diagnosis.parse(data) if isinstance(data, bytes) else data)
         with contextlib.suppress(PyvfioError):
             self.pe.unfreeze_io()
             freeze.functions = tuple(look_at_function(device.config) for device in self.devices)
         messages = [] if self._messages is None else self._messages.new()
         freeze.messages = tuple(messages)
-        found = [log for _, log in parse_messages(messages)]
-        with contextlib.suppress(PyvfioError):
-            data = None if self._diagnosis is None else self._diagnosis()
-            if data is not None:
-                found.append(Diagnosis.parse(data))
-        for log in found:
+        for log in (*(log for _, log in parse_messages(messages)), *found):
             freeze.causes.update(log.causes)
 
     def _reset(self, freeze: Freeze) -> Generator[float | Blocking, None, None]:

@@ -12,9 +12,10 @@ bridge's windows to memory and I/O space, windows of DMA addresses, and message 
 `table`        tables of several levels in memory
 `message`      interrupt messages: which address and data is which interrupt
 `pest`         the state of an endpoint, and what froze it
-`diagnosis`    the error log of a host bridge
+`diagnosis`    the error log of a host bridge (`diagnosis_text`: as Linux prints it; `bridge_log`: had from it)
 `operations`   what a program can do with an endpoint through VFIO, and its states
 `pe`           `Pe`: those operations, of a device that is open
+`status`       what sysfs tells of endpoints, and VFIO without a device's being opened
 =============  ===============================================================================
 
 Numbers that Linux's headers have are in `pyvfio.abi.eeh`, `pyvfio.abi.opal` and `pyvfio.abi.opal_diag`.  `Pe` is loaded

@@ -17,6 +17,7 @@ from pyvfio.drivers import AsyncNvme, Nvme
 from pyvfio.drivers.freeze import Stage
 from pyvfio.drivers.recovery import EndpointFailed, Recovery
 from pyvfio.ioda import Pe
+from pyvfio.ioda.bridge_log import read_bridge_log
 from pyvfio.ioda.pest import Cause, PestEntry, Transfer
 from pyvfio.ioda.status import asked_by_vfio, read_status
 from pyvfio.testing.devices import BoundFunction
@@ -186,3 +187,18 @@ def test_too_many(lab: Pnv, device: Device) -> None:
         with pytest.raises(EndpointFailed, match="3 times"):
             disk.write(0, bytes(SIZE))
         assert recovery.pe.state is EehState.STOPPED
+
+
+def test_the_log_of_the_host_bridge(lab: Pnv, device: Device) -> None:
+    """Root has it printed, and reads why the endpoint froze."""
+    freezing, backend = Freezing(lab), lab.host
+    with Recovery(device, diagnosis=lambda: read_bridge_log(backend, 0)) as recovery:
+        recovery.pe.inject(EehErrorFunction.LD_CFG_DATA)
+        assert device.config.read_u16(0x44) == 0xFFFF
+        assert recovery.wait(1)
+        freeze = recovery.run()
+    assert list(freeze.causes) == [freezing.endpoint]
+    assert freeze.causes[freezing.endpoint].causes & Cause.CONFIG_READ
+    assert read_bridge_log(backend, 9) is None
+    with pyvfio.Host("software", machine="lab-x86") as other:
+        assert read_bridge_log(other.backend, 0) is None
