@@ -26,7 +26,7 @@ from pyvfio_backends.software.hardware.pcie.request import Completion, Outcome, 
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
 from pyvfio_backends.software.hardware.pcie.sriov import VirtualFunction
 
-__all__ = ["Tree", "Watched", "every_function"]
+__all__ = ["Tree", "Watched", "chain", "every_function"]
 
 _READ_ONLY = (
     *range(regs.PCI_VENDOR_ID, regs.PCI_COMMAND),
@@ -94,7 +94,7 @@ def every_function(complex_: RootComplex | Hub) -> list[Function]:
     return found
 
 
-def _chain(function: Function) -> list[tuple[int, int]]:
+def chain(function: Function) -> list[tuple[int, int]]:
     """Where its capabilities are and what they are, extended ones too."""
     data = function.config.data
     found = []
@@ -119,7 +119,7 @@ class Watched:
         self.name, self.function = name, function
         data = function.config.data
         self.fixed = {at: data[at] for at in _READ_ONLY}
-        self.chain = _chain(function)
+        self.chain = chain(function)
         self.types = {
             index: data[self._bar(index)] & _TYPE_BITS for index in function.bars if index < regs.PCI_STD_NUM_BARS
         }
@@ -147,7 +147,7 @@ class Watched:
         """Identity, capabilities and kinds of base addresses stay; addresses are aligned to what they decode."""
         function, data = self.function, self.function.config.data
         assert {at: data[at] for at in self.fixed} == self.fixed, f"{self.name}: what can only be read has changed"
-        assert _chain(function) == self.chain, f"{self.name}: the chain of capabilities has changed"
+        assert chain(function) == self.chain, f"{self.name}: the chain of capabilities has changed"
         for index, kind in self.types.items():
             value = int.from_bytes(data[self._bar(index) : self._bar(index) + 4], "little")
             low = (min(function.bars[index].size, 1 << 32) - 1) & ~_TYPE_BITS
@@ -297,13 +297,20 @@ class Tree:
                 assert one.first or one.bar is None, f"{function}: it answers by a register that is 0"
                 assert 0 <= one.first <= one.last < _END[one.space], f"{function}: it answers {one.first:#x} on"
             if isinstance(function, VirtualFunction):
-                self._check_virtual(function)
+                self.check_virtual(function)
             if isinstance(function, Bridge):
                 self._check_routes(function.secondary)
         for bus in self.complex.root_buses:
             self._check_routes(bus)
 
-    def _check_virtual(self, function: VirtualFunction) -> None:
+    def check_beside(self, function: Function) -> None:
+        """The virtual functions of a function, if it has any."""
+        for one in function.bus.functions.values() if function.bus is not None else ():
+            if isinstance(one, VirtualFunction):
+                self.check_virtual(one)
+
+    def check_virtual(self, function: VirtualFunction) -> None:
+        """Its parent is beside it and has no more than it says; it answers nothing while their memory is off."""
         physical = function.physical
         assert physical is not None
         assert physical.function.bus is function.bus, f"{function}: its parent is elsewhere"

@@ -15,8 +15,9 @@ import random
 from typing import Any
 
 import pytest
-from pcie_invariants import Tree, Watched, every_function
+from pcie_invariants import Tree, Watched, chain, every_function
 
+from pyvfio.abi import pci_regs as regs
 from pyvfio.backend import Backend, open_backend
 from pyvfio.errors import NotModelled, PyvfioError
 from pyvfio_backends.software.hardware.ioda.hub import Hub
@@ -33,7 +34,11 @@ STEPS = int(os.environ.get("PYVFIO_STEPS", "4000"))
 ROUND = 10_000
 """Steps that one machine is put through."""
 OFTEN = 500
-CHANGES = 0.002
+CLOSE = 40
+"""Steps for which one structure of one function is written to more than others."""
+ROOM = 0x40
+"""Bytes of a header, and of a capability at most."""
+CHANGES = 0.01
 """How often a card comes or goes."""
 DEVICES = "/sys/bus/pci/devices"
 MACHINES = [name for name, path in machines().items() if "[[pcie." in path.read_text()]
@@ -53,11 +58,17 @@ def _place(dice: random.Random, size: int, places: list[int]) -> int:
     return at // size * size
 
 
-def _places(function: Function) -> list[int]:
-    """The bytes of its configuration space that have bits which a write changes."""
+def _places(function: Function) -> list[list[int]]:
+    """The bytes of the header and of each capability that have bits which a write changes."""
     config = function.config
     found = {at for masks in (config.writable, config.clearable) for at, mask in enumerate(masks) if mask}
-    return sorted(found)
+    starts = sorted([0, *(at for at, _ in chain(function))])
+    ends = [*starts[1:], len(config.data)]
+    parts = [
+        [at for at in range(start, min(end, start + ROOM)) if at in found]
+        for start, end in zip(starts, ends, strict=False)
+    ]
+    return [part for part in parts if part]
 
 
 def _by_linux(backend: Backend, path: str, dice: random.Random, places: list[int]) -> None:
@@ -116,23 +127,23 @@ def _signal(machine: Any, function: Function, dice: random.Random) -> None:
 
 
 class _Cards:
-    """Somebody who takes cards out by surprise, and puts them back later."""
+    """Somebody who takes cards out by surprise, and puts back what is out, by whomever."""
 
     def __init__(self, watched: list[Watched]) -> None:
         functions = [one.function for one in watched]
-        self.ports = [one for one in functions if isinstance(one, DownstreamPort) and one.slot is not None]
-        self.out: dict[DownstreamPort, dict[int, Function]] = {}
+        ports = [one for one in functions if isinstance(one, DownstreamPort) and one.slot is not None]
+        self.cards = {port: dict(port.secondary.functions) for port in ports if port.secondary.functions}
 
     def change(self, machine: Any, dice: random.Random) -> None:
-        if not self.ports:
+        if not self.cards:
             return
-        port = dice.choice(self.ports)
+        empty = [port for port in self.cards if not port.secondary.functions]
+        port = dice.choice(empty or list(self.cards))
         with machine.lock:
-            if port.secondary.functions:
-                numbers = {id(function): number for number, function in port.secondary.functions.items()}
-                self.out[port] = {numbers[id(function)]: function for function in port.unplug()}
-            elif port in self.out:
-                port.plug_all(self.out.pop(port))
+            if port in empty:
+                port.plug_all({devfn: one for devfn, one in self.cards[port].items() if not one.virtual})
+            else:
+                port.unplug()
             machine.clock.settle()
 
 
@@ -159,7 +170,11 @@ def _round(backend: Backend, dice: random.Random, steps: int) -> tuple[int, int]
             cards.change(machine, dice)
         if step % OFTEN == 0:
             _check(machine, watched, tree)
-        number = dice.randrange(len(watched))
+        if step % CLOSE == 0:  # what belongs together is written in a row, such as a number and its enable bit
+            focus = dice.randrange(len(watched))
+            near = dice.choice(places[focus])
+        number = focus if dice.random() < 0.5 else dice.randrange(len(watched))
+        some = near if number == focus and dice.random() < 0.7 else dice.choice(places[number])
         one, way = watched[number], dice.choices(("Linux", "hardware", "BAR", "device"), (40, 28, 25, 7))[0]
         if way != "Linux" and one.function.bus is None:
             continue  # in somebody's hand, without power
@@ -168,12 +183,14 @@ def _round(backend: Backend, dice: random.Random, steps: int) -> tuple[int, int]
         elif way == "device":
             _signal(machine, one.function, dice)
         elif way == "hardware":
-            _behind_its_back(machine, one.function, dice, places[number])
+            _behind_its_back(machine, one.function, dice, some)
         else:
             try:
-                _by_linux(backend, f"{DEVICES}/{one.name}/config", dice, places[number])
+                _by_linux(backend, f"{DEVICES}/{one.name}/config", dice, some)
             except (OSError, PyvfioError):
                 refused += 1  # it is unplugged by now, or what it does is not modelled
+        if one.function.offset(regs.PCI_EXT_CAP_ID_SRIOV, extended=True) is not None:
+            tree.check_beside(one.function)
     _check(machine, watched, tree)
     _recovers(machine)
     return refused, tree.came
