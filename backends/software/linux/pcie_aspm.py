@@ -15,7 +15,7 @@ A link is looked at when somebody asks for it; no function here has clock power 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import IntFlag
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
@@ -26,14 +26,14 @@ from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.linux.kstrtox import kstrtobool
 from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.pci_aer import express_type
-from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
+from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.linux.pci_device import PciDevice
     from pyvfio_backends.software.linux.pcie_function import PcieFunction
 
-__all__ = ["Aspm", "AspmLink", "aspm", "boot"]
+__all__ = ["Aspm", "AspmLink", "LinkDirectory", "aspm", "boot"]
 
 _OFF: Final = "pcie_aspm=off"
 _POLICIES: Final = ("default", "performance", "powersave", "powersupersave")
@@ -159,6 +159,28 @@ class AspmLink:
     def _store(self, state: _State, data: bytes) -> None:
         self.disabled = self.disabled & ~state if kstrtobool(data) else self.disabled | state
         self.configure(self.owner.wanted(self))
+
+
+class LinkDirectory(Directory):
+    """``link`` of a function: a file for each state that its link can use, found out when somebody looks."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: PcieFunction) -> None:
+        self._function = function
+
+    def _files(self) -> dict[str, Node]:
+        known = aspm(self._function.bus.kernel)
+        link = known.link(self._function) if known is not None else None
+        return {} if link is None else link.files()
+
+    def lookup(self, name: str) -> Node | None:
+        """See `Directory.lookup`."""
+        return self._files().get(name)
+
+    def names(self) -> Iterable[str]:
+        """See `Directory.names`."""
+        return list(self._files())
 
 
 def _exit(code: int, step: int, slowest: int) -> int:

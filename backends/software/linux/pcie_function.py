@@ -20,11 +20,11 @@ from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM, PciDevice
 from pyvfio_backends.software.linux.pci_host import BarMemory, MsiDomain, PciSysdata
 from pyvfio_backends.software.linux.pci_iov import FIRST_IOV
 from pyvfio_backends.software.linux.pci_sysfs import number
-from pyvfio_backends.software.linux.pcie_aspm import aspm
+from pyvfio_backends.software.linux.pcie_aspm import LinkDirectory, aspm
 from pyvfio_backends.software.linux.pcie_vga import SHADOW, is_vga, shadow
 from pyvfio_backends.software.linux.pcie_virtual import add_virtual, remove_virtual, virtual_resources
 from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
-from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
+from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
@@ -289,16 +289,11 @@ class PcieFunction(PciSysdata):
         """See `PciSysdata.attributes`."""
         found: dict[str, Node] = {
             "d3cold_allowed": Attribute(lambda: f"{int(self._d3cold)}\n", self._store_d3cold),
-            "link": StaticDirectory(self._link_files()),
+            "link": LinkDirectory(self),
         }
         if is_vga(self):
             found["boot_vga"] = Attribute(lambda: f"{int(self.bus.vga_default is self)}\n")
         return found
-
-    def _link_files(self) -> dict[str, Node]:
-        known = aspm(self.bus.kernel)
-        link = known.link(self) if known is not None else None
-        return link.files() if link is not None else {}
 
     def _store_d3cold(self, data: bytes) -> None:
         self._d3cold = bool(number(data))
