@@ -11,7 +11,6 @@ An endpoint of which a program has a function open is not recovered here: that i
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import threading
 from dataclasses import dataclass
@@ -19,16 +18,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pyvfio.abi import eeh as abi
 from pyvfio.abi import pci_regs as regs
-from pyvfio.abi import vfio_spapr as spapr
-from pyvfio.abi.layout import offset_of
 from pyvfio_backends.software.linux.eeh_pe import DevMode, EehDev, EehHost, EehPe, EehState, PeFlag, PeType
-from pyvfio_backends.software.linux.kernel_log import ERROR, INFO, WARNING, kernel_log, say
+from pyvfio_backends.software.linux.kernel_log import ERROR, WARNING, kernel_log
 from pyvfio_backends.software.linux.pci_device import ROM, ErrorState, PciDevice
 from pyvfio_backends.software.linux.resource import ResourceFlag
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.eeh_recovery import EehRecovery
+    from pyvfio_backends.software.linux.eeh_reset import EehReset
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.linux.pnv_eeh import PnvEeh
@@ -40,9 +38,6 @@ DISABLE, ENABLE, THAW_MMIO, THAW_DMA, FREEZE = range(5)
 """``EEH_OPT_*``."""
 _MOST_IGNORED = 2100000  # EEH_MAX_FAILS
 _RESET_WAIT = 300.0  # PCI_BUS_RESET_WAIT_MSEC
-_TRIES = 3
-_LEAST: Final = offset_of(spapr.EehPeOp, "op") + ctypes.sizeof(ctypes.c_uint32)
-_WHOLE: Final = ctypes.sizeof(spapr.EehPeOp)
 
 
 class ResetKind:
@@ -93,6 +88,7 @@ class Eeh:
         """Whether people have switched it off (``EEH_FORCE_DISABLED``)."""
         self.early_log = "eeh=early_log" in kernel.cmdline.split()
         self.by_device: dict[PciDevice, EehDev] = {}
+        self.resets: EehReset
         self.platform: PnvEeh
         self.recovery: EehRecovery
         self.worker: threading.Thread | None = None
@@ -281,61 +277,6 @@ class Eeh:
             return abi.EEH_PE_STATE_STOPPED_IO_DMA
         return abi.EEH_PE_STATE_STOPPED_DMA if mmio else abi.EEH_PE_STATE_UNAVAIL
 
-    def reset(self, pe: EehPe, kind: int, *, passed: bool) -> int:
-        """One step of a reset: asserted, or over (``eeh_pe_reset``)."""
-        if kind == ResetKind.DEACTIVATE:
-            code = self.platform.reset(pe, kind)
-            pe.clear(PeFlag.CFG_BLOCKED, passed=passed)
-            return code or self._set_up_again(pe, passed=passed)
-        self.platform.set_option(pe, FREEZE)
-        pe.mark(PeFlag.CFG_BLOCKED)
-        return self.platform.reset(pe, kind)
-
-    def _set_up_again(self, pe: EehPe, *, passed: bool) -> int:
-        """After a reset: registers as they were, enabled, and thawed (``eeh_pe_reenable_devices``)."""
-        self.platform.restore_bars(pe)
-        for dev in pe.devs:
-            if dev.pdev is not None and dev.pdev.enable_count:
-                _reenable(dev.pdev)
-        if pe.passed and not passed:
-            self.say(INFO, f"Note: Leaving passthrough {pe.name} frozen.")
-            code = 0
-        else:
-            code = self.unfreeze(pe)
-        if not code:
-            pe.clear(PeFlag.ISOLATED, passed=passed)
-        return code
-
-    def reset_full(self, pe: EehPe, *, passed: bool) -> int:
-        """A reset from beginning to end, with three attempts (``eeh_pe_reset_full``)."""
-        marks = PeFlag.RESET | PeFlag.CFG_BLOCKED
-        kind = ResetKind.HOT
-        pe.mark(marks)
-        code = 0
-        for attempt in range(1, _TRIES + 1):
-            code = self.reset(pe, kind, passed=passed) or self.reset(pe, ResetKind.DEACTIVATE, passed=passed)
-            if code:
-                code = -errno.EIO
-                self.say(WARNING, f"Failure 0 resetting {pe.name} (attempt {attempt})\n")
-                continue
-            if attempt > 1:
-                self.say(WARNING, f"{pe.name}: Successful reset (attempt {attempt})")
-            state = self.wait_state(pe, _RESET_WAIT)
-            if state.active:
-                break
-            self.say(WARNING, f"{pe.name}: Slot inactive after reset: {state:#x} (attempt {attempt})")
-        if not passed:
-            self._freeze_passed(pe)
-        pe.clear(marks, passed=True)
-        return code
-
-    def _freeze_passed(self, root: EehPe) -> None:
-        """What programs have is not to go again by a reset of what is above it (``eeh_pe_refreeze_passed``)."""
-        for pe in root.walk():
-            if pe.passed and self.platform.state(pe) & (EehState.MMIO_ACTIVE | EehState.MMIO_ENABLED):
-                self.say(INFO, f"Passed-through PE {pe.name} was thawed by reset, re-freezing for safety.")
-                self.set_option(pe, FREEZE)
-
     def inject(self, pe: EehPe, type_: int, function: int, address: int, mask: int) -> int:
         """``eeh_pe_inject_err``."""
         if not abi.EEH_ERR_FUNC_MIN <= function <= abi.EEH_ERR_FUNC_MAX:
@@ -379,43 +320,13 @@ class Eeh:
         return None
 
     def pe_op(self, group: IommuGroup, argument: Argument) -> int:
-        """See `EehService.pe_op` (``vfio_spapr_ioctl_eeh_pe_op``)."""
+        """See `EehService.pe_op`."""
         pe = self.pe_of(group)
         if pe is None:
             raise fail(errno.ENODEV)
-        op = spapr.EehPeOp.from_buffer_copy(argument.read(0, _LEAST).ljust(_WHOLE, b"\0"))
-        if op.argsz < _LEAST or op.flags:
-            raise fail(errno.EINVAL)
-        code = self._operate(pe, op, argument)
-        if code < 0:
-            raise fail(-code)
-        return code
+        from pyvfio_backends.software.linux.eeh_vfio import operate
 
-    def _operate(self, pe: EehPe, op: spapr.EehPeOp, argument: Argument) -> int:
-        options = {
-            spapr.VFIO_EEH_PE_DISABLE: DISABLE,
-            spapr.VFIO_EEH_PE_ENABLE: ENABLE,
-            spapr.VFIO_EEH_PE_UNFREEZE_IO: THAW_MMIO,
-            spapr.VFIO_EEH_PE_UNFREEZE_DMA: THAW_DMA,
-        }
-        resets = {
-            spapr.VFIO_EEH_PE_RESET_DEACTIVATE: ResetKind.DEACTIVATE,
-            spapr.VFIO_EEH_PE_RESET_HOT: ResetKind.HOT,
-            spapr.VFIO_EEH_PE_RESET_FUNDAMENTAL: ResetKind.FUNDAMENTAL,
-        }
-        if op.op in options:
-            return self.set_option(pe, options[op.op])
-        if op.op in resets:
-            return self.reset(pe, resets[op.op], passed=True)
-        if op.op == spapr.VFIO_EEH_PE_GET_STATE:
-            return self.get_state(pe)
-        if op.op == spapr.VFIO_EEH_PE_CONFIGURE:
-            return 0  # pnv_eeh_configure_bridge has nothing to do
-        if op.op != spapr.VFIO_EEH_PE_INJECT_ERR or op.argsz < _WHOLE:
-            return -errno.EINVAL
-        err = spapr.EehPeOp.from_buffer_copy(argument.read(0, _WHOLE)).err
-        # both are "int" in the kernel
-        return self.inject(pe, _signed(err.type), _signed(err.func), err.addr, err.mask)
+        return operate(self, pe, argument)
 
     # on purpose
 
@@ -443,20 +354,3 @@ class Eeh:
         """The device with an address."""
         found = self.kernel.buses["pci"].devices.get(address)
         return found if isinstance(found, PciDevice) else None
-
-
-def _reenable(pdev: PciDevice) -> None:
-    """Have a function decode again what it did when it was enabled (``do_pci_enable_device``)."""
-    kinds = [resource.flags for resource in pdev.resources if resource.size]
-    wanted = regs.PCI_COMMAND_MEMORY if any(flags & ResourceFlag.MEM for flags in kinds) else 0
-    wanted |= regs.PCI_COMMAND_IO if any(flags & ResourceFlag.IO for flags in kinds) else 0
-    old = pdev.command
-    if old | wanted != old:
-        say(pdev, INFO, f"enabling device ({old:04x} -> {old | wanted:04x})")
-        pdev.set_command(0, wanted)
-    if not pdev.msi.irqs and pdev.read_config(regs.PCI_INTERRUPT_PIN, 1):
-        pdev.set_intx(True)
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 32) if value >> 31 else value

@@ -19,132 +19,39 @@ it is locked once.  Interrupt pins are not switched off meanwhile: what is froze
 from __future__ import annotations
 
 import errno
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.eeh import THAW_DMA, THAW_MMIO
+from pyvfio_backends.software.linux.eeh_events import EehEvents
 from pyvfio_backends.software.linux.eeh_log import device_log, phb_log
 from pyvfio_backends.software.linux.eeh_pe import DevMode, EehDev, EehPe, EehState, PeFlag, PeType
+from pyvfio_backends.software.linux.eeh_report import EehReport
 from pyvfio_backends.software.linux.kernel_log import ERROR, INFO, WARNING
-from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice
+from pyvfio_backends.software.linux.pci_device import ErrorState
 from pyvfio_backends.software.linux.pci_driver import PciDriver, Recovery
-from pyvfio_backends.software.linux.pci_error_events import tell_recovery
-from pyvfio_backends.software.linux.pnv_eeh import ErrorKind
+from pyvfio_backends.software.linux.pnv_eeh_errors import ErrorKind
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.eeh import Eeh
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pcie_bus import PcieBus
 
-__all__ = ["EehRecovery", "merge"]
+__all__ = ["EehRecovery"]
 
 _PATIENCE = 300.0  # MAX_WAIT_FOR_RECOVERY
 _SCRIPTS = 5.0
 """Seconds for programs to go away from devices that are taken out."""
 _TRIES = 3
-_PRIORITY: Final = (
-    *(Recovery.NONE, Recovery.NO_DRIVER, Recovery.RECOVERED),
-    *(Recovery.CAN_RECOVER, Recovery.DISCONNECT, Recovery.NEED_RESET),
-)
-_NAMES: Final = {
-    Recovery.NONE: "none",
-    Recovery.CAN_RECOVER: "can recover",
-    Recovery.NEED_RESET: "need reset",
-    Recovery.DISCONNECT: "disconnect",
-    Recovery.RECOVERED: "recovered",
-    Recovery.NO_DRIVER: "no AER driver",
-}
-_Ask = Callable[[EehDev, PciDevice, PciDriver], Recovery]
 
 
-def merge(before: Recovery, said: Recovery) -> Recovery:
-    """What all have said so far, with one more (``pci_ers_merge_result`` of EEH)."""
-    return max(before, said, key=_PRIORITY.index)
-
-
-def _resumes(driver: PciDriver) -> bool:
-    return type(driver).resume is not PciDriver.resume
-
-
-class EehRecovery:
-    """The events that wait, and who handles them."""
+class EehRecovery(EehEvents):
+    """Who handles the events."""
 
     def __init__(self, eeh: Eeh) -> None:
-        self.eeh = eeh
-        self._events: list[EehPe | None] = []
-        self._masked = True
-        self._pending = False
-        self._scheduled = False
-
-    # events (eeh_event.c)
-
-    def start(self) -> None:
-        """Take the bridges' interrupts from now on."""
-        self._unmask()
-
-    def interrupt(self) -> None:
-        """A bridge has found an error (``pnv_eeh_event``): masked until everything is handled."""
-        if self._masked:
-            self._pending = True
-            return
-        self._masked = True
-        if self.eeh.enabled:
-            self.send(None)
-
-    def _unmask(self) -> None:
-        self._masked = False
-        if self._pending:
-            self._pending = False
-            self.interrupt()
-
-    def send(self, pe: EehPe | None) -> None:
-        """Have an endpoint recovered; None: the firmware is asked which (``eeh_send_failure_event``)."""
-        if self.eeh.no_recover:
-            self.eeh.say(ERROR, "Event dropped due to no_recover setting")
-            return
-        self.send_anyway(pe)
-
-    def send_anyway(self, pe: EehPe | None) -> None:
-        """`send`, although people do not want any."""
-        if pe is not None:
-            pe.mark(PeFlag.RECOVERING)
-        self._events.insert(0, pe)
-        if not self._scheduled and self.eeh.worker is None:
-            self._scheduled = True
-            self.eeh.kernel.clock.schedule(0, self._wake)
-
-    def _forget(self, pe: EehPe | None, *, force: bool) -> None:
-        """Take events of an endpoint, or all, out of the queue (``eeh_remove_event``)."""
-
-        def goes(event: EehPe | None) -> bool:
-            if not force and event is not None and event.flags & PeFlag.ISOLATED:
-                return False
-            if pe is None or event is pe:
-                return True
-            return bool(pe.type & PeType.PHB) and event is not None and event.host is pe.host
-
-        self._events = [event for event in self._events if not goes(event)]
-
-    def _wake(self) -> None:
-        self._scheduled = False
-        if self._events and self.eeh.worker is None:
-            self.eeh.kernel.clock.run_apart(self._work, "eehd")
-
-    def _work(self) -> None:
-        if self.eeh.worker is not None:
-            return
-        self.eeh.worker = threading.current_thread()
-        try:
-            while self._events:
-                pe = self._events.pop(0)
-                if pe is None:
-                    self.handle_special()
-                else:
-                    self.handle(pe)
-        finally:
-            self.eeh.worker = None
+        super().__init__(eeh)
+        self._drivers = EehReport(eeh)
 
     @property
     def _bus(self) -> PciBus:
@@ -154,82 +61,6 @@ class EehRecovery:
     def _unchanging(self) -> Iterator[None]:
         with self._bus.rescan_remove():
             yield
-
-    # drivers
-
-    def _report(self, name: str, root: EehPe, ask: _Ask, result: Recovery = Recovery.NONE) -> Recovery:
-        """Ask the drivers of all functions; what comes of it (``eeh_pe_report``)."""
-        say = self.eeh.say
-        say(INFO, f"Beginning: '{name}'")
-        for dev in root.every():
-            result = self._ask(dev, ask, result)
-        say(INFO, f"Finished:'{name}' with aggregate recovery state:'{_NAMES[result]}'")
-        return result
-
-    def _ask(self, dev: EehDev, ask: _Ask, result: Recovery) -> Recovery:
-        """``eeh_pe_report_edev``."""
-        tell, pdev = self.eeh.tell, dev.pdev
-        if pdev is None:
-            tell(dev, INFO, "no device")
-            return Recovery.DISCONNECT
-        with pdev.pci_bus.hold(pdev):
-            driver = pdev.driver
-            if not dev.actionable:
-                tell(dev, INFO, f"not actionable (1,{int(not dev.mode & DevMode.REMOVED)},{int(not dev.passed)})")
-            elif not isinstance(driver, PciDriver):
-                tell(dev, INFO, "no driver")
-            elif not driver.detects_errors and not driver.resets_slots:
-                tell(dev, INFO, "driver not EEH aware")
-            elif dev.mode & DevMode.NO_HANDLER:
-                tell(dev, INFO, "driver bound too late")
-            else:
-                said = ask(dev, pdev, driver)
-                tell(dev, INFO, f"{driver.name} driver reports: '{_NAMES[said]}'")
-                return merge(result, said)
-        return result
-
-    def _invoke(self, dev: EehDev, driver: PciDriver, what: str) -> None:
-        self.eeh.tell(dev, INFO, f"Invoking {driver.name}->{what}")
-
-    def _error(self, dev: EehDev, pdev: PciDevice, driver: PciDriver) -> Recovery:
-        if not driver.detects_errors:
-            return Recovery.NONE
-        self._invoke(dev, driver, "error_detected(IO frozen)")
-        said = driver.error_detected(pdev)
-        dev.in_error = True
-        tell_recovery(pdev, said)
-        return said
-
-    def _mmio(self, dev: EehDev, pdev: PciDevice, driver: PciDriver) -> Recovery:
-        if type(driver).mmio_enabled is PciDriver.mmio_enabled:
-            return Recovery.NONE
-        self._invoke(dev, driver, "mmio_enabled()")
-        return driver.mmio_enabled(pdev) or Recovery.NONE
-
-    def _slot_reset(self, dev: EehDev, pdev: PciDevice, driver: PciDriver) -> Recovery:
-        if not driver.resets_slots or not dev.in_error:
-            return Recovery.NONE
-        self._invoke(dev, driver, "slot_reset()")
-        return driver.slot_reset(pdev)
-
-    def _resume(self, dev: EehDev, pdev: PciDevice, driver: PciDriver) -> Recovery:
-        if _resumes(driver) and dev.in_error:
-            self._invoke(dev, driver, "resume()")
-            driver.resume(pdev)
-            tell_recovery(pdev, Recovery.RECOVERED)
-        return Recovery.NONE
-
-    def _failure(self, dev: EehDev, pdev: PciDevice, driver: PciDriver) -> Recovery:
-        if not driver.detects_errors:
-            return Recovery.NONE
-        self._invoke(dev, driver, "error_detected(permanent failure)")
-        state, pdev.error_state = pdev.error_state, ErrorState.LOST
-        try:
-            said = driver.error_detected(pdev)  # told by an argument, the function is still what it is
-        finally:
-            pdev.error_state = state
-        tell_recovery(pdev, Recovery.DISCONNECT)
-        return said
 
     # an endpoint
 
@@ -269,7 +100,7 @@ class EehRecovery:
         say(WARNING, f"{text} {eeh.max_freezes} failures.")
         say(INFO, "Notify device drivers to shutdown")
         pe.set_state(ErrorState.FROZEN)
-        result = self._report("error_detected(IO frozen)", pe, self._error)
+        result = self._drivers.ask("error_detected(IO frozen)", pe, self._drivers.error)
         if result is Recovery.DISCONNECT:
             return False
         if pe.type & PeType.PHB and result is not Recovery.NONE:
@@ -294,12 +125,12 @@ class EehRecovery:
                 say(WARNING, f"Cannot reset, err={code}")
                 return False
             pe.set_state(ErrorState.NORMAL)
-            result = self._report("slot_reset", pe, self._slot_reset)
+            result = self._drivers.ask("slot_reset", pe, self._drivers.slot_reset)
         if result not in (Recovery.RECOVERED, Recovery.NONE):
             return False
         say(INFO, "Notify device driver to resume")
         pe.set_state(ErrorState.NORMAL)
-        self._report("resume", pe, self._resume)
+        self._drivers.ask("resume", pe, self._drivers.resume)
         for dev in pe.every():
             dev.mode &= ~DevMode.NO_HANDLER
             dev.in_error = False
@@ -313,7 +144,7 @@ class EehRecovery:
         if eeh.switch(pe, THAW_MMIO):
             return Recovery.DISCONNECT
         eeh.say(INFO, "Notify device drivers to resume I/O")
-        result = self._report("mmio_enabled", pe, self._mmio, Recovery.CAN_RECOVER)
+        result = self._drivers.ask("mmio_enabled", pe, self._drivers.mmio, Recovery.CAN_RECOVER)
         if result is not Recovery.CAN_RECOVER:
             return result
         eeh.say(INFO, "Enabled DMA for affected devices")
@@ -340,7 +171,7 @@ class EehRecovery:
         eeh = self.eeh
         eeh.say(ERROR, f"Unable to recover from failure from {pe.name}.\nPlease try reseating or replacing it")
         self._log(pe, permanent=True)
-        self._report("error_detected(permanent failure)", pe, self._failure)
+        self._drivers.ask("error_detected(permanent failure)", pe, self._drivers.failure)
         pe.set_state(ErrorState.LOST)
         pe.mark(PeFlag.REMOVED)
         if pe.type & PeType.VF:
@@ -407,7 +238,7 @@ class EehRecovery:
             gone = [dev for dev in pe.every() if self._remove(dev, aware=aware)]
         else:
             self._remove_all(bus)
-        code = eeh.reset_full(pe, passed=False)
+        code = eeh.resets.full(pe, passed=False)
         if code:
             return code
         eeh.platform.restore_bars(pe)
@@ -452,7 +283,7 @@ class EehRecovery:
             return 0
         pe.mark(PeFlag.RECOVERING)
         saved = {dev: dev.pdev.save_state() for dev in pe.every() if dev.pdev is not None}
-        code = self.eeh.reset_full(pe, passed=True) or self._clear_frozen(pe, passed=True)
+        code = self.eeh.resets.full(pe, passed=True) or self._clear_frozen(pe, passed=True)
         if not code:
             for dev, state in saved.items():
                 if dev.pdev is not None:
@@ -465,14 +296,14 @@ class EehRecovery:
     def handle_special(self) -> None:
         """Ask the firmware what there is until there is nothing (``eeh_handle_special_event``)."""
         while True:
-            self._forget(None, force=False)
-            found = self.eeh.platform.next_error()
+            self.forget(None, force=False)
+            found = self.eeh.platform.errors.next()
             pe = found.pe
             if found.kind is ErrorKind.NONE or pe is None:
                 if self.eeh.enabled:
-                    self._unmask()
+                    self.unmask()
                 return
-            self._forget(pe, force=True)
+            self.forget(pe, force=True)
             if found.kind is ErrorKind.DEAD_PHB:
                 pe.isolate()
                 self._bury(pe)
@@ -487,7 +318,7 @@ class EehRecovery:
             for dev in pe.every():
                 dev.mode &= ~DevMode.NO_HANDLER
             pe.clear(PeFlag.PRI_BUS, passed=True)
-            self._report("error_detected(permanent failure)", pe, self._failure)
+            self._drivers.ask("error_detected(permanent failure)", pe, self._drivers.failure)
             pe.set_state(ErrorState.LOST)
             for host in self.eeh.hosts:
                 if host.pe.flags & PeFlag.ISOLATED and not host.pe.flags & PeFlag.RECOVERING:

@@ -1,49 +1,36 @@
 """What bare-metal POWER does for EEH, by the firmware's calls (``arch/powerpc/platforms/powernv/eeh-powernv.c``).
 
-::
-
-    reset of an endpoint that is   a bus behind the root port    hot or fundamental, of the host bridge's slot
-                                   a bus further down            of the slot of the bridge above it
-                                   the host bridge               complete
-                                   a virtual function            function level
-
-What froze stays frozen through a reset, until registers are as they were: then Linux thaws it.
+Resets are in `pnv_eeh_reset`, the errors that the firmware finds in `pnv_eeh_errors`.
 """
 
 from __future__ import annotations
 
 import errno
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from pyvfio.abi import opal as api
-from pyvfio.abi import pci_capability_regs as capability_regs
 from pyvfio.abi import pci_express_regs as express_regs
 from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_ids
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.eeh import EehErrorFunction, EehErrorType
-from pyvfio.abi.opal import OpalErrorType, OpalFreezeAction, OpalFreezeState, OpalReset, OpalSeverity
+from pyvfio.abi.opal import OpalErrorType, OpalFreezeAction, OpalFreezeState
 from pyvfio.abi.pci_regs import ExpressType
-from pyvfio_backends.software.hardware.ioda.model import P7IOC
-from pyvfio_backends.software.linux.eeh import DISABLE, ENABLE, FREEZE, THAW_DMA, THAW_MMIO, ResetKind
+from pyvfio_backends.software.linux.eeh import DISABLE, ENABLE, FREEZE, THAW_DMA, THAW_MMIO
 from pyvfio_backends.software.linux.eeh_log import phb_log
 from pyvfio_backends.software.linux.eeh_pe import ACTIVE, DevMode, EehDev, EehHost, EehPe, EehState, PeFlag, PeType
-from pyvfio_backends.software.linux.kernel_log import ERROR, INFO, WARNING, say
+from pyvfio_backends.software.linux.kernel_log import WARNING
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
+from pyvfio_backends.software.linux.pnv_eeh_errors import PnvErrors
+from pyvfio_backends.software.linux.pnv_eeh_reset import PnvReset
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.ioda.opal import Opal
     from pyvfio_backends.software.linux.eeh import Eeh
     from pyvfio_backends.software.linux.pci_device import PciDevice
-    from pyvfio_backends.software.linux.pcie_bus import PcieBus
 
-__all__ = ["ErrorKind", "Found", "PnvEeh"]
+__all__ = ["PnvEeh"]
 
-_HOLD, _SETTLE = 0.25, 1.8
-_LINK_DELAY, _NOT_READY = 0.1, 1.023
 _WORDS = 16
-_PEND_TRIES = 4
 _LOG_BUFFER = 1 << 16
 _RESTRICTED: Final = {(0x14E4, device) for device in (0x1656, 0x1657, 0x168A, 0x168E)}
 """Broadcom NICs that may not be asked for their configuration while they are frozen."""
@@ -59,28 +46,14 @@ _STATES: Final = {
 }
 
 
-class ErrorKind(Enum):
-    """``EEH_NEXT_ERR_*``: what the firmware has found."""
-
-    NONE = auto()
-    FROZEN_PE = auto()
-    FENCED_PHB = auto()
-    DEAD_PHB = auto()
-
-
-class Found(NamedTuple):
-    """An error, and the endpoint that has it."""
-
-    kind: ErrorKind
-    pe: EehPe | None = None
-
-
 class PnvEeh:
     """The platform of `eeh`, over the firmware's calls."""
 
     def __init__(self, eeh: Eeh, opal: Opal) -> None:
         self.eeh = eeh
         self.opal = opal
+        self.resets = PnvReset(self)
+        self.errors = PnvErrors(self)
 
     # functions
 
@@ -275,189 +248,3 @@ class PnvEeh:
             text = f"pnv_eeh_err_inject: Failure {code} injecting error {type_}-{function} to {pe.name}"
             self.eeh.kernel_line(WARNING, text)
         return -errno.EIO if code else 0
-
-    # resets; each is 0 or a negative errno
-
-    def reset(self, pe: EehPe, kind: int) -> int:
-        """A step of a reset (``pnv_eeh_reset``)."""
-        host = pe.host
-        if pe.type & PeType.PHB:
-            return self._phb_reset(host, kind)
-        model = self.opal.phbs[host.opal_id].model
-        if (
-            model is P7IOC  # which keeps injected errors
-            and kind != ResetKind.DEACTIVATE
-            and self.opal.pci_reset(host.opal_id, OpalReset.PHB_ERROR, api.OPAL_ASSERT_RESET)
-        ):
-            return -errno.EIO
-        if pe.type & PeType.VF:
-            return self._reset_virtual(pe, kind)
-        bus = pe.top()
-        if bus is None:
-            return -errno.EIO
-        if bus.above is None:
-            return self._root_reset(host, kind)
-        if kind == ResetKind.DEACTIVATE:
-            return 0
-        if kind != ResetKind.FUNDAMENTAL and self._error_reset(host, bus):
-            return 0
-        return self._bridge_reset(host, bus.above, kind)
-
-    def _finish(self, slot: int, code: int) -> int:
-        """Wait until a reset is over (``pnv_eeh_poll``)."""
-        while code > 0:
-            self.eeh.sleep(code / 1000)
-            code = self.opal.pci_poll(slot)
-        return 0 if code == api.OPAL_SUCCESS else -errno.EIO
-
-    def _phb_reset(self, host: EehHost, kind: int) -> int:
-        how = api.OPAL_DEASSERT_RESET if kind == ResetKind.DEACTIVATE else api.OPAL_ASSERT_RESET
-        code = self._finish(host.opal_id, self.opal.pci_reset(host.opal_id, OpalReset.PHB_COMPLETE, how))
-        if not code and kind == ResetKind.DEACTIVATE:
-            self.eeh.sleep(_SETTLE)
-        return code
-
-    def _root_reset(self, host: EehHost, kind: int) -> int:
-        scope = OpalReset.PCI_FUNDAMENTAL if kind == ResetKind.FUNDAMENTAL else OpalReset.PCI_HOT
-        how = api.OPAL_DEASSERT_RESET if kind == ResetKind.DEACTIVATE else api.OPAL_ASSERT_RESET
-        code = self._finish(host.opal_id, self.opal.pci_reset(host.opal_id, scope, how))
-        if kind == ResetKind.DEACTIVATE:
-            self.eeh.sleep(_SETTLE)
-        return code
-
-    def _bridge_reset(self, host: EehHost, bridge: PcieFunction, kind: int) -> int:
-        if bridge.on.above is None:
-            return self._root_reset(host, kind)
-        if kind == ResetKind.DEACTIVATE:
-            return 0
-        slot = api.OPAL_SLOT_ID_PREFIX | bridge.rid << 16 | host.opal_id
-        scope = OpalReset.PCI_FUNDAMENTAL if kind == ResetKind.FUNDAMENTAL else OpalReset.PCI_HOT
-        return self._finish(slot, self.opal.pci_reset(slot, scope, api.OPAL_ASSERT_RESET))
-
-    def reset_behind(self, bridge: PcieFunction) -> None:
-        """Reset the bus behind a bridge, from beginning to end (``pnv_pci_reset_secondary_bus``)."""
-        host = next(one for one in self.eeh.hosts if one.number == bridge.bridge.domain)
-        self._bridge_reset(host, bridge, ResetKind.HOT)
-        self._bridge_reset(host, bridge, ResetKind.DEACTIVATE)
-
-    def _error_reset(self, host: EehHost, bus: PcieBus) -> bool:
-        """The PCI core's reset of a bus, and whether what is there answers then (``pci_bus_error_reset``).
-
-        It does not when EEH blocks its configuration meanwhile: then the reset is made once more by other means.
-        """
-        assert bus.above is not None
-        self._bridge_reset(host, bus.above, ResetKind.HOT)
-        self._bridge_reset(host, bus.above, ResetKind.DEACTIVATE)
-        first = next(iter(bus.devices()), None)
-        if first is None:
-            return True
-        self.eeh.sleep(_LINK_DELAY)
-        if first.read_config(regs.PCI_COMMAND, 4) != 0xFFFFFFFF:
-            return True
-        self.eeh.sleep(_NOT_READY)
-        say(first, WARNING, f"not ready {_NOT_READY * 1000:.0f}ms after bus reset; giving up")
-        return False
-
-    def _reset_virtual(self, pe: EehPe, kind: int) -> int:
-        """``pnv_eeh_reset_vf_pe``: a function-level reset, of PCI Express or else of Advanced Features."""
-        if not pe.devs:
-            return -errno.ENXIO
-        dev, over = pe.devs[0], kind == ResetKind.DEACTIVATE
-        if self.read_config(dev, dev.express + regs.PCI_EXP_DEVCAP, 4) & regs.PCI_EXP_DEVCAP_FLR:
-            at, bit = dev.express + regs.PCI_EXP_DEVCTL, regs.PCI_EXP_DEVCTL_BCR_FLR
-            self._wait_pending(dev, dev.express + regs.PCI_EXP_DEVSTA, regs.PCI_EXP_DEVSTA_TRPND)
-            value = self.read_config(dev, at, 4)
-            self.write_config(dev, at, 4, value & ~bit if over else value | bit)
-        elif dev.advanced and self.read_config(dev, dev.advanced + capability_regs.PCI_AF_CAP, 1) & (
-            capability_regs.PCI_AF_CAP_FLR
-        ):
-            at = dev.advanced + capability_regs.PCI_AF_CTRL
-            self.write_config(dev, at, 1, 0 if over else capability_regs.PCI_AF_CTRL_FLR)
-        else:
-            return -errno.ENOTTY
-        self.eeh.sleep(_SETTLE if over else _HOLD)
-        return 0
-
-    def _wait_pending(self, dev: EehDev, at: int, bit: int) -> None:
-        for attempt in range(_PEND_TRIES):
-            if not self.read_config(dev, at, 2) & bit:
-                return
-            self.eeh.sleep((1 << attempt) * 0.1)
-
-    # errors that the firmware has found
-
-    def next_error(self) -> Found:
-        """The next error that is to be handled (``pnv_eeh_next_error``)."""
-        for host in self.eeh.hosts:
-            if host.pe.flags & PeFlag.ISOLATED:
-                continue
-            error = self.opal.pci_next_error(host.opal_id)
-            if error.code or error.error is OpalErrorType.NO_ERROR or error.severity is OpalSeverity.NO_ERROR:
-                continue
-            found = self._classify(host, error.endpoint, error.error, error.severity)
-            pe = found.pe
-            if found.kind is ErrorKind.NONE or pe is None:
-                continue
-            if found.kind is not ErrorKind.DEAD_PHB and not pe.flags & PeFlag.ISOLATED:
-                pe.isolate()
-                self.take_log(pe)
-            if found.kind is ErrorKind.FROZEN_PE:
-                pe = self._highest(pe)
-                pe.isolate()
-            return Found(found.kind, pe)
-        return Found(ErrorKind.NONE)
-
-    def _highest(self, pe: EehPe) -> EehPe:
-        """The frozen endpoint that is the highest above one, or itself."""
-        above = pe.parent
-        while above is not None and not above.type & PeType.PHB:
-            state = self.state(above)
-            if state > 0 and not state.active:
-                pe = above
-            above = above.parent
-        return pe
-
-    def _classify(self, host: EehHost, number: int, error: OpalErrorType, severity: OpalSeverity) -> Found:
-        eeh = self.eeh
-        if error is OpalErrorType.PHB_ERROR:
-            if severity is OpalSeverity.PHB_DEAD:
-                eeh.say(ERROR, f"dead PHB#{host.number:x} detected, location: N/A")
-                return Found(ErrorKind.DEAD_PHB, host.pe)
-            if severity is OpalSeverity.PHB_FENCED:
-                eeh.say(ERROR, f"Fenced PHB#{host.number:x} detected, location: N/A")
-                return Found(ErrorKind.FENCED_PHB, host.pe)
-            eeh.say(INFO, f"PHB#{host.number:x} informative error detected, location: N/A")
-            self.take_log(host.pe)
-            phb_log(eeh.kernel, host.number, host.pe.log)
-            return Found(ErrorKind.NONE)
-        if error is not OpalErrorType.PE_ERROR:
-            return Found(ErrorKind.NONE)
-        pe = self._frozen(host, number)
-        if pe is None:
-            eeh.say(INFO, f"Clear non-existing PHB#{host.number:x}-PE#{number}")
-            code, log = self.opal.pci_get_phb_diag_data(host.opal_id, _LOG_BUFFER)
-            if not code:
-                phb_log(eeh.kernel, host.number, log)
-            self.opal.pci_eeh_freeze_clear(host.opal_id, number, OpalFreezeAction.ALL)
-            return Found(ErrorKind.NONE)
-        if pe.flags & PeFlag.ISOLATED or pe.passed:
-            return Found(ErrorKind.NONE)
-        eeh.say(ERROR, f"Frozen PE#{pe.address:x} on PHB#{host.number:x} detected")
-        eeh.say(ERROR, "PE location: N/A, PHB location: N/A")
-        return Found(ErrorKind.FROZEN_PE, pe)
-
-    def _frozen(self, host: EehHost, number: int) -> EehPe | None:
-        """The endpoint that is frozen, or one above it that is too (``pnv_eeh_get_pe``)."""
-        number = host.endpoints.master_of(number)
-        found = host.get(number)
-        at = found
-        if found is not None and not found.flags & PeFlag.ISOLATED:
-            host.endpoints.freeze(number)
-        while at is not None and (at := at.parent) is not None and not at.type & PeType.PHB:
-            state = self.state(at)
-            if state <= 0 or state.active:
-                continue
-            found = at
-            if not at.flags & PeFlag.ISOLATED:
-                host.endpoints.freeze(at.address)
-        return found

@@ -10,6 +10,7 @@ from pyvfio_backends.software.linux.eeh import Eeh
 from pyvfio_backends.software.linux.eeh_files import debug_files, host_debug_files, proc_file
 from pyvfio_backends.software.linux.eeh_pe import EehHost
 from pyvfio_backends.software.linux.eeh_recovery import EehRecovery
+from pyvfio_backends.software.linux.eeh_reset import EehReset
 from pyvfio_backends.software.linux.nodes import StaticDirectory
 from pyvfio_backends.software.linux.pnv_debug import bridge_debug_files
 from pyvfio_backends.software.linux.pnv_eeh import PnvEeh
@@ -26,7 +27,7 @@ __all__ = ["start_eeh"]
 def start_eeh(kernel: Kernel, opal: Opal, bridges: Sequence[PnvHostBridge]) -> Eeh:
     """Have EEH for these host bridges, before functions get their endpoints (``eeh_powernv_init``)."""
     eeh = Eeh(kernel)
-    eeh.platform, eeh.recovery = PnvEeh(eeh, opal), EehRecovery(eeh)
+    eeh.platform, eeh.recovery, eeh.resets = PnvEeh(eeh, opal), EehRecovery(eeh), EehReset(eeh)
     kernel.subsystems["eeh"] = eeh
     vfio_core(kernel).eeh = eeh
     for bridge in bridges:

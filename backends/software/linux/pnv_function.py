@@ -110,7 +110,7 @@ class PnvFunction(PcieFunction):
         if self.host.eeh is None:
             super().reset_behind()
         else:
-            self.host.eeh.platform.reset_behind(self)
+            self.host.eeh.platform.resets.behind(self)
 
     def vfio_opened(self) -> None:
         """See `PciSysdata.vfio_opened` (``eeh_dev_open``)."""

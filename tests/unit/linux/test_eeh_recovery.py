@@ -16,7 +16,7 @@ from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_spapr as spapr
 from pyvfio.abi.opal import OpalFreezeAction
 from pyvfio_backends.software.linux.eeh_pe import DevMode, EehState, PeFlag, PeType
-from pyvfio_backends.software.linux.eeh_recovery import merge
+from pyvfio_backends.software.linux.eeh_report import merge
 from pyvfio_backends.software.linux.pci_device import ErrorState
 from pyvfio_backends.software.linux.pci_driver import Recovery
 
