@@ -239,7 +239,7 @@ class AddressSpace:
         length, chosen = wanted.length, wanted.iova
         self._require_words("map DMA", wanted.address, length, chosen)
         if choose:
-            chosen = self.allocator.allocate(length, below=below, alignment=alignment)
+            chosen = self._choose(length, below, alignment)
         mapping = Mapping(chosen, length, wanted.address, wanted.read, wanted.write)
         try:
             made = place(mapping)
