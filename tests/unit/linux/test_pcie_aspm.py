@@ -98,6 +98,15 @@ def test_all_functions_of_a_device_are_switched(links: Links) -> None:
     assert [links.used(name) for name in PAIR] == [0, 0]
 
 
+def test_virtual_functions_have_the_link_of_the_physical_one() -> None:
+    links = Links(modules=(*lab_spec().modules, "igb"))
+    links.put(f"{BUS}/0000:03:00.0/sriov_numvfs", "2")
+    links.put(POLICY, "powersave")
+    for name in ("0000:03:00.0", "0000:03:10.0", "0000:03:10.2"):
+        assert links.text(f"{BUS}/{name}/link/l0s_aspm") == "1"
+    links.machine.close()
+
+
 def test_l1_needs_both_ends_and_a_device_that_bears_it(links: Links) -> None:
     for name in (PORT, NIC):
         assert "l1_aspm" not in links.host.listdir(f"{BUS}/{NIC}/link")
