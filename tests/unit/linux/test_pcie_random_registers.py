@@ -226,6 +226,7 @@ def _set_up(complex_: RootComplex | Hub) -> list[Setup]:
     for phb in complex_.phbs.values():
         phb.endpoints.clear_all()
         phb.unfence()
+        phb.hold(False)  # Linux may be at a reset of its own
         with phb.probing():
             setups.append(Firmware(apertures(phb), arrange=arrange(phb)).set_up(phb))
     return setups
