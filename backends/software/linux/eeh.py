@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pyvfio.abi import eeh as abi
 from pyvfio.abi import pci_regs as regs
-from pyvfio_backends.software.linux.eeh_pe import DevMode, EehDev, EehHost, EehPe, EehState, PeFlag, PeType
+from pyvfio.abi.eeh_state import EehDevMode, EehPeFlag, EehPlatformState
+from pyvfio_backends.software.linux.eeh_pe import EehDev, EehHost, EehPe, PeType, is_active
 from pyvfio_backends.software.linux.kernel_log import ERROR, WARNING, kernel_log
 from pyvfio_backends.software.linux.pci_device import ROM, ErrorState, PciDevice
 from pyvfio_backends.software.linux.resource import ResourceFlag
@@ -132,11 +133,11 @@ class Eeh:
         if dev.pdev is not None and dev.pdev is not pdev:
             dev.host.remove(dev)
             self.by_device.pop(dev.pdev, None)
-            dev.mode |= DevMode.NO_HANDLER
+            dev.mode |= EehDevMode.NO_HANDLER
         dev.pdev = pdev
         self.by_device[pdev] = dev
         if self.enabled:
-            dev.mode |= DevMode.SYSFS
+            dev.mode |= EehDevMode.SYSFS
 
     def remove_device(self, pdev: PciDevice) -> None:
         """A device is removed; recovery keeps what it needs to set it up again (``eeh_remove_device``)."""
@@ -144,11 +145,11 @@ class Eeh:
         if not self.enabled or dev is None or dev.pe is None:
             return
         dev.pdev = None
-        dev.mode = dev.mode & ~DevMode.SYSFS | DevMode.NO_HANDLER
+        dev.mode = dev.mode & ~EehDevMode.SYSFS | EehDevMode.NO_HANDLER
         dev.in_error = False
         del self.by_device[pdev]
-        if dev.pe.flags & PeFlag.KEEP:
-            dev.mode |= DevMode.DISCONNECTED
+        if dev.pe.flags & EehPeFlag.KEEP:
+            dev.mode |= EehDevMode.DISCONNECTED
         else:
             dev.host.remove(dev)
 
@@ -167,10 +168,10 @@ class Eeh:
     def _bridge_failed(self, pe: EehPe) -> bool:
         """Whether the host bridge is fenced or dead, which was not known (``eeh_phb_check_failure``)."""
         phb = pe.host.pe
-        if phb.flags & PeFlag.ISOLATED:
+        if phb.flags & EehPeFlag.ISOLATED:
             return False
         state = self.platform.state(phb)
-        if state == EehState.NOT_SUPPORT or state.active:
+        if state == EehPlatformState.NOT_SUPPORT or is_active(state):
             return False
         phb.isolate()
         self.recovery.send(phb)
@@ -193,21 +194,21 @@ class Eeh:
             return True
         if pe.passed:
             return False
-        if pe.flags & PeFlag.ISOLATED:
+        if pe.flags & EehPeFlag.ISOLATED:
             pe.checks += 1
             if pe.checks == _MOST_IGNORED:
                 self.tell(dev, ERROR, f"{pe.checks} reads ignored for recovering device at location=unknown")
             return True
         state = self.platform.state(pe)
         lost = dev.pdev is not None and dev.pdev.error_state is ErrorState.LOST
-        if (state == EehState.NOT_SUPPORT and lost) or state.active:
+        if (state == EehPlatformState.NOT_SUPPORT and lost) or is_active(state):
             stats.false_positives += 1
             pe.false_positives += 1
             return False
         above = pe.parent
         while above is not None and not above.type & PeType.PHB:
             state = self.platform.state(above)
-            if state > 0 and not state.active:
+            if state > 0 and not is_active(state):
                 pe = above
                 text = f"Failure of {pe.name} will be handled at parent {above.name}."
                 self.say(ERROR, text)
@@ -224,11 +225,11 @@ class Eeh:
 
     # what is done with an endpoint; answers are 0, or a negative errno
 
-    def wait_state(self, pe: EehPe, seconds: float) -> EehState:
+    def wait_state(self, pe: EehPe, seconds: float) -> EehPlatformState:
         """Its state, once it is known (``eeh_wait_state``)."""
-        while (state := self.platform.state(pe)) == EehState.UNAVAILABLE:
+        while (state := self.platform.state(pe)) == EehPlatformState.UNAVAILABLE:
             if seconds <= 0:
-                return EehState.NOT_SUPPORT
+                return EehPlatformState.NOT_SUPPORT
             self.sleep(min(1.0, seconds))
             seconds -= 1.0
         return state
@@ -236,12 +237,12 @@ class Eeh:
     def switch(self, pe: EehPe, option: int) -> int:
         """Thaw or freeze it, if it is not so already (``eeh_pci_enable``)."""
         wanted = {
-            THAW_MMIO: EehState.MMIO_ACTIVE | EehState.MMIO_ENABLED,
-            THAW_DMA: EehState.DMA_ACTIVE,
-        }.get(option, EehState(0))
+            THAW_MMIO: EehPlatformState.MMIO_ACTIVE | EehPlatformState.MMIO_ENABLED,
+            THAW_DMA: EehPlatformState.DMA_ACTIVE,
+        }.get(option, EehPlatformState(0))
         if wanted:
             state = self.platform.state(pe)
-            if state == EehState.NOT_SUPPORT or state & wanted:
+            if state == EehPlatformState.NOT_SUPPORT or state & wanted:
                 return 0
         code = self.platform.set_option(pe, option)
         if code:
@@ -265,12 +266,16 @@ class Eeh:
     def get_state(self, pe: EehPe) -> int:
         """``EEH_PE_STATE_*`` (``eeh_pe_get_state``); not known while the kernel recovers the one above it."""
         above = pe.parent
-        if above is not None and not pe.flags & PeFlag.REMOVED and above.flags & (PeFlag.ISOLATED | PeFlag.RECOVERING):
+        if (
+            above is not None
+            and not pe.flags & EehPeFlag.REMOVED
+            and above.flags & (EehPeFlag.ISOLATED | EehPeFlag.RECOVERING)
+        ):
             return abi.EEH_PE_STATE_UNAVAIL
         state = self.platform.state(pe)
-        if state & EehState.RESET_ACTIVE:
+        if state & EehPlatformState.RESET_ACTIVE:
             return abi.EEH_PE_STATE_RESET
-        mmio, dma = bool(state & EehState.MMIO_ENABLED), bool(state & EehState.DMA_ENABLED)
+        mmio, dma = bool(state & EehPlatformState.MMIO_ENABLED), bool(state & EehPlatformState.DMA_ENABLED)
         if mmio and dma:
             return abi.EEH_PE_STATE_NORMAL
         if not mmio and not dma:
@@ -288,14 +293,14 @@ class Eeh:
     def change_owner(self, pe: EehPe) -> int:
         """Somebody else has it now, to whom it is no use frozen (``eeh_pe_change_owner``)."""
         state = self.platform.state(pe)
-        if state == EehState.NOT_SUPPORT or state.active:
+        if state == EehPlatformState.NOT_SUPPORT or is_active(state):
             return 0
         for dev in pe.devs:
             if dev.pdev is not None and _ResetId(dev.pdev.vendor, dev.pdev.device_id) in _RESET_FIRST:
                 return self.recovery.reset_and_recover(pe)
         code = self.unfreeze(pe)
         if not code:
-            pe.clear(PeFlag.ISOLATED, passed=True)
+            pe.clear(EehPeFlag.ISOLATED, passed=True)
         return code
 
     def open(self, pdev: PciDevice) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from pyvfio_backends.software.linux.eeh_pe import EehPe, PeFlag, PeType
+from pyvfio.abi.eeh_state import EehPeFlag
+from pyvfio_backends.software.linux.eeh_pe import EehPe, PeType
 from pyvfio_backends.software.linux.kernel_log import ERROR
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class EehEvents:
     def send_anyway(self, pe: EehPe | None) -> None:
         """`send`, although people do not want any."""
         if pe is not None:
-            pe.mark(PeFlag.RECOVERING)
+            pe.mark(EehPeFlag.RECOVERING)
         self._events.insert(0, pe)
         if not self._scheduled and self.eeh.worker is None:
             self._scheduled = True
@@ -73,7 +74,7 @@ class EehEvents:
         """Take events of an endpoint, or all, out of the queue (``eeh_remove_event``)."""
 
         def goes(event: EehPe | None) -> bool:
-            if not force and event is not None and event.flags & PeFlag.ISOLATED:
+            if not force and event is not None and event.flags & EehPeFlag.ISOLATED:
                 return False
             if pe is None or event is pe:
                 return True

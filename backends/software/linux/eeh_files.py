@@ -2,8 +2,8 @@
 
 ::
 
-    eeh_mode, eeh_pe_config_addr     numbers (`DevMode`, the endpoint's)
-    eeh_pe_state                     what the firmware says (`EehState`), and Linux (`PeFlag`); written: thaw it
+    eeh_mode, eeh_pe_config_addr     numbers (`EehDevMode`, the endpoint's)
+    eeh_pe_state                     what firmware says (`EehPlatformState`), and Linux (`EehPeFlag`); written: thaw it
     /proc/powerpc/eeh                counters
     debugfs powerpc/eeh_*            switches, and errors on purpose; powerpc/PCIxxxx/err_injct: injection
 """
@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from pyvfio.abi.eeh_state import EehDevMode, EehPeFlag
 from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.debugfs import DebugFile
-from pyvfio_backends.software.linux.eeh_pe import DevMode, PeFlag
 from pyvfio_backends.software.linux.kernel_log import ERROR, INFO, say
 from pyvfio_backends.software.linux.kstrtox import kstrtobool, kstrtoul
 from pyvfio_backends.software.linux.pci_driver import PciDriver
@@ -62,7 +62,7 @@ def _scan(data: bytes, parts: tuple[str, ...]) -> list[int]:
 def device_files(eeh: Eeh, pdev: PciDevice) -> Mapping[str, Node]:
     """Those of a function that is under EEH."""
     dev = eeh.by_device.get(pdev)
-    if dev is None or not dev.mode & DevMode.SYSFS:
+    if dev is None or not dev.mode & EehDevMode.SYSFS:
         return {}
 
     def state() -> str:
@@ -73,11 +73,11 @@ def device_files(eeh: Eeh, pdev: PciDevice) -> Mapping[str, Node]:
     def thaw(data: bytes) -> None:
         if dev.pe is None:
             raise fail(errno.ENODEV)
-        if not dev.pe.flags & PeFlag.ISOLATED:
+        if not dev.pe.flags & EehPeFlag.ISOLATED:
             return
         if eeh.unfreeze(dev.pe):
             raise fail(errno.EIO)
-        dev.pe.clear(PeFlag.ISOLATED, passed=True)
+        dev.pe.clear(EehPeFlag.ISOLATED, passed=True)
 
     return {
         "eeh_mode": Attribute(lambda: f"{dev.mode:#x}\n"),

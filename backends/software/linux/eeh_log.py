@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.eeh_state import EehDevMode
 from pyvfio.abi.opal_diag import OPAL_PHB_ERROR_DATA_TYPE_PHB3, OPAL_PHB_ERROR_DATA_TYPE_PHB4
 from pyvfio.ioda.diagnosis import Diagnosis
-from pyvfio_backends.software.linux.eeh_pe import DevMode
 from pyvfio_backends.software.linux.kernel_log import INFO, WARNING, kernel_log
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _device_lines(platform: PnvEeh, dev: EehDev) -> Iterator[str]:
     yield f"of node={dev.name}"
     yield f"PCI device/vendor: {platform.read_config(dev, regs.PCI_VENDOR_ID, 4):08x}"
     yield f"PCI cmd/status register: {platform.read_config(dev, regs.PCI_COMMAND, 4):08x}"
-    if dev.mode & DevMode.BRIDGE:
+    if dev.mode & EehDevMode.BRIDGE:
         yield f"Bridge secondary status: {platform.read_config(dev, bridge_regs.PCI_SEC_STATUS, 2):04x}"
         yield f"Bridge control: {platform.read_config(dev, bridge_regs.PCI_BRIDGE_CONTROL, 2):04x}"
     if dev.express:

@@ -7,17 +7,17 @@
             `-- PE of a bus          type BUS      two functions or more
                   `-- ...            type VF       a virtual function, below its physical one's
 
-What happens to an endpoint happens to all below it.  Numbers of flags are the kernel's own, as
-``arch/powerpc/include/asm/eeh.h`` of Linux 6.12 has them: sysfs shows them.
+What happens to an endpoint happens to all below it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import IntFlag
-from typing import TYPE_CHECKING, Protocol
+from enum import Flag, auto
+from typing import TYPE_CHECKING, Final, Protocol
 
+from pyvfio.abi.eeh_state import EehDevMode, EehPeFlag, EehPlatformState
 from pyvfio_backends.software.linux.pci_device import ErrorState
 
 if TYPE_CHECKING:
@@ -27,78 +27,43 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACTIVE",
-    "DevMode",
     "EehDev",
     "EehHost",
     "EehPe",
-    "EehState",
     "Endpoints",
     "Numbered",
-    "PeFlag",
     "PeType",
     "bus_of",
+    "is_active",
 ]
 
 _WINDOW = 3600.0
 """Seconds in which freezes are counted."""
 
 
-class PeType(IntFlag):
+class PeType(Flag):
     """``EEH_PE_*``: what an endpoint is."""
 
-    INVALID = 1 << 0
-    PHB = 1 << 1
-    DEVICE = 1 << 2
-    BUS = 1 << 3
-    VF = 1 << 4
+    INVALID = auto()
+    PHB = auto()
+    DEVICE = auto()
+    BUS = auto()
+    VF = auto()
 
 
-class PeFlag(IntFlag):
-    """``EEH_PE_*``: what Linux knows of its state."""
-
-    ISOLATED = 1 << 0
-    RECOVERING = 1 << 1
-    CFG_BLOCKED = 1 << 2
-    RESET = 1 << 3
-    KEEP = 1 << 8
-    CFG_RESTRICTED = 1 << 9
-    REMOVED = 1 << 10
-    PRI_BUS = 1 << 11
-
-
-class DevMode(IntFlag):
-    """``EEH_DEV_*``: what Linux knows of a function."""
-
-    BRIDGE = 1 << 0
-    ROOT_PORT = 1 << 1
-    DS_PORT = 1 << 2
-    IRQ_DISABLED = 1 << 3
-    DISCONNECTED = 1 << 4
-    NO_HANDLER = 1 << 8
-    SYSFS = 1 << 9
-    REMOVED = 1 << 10
-
-
-class EehState(IntFlag):
-    """``EEH_STATE_*``: what the platform says of an endpoint; 0: it is frozen."""
-
-    UNAVAILABLE = 1 << 0
-    NOT_SUPPORT = 1 << 1
-    RESET_ACTIVE = 1 << 2
-    MMIO_ACTIVE = 1 << 3
-    DMA_ACTIVE = 1 << 4
-    MMIO_ENABLED = 1 << 5
-    DMA_ENABLED = 1 << 6
-
-    @property
-    def active(self) -> bool:
-        """Whether neither loads and stores nor DMA are stopped (``eeh_state_active``)."""
-        both = EehState.MMIO_ACTIVE | EehState.DMA_ACTIVE
-        return self & both == both
-
-
-ACTIVE = EehState.MMIO_ACTIVE | EehState.DMA_ACTIVE | EehState.MMIO_ENABLED | EehState.DMA_ENABLED
+ACTIVE: Final = (
+    EehPlatformState.MMIO_ACTIVE
+    | EehPlatformState.DMA_ACTIVE
+    | EehPlatformState.MMIO_ENABLED
+    | EehPlatformState.DMA_ENABLED
+)
 """Of an endpoint that works."""
+
+
+def is_active(state: EehPlatformState) -> bool:
+    """Whether neither loads and stores nor DMA are stopped (``eeh_state_active``)."""
+    both = EehPlatformState.MMIO_ACTIVE | EehPlatformState.DMA_ACTIVE
+    return state & both == both
 
 
 class Numbered(Protocol):
@@ -177,7 +142,7 @@ class EehHost:
         dev.pe = None
         pe.devs.remove(dev)
         while not pe.type & PeType.PHB and pe.parent is not None:
-            if not pe.flags & (PeFlag.KEEP | PeFlag.RECOVERING):
+            if not pe.flags & (EehPeFlag.KEEP | EehPeFlag.RECOVERING):
                 if pe.devs or pe.children:
                     return
                 pe.parent.children.remove(pe)
@@ -197,7 +162,7 @@ class EehDev:
 
     host: EehHost
     rid: int
-    mode: DevMode = field(default_factory=lambda: DevMode(0))
+    mode: EehDevMode = field(default_factory=lambda: EehDevMode(0))
     address: int = 0
     """The number of its endpoint."""
     config: list[int] = field(default_factory=list)
@@ -227,7 +192,7 @@ class EehDev:
         return (
             self.pdev is not None
             and self.pdev.error_state is not ErrorState.LOST
-            and not self.mode & DevMode.REMOVED
+            and not self.mode & EehDevMode.REMOVED
             and not self.passed
         )
 
@@ -243,7 +208,7 @@ class EehPe:
         self.host = host
         self.type = type_
         self.address = address
-        self.flags = PeFlag(0)
+        self.flags = EehPeFlag(0)
         self.bus: PcieBus | None = None
         self.checks = 0
         self.freezes = 0
@@ -271,36 +236,36 @@ class EehPe:
         for pe in self.walk():
             yield from tuple(pe.devs)
 
-    def mark(self, flags: PeFlag) -> None:
+    def mark(self, flags: EehPeFlag) -> None:
         """Set flags of it and all below, but of those that are gone for good (``eeh_pe_state_mark``)."""
         for pe in self.walk():
-            if not pe.flags & PeFlag.REMOVED:
+            if not pe.flags & EehPeFlag.REMOVED:
                 pe.flags |= flags
 
     def isolate(self) -> None:
         """Note that it and all below are frozen (``eeh_pe_mark_isolated``)."""
-        self.mark(PeFlag.ISOLATED)
+        self.mark(EehPeFlag.ISOLATED)
         for pe in self.walk():
             for dev in pe.devs:
                 if dev.pdev is not None:
                     dev.pdev.error_state = ErrorState.FROZEN
-            if pe.flags & PeFlag.CFG_RESTRICTED:
-                pe.flags |= PeFlag.CFG_BLOCKED
+            if pe.flags & EehPeFlag.CFG_RESTRICTED:
+                pe.flags |= EehPeFlag.CFG_BLOCKED
 
-    def clear(self, flags: PeFlag, *, passed: bool) -> None:
+    def clear(self, flags: EehPeFlag, *, passed: bool) -> None:
         """Clear flags of it and all below; with `passed` also of what programs have (``eeh_pe_state_clear``)."""
         for pe in self.walk():
-            if pe.flags & PeFlag.REMOVED or (pe.passed and not passed):
+            if pe.flags & EehPeFlag.REMOVED or (pe.passed and not passed):
                 continue
             pe.flags &= ~flags
-            if not flags & PeFlag.ISOLATED:
+            if not flags & EehPeFlag.ISOLATED:
                 continue
             pe.checks = 0
             for dev in pe.devs:
                 if dev.pdev is not None:
                     dev.pdev.error_state = ErrorState.NORMAL
-            if pe.flags & PeFlag.CFG_RESTRICTED:
-                pe.flags &= ~PeFlag.CFG_BLOCKED
+            if pe.flags & EehPeFlag.CFG_RESTRICTED:
+                pe.flags &= ~EehPeFlag.CFG_BLOCKED
 
     def set_state(self, state: ErrorState) -> None:
         """Set the state of all functions that recovery is for (``eeh_set_channel_state``)."""
@@ -318,7 +283,7 @@ class EehPe:
         """The bus that it is (``eeh_pe_bus_get``)."""
         if self.type & PeType.PHB:
             return self.host.bus
-        if self.flags & PeFlag.PRI_BUS:
+        if self.flags & EehPeFlag.PRI_BUS:
             return self.bus
         pdev = self.devs[0].pdev if self.devs else None
         return None if pdev is None else bus_of(pdev)
@@ -330,7 +295,7 @@ class EehPe:
         """
         for child in tuple(self.children):
             child.clean()
-        if self.flags & PeFlag.KEEP or not self.flags & PeFlag.ISOLATED or self.devs or self.children:
+        if self.flags & EehPeFlag.KEEP or not self.flags & EehPeFlag.ISOLATED or self.devs or self.children:
             return
         if self.parent is not None:
             self.parent.children.remove(self)

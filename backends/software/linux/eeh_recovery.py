@@ -23,10 +23,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pyvfio.abi.eeh_state import EehDevMode, EehPeFlag, EehPlatformState
 from pyvfio_backends.software.linux.eeh import THAW_DMA, THAW_MMIO
 from pyvfio_backends.software.linux.eeh_events import EehEvents
 from pyvfio_backends.software.linux.eeh_log import device_log, phb_log
-from pyvfio_backends.software.linux.eeh_pe import DevMode, EehDev, EehPe, EehState, PeFlag, PeType
+from pyvfio_backends.software.linux.eeh_pe import EehDev, EehPe, PeType
 from pyvfio_backends.software.linux.eeh_report import EehReport
 from pyvfio_backends.software.linux.kernel_log import ERROR, INFO, WARNING
 from pyvfio_backends.software.linux.pci_device import ErrorState
@@ -76,7 +77,7 @@ class EehRecovery(EehEvents):
                 if not pe.type & PeType.VF:
                     return
             pe.clean()
-            pe.clear(PeFlag.RECOVERING, passed=True)
+            pe.clear(EehPeFlag.RECOVERING, passed=True)
 
     def _recover(self, pe: EehPe, bus: PcieBus) -> bool:
         """Whether it worked."""
@@ -90,7 +91,7 @@ class EehRecovery(EehEvents):
             say(ERROR, f"Recovering {pe.name}")
             say(ERROR, "PE location: N/A, PHB location: N/A")
         for dev in pe.every():
-            dev.mode &= ~DevMode.NO_HANDLER
+            dev.mode &= ~EehDevMode.NO_HANDLER
         pe.count(eeh.kernel.clock.now)
         if pe.freezes > eeh.max_freezes:
             text = f"{pe.name} has failed {pe.freezes} times in the last hour and has been permanently disabled."
@@ -105,7 +106,7 @@ class EehRecovery(EehEvents):
             return False
         if pe.type & PeType.PHB and result is not Recovery.NONE:
             result = Recovery.NEED_RESET
-        if eeh.wait_state(pe, _PATIENCE) == EehState.NOT_SUPPORT:
+        if eeh.wait_state(pe, _PATIENCE) == EehPlatformState.NOT_SUPPORT:
             say(WARNING, "Permanent failure")
             return False
         say(INFO, "Collect temporary log")
@@ -132,7 +133,7 @@ class EehRecovery(EehEvents):
         pe.set_state(ErrorState.NORMAL)
         self._drivers.ask("resume", pe, self._drivers.resume)
         for dev in pe.every():
-            dev.mode &= ~DevMode.NO_HANDLER
+            dev.mode &= ~EehDevMode.NO_HANDLER
             dev.in_error = False
         say(INFO, "Recovery successful.")
         return True
@@ -150,7 +151,7 @@ class EehRecovery(EehEvents):
         eeh.say(INFO, "Enabled DMA for affected devices")
         if eeh.switch(pe, THAW_DMA):
             return Recovery.DISCONNECT
-        pe.clear(PeFlag.ISOLATED, passed=True)
+        pe.clear(EehPeFlag.ISOLATED, passed=True)
         return Recovery.RECOVERED
 
     def _log(self, pe: EehPe, *, permanent: bool) -> None:
@@ -160,7 +161,7 @@ class EehRecovery(EehEvents):
             blocks = eeh.platform.opal.phbs[pe.host.opal_id].model.freezes_config
             if permanent or blocks:
                 eeh.switch(pe, THAW_MMIO)
-            if not pe.flags & PeFlag.CFG_BLOCKED:
+            if not pe.flags & EehPeFlag.CFG_BLOCKED:
                 eeh.platform.restore_bars(pe)
                 device_log(eeh.platform, pe)
         if not eeh.early_log:
@@ -173,13 +174,13 @@ class EehRecovery(EehEvents):
         self._log(pe, permanent=True)
         self._drivers.ask("error_detected(permanent failure)", pe, self._drivers.failure)
         pe.set_state(ErrorState.LOST)
-        pe.mark(PeFlag.REMOVED)
+        pe.mark(EehPeFlag.REMOVED)
         if pe.type & PeType.VF:
             for dev in pe.every():
                 self._remove(dev, aware=False)
             self._mark_removed(pe)
             return
-        pe.clear(PeFlag.PRI_BUS, passed=True)
+        pe.clear(EehPeFlag.PRI_BUS, passed=True)
         self._mark_removed(pe)
         bus = pe.top()
         if bus is None:
@@ -190,7 +191,7 @@ class EehRecovery(EehEvents):
     @staticmethod
     def _mark_removed(pe: EehPe) -> None:
         for dev in pe.every():
-            dev.mode |= DevMode.REMOVED
+            dev.mode |= EehDevMode.REMOVED
 
     # devices out and in
 
@@ -208,7 +209,7 @@ class EehRecovery(EehEvents):
         if aware and isinstance(driver, PciDriver) and driver.detects_errors and driver.resets_slots:
             return False
         self.eeh.say(INFO, f"Removing {pdev.name} without EEH sensitive driver")
-        dev.mode |= DevMode.DISCONNECTED
+        dev.mode |= EehDevMode.DISCONNECTED
         if dev.physfn is not None:
             dev.physfn.sysdata.remove_virtual(dev.vf_index)
             dev.pdev = None
@@ -219,8 +220,8 @@ class EehRecovery(EehEvents):
     def _detach(self, pe: EehPe) -> None:
         """Those that went leave their endpoints, and can come back (``eeh_pe_detach_dev``)."""
         for dev in pe.every():
-            if dev.mode & DevMode.DISCONNECTED:
-                dev.mode &= ~(DevMode.DISCONNECTED | DevMode.IRQ_DISABLED)
+            if dev.mode & EehDevMode.DISCONNECTED:
+                dev.mode &= ~(EehDevMode.DISCONNECTED | EehDevMode.IRQ_DISABLED)
                 dev.host.remove(dev)
 
     def _reset_device(self, pe: EehPe, bus: PcieBus, *, aware: bool) -> int:
@@ -232,7 +233,7 @@ class EehRecovery(EehEvents):
         passed = any(one.passed for one in pe.walk())
         count, since = pe.freezes, pe.since
         virtual = bool(pe.type & PeType.VF)
-        pe.mark(PeFlag.KEEP)
+        pe.mark(EehPeFlag.KEEP)
         gone: list[EehDev] = []
         if passed or aware or virtual:
             gone = [dev for dev in pe.every() if self._remove(dev, aware=aware)]
@@ -255,10 +256,10 @@ class EehRecovery(EehEvents):
                 back = []
             else:
                 if not aware:
-                    pe.clear(PeFlag.PRI_BUS, passed=True)
+                    pe.clear(EehPeFlag.PRI_BUS, passed=True)
                 bus.rescan()
             self._add_virtual(back)
-        pe.clear(PeFlag.KEEP, passed=True)
+        pe.clear(EehPeFlag.KEEP, passed=True)
         pe.since, pe.freezes = since, count
         return 0
 
@@ -274,21 +275,21 @@ class EehRecovery(EehEvents):
         for pe in root.walk():
             if (passed or not pe.passed) and all(self.eeh.unfreeze(pe) for _ in range(_TRIES)):
                 return -errno.EIO
-        root.clear(PeFlag.ISOLATED, passed=passed)
+        root.clear(EehPeFlag.ISOLATED, passed=passed)
         return 0
 
     def reset_and_recover(self, pe: EehPe) -> int:
         """Reset an endpoint for its new owner (``eeh_pe_reset_and_recover``)."""
-        if pe.flags & PeFlag.RECOVERING:
+        if pe.flags & EehPeFlag.RECOVERING:
             return 0
-        pe.mark(PeFlag.RECOVERING)
+        pe.mark(EehPeFlag.RECOVERING)
         saved = {dev: dev.pdev.save_state() for dev in pe.every() if dev.pdev is not None}
         code = self.eeh.resets.full(pe, passed=True) or self._clear_frozen(pe, passed=True)
         if not code:
             for dev, state in saved.items():
                 if dev.pdev is not None:
                     dev.pdev.restore_state(state)
-        pe.clear(PeFlag.RECOVERING, passed=True)
+        pe.clear(EehPeFlag.RECOVERING, passed=True)
         return code
 
     # the firmware's errors
@@ -308,7 +309,7 @@ class EehRecovery(EehEvents):
                 pe.isolate()
                 self._bury(pe)
                 continue
-            pe.mark(PeFlag.RECOVERING)
+            pe.mark(EehPeFlag.RECOVERING)
             pe.isolate()
             self.handle(pe)
 
@@ -316,10 +317,10 @@ class EehRecovery(EehEvents):
         """A bridge is dead: so is everything behind it."""
         with self._unchanging():
             for dev in pe.every():
-                dev.mode &= ~DevMode.NO_HANDLER
-            pe.clear(PeFlag.PRI_BUS, passed=True)
+                dev.mode &= ~EehDevMode.NO_HANDLER
+            pe.clear(EehPeFlag.PRI_BUS, passed=True)
             self._drivers.ask("error_detected(permanent failure)", pe, self._drivers.failure)
             pe.set_state(ErrorState.LOST)
             for host in self.eeh.hosts:
-                if host.pe.flags & PeFlag.ISOLATED and not host.pe.flags & PeFlag.RECOVERING:
+                if host.pe.flags & EehPeFlag.ISOLATED and not host.pe.flags & EehPeFlag.RECOVERING:
                     self._remove_all(host.bus)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from pyvfio_backends.software.linux.eeh_pe import DevMode, EehDev, EehPe
+from pyvfio.abi.eeh_state import EehDevMode
+from pyvfio_backends.software.linux.eeh_pe import EehDev, EehPe
 from pyvfio_backends.software.linux.kernel_log import INFO
 from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, Recovery
@@ -64,12 +65,12 @@ class EehReport:
         with pdev.pci_bus.hold(pdev):
             driver = pdev.driver
             if not dev.actionable:
-                tell(dev, INFO, f"not actionable (1,{int(not dev.mode & DevMode.REMOVED)},{int(not dev.passed)})")
+                tell(dev, INFO, f"not actionable (1,{int(not dev.mode & EehDevMode.REMOVED)},{int(not dev.passed)})")
             elif not isinstance(driver, PciDriver):
                 tell(dev, INFO, "no driver")
             elif not driver.detects_errors and not driver.resets_slots:
                 tell(dev, INFO, "driver not EEH aware")
-            elif dev.mode & DevMode.NO_HANDLER:
+            elif dev.mode & EehDevMode.NO_HANDLER:
                 tell(dev, INFO, "driver bound too late")
             else:
                 said = ask(dev, pdev, driver)

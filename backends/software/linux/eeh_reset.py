@@ -9,8 +9,9 @@ import errno
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.eeh_state import EehPeFlag, EehPlatformState
 from pyvfio_backends.software.linux.eeh import FREEZE, ResetKind
-from pyvfio_backends.software.linux.eeh_pe import EehState, PeFlag
+from pyvfio_backends.software.linux.eeh_pe import is_active
 from pyvfio_backends.software.linux.kernel_log import INFO, WARNING, say
 from pyvfio_backends.software.linux.resource import ResourceFlag
 
@@ -35,10 +36,10 @@ class EehReset:
         """One step of a reset: asserted, or over (``eeh_pe_reset``)."""
         if kind == ResetKind.DEACTIVATE:
             code = self._eeh.platform.resets.step(pe, kind)
-            pe.clear(PeFlag.CFG_BLOCKED, passed=passed)
+            pe.clear(EehPeFlag.CFG_BLOCKED, passed=passed)
             return code or self._set_up_again(pe, passed=passed)
         self._eeh.platform.set_option(pe, FREEZE)
-        pe.mark(PeFlag.CFG_BLOCKED)
+        pe.mark(EehPeFlag.CFG_BLOCKED)
         return self._eeh.platform.resets.step(pe, kind)
 
     def _set_up_again(self, pe: EehPe, *, passed: bool) -> int:
@@ -53,12 +54,12 @@ class EehReset:
         else:
             code = self._eeh.unfreeze(pe)
         if not code:
-            pe.clear(PeFlag.ISOLATED, passed=passed)
+            pe.clear(EehPeFlag.ISOLATED, passed=passed)
         return code
 
     def full(self, pe: EehPe, *, passed: bool) -> int:
         """A reset from beginning to end, with three attempts (``eeh_pe_reset_full``)."""
-        marks = PeFlag.RESET | PeFlag.CFG_BLOCKED
+        marks = EehPeFlag.RESET | EehPeFlag.CFG_BLOCKED
         kind = ResetKind.HOT
         pe.mark(marks)
         code = 0
@@ -71,7 +72,7 @@ class EehReset:
             if attempt > 1:
                 self._eeh.say(WARNING, f"{pe.name}: Successful reset (attempt {attempt})")
             state = self._eeh.wait_state(pe, _PATIENCE)
-            if state.active:
+            if is_active(state):
                 break
             self._eeh.say(WARNING, f"{pe.name}: Slot inactive after reset: {state:#x} (attempt {attempt})")
         if not passed:
@@ -82,7 +83,9 @@ class EehReset:
     def _freeze_passed(self, root: EehPe) -> None:
         """What programs have is not to go again by a reset of what is above it (``eeh_pe_refreeze_passed``)."""
         for pe in root.walk():
-            if pe.passed and self._eeh.platform.state(pe) & (EehState.MMIO_ACTIVE | EehState.MMIO_ENABLED):
+            if pe.passed and self._eeh.platform.state(pe) & (
+                EehPlatformState.MMIO_ACTIVE | EehPlatformState.MMIO_ENABLED
+            ):
                 self._eeh.say(INFO, f"Passed-through PE {pe.name} was thawed by reset, re-freezing for safety.")
                 self._eeh.set_option(pe, FREEZE)
 

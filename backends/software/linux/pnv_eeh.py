@@ -13,11 +13,12 @@ from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_ids
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.eeh import EehErrorFunction, EehErrorType
+from pyvfio.abi.eeh_state import EehDevMode, EehPeFlag, EehPlatformState
 from pyvfio.abi.opal import OpalErrorType, OpalFreezeAction, OpalFreezeState
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.linux.eeh import DISABLE, ENABLE, FREEZE, THAW_DMA, THAW_MMIO
 from pyvfio_backends.software.linux.eeh_log import phb_log
-from pyvfio_backends.software.linux.eeh_pe import ACTIVE, DevMode, EehDev, EehHost, EehPe, EehState, PeFlag, PeType
+from pyvfio_backends.software.linux.eeh_pe import ACTIVE, EehDev, EehHost, EehPe, PeType
 from pyvfio_backends.software.linux.kernel_log import WARNING
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
 from pyvfio_backends.software.linux.pnv_eeh_errors import PnvErrors
@@ -35,14 +36,21 @@ _LOG_BUFFER = 1 << 16
 _RESTRICTED: Final = {(0x14E4, device) for device in (0x1656, 0x1657, 0x168A, 0x168E)}
 """Broadcom NICs that may not be asked for their configuration while they are frozen."""
 _BROKEN = OpalErrorType.PHB_ERROR
+_KNOWN: Final = (
+    EehPlatformState.NOT_SUPPORT
+    | EehPlatformState.UNAVAILABLE
+    | EehPlatformState.MMIO_ACTIVE
+    | EehPlatformState.DMA_ACTIVE
+)
+"""Not all of it is frozen, or nobody knows."""
 _STATES: Final = {
     OpalFreezeState.NOT_FROZEN: ACTIVE,
-    OpalFreezeState.MMIO_FREEZE: EehState.DMA_ACTIVE | EehState.DMA_ENABLED,
-    OpalFreezeState.DMA_FREEZE: EehState.MMIO_ACTIVE | EehState.MMIO_ENABLED,
-    OpalFreezeState.MMIO_DMA_FREEZE: EehState(0),
-    OpalFreezeState.RESET: EehState.RESET_ACTIVE,
-    OpalFreezeState.TEMP_UNAVAIL: EehState.UNAVAILABLE,
-    OpalFreezeState.PERM_UNAVAIL: EehState.NOT_SUPPORT,
+    OpalFreezeState.MMIO_FREEZE: EehPlatformState.DMA_ACTIVE | EehPlatformState.DMA_ENABLED,
+    OpalFreezeState.DMA_FREEZE: EehPlatformState.MMIO_ACTIVE | EehPlatformState.MMIO_ENABLED,
+    OpalFreezeState.MMIO_DMA_FREEZE: EehPlatformState(0),
+    OpalFreezeState.RESET: EehPlatformState.RESET_ACTIVE,
+    OpalFreezeState.TEMP_UNAVAIL: EehPlatformState.UNAVAILABLE,
+    OpalFreezeState.PERM_UNAVAIL: EehPlatformState.NOT_SUPPORT,
 }
 
 
@@ -77,25 +85,25 @@ class PnvEeh:
         dev.express, dev.advanced = pdev.express, pdev.find_capability(regs.PCI_CAP_ID_AF)
         dev.aer = pdev.find_extended_capability(extended.PCI_EXT_CAP_ID_ERR) if pdev.express else 0
         if pdev.class_code >> 8 == pci_ids.PCI_CLASS_BRIDGE_PCI:
-            dev.mode |= DevMode.BRIDGE
+            dev.mode |= EehDevMode.BRIDGE
             kind = regs.pci_exp_type(self.read_config(dev, dev.express + regs.PCI_EXP_FLAGS, 2)) if dev.express else -1
             if kind == ExpressType.ROOT_PORT:
-                dev.mode |= DevMode.ROOT_PORT
+                dev.mode |= EehDevMode.ROOT_PORT
             elif kind == ExpressType.DOWNSTREAM:
-                dev.mode |= DevMode.DS_PORT
+                dev.mode |= EehDevMode.DS_PORT
         dev.address = found.number
         dev.physfn, dev.vf_index = pdev.physfn, function.number
         pe = host.insert(dev, self._above(host, function, pdev))
         if (pdev.vendor, pdev.device_id) in _RESTRICTED:
-            pe.flags |= PeFlag.CFG_RESTRICTED
-        if not pe.flags & PeFlag.PRI_BUS:
+            pe.flags |= EehPeFlag.CFG_RESTRICTED
+        if not pe.flags & EehPeFlag.PRI_BUS:
             pe.bus = function.on
-            pe.flags |= PeFlag.PRI_BUS
+            pe.flags |= EehPeFlag.PRI_BUS
         if not self.eeh.found:
             self.eeh.found = True
             self.eeh.recovery.start()
         dev.config = [self.read_config(dev, 4 * word, 4) for word in range(_WORDS)]
-        if dev.mode & DevMode.BRIDGE:
+        if dev.mode & EehDevMode.BRIDGE:
             dev.config[1] |= regs.PCI_COMMAND_MASTER
         return dev
 
@@ -112,9 +120,9 @@ class PnvEeh:
 
     def _blocked(self, dev: EehDev) -> bool:
         pe = dev.pe
-        if pe is None or (dev.physfn is not None and pe.flags & PeFlag.RESET):
+        if pe is None or (dev.physfn is not None and pe.flags & EehPeFlag.RESET):
             return False
-        return bool(pe.flags & PeFlag.CFG_BLOCKED)
+        return bool(pe.flags & EehPeFlag.CFG_BLOCKED)
 
     def read_config(self, dev: EehDev, where: int, size: int) -> int:
         """Read configuration space; ones while it is blocked (``pnv_eeh_read_config``)."""
@@ -138,7 +146,7 @@ class PnvEeh:
         dev = self._dev(domain, rid) if self.eeh.found else None
         if dev is None:
             return False
-        return bool(dev.mode & DevMode.REMOVED or (dev.pe is not None and dev.pe.flags & PeFlag.CFG_BLOCKED))
+        return bool(dev.mode & EehDevMode.REMOVED or (dev.pe is not None and dev.pe.flags & EehPeFlag.CFG_BLOCKED))
 
     def config_failed(self, domain: int, rid: int) -> bool:
         """Ones were read of a function: whether it is frozen."""
@@ -150,7 +158,7 @@ class PnvEeh:
     def restore_bars(self, pe: EehPe) -> None:
         """Write the registers that were found at first, of all functions (``eeh_pe_restore_bars``)."""
         for dev in pe.every():
-            if dev.mode & DevMode.BRIDGE:
+            if dev.mode & EehDevMode.BRIDGE:
                 self._restore_bridge(dev)
             else:
                 self._restore_device(dev)
@@ -168,7 +176,7 @@ class PnvEeh:
         self._restore_words(dev, 4, 13, 14)
         command = dev.config[1] | regs.PCI_COMMAND_MEMORY | regs.PCI_COMMAND_MASTER
         self.write_config(dev, regs.PCI_COMMAND, 4, command)
-        if dev.mode & (DevMode.ROOT_PORT | DevMode.DS_PORT):  # eeh_bridge_check_link
+        if dev.mode & (EehDevMode.ROOT_PORT | EehDevMode.DS_PORT):  # eeh_bridge_check_link
             at = dev.express + express_regs.PCI_EXP_LNKCTL
             self.write_config(dev, at, 2, self.read_config(dev, at, 2) & ~express_regs.PCI_EXP_LNKCTL_LD)
 
@@ -185,30 +193,35 @@ class PnvEeh:
 
     # states
 
-    def state(self, pe: EehPe) -> EehState:
+    def state(self, pe: EehPe) -> EehPlatformState:
         """What the firmware says of an endpoint; one that is found frozen is isolated (``pnv_eeh_get_state``)."""
         return self._phb_state(pe) if pe.type & PeType.PHB else self._pe_state(pe)
 
-    def _phb_state(self, pe: EehPe) -> EehState:
+    def _phb_state(self, pe: EehPe) -> EehPlatformState:
         status = self.opal.pci_eeh_freeze_status(pe.host.opal_id, pe.address)
         if status.code:
-            return EehState.NOT_SUPPORT
+            return EehPlatformState.NOT_SUPPORT
         if status.error is not _BROKEN:
             return ACTIVE
         self._first_seen(pe)
-        return EehState(0)
+        return EehPlatformState(0)
 
-    def _pe_state(self, pe: EehPe) -> EehState:
-        if pe.flags & PeFlag.RESET:
+    def _pe_state(self, pe: EehPe) -> EehPlatformState:
+        if pe.flags & EehPeFlag.RESET:
             return ACTIVE
         state = _STATES[pe.host.endpoints.state(pe.address)]
-        if not state & (EehState.NOT_SUPPORT | EehState.UNAVAILABLE | EehState.MMIO_ACTIVE | EehState.DMA_ACTIVE):
+        if not state & (
+            EehPlatformState.NOT_SUPPORT
+            | EehPlatformState.UNAVAILABLE
+            | EehPlatformState.MMIO_ACTIVE
+            | EehPlatformState.DMA_ACTIVE
+        ):
             self._first_seen(pe)
         return state
 
     def _first_seen(self, pe: EehPe) -> None:
         """The endpoint was not known to be frozen: note that, and the bridge's log."""
-        if pe.flags & PeFlag.ISOLATED:
+        if pe.flags & EehPeFlag.ISOLATED:
             return
         if not pe.type & PeType.PHB:
             pe.host.endpoints.freeze(pe.address)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
+from pyvfio.abi.eeh_state import EehPeFlag
 from pyvfio.abi.opal import OpalErrorType, OpalFreezeAction, OpalSeverity
 from pyvfio_backends.software.linux.eeh_log import phb_log
-from pyvfio_backends.software.linux.eeh_pe import PeFlag, PeType
+from pyvfio_backends.software.linux.eeh_pe import PeType, is_active
 from pyvfio_backends.software.linux.kernel_log import ERROR, INFO
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class PnvErrors:
     def next(self) -> Found:
         """The next error that is to be handled (``pnv_eeh_next_error``)."""
         for host in self._platform.eeh.hosts:
-            if host.pe.flags & PeFlag.ISOLATED:
+            if host.pe.flags & EehPeFlag.ISOLATED:
                 continue
             error = self._platform.opal.pci_next_error(host.opal_id)
             if error.code or error.error is OpalErrorType.NO_ERROR or error.severity is OpalSeverity.NO_ERROR:
@@ -53,7 +54,7 @@ class PnvErrors:
             pe = found.pe
             if found.kind is ErrorKind.NONE or pe is None:
                 continue
-            if found.kind is not ErrorKind.DEAD_PHB and not pe.flags & PeFlag.ISOLATED:
+            if found.kind is not ErrorKind.DEAD_PHB and not pe.flags & EehPeFlag.ISOLATED:
                 pe.isolate()
                 self._platform.take_log(pe)
             if found.kind is ErrorKind.FROZEN_PE:
@@ -67,7 +68,7 @@ class PnvErrors:
         above = pe.parent
         while above is not None and not above.type & PeType.PHB:
             state = self._platform.state(above)
-            if state > 0 and not state.active:
+            if state > 0 and not is_active(state):
                 pe = above
             above = above.parent
         return pe
@@ -95,7 +96,7 @@ class PnvErrors:
                 phb_log(eeh.kernel, host.number, log)
             self._platform.opal.pci_eeh_freeze_clear(host.opal_id, number, OpalFreezeAction.ALL)
             return Found(ErrorKind.NONE)
-        if pe.flags & PeFlag.ISOLATED or pe.passed:
+        if pe.flags & EehPeFlag.ISOLATED or pe.passed:
             return Found(ErrorKind.NONE)
         eeh.say(ERROR, f"Frozen PE#{pe.address:x} on PHB#{host.number:x} detected")
         eeh.say(ERROR, "PE location: N/A, PHB location: N/A")
@@ -106,13 +107,13 @@ class PnvErrors:
         number = host.endpoints.master_of(number)
         found = host.get(number)
         at = found
-        if found is not None and not found.flags & PeFlag.ISOLATED:
+        if found is not None and not found.flags & EehPeFlag.ISOLATED:
             host.endpoints.freeze(number)
         while at is not None and (at := at.parent) is not None and not at.type & PeType.PHB:
             state = self._platform.state(at)
-            if state <= 0 or state.active:
+            if state <= 0 or is_active(state):
                 continue
             found = at
-            if not at.flags & PeFlag.ISOLATED:
+            if not at.flags & EehPeFlag.ISOLATED:
                 host.endpoints.freeze(at.address)
         return found

@@ -14,8 +14,9 @@ from pci_fixture import errno_of
 
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_spapr as spapr
+from pyvfio.abi.eeh_state import EehDevMode, EehPeFlag, EehPlatformState
 from pyvfio.abi.opal import OpalFreezeAction
-from pyvfio_backends.software.linux.eeh_pe import DevMode, EehState, PeFlag, PeType
+from pyvfio_backends.software.linux.eeh_pe import PeType
 from pyvfio_backends.software.linux.eeh_report import merge
 from pyvfio_backends.software.linux.pci_device import ErrorState
 from pyvfio_backends.software.linux.pci_driver import Recovery
@@ -70,7 +71,7 @@ def test_one_that_needs_a_reset_has_all_reset(rig: EehRig) -> None:
     rig.answers.said[RIGHT, "error_detected"] = Recovery.NEED_RESET
     rig.strike(RIGHT)
     assert rig.asked(RIGHT1) == ["error_detected"]
-    assert rig.state(RIGHT)[1] & PeFlag.RESET
+    assert rig.state(RIGHT)[1] & EehPeFlag.RESET
     rig.wait()
     assert [rig.asked(name) for name in (RIGHT, RIGHT1)] == [["error_detected", "slot_reset", "resume"]] * 2
     assert rig.works(RIGHT)
@@ -88,7 +89,7 @@ def test_who_gives_up_has_all_taken_away(rig: EehRig, question: str) -> None:
     assert rig.answers.asked[-2:] == [(name, "error_detected", "permanent failure") for name in (RIGHT, RIGHT1)]
     assert not rig.there(RIGHT)
     assert not rig.there(RIGHT1)
-    assert rig.dev(RIGHT).mode & DevMode.REMOVED
+    assert rig.dev(RIGHT).mode & EehDevMode.REMOVED
     rig.write("/sys/bus/pci/rescan", "1")
     assert not rig.there(RIGHT)
     assert rig.there(LEFT)
@@ -119,7 +120,7 @@ def test_without_a_driver_the_device_goes_and_comes_back(rig: EehRig) -> None:
     rig.wait(26)
     assert rig.eeh_pe(EDU) is before
     assert [(one.start, one.size) for one in rig.device(EDU).resources] == place
-    assert rig.state(EDU) == (int(EehState(0x78)), PeFlag.PRI_BUS)
+    assert rig.state(EDU) == (int(EehPlatformState(0x78)), EehPeFlag.PRI_BUS)
     assert rig.device(EDU).iommu_group is not None
     assert "EEH: Sleep 5s ahead of complete hotplug" in rig.log
 
@@ -152,7 +153,7 @@ def test_too_many_freezes_in_an_hour_are_the_end(rig: EehRig) -> None:
     rig.strike(LEFT)
     rig.wait(60)
     assert not rig.there(LEFT)
-    assert pe.flags & PeFlag.REMOVED
+    assert pe.flags & EehPeFlag.REMOVED
     assert any("has failed 6 times in the last hour and has been permanently disabled." in line for line in rig.log)
 
 
@@ -218,7 +219,7 @@ def test_an_error_of_two_bridges_above_each_other_is_lost(rig: EehRig) -> None:
     bridge_error(rig, UPSTREAM)
     rig.wait(60)
     assert rig.answers.asked == []
-    assert rig.eeh_pe(UPSTREAM).flags & PeFlag.ISOLATED
+    assert rig.eeh_pe(UPSTREAM).flags & EehPeFlag.ISOLATED
     assert rig.phb(0).endpoints.frozen == {rig.eeh_pe(name).address for name in (UPSTREAM, DOWNSTREAM, LEFT, RIGHT)}
     for name in (LEFT, RIGHT, RIGHT1):
         rig.answers.said[name, "error_detected"] = Recovery.NEED_RESET
@@ -320,7 +321,7 @@ def test_a_function_of_vfio_that_nobody_has_open_is_recovered(rig: EehRig) -> No
     rig.strike(EDU)
     rig.wait()
     assert "PCI 0002:01:00.0#00fd: EEH: vfio-pci driver reports: 'can recover'" in rig.log
-    assert rig.state(EDU) == (int(EehState(0x78)), PeFlag.PRI_BUS)
+    assert rig.state(EDU) == (int(EehPlatformState(0x78)), EehPeFlag.PRI_BUS)
     assert rig.there(EDU)
 
 
@@ -373,9 +374,9 @@ def test_a_file_thaws(rig: EehRig) -> None:
     rig.write(f"{DEBUG}/eeh_disable_recovery", "1")
     rig.write(f"/sys/bus/pci/devices/{LEFT}/eeh_pe_state", "anything")
     rig.bridge(0).endpoints.freeze(rig.eeh_pe(LEFT).address)
-    assert rig.state(LEFT) == (0, PeFlag.PRI_BUS | PeFlag.ISOLATED)  # reading found it
+    assert rig.state(LEFT) == (0, EehPeFlag.PRI_BUS | EehPeFlag.ISOLATED)  # reading found it
     rig.write(f"/sys/bus/pci/devices/{LEFT}/eeh_pe_state", "anything")
-    assert rig.state(LEFT) == (0x78, PeFlag.PRI_BUS)
+    assert rig.state(LEFT) == (0x78, EehPeFlag.PRI_BUS)
 
 
 def test_half_frozen(rig: EehRig) -> None:
@@ -384,11 +385,11 @@ def test_half_frozen(rig: EehRig) -> None:
     number, half = rig.eeh_pe(EDU).address, rig.bridge(2).endpoints
     half.freeze(number)
     half.unfreeze(number, OpalFreezeAction.MMIO)
-    assert rig.state(EDU)[0] == EehState.MMIO_ACTIVE | EehState.MMIO_ENABLED
+    assert rig.state(EDU)[0] == EehPlatformState.MMIO_ACTIVE | EehPlatformState.MMIO_ENABLED
     assert operate(rig, container, spapr.VFIO_EEH_PE_GET_STATE) == spapr.EehState.STOPPED_DMA
     half.freeze(number)
     half.unfreeze(number, OpalFreezeAction.DMA)
-    assert rig.state(EDU)[0] == EehState.DMA_ACTIVE | EehState.DMA_ENABLED
+    assert rig.state(EDU)[0] == EehPlatformState.DMA_ACTIVE | EehPlatformState.DMA_ENABLED
     assert operate(rig, container, spapr.VFIO_EEH_PE_GET_STATE) == spapr.EehState.UNAVAIL
 
 

@@ -17,9 +17,9 @@ import pyvfio
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_spapr as spapr
+from pyvfio.abi.eeh_state import EehPeFlag
 from pyvfio.abi.vfio_spapr import EehState
 from pyvfio.ioda import Pe
-from pyvfio_backends.software.linux.eeh_pe import PeFlag
 
 V2 = abi.VFIO_SPAPR_TCE_v2_IOMMU
 MEMORY = (regs.PCI_COMMAND_MEMORY | regs.PCI_COMMAND_MASTER).to_bytes(2, "little")
@@ -104,7 +104,7 @@ def test_a_reset_keeps_it_frozen_until_registers_are_back(rig: EehRig, program: 
     program.freeze()
     assert program.op(operation) == 0
     assert program.state == EehState.STOPPED
-    assert rig.eeh_pe(EDU).flags & PeFlag.CFG_BLOCKED
+    assert rig.eeh_pe(EDU).flags & EehPeFlag.CFG_BLOCKED
     assert rig.bytes(f"{BUS}/devices/{EDU}/config", 64) == b"\xff" * 64
     assert errno_of(program.device.read, 1, regs.PCI_CACHE_LINE_SIZE) == "ENODEV"
     assert errno_of(program.device.write, b"\x10", regs.PCI_CACHE_LINE_SIZE) == "ENODEV"
@@ -112,7 +112,7 @@ def test_a_reset_keeps_it_frozen_until_registers_are_back(rig: EehRig, program: 
     assert program.op(spapr.VFIO_EEH_PE_RESET_DEACTIVATE) == 0
     assert program.op(spapr.VFIO_EEH_PE_CONFIGURE) == 0
     assert program.state == EehState.NORMAL
-    assert rig.eeh_pe(EDU).flags == PeFlag.PRI_BUS
+    assert rig.eeh_pe(EDU).flags == EehPeFlag.PRI_BUS
     assert rig.bytes(f"{BUS}/devices/{EDU}/config", 64)[0x10:0x28] == bars
     assert program.load() == IDENTITY
 
