@@ -11,14 +11,18 @@
     noticed -> logged -> reset -> configured -> restored -> resumed
         \\_________________________________________________\\-> failed
 
-A freeze is noticed by a read of all ones (`noticed`), by work that takes too long (`frozen`), or by the error
-interrupt, which comes when the kernel recovers a bridge above (`wait`).  An endpoint that freezes again during its
-recovery is another freeze.  With more than `most` of them `within` so many seconds it is given up for good, as Linux
-does (``eeh_max_freezes``, 5 in an hour), and so it is when resets do not help.
+A freeze is noticed by a read of all ones (`noticed`), by work that takes too long (`frozen`), or by looking again and
+again (`wait`, which also wakes at the error interrupt: AER fires that, EEH does not for a device that a program has).
+An endpoint that freezes again during its recovery is another freeze.  With more than `most` of them `within` so many
+seconds it is given up for good, as Linux does (``eeh_max_freezes``, 5 in an hour), and so it is when resets do not
+help.
 
 `work` is the same as a generator, for drivers that wait in a way of their own: it yields seconds to wait, or a
 `Blocking` to be run.  Source: "EEH" in ``Documentation/driver-api/vfio.rst``; ``eeh_handle_normal_event`` in
 ``arch/powerpc/kernel/eeh_driver.c`` and ``eeh_pe_reset_full`` in ``eeh.c`` (Linux 6.12).
+
+When the kernel itself recovers a bridge above (a fenced host bridge), the endpoint is UNAVAIL; that is waited for.  It
+leaves the endpoint frozen, whose recovery is the program's then.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Final, Self
 
+from pyvfio.abi.eeh_state import EehPeFlag
 from pyvfio.abi.vfio_spapr import EehState
 from pyvfio.drivers.blocking import Blocking
 from pyvfio.drivers.freeze import Freeze, Stage, look_at_function
@@ -39,6 +44,7 @@ from pyvfio.ioda.diagnosis_text import parse_messages
 from pyvfio.ioda.pe import STATE_WORDS, Pe
 from pyvfio.pci.kernel_messages import KernelMessages
 from pyvfio.pci.saved_state import SavedState
+from pyvfio.sysfs import Sysfs
 from pyvfio.vfio.device import Device
 from pyvfio.vfio.irq import Irq
 
@@ -83,7 +89,7 @@ class Recovery:
         reset: str = "hot",
         most: int = 5,
         within: float = 3600.0,
-        patience: float = 5.0,
+        patience: float = 60.0,
         told: Told | None = None,
         diagnosis: Callable[[], Diagnosis | bytes | None] | None = None,
     ) -> None:
@@ -270,6 +276,8 @@ class Recovery:
         deadline = time.monotonic() + self._patience
         while self.pe.state in (EehState.UNAVAIL, EehState.RESET) and time.monotonic() < deadline:
             yield _LOOK  # the kernel recovers a bridge above, and a reset of everything below is its part
+        if self._kernel_recovers():
+            self._give_up(freeze, f"the kernel has not recovered a bridge above within {self._patience:g} s")
         self._log(freeze)
         self._reach(freeze, Stage.LOGGED)
         if self._how == "none":
@@ -284,6 +292,14 @@ class Recovery:
             self._saved[device.name].restore(device.config)
             device.renew_interrupts()
         self._reach(freeze, Stage.RESTORED)
+
+    def _kernel_recovers(self) -> bool:
+        """Whether Linux is at it, by what sysfs says."""
+        if self.pe.state is not EehState.UNAVAIL:
+            return False
+        text = Sysfs(self.devices[0].backend).attribute(f"/sys/bus/pci/devices/{self.name}/eeh_pe_state") or ""
+        flags = text.split()[1:2]
+        return bool(flags) and bool(int(flags[0], 16) & EehPeFlag.RECOVERING)
 
     def _log(self, freeze: Freeze) -> None:
         """Note what there is to see.  Nothing of it is needed, so nothing fails here."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -202,3 +204,53 @@ def test_the_log_of_the_host_bridge(lab: Pnv, device: Device) -> None:
     assert read_bridge_log(backend, 9) is None
     with pyvfio.Host("software", machine="lab-x86") as other:
         assert read_bridge_log(other.backend, 0) is None
+
+
+def pass_time(lab: Pnv, recovery: Recovery) -> None:
+    """Let the kernel come to an end with its recovery: half a minute of the machine's time at most."""
+    for _ in range(60):
+        if recovery.pe.state is EehState.STOPPED and not lab.phb(0).fenced:
+            return
+        lab.machine.clock.advance(0.5)
+        time.sleep(0.01)  # its thread
+
+
+def test_a_fenced_host_bridge(lab: Pnv, device: Device) -> None:
+    """Linux recovers it, and leaves the endpoints of programs frozen (``eeh_pe_reenable_devices``)."""
+    with Recovery(device) as recovery, Nvme(device, recovery=recovery) as disk:
+        disk.write(0, b"x" * SIZE)
+        lab.phb(0).fence()
+        assert recovery.wait(10)
+        pass_time(lab, recovery)
+        assert recovery.pe.state is EehState.STOPPED
+        assert not lab.phb(0).fenced
+        assert disk.read(0) == b"x" * SIZE
+        assert recovery.history[-1].stage is Stage.RESUMED
+
+
+def test_a_bridge_that_the_kernel_does_not_recover(lab: Pnv, device: Device) -> None:
+    """The time of the machine stands still here; nothing is reset in the midst of the kernel's recovery."""
+    with Recovery(device, patience=0.2) as recovery:
+        lab.phb(0).fence()
+        assert recovery.wait(10)
+        with pytest.raises(EndpointFailed, match=r"not recovered a bridge above within 0\.2 s"):
+            recovery.run()
+        assert recovery.history[-1].resets == 0
+        pass_time(lab, recovery)
+
+
+def test_the_error_interrupt_wakes_who_waits(lab: Pnv, device: Device) -> None:
+    with Recovery(device) as recovery:
+        assert not recovery.wait(0.01)
+        freezing, errors = Freezing(lab), device.error
+        assert errors is not None
+
+        def strike() -> None:
+            freezing.phb.strike(freezing.endpoint, PestEntry(Transfer.STORE, Cause.TIMEOUT))
+            errors.trigger()
+
+        threading.Timer(0.1, strike).start()
+        began = time.monotonic()
+        assert recovery.wait(20, every=19)
+        assert time.monotonic() - began < 15
+        recovery.run()
