@@ -10,7 +10,7 @@ from typing import Final
 
 from pyvfio_backends.software.linux.interrupts import InterruptCounts, columns
 
-__all__ = ["PowerInterruptCounts"]
+__all__ = ["PowerInterruptCounts", "source_text"]
 
 _KINDS: Final = (
     ("LOC", "LOC", "Local timer interrupts for timer event device"),
@@ -26,6 +26,11 @@ _KINDS: Final = (
 )
 
 
+def source_text(number: int, kind: str) -> str:
+    """What stands behind the name of an interrupt's chip: its number there, and ``Edge`` or ``Level``."""
+    return f"{number:3} {kind:8}"
+
+
 class PowerInterruptCounts(InterruptCounts):
     """The counters of a kernel for POWER: its own numbers begin after the 16 of the old ISA bus."""
 
@@ -36,6 +41,6 @@ class PowerInterruptCounts(InterruptCounts):
         yield self.head()
         for number, line in sorted(self.lines.items()):
             if line.name:
-                yield f"{number:3}: {columns(line.counts)} {line.chip:>9} {line.source}  {line.name}\n"
+                yield f"{number:3}: {columns(line.counts)} {line.chip:>8} {line.source}  {line.name}\n"
         for label, name, words in _KINDS:
             yield f"{label}: {columns(self.of(name))}  {words}\n"

@@ -20,7 +20,8 @@ from pyvfio_backends.software.linux.pcieport import PortDriver
 from pyvfio_backends.software.linux.pnv_device_tree import MODEL, add_device_tree
 from pyvfio_backends.software.linux.pnv_eeh_boot import start_eeh
 from pyvfio_backends.software.linux.pnv_host import PnvHostBridge
-from pyvfio_backends.software.linux.pnv_irq import PnvMessages, PnvPins, first_interrupt
+from pyvfio_backends.software.linux.pnv_irq import LINES, PnvMessages, PnvPins, first_interrupt
+from pyvfio_backends.software.linux.pnv_opal_irq import add_late_interrupts, add_opal_interrupts
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
 from pyvfio_backends.software.linux.vfio_state import vfio_core
 from pyvfio_backends.software.pcie_peripherals import Peripherals
@@ -28,6 +29,7 @@ from pyvfio_backends.software.pcie_slots import MachineSlots, switch_on
 from pyvfio_backends.software.phb_tree import build_phbs, m64_of, start_phbs
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.ioda.phb import Phb
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.machine import Machine
 
@@ -60,18 +62,20 @@ def boot(machine: Machine) -> None:
     bus.register(ports)
     drivers = host_drivers(machine, bus)
     bridges: list[PnvHostBridge] = []
-    before = 0
+    firsts: list[tuple[Phb, int]] = []
     for number, phb in sorted(hub.phbs.items()):
-        first = first_interrupt(phb, before)
-        before += phb.model.messages + 8
+        first = first_interrupt(phb, sum(one.model.messages + LINES for one, _ in firsts))
+        firsts.append((phb, first))
         pins = PnvPins(kernel, phb, first + phb.model.messages)
         bridges.append(PnvHostBridge(bus, phb, opal, PnvMessages(opal, phb), pins, m64_of(number)))
+    add_opal_interrupts(kernel, firsts)
     for bridge in bridges:
         bridge.add(quiet=True)
     assign_unassigned([bridge.root for bridge in bridges])
     start_eeh(kernel, opal, bridges)
     for bridge in bridges:
         bridge.add_devices()
+    add_late_interrupts(kernel)
     for bridge in bridges:
         bridge.enable_bridges()
     add_device_tree(kernel, bridges)

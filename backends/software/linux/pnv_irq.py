@@ -16,6 +16,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.linux.interrupts_powerpc import source_text
 from pyvfio_backends.software.linux.irq_line import IrqLine
 from pyvfio_backends.software.linux.pci_host import MsiDomain
 from pyvfio_backends.software.linux.pci_msi import interrupt_numbers
@@ -31,15 +32,17 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_msi import PciMsi
     from pyvfio_backends.software.linux.pcie_function import PcieFunction
 
-__all__ = ["LINES", "PnvMessages", "PnvPins", "first_interrupt"]
+__all__ = ["LINES", "XIVE", "PnvMessages", "PnvPins", "first_interrupt"]
 
 LINES: Final = 8
 """The interrupts of a bridge that are no messages: four of pins, and those of errors."""
+XIVE: Final = "XIVE-IRQ"
+"""The machine's interrupt controller."""
 _PINS = 4
 _SLOT_SHIFT = 3
 _MOST_MSIX = 2048
 _RID_SHIFT, _DOMAIN_SHIFT = 11, 27
-_FIRST_OF_MACHINE, _BLOCK = 1 << 20, 2048
+_FIRST_OF_MACHINE, _BLOCK = 1 << 20, 4096
 
 
 def first_interrupt(phb: Phb, before: int) -> int:
@@ -74,7 +77,7 @@ class PnvMessages(MsiDomain):
         """See `MsiDomain.source` (``pci_msi_domain_calc_hwirq``)."""
         sysdata = msi.device.sysdata
         rid = sysdata.bus_number << 8 | sysdata.devfn
-        return f"{vector | rid << _RID_SHIFT | self._phb.number << _DOMAIN_SHIFT} {'Edge':8}"
+        return source_text(vector | rid << _RID_SHIFT | self._phb.number << _DOMAIN_SHIFT, "Edge")
 
     def set_up(self, msi: PciMsi) -> None:
         """See `MsiDomain.set_up`: interrupts of the bridge, those of MSI in a row.  Raise OSError ENOSPC."""
@@ -170,8 +173,8 @@ class PnvPins:
         number = self._numbers.get(pin)
         if number is None:
             number = self._numbers[pin] = interrupt_numbers(self._kernel).take()
-            source = f"{self._first + pin} {'Level':8}"
-            self._lines[number] = IrqLine(self._kernel.interrupts, number, "XIVE-IRQ", source)
+            source = source_text(self._first + pin, "Level")
+            self._lines[number] = IrqLine(self._kernel.interrupts, number, XIVE, source)
         return number
 
     def _changed(self, bus: RootBus, devfn: int, pin: int, asserted: bool, source: Function) -> None:

@@ -211,6 +211,25 @@ def test_the_card_goes_and_comes_back(lab: Pnv) -> None:
     assert lab.phb(4).rids[0x100] == before
 
 
+def test_interrupts(lab: Pnv) -> None:
+    """As another recording of the lab's guest has them, but that it had one device more."""
+    lines = lab.text("/proc/interrupts").split("\n")[1:]
+    assert lines[:2] == [
+        " 16:          0  XIVE-IPI   0 Edge      IPI-0",
+        " 17:          0  XIVE-IRQ 1048560 Level     opal-psi#0:fsp",
+    ]
+    assert " 31:          0  XIVE-IRQ 1044478 Level     opal-phb#0000-inf" in lines
+    assert " 37:          0  XIVE-IRQ 1036286 Level     opal-phb#0003-inf" in lines
+    assert " 43:          0  OPAL EVT  11 Level     opal-msg" in lines
+    assert [lab.attr(f"{domain:04x}:01:00.0", "irq") for domain in range(5)] == ["44", "45", "46", "47", "48"]
+    assert " 49:          0  OPAL EVT   9 Level     opal-eeh" in lines
+    opened = lab.open(NVME, iommu=abi.VFIO_SPAPR_TCE_v2_IOMMU)
+    opened.eventfds(abi.VFIO_PCI_MSIX_IRQ_INDEX, 0, -1, -1)
+    assert set(lab.irqs(NVME)) == {"55", "56"}  # after those of two virtio devices
+    opened.set_irqs(abi.VFIO_IRQ_SET_DATA_NONE | abi.VFIO_IRQ_SET_ACTION_TRIGGER, abi.VFIO_PCI_MSIX_IRQ_INDEX, 0, 0)
+    opened.close()
+
+
 def test_what_the_log_is_told_of_endpoints(lab: Pnv) -> None:
     """``pnv_pci_ioda_pe_dump``, ``pnv_pci_diag_data_set``."""
     folder = "/sys/kernel/debug/powerpc/PCI0004"
