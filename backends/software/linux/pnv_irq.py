@@ -42,7 +42,7 @@ _PINS = 4
 _SLOT_SHIFT = 3
 _MOST_MSIX = 2048
 _RID_SHIFT, _DOMAIN_SHIFT = 11, 27
-_FIRST_OF_MACHINE, _BLOCK = 1 << 20, 4096
+_FIRST_OF_MACHINE, _BLOCK = 1 << 20, 0x1000
 
 
 def first_interrupt(phb: Phb, before: int) -> int:
