@@ -42,12 +42,12 @@ _PINS = 4
 _SLOT_SHIFT = 3
 _MOST_MSIX = 2048
 _RID_SHIFT, _DOMAIN_SHIFT = 11, 27
-_FIRST_OF_MACHINE, _BLOCK = 1 << 20, 0x1000
+_END_OF_BRIDGES = 0xFF000
 
 
 def first_interrupt(phb: Phb, before: int) -> int:
     """The machine's number of a bridge's first interrupt, `before` being how many the bridges before it have."""
-    return _FIRST_OF_MACHINE - _BLOCK - before - (phb.model.messages + LINES)
+    return _END_OF_BRIDGES - before - (phb.model.messages + LINES)
 
 
 class PnvMessages(MsiDomain):
