@@ -8,6 +8,7 @@ VENV    ?= build/venv
 BIN     := $(VENV)/bin
 ARCH    ?= all
 OUT     ?= build/hil
+STEPS   ?= 1000000
 SOURCES := pyproject.toml $(shell find pyvfio backends fixtures tools -type f -not -path '*/__pycache__/*')
 
 .PHONY: help demo test sweep hil bench lint docs clean
@@ -16,7 +17,7 @@ help:
 	@echo "make demo    the main job on the software machine, in under a minute"
 	@echo "make test    all tests, on the built wheel"
 	@echo "make sweep   each seam call of each command fails with each errno in turn, and hangs; a million random writes to"
-	@echo "             the registers of each machine with PCI Express (half an hour)"
+	@echo "             the registers of each machine with PCI Express (half an hour; STEPS=N: so many)"
 	@echo "make hil     the contract tests on real s390x and x86 kernels (QEMU; Hercules with a DASD), beside the software"
 	@echo "             machines; ARCH=s390x or ARCH=x86: on one of them; ARCH=ppc64: on POWER"
 	@echo "make bench   speed, as ratios"
@@ -55,7 +56,7 @@ test: $(VENV)/.test
 
 sweep: $(VENV)/.test
 	PYVFIO_SWEEP=all $(BIN)/pytest -q tests/unit/sweep/test_command_sweep.py
-	PYVFIO_STEPS=1000000 $(BIN)/pytest -q tests/unit/linux/test_pcie_random_registers.py \
+	PYVFIO_STEPS=$(STEPS) $(BIN)/pytest -q tests/unit/linux/test_pcie_random_registers.py \
 		tests/unit/software/test_q35_registers.py
 
 hil: $(VENV)/.test

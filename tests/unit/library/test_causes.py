@@ -6,6 +6,7 @@ import errno
 import os
 import posixpath
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from small_machine import BELL, DISK, machine_of
@@ -379,6 +380,22 @@ def test_a_bridge_is_refused_before_anything_is_done() -> None:
         assert (port.driver, port.override) == ("pcieport", None)
 
 
+@pytest.mark.parametrize("way", ["type1v2", "iommufd"])
+def test_memory_that_firmware_has_reserved(tmp_path: Path, way: str) -> None:
+    file = tmp_path / "kept.toml"
+    file.write_text(
+        '[machine]\nname = "kept"\narchitecture = "x86_64"\n[[pcie.bus]]\n'
+        '[[pcie.function]]\nid = "kept"\nmodel = "edu"\nbehind = "0000:00"\nat = "02.0"\n'
+        '[[pcie.reserved]]\nfirst = 0x100000\nlast = 0x100fff\ndevices = ["kept"]\n'
+    )
+    with pyvfio.Host("software", machine=file) as host:
+        assert pyvfio.bind(host.device("0000:00:02.0")).steps
+        error = refusal(KernelRefused, lambda: pyvfio.open_device(host, "0000:00:02.0", way=way))
+    assert error.errno == errno.EINVAL
+    assert "0x100000 to 0x100fff" in error.cause
+    assert "the kernel log names the device" in error.next_step
+
+
 def test_an_override_that_keeps_a_driver_away(host: pyvfio.Host) -> None:
     from pyvfio.binding.steps import Bind
 
@@ -415,6 +432,7 @@ def test_every_cause_is_tested_here() -> None:
     provoked = {
         "bind_refused": test_a_driver_that_refuses,
         "busy": test_busy_names_who_has_it,
+        "firmware_memory": test_memory_that_firmware_has_reserved,
         "entry_limit": test_no_mapping_is_left,
         "map_invalid": test_a_mapping_that_breaks_a_rule,
         "memlock": test_the_limit_of_locked_memory,
