@@ -20,7 +20,7 @@ One that is not sent again ends with `NvmeInterrupted`.  Features that were set 
 from __future__ import annotations
 
 import contextlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.drivers.blocking import Blocking
 from pyvfio.drivers.nvme_control import NvmeControl
@@ -32,6 +32,9 @@ from pyvfio.errors import NotAvailable, PyvfioError
 from pyvfio.nvme.commands import AdminOpcode, Command, IoOpcode, QueueFlags
 from pyvfio.nvme.features import Feature
 from pyvfio.nvme.identity import IDENTIFY_SIZE, ControllerIdentity, Identify
+
+if TYPE_CHECKING:
+    from pyvfio.drivers.recovery import Recovery
 
 __all__ = ["NvmeHealing"]
 
@@ -52,6 +55,12 @@ class NvmeHealing(NvmeControl):
     """The controller, which outlives freezes when it has a `recovery`."""
 
     identity: ControllerIdentity | None = None
+    seen = 0
+    """How many freezes the recovery had when the controller was started."""
+
+    def note_recoveries(self) -> None:
+        """The controller is being started: what was recovered before is none of its business."""
+        self.seen = 0 if self.recovery is None else len(self.recovery.history)
 
     # -- noticing ------------------------------------------------------------------------------------------------
 
@@ -65,10 +74,14 @@ class NvmeHealing(NvmeControl):
             return False
         if self.healing and not (pending is not None and pending.own):
             return False  # somebody is at it
-        if self.broken or self.recovery.frozen:
+        if self._has_to_heal(self.recovery):
             return True
         self.check_alive()
         return False
+
+    def _has_to_heal(self, recovery: Recovery) -> bool:
+        """Whether the endpoint is frozen, or was recovered by somebody else (a driver of another of its functions)."""
+        return self.broken or len(recovery.history) != self.seen or recovery.frozen
 
     def healed(self, reason: str) -> Work[bool]:
         """Recover from a freeze, or wait until somebody has; whether there was one.
@@ -83,7 +96,7 @@ class NvmeHealing(NvmeControl):
             yield Pause(_LOOK)
         if waited:
             return True
-        if not self.broken and not self.recovery.frozen:
+        if not self._has_to_heal(self.recovery):
             return False
         if not self.started:
             raise NotAvailable("drive NVMe", self.device.name, cause="its endpoint froze during the start")
@@ -107,6 +120,8 @@ class NvmeHealing(NvmeControl):
 
     def recover_endpoint(self, reason: str) -> Work[None]:
         """Have the endpoint recovered, if it is frozen.  Raise `EndpointFailed`."""
+        while self.recovery is not None and self.recovery.stage is not None:
+            yield Pause(_LOOK)  # somebody else is at it
         if self.recovery is None or not self.recovery.frozen:
             return
         work = self.recovery.work(reason)
@@ -126,6 +141,7 @@ class NvmeHealing(NvmeControl):
             while True:
                 try:
                     yield from self.recover_endpoint(reason)
+                    self.note_recoveries()
                     yield from self._restart()
                     break
                 except PyvfioError:

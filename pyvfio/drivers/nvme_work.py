@@ -79,6 +79,7 @@ class NvmeWork(NvmeHealing):
         self.started = True
 
     def _start(self) -> Work[None]:
+        self.note_recoveries()
         yield from self.enable()
         self.namespaces = {}
         self.identity = ControllerIdentity.parse((yield from self._identify(Identify.CONTROLLER, 0)))

@@ -61,6 +61,20 @@ def test_a_freeze_during_the_start(rig: tuple[NvmeLab, Device]) -> None:
         assert len(recovery.history) >= 4
 
 
+def test_somebody_else_recovers(rig: tuple[NvmeLab, Device]) -> None:
+    """The endpoint was reset, but not by this driver: it begins anew all the same."""
+    lab, device = rig
+    with Recovery(device) as recovery, Nvme(device, recovery=recovery, timeout=5) as disk:
+        disk.write(0, b"a" * SIZE)
+        lab.freeze()
+        recovery.run()
+        assert disk.read(0) == b"a" * SIZE
+        recovery.run("on purpose")
+        disk.write(1, b"b" * SIZE)
+        assert disk.read(0, 2) == b"a" * SIZE + b"b" * SIZE
+        assert len(recovery.history) == 2
+
+
 def test_a_driver_without_recovery(rig: tuple[NvmeLab, Device]) -> None:
     lab, device = rig
     with Nvme(device, timeout=0.2) as disk:
