@@ -19,6 +19,7 @@ from pyvfio.process import FileMemory, MemoryFile
 __all__ = ["FileMapping", "FileTable", "place_file", "refused_file"]
 
 _LAST_OFFSET = (1 << 63) - 1
+_LAST_DESCRIPTOR = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ def place_file(table: IommuTable, fd: int, offset: int, mapping: Mapping) -> Fil
 
     Raise `Misuse` for a file that cannot be mapped here, else the class for the errno.
     """
+    if abs(fd) > _LAST_DESCRIPTOR:  # the kernel's argument has 32 bits, which could be another one's number
+        raise Misuse("map file for DMA", table.name, errno=errno.EBADF, cause=f"{fd} is no open descriptor")
     if not 0 <= offset <= _LAST_OFFSET:
         raise Misuse("map file for DMA", table.name, cause=f"{offset:#x} is no offset in a file")
     place = (mapping.iova, mapping.length)

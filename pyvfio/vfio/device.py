@@ -247,7 +247,8 @@ class Device:
         irq = self.request
         if irq is None:
             raise Misuse("watch for requests", self.name, cause=f"a {self.kind} device has no request interrupt here")
-        self._watch = RequestWatch(self, irq, callback)
+        with self._closing:  # a callback that closes comes to know the watch
+            self._watch = RequestWatch(self, irq, callback)
         return self._watch
 
     # the address space
@@ -285,7 +286,8 @@ class Device:
 
         `pieces` are offsets and lengths in the region, None for all of it.  The kernel takes the memory back when the
         device is reset or closed.  Raise `NotAvailable` on kernels before 6.19 (ENOTTY) and for devices whose memory
-        other devices cannot reach (EOPNOTSUPP), else the class for the errno.
+        other devices cannot reach (EOPNOTSUPP), `Misuse` for what is no number of 64 bits, else the class for the
+        errno.
         """
         from pyvfio.vfio.dma_buf import export
 
@@ -343,7 +345,8 @@ class Device:
         irq = self.error
         if irq is None:
             raise Misuse("watch for errors", self.name, cause="only a function of PCI Express has an error interrupt")
-        self._errors = ErrorWatch(self, irq, patience=patience, callback=callback)
+        with self._closing:  # a callback that closes comes to know the watch
+            self._errors = ErrorWatch(self, irq, patience=patience, callback=callback)
         return self._errors
 
     # the rest

@@ -11,7 +11,7 @@ from client_fake import FakeHost
 
 from pyvfio.abi import vfio
 from pyvfio.call import Call
-from pyvfio.errors import KernelRefused, NotAvailable, PyvfioError
+from pyvfio.errors import KernelRefused, Misuse, NotAvailable, PyvfioError
 from pyvfio.vfio.dma_buf import export
 from pyvfio.vfio.feature import Features
 
@@ -50,3 +50,10 @@ def test_the_request() -> None:
     flags = vfio.VFIO_DEVICE_FEATURE_GET | 11
     head = struct.pack("=6I", 8 + 16 + 32, flags, 2, os.O_RDWR | os.O_CLOEXEC, 0, 2)
     assert asked == [head + struct.pack("=4Q", 0, 1 << 12, 1 << 14, 1 << 13)]
+
+
+@pytest.mark.parametrize("piece", [(1 << 64, 1 << 12), (0, (1 << 64) + (1 << 12)), (-(1 << 12), 1 << 12), (0, -1)])
+def test_a_piece_that_the_request_has_no_room_for(piece: tuple[int, int]) -> None:
+    """What would be cut to 64 bits is another piece."""
+    with pytest.raises(Misuse, match="64 bits"):
+        export(features(FakeHost()), "0000:01:00.0", 2, [piece])

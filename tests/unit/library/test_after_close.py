@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,10 +14,12 @@ from pyvfio.binding import bind, plan_bind, run
 from pyvfio.errors import DeviceBusy, KernelRefused, Misuse
 from pyvfio.host import Host
 from pyvfio.iommu.iommufd import Iommufd
+from pyvfio.process import EventFd
 from pyvfio.vfio import Device, open_device
 from pyvfio.vfio.container import Container
 from pyvfio.vfio.group import Group
 from pyvfio.vfio.handed_over import is_usable
+from pyvfio.vfio.watch_thread import WatchThread
 
 FUNCTION = "0030:00:00.0"
 OTHER = "0020:00:00.0"
@@ -174,3 +177,30 @@ def test_a_descriptor_is_the_callers_again_after_an_error(
         host.backend.close(fd)
     with open_device(host, FUNCTION, way="iommufd") as again:
         assert again.config.vendor_id
+
+
+def test_a_request_before_the_watch_is_known(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may ask while the watch is being made; who closes then ends its thread all the same."""
+    ended = threading.Event()
+
+    def early(event: EventFd, each: Callable[[int], None], name: str) -> WatchThread:
+        event.signal()
+        thread = WatchThread(event, each, name)
+        ended.wait(0.2)
+        return thread
+
+    def let_go(device: Device) -> None:
+        device.close()
+        ended.set()
+
+    wrong: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", wrong.append)
+    monkeypatch.setattr("pyvfio.vfio.request.WatchThread", early)
+    device = open_device(host, FUNCTION)
+    device.on_request(let_go)
+    assert ended.wait(5)
+    for thread in threading.enumerate():
+        if thread.name.startswith("pyvfio-request"):
+            thread.join(5)
+            assert not thread.is_alive()
+    assert not wrong

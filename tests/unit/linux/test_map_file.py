@@ -286,7 +286,7 @@ def test_bad_input_changes_nothing(memfd: int, way: str, map_file: bool) -> None
         ):
             with pytest.raises(PyvfioError):
                 space.map_file(memfd, offset, length, iova=PAGE)
-        for fd in (-1, 9999):
+        for fd in (-1, 9999, 1 << 32, (1 << 32) + memfd, -(1 << 32) + memfd, 1 << 70):
             with pytest.raises(PyvfioError, match="is no open descriptor") as caught:
                 space.map_file(fd, 0, PAGE, iova=PAGE)
             assert caught.value.errno == errno.EBADF
