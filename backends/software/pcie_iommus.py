@@ -15,6 +15,10 @@ from pyvfio_backends.software.memory import HostMemory
 
 __all__ = ["AbsoluteMemory", "build_units", "check_iommu", "reserve_storage", "reserved_memory"]
 
+_MOST_RESERVED: Final = 1 << 30
+"""Bytes that all regions may have together: their storage is really there, whether a device uses it or not."""
+_LAST_ADDRESS: Final = (1 << 52) - 1
+"""No processor of x86 has more bits of addresses, and no page table of its IOMMUs."""
 _LARGE: Final = {"2M": 1 << 0, "1G": 1 << 1}
 
 
@@ -38,6 +42,9 @@ def reserved_memory(spec: PcieReservedSpec, machine: MachineSpec) -> ReservedMem
     if not 0 <= spec.first <= spec.last < machine.memory or spec.first % page or (spec.last + 1) % page:
         cause = f"{spec.first:#x} to {spec.last:#x} are no pages of {page} bytes within the machine's memory"
         raise Misuse("reserve memory", name, cause=cause)
+    if spec.last - spec.first >= _MOST_RESERVED or spec.last > _LAST_ADDRESS:
+        cause = f"{spec.first:#x} to {spec.last:#x} is more than {_MOST_RESERVED:#x} bytes or beyond {_LAST_ADDRESS:#x}"
+        raise Misuse("reserve memory", name, cause=cause)
     if not spec.devices:
         raise Misuse("reserve memory", name, cause="devices is empty: it is for no device")
     return ReservedMemory(spec.first, spec.last, tuple(_scope(device, machine) for device in spec.devices))
@@ -51,6 +58,9 @@ def reserve_storage(memory: HostMemory, regions: Iterable[ReservedMemory]) -> No
             spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
         else:
             spans.append((first, end))
+    if sum(end - first for first, end in spans) > _MOST_RESERVED:
+        cause = f"the regions have more than {_MOST_RESERVED:#x} bytes together"
+        raise Misuse("reserve memory", "of devices", cause=cause)
     for first, end in spans:
         try:
             memory.reserve(first, end - first)

@@ -18,7 +18,7 @@ from pcie_fixture import BEHIND_BRIDGE, EDU, Pcie, lab_spec
 
 import pyvfio
 from pyvfio.doctor import examine
-from pyvfio.errors import BadMachine, KernelRefused
+from pyvfio.errors import BadMachine, KernelRefused, Misuse
 from pyvfio_backends.software.description import PcieFunctionSpec, PcieReservedSpec
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.linux.kernel_log import kernel_log
@@ -192,6 +192,22 @@ def test_machine_files(tmp_path: Path) -> None:
         with pytest.raises(BadMachine, match=cause) as caught:
             load_machine(file)
         assert caught.value.line is not None
+
+
+def test_storage_that_is_too_much(tmp_path: Path) -> None:
+    """It is really there, so a word in a file must not take all memory of the host."""
+    file, head = tmp_path / "x.toml", HEAD.replace("[[pcie.bus]]", f"memory = {1 << 60}\n[[pcie.bus]]")
+    for row, cause in (
+        ('first = 0x1000\nlast = 0x40001fff\ndevices = ["kept"]\n', "more than 0x40000000 bytes"),
+        ('first = 0x10000000000000\nlast = 0x10000000000fff\ndevices = ["kept"]\n', "beyond 0xfffffffffffff"),
+    ):
+        file.write_text(head + row)
+        with pytest.raises(BadMachine, match=cause):
+            load_machine(file)
+    half = 1 << 29
+    rows = [PcieReservedSpec(n << 32, (n << 32) + half - 1, ("kept",)) for n in range(1, 4)]
+    with pytest.raises(Misuse, match="0x40000000 bytes together"):
+        machine(*rows, memory=1 << 40)
 
 
 def test_regions_that_share_bytes_and_others_that_touch() -> None:
