@@ -12,8 +12,8 @@ model          options
 `copier`       --
 `pair-nic`     `mac`, `cable`: two NICs with the same name of a cable are at its two ends
 both           `integrated` (false): part of the root complex, on a root bus, with errors for an event collector
-`virtio-*-pci` `size`, `readonly` and `legacy` of blk, `mac` of net, `mount_tag`, `legacy` (true) and `aer` (true) of
-               9p; `flr` (true): whether it has a function-level reset
+`virtio-*-pci` `size`, `readonly` and `legacy` of blk, `mac` of net, `mount_tag` and `legacy` (true) of 9p; `flr`
+               (true): whether it has a function-level reset; `aer` (true) of all but net: whether it reports errors
 =============  ==========================================================================================
 """
 
@@ -55,9 +55,9 @@ _OPTIONS: Final[dict[str, dict[str, type]]] = {
     "nvme": {**NVME_OPTIONS, _INSIDE: bool},
     "pair-nic": {"mac": str, "cable": str, _INSIDE: bool},
     "virtio-9p-pci": {"mount_tag": str, "flr": bool, "aer": bool, "legacy": bool},
-    "virtio-blk-pci": {"size": int, "readonly": bool, "flr": bool, "legacy": bool},
+    "virtio-blk-pci": {"size": int, "readonly": bool, "flr": bool, "aer": bool, "legacy": bool},
     "virtio-net-pci": {"mac": str, "flr": bool},
-    "virtio-rng-pci": {"flr": bool},
+    "virtio-rng-pci": {"flr": bool, "aer": bool},
 }
 MODELS: Final = tuple(_OPTIONS)
 """The models that `Peripherals.make` knows."""

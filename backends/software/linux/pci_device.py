@@ -454,9 +454,10 @@ class PciDevice(Device):
         for index, resource in enumerate(self.resources[:ROM]):
             if resource.claimed and not self.is_virtual:
                 register = regs.PCI_BASE_ADDRESS_0 + 4 * index
-                self.write_config(register, 4, resource.start & _ALL_ONES)
+                start = self.sysdata.bus_address(resource.start)
+                self.write_config(register, 4, start & _ALL_ONES)
                 if resource.flags & ResourceFlag.MEM_64:
-                    self.write_config(register + 4, 4, resource.start >> 32)
+                    self.write_config(register + 4, 4, start >> 32)
 
     def save_state(self) -> SavedState:
         """Keep the configuration (``pci_save_state``)."""

@@ -13,10 +13,8 @@ from pyvfio_backends.software.hardware.ioda.opal import Opal
 from pyvfio_backends.software.linux.interrupts_powerpc import PowerInterruptCounts
 from pyvfio_backends.software.linux.kernel_log import add_node as add_kernel_log
 from pyvfio_backends.software.linux.pci import PciBus
-from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_drivers_boot import host_drivers
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
-from pyvfio_backends.software.linux.pcieport import PortDriver
 from pyvfio_backends.software.linux.pnv_device_tree import MODEL, add_device_tree
 from pyvfio_backends.software.linux.pnv_eeh_boot import start_eeh
 from pyvfio_backends.software.linux.pnv_host import PnvHostBridge
@@ -56,10 +54,8 @@ def boot(machine: Machine) -> None:
     kernel.interrupts = PowerInterruptCounts(kernel.interrupts.processors)
     opal = Opal(hub.phbs)
     kernel.subsystems[_POWER] = opal
-    bus = PciBus(kernel)
+    bus = PciBus(kernel)  # without the driver of ports: the platform sets pcie_ports_disabled
     kernel.add_bus(bus)
-    ports = PortDriver(bus, hotplug=False)  # CONFIG_HOTPLUG_PCI_PCIE
-    bus.register(ports)
     drivers = host_drivers(machine, bus)
     bridges: list[PnvHostBridge] = []
     firsts: list[tuple[Phb, int]] = []
@@ -80,7 +76,6 @@ def boot(machine: Machine) -> None:
         bridge.enable_bridges()
     add_device_tree(kernel, bridges)
     kernel.cpuinfo = lambda: _cpuinfo(kernel)
-    ports.boot(device for device in bus.devices.values() if isinstance(device, PciDevice))
     add_kernel_log(kernel)
     devices = [device for bridge in bridges for device in bridge.devices()]
     for driver in drivers:
