@@ -26,7 +26,19 @@ from pyvfio.backend import Backend
 from pyvfio.testing import requests
 from pyvfio.testing.attributes import Attributes, OpenFiles
 
-__all__ = ["CONTAINER", "IOMMU", "MODES", "DeviceNodes", "OpenDevice", "group_mode", "open_device", "require_mode"]
+__all__ = [
+    "CONTAINER",
+    "IOMMU",
+    "MODES",
+    "TCE",
+    "DeviceNodes",
+    "OpenDevice",
+    "group_mode",
+    "open_device",
+    "require_mode",
+    "require_node",
+    "require_way",
+]
 
 CONTAINER = "/dev/vfio/vfio"
 IOMMU = "/dev/iommu"
@@ -122,6 +134,17 @@ def require_mode(backend: Backend, mode: str) -> None:
         pytest.skip("this kernel has no type 1 IOMMU")
     if not type1 and mode not in _IN_CONTAINER and not Attributes(backend).exists(IOMMU):
         pytest.skip("this kernel has no iommufd")
+
+
+def require_node(backend: Backend, path: str) -> None:
+    """Skip the test of a node where it is iommufd's and the kernel has none."""
+    if path == IOMMU:
+        require_mode(backend, "iommufd")
+
+
+def require_way(backend: Backend, way: str) -> None:
+    """Skip the test where the kernel has not that way of the library's: ``group`` or ``iommufd``."""
+    require_mode(backend, group_mode(backend) if way == "group" else way)
 
 
 def group_mode(backend: Backend) -> str:

@@ -60,7 +60,10 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 class Lab:
-    """What the run was told about its host: `backend_name`, the machines, and the devices it may take."""
+    """What the run was told about its host: `backend_name`, the machines, and the devices it may take.
+
+    `named` is whether it has the one host for all tests: a real one, or a machine that was named.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         self.backend_name: str = config.getoption("--pyvfio-backend")
@@ -73,9 +76,9 @@ class Lab:
         self.pci: str = config.getoption("--pyvfio-pci")
         self.pci2: str = config.getoption("--pyvfio-pci2")
         self.entropy: str = config.getoption("--pyvfio-entropy")
-        named = self.backend_name != "software" or config.getoption("--pyvfio-machine")
-        self.edu: str = config.getoption("--pyvfio-edu") or ("" if named else str(_EDU))
-        self.nvme: str = config.getoption("--pyvfio-nvme") or ("" if named else str(_NVME))
+        self.named: bool = self.backend_name != "software" or bool(config.getoption("--pyvfio-machine"))
+        self.edu: str = config.getoption("--pyvfio-edu") or ("" if self.named else str(_EDU))
+        self.nvme: str = config.getoption("--pyvfio-nvme") or ("" if self.named else str(_NVME))
 
     def open(
         self,

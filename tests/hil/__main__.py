@@ -119,7 +119,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
 def _architectures(arguments: argparse.Namespace) -> list[Architecture]:
     """Give the architectures that the command line names.  Raise StepFailed for what does not go together."""
     if arguments.arch == ALL and arguments.command != "boot":
-        chosen = [one for one in ARCHITECTURES.values() if one.with_all]
+        chosen = list(ARCHITECTURES.values())
     elif arguments.arch in ARCHITECTURES:
         chosen = [ARCHITECTURES[arguments.arch]]
     else:

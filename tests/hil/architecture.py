@@ -54,8 +54,6 @@ class Architecture:
     guests: tuple[str, ...] = ("qemu",)
     terminal: bool = False
     """Whether a 3270 is to be answered."""
-    with_all: bool = True
-    """Whether ``--arch all`` means it too."""
 
 
 VFIO_MODULES = ("vfio", "vfio_iommu_type1", "iommufd", "vfio-pci", "mdev")
@@ -129,7 +127,6 @@ PPC64 = Architecture(
     ),
     qemu="qemu-system-ppc64",
     emulator=("qemu-system-ppc", "qemu-system-data", "ipxe-qemu"),
-    with_all=False,
 )
 
 ARCHITECTURES = {one.name: one for one in (S390X, X86, PPC64)}

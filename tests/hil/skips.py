@@ -18,6 +18,7 @@ class Skip(NamedTuple):
 
 
 X86_SKIPS = (
+    Skip("*", "this kernel has no sPAPR TCE IOMMU", whole=False),
     # channel I/O
     Skip("*", "this host has no DASD 0.0.0a00", whole=False),
     Skip("*", "this host has no ccw device 0.0.1001"),
@@ -48,17 +49,37 @@ X86_SKIPS = (
 )
 
 PPC64_SKIPS = (
+    # channel I/O, and PCI functions as IBM Z has them
     Skip("*", "this host has no ccw device 0.0.1001"),
     Skip("*", "this host has no channel subsystem"),
+    Skip("test_bind::*", "this kernel has no driver of mediated channel devices"),
     Skip("test_driver_override::*", "this host has no channel device"),
     Skip("*", "this function is no zPCI function"),
-    Skip("test_network::*", "this host has no PCI network interface that is not in use"),
+    Skip("*", "this host has no zPCI functions"),
+    Skip("test_proc_interrupts::*", "this host has no function 0040:00:00.0"),
+    Skip("test_proc_interrupts::*", "this kernel is not of s390"),
+    Skip("test_pci_hotplug::*", "this function has no recover"),
     Skip("test_proc::*", "a host without zPCI"),
     Skip("test_proc::*", "a host of another architecture"),
+    # what Debian's kernel for POWER has not
+    Skip("*", "this kernel has no type 1 IOMMU"),
+    Skip("*", "this kernel has no iommufd"),
+    Skip("*", "this kernel has no mediated devices"),
+    # what this guest has, or has not
+    Skip("test_eeh_operations::test_a_kernel_without_eeh", "this kernel has adapters under EEH"),
+    Skip("test_network::*", "this host has no PCI network interface that is not in use"),
+    Skip("test_library_binding::*", "this host has no driver that would refuse"),
+    Skip("test_pci_hotplug::*", "the function is in no slot"),
+    Skip("test_library_device::test_an_interrupt_that_is_none*", "a PCI Express function has an interrupt for errors"),
+    Skip("test_pci_irqs::test_an_interrupt_the_function_has_not*", "the function has it"),
+    Skip("test_pci_irqs::test_no_error_interrupt_without_pci_express", "this is a function of PCI Express"),
 )
 
 X86_LACKING = (Skip("test_in_use::test_a_port_of_a_console*", "this host has no port of a virtio console"),)
 """What the software machine of the x86 guest is without."""
+
+PPC64_LACKING = X86_LACKING
+"""What the software machine of the guest of POWER is without."""
 
 
 def allowed(name: str, reason: str, skips: tuple[Skip, ...]) -> Skip | None:

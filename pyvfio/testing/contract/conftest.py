@@ -20,7 +20,7 @@ from pyvfio.testing.channel import Channel
 from pyvfio.testing.devices import BoundFunction, BoundMdev, BoundSubchannel
 from pyvfio.testing.disk import Disk
 from pyvfio.testing.injecting import injector
-from pyvfio.testing.modes import MODES, OpenDevice, group_mode, open_device, require_mode
+from pyvfio.testing.modes import MODES, OpenDevice, group_mode, open_device, require_way
 from pyvfio.testing.plugin import Lab
 from pyvfio.vfio import Device
 
@@ -172,16 +172,23 @@ def host(backend: Backend) -> Host:
 
 
 @pytest.fixture(params=["group", "iommufd"])
-def way(request: pytest.FixtureRequest) -> str:
-    """Each way in which the library opens a device."""
+def way(request: pytest.FixtureRequest, lab: Lab) -> str:
+    """Each way in which the library opens a device, if the host has it."""
     name: str = request.param
+    if lab.named:
+        require_way(request.getfixturevalue("backend"), name)
     return name
+
+
+@pytest.fixture
+def iommufd(backend: Backend) -> None:
+    """For tests of what a kernel without iommufd has not: its node, and the nodes of devices."""
+    require_way(backend, "iommufd")
 
 
 @pytest.fixture
 def device(host: Host, function: BoundFunction, way: str) -> Iterator[Device]:
     """The PCI function, opened by the library in each way."""
-    require_mode(host.backend, {"group": "type1v2"}.get(way, way))
     with pyvfio.open_device(host, function.address, way=way) as opened_device:
         yield opened_device
 
@@ -270,7 +277,6 @@ def edu_function(express_host: Host, lab: Lab) -> Iterator[BoundFunction]:
 @pytest.fixture
 def edu_device(express_host: Host, edu_function: BoundFunction, way: str) -> Iterator[Device]:
     """The edu, opened by the library in each way."""
-    require_mode(express_host.backend, {"group": "type1v2"}.get(way, way))
     with pyvfio.open_device(express_host, edu_function.address, way=way) as opened_device:
         yield opened_device
 
@@ -288,7 +294,6 @@ def nvme_function(express_host: Host, lab: Lab) -> Iterator[BoundFunction]:
 @pytest.fixture
 def nvme_device(express_host: Host, nvme_function: BoundFunction, way: str) -> Iterator[Device]:
     """The NVMe controller, opened by the library in each way."""
-    require_mode(express_host.backend, {"group": "type1v2"}.get(way, way))
     with pyvfio.open_device(express_host, nvme_function.address, way=way) as opened_device:
         yield opened_device
 

@@ -86,6 +86,7 @@ def test_it_takes_the_whole_text(sysfs: Attributes, driverless: BoundFunction, e
     assert driverless.driver is None
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_what_vfio_pci_makes(sysfs: Attributes, driverless: BoundFunction) -> None:
     nodes = set(sysfs.backend.listdir("/dev/vfio"))
     sysfs.write(f"{driverless.path}/driver_override", "vfio-pci")

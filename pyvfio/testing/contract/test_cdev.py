@@ -16,7 +16,7 @@ from pyvfio.testing import requests
 from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
-from pyvfio.testing.modes import CONTAINER, IOMMU, OpenDevice, open_device
+from pyvfio.testing.modes import CONTAINER, IOMMU, OpenDevice, group_mode, open_device
 
 
 @pytest.fixture
@@ -286,4 +286,4 @@ def test_the_node_in_sysfs(backend: Backend, sysfs: Attributes, function: BoundF
 def test_open_by_group_after_the_node(backend: Backend, files: OpenFiles, function: BoundFunction) -> None:
     with OpenFiles(backend) as first:
         open_device(backend, first, function, "iommufd")
-    open_device(backend, files, function, "type1v2")
+    open_device(backend, files, function, group_mode(backend))

@@ -15,7 +15,7 @@ from pyvfio.testing import requests
 from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
-from pyvfio.testing.modes import CONTAINER, open_device
+from pyvfio.testing.modes import CONTAINER, group_mode, open_device
 from pyvfio.testing.plugin import Lab
 
 
@@ -50,7 +50,7 @@ def test_an_open_device(backend: Backend, function: BoundFunction, mode: str) ->
 def test_interrupts(backend: Backend, function: BoundFunction) -> None:
     before = descriptors()
     with OpenFiles(backend) as files, EventFd() as event:
-        device = open_device(backend, files, function, "type1v2")
+        device = open_device(backend, files, function, group_mode(backend))
         flags = vfio.IrqSetFlags.DATA_EVENTFD | vfio.IrqSetFlags.ACTION_TRIGGER
         requests.set_irqs(backend, device.fd, vfio.VFIO_PCI_MSIX_IRQ_INDEX, flags, [event.fileno()])
     assert descriptors() == before

@@ -13,7 +13,8 @@ from pyvfio.testing import requests
 from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.devices import MDEV_UUID, BoundFunction
 from pyvfio.testing.expect import fails
-from pyvfio.testing.modes import CONTAINER, OpenDevice
+from pyvfio.testing.modes import CONTAINER, TCE, OpenDevice
+from pyvfio.testing.spapr import TceContainer
 
 
 def test_without_a_container(backend: Backend, files: OpenFiles, function: BoundFunction) -> None:
@@ -104,4 +105,7 @@ def test_the_container_is_usable_while_the_device_is_open(
     backend: Backend, files: OpenFiles, opened: OpenDevice
 ) -> None:
     files.close(opened.group)
-    requests.iommu_info(backend, opened.container)
+    if opened.mode == TCE:
+        TceContainer(backend, opened.container).info()
+    else:
+        requests.iommu_info(backend, opened.container)

@@ -18,7 +18,7 @@ from pyvfio.host import Host
 from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.devices import BoundFunction, BoundSubchannel
 from pyvfio.testing.expect import settles
-from pyvfio.testing.modes import MODES, open_device
+from pyvfio.testing.modes import MODES, group_mode, open_device
 from pyvfio.testing.plugin import Lab
 
 DEADLINE = 0.5
@@ -61,7 +61,7 @@ def _waits() -> bool:
 
 def test_it_is_waited_for(host: Host, device: BoundFunction) -> None:
     with OpenFiles(host.backend) as files:
-        opened = open_device(host.backend, files, device, "type1v2")
+        opened = open_device(host.backend, files, device, group_mode(host.backend))
         plan = pyvfio.plan_unbind(host.function(device.address))
         told: list[str] = []
 
@@ -79,7 +79,7 @@ def test_it_is_waited_for(host: Host, device: BoundFunction) -> None:
 
 def test_it_is_refused_unless_forced(host: Host, device: BoundFunction) -> None:
     with OpenFiles(host.backend) as files:
-        open_device(host.backend, files, device, "type1v2")
+        open_device(host.backend, files, device, group_mode(host.backend))
         with pytest.raises(DeviceBusy) as caught:
             pyvfio.unbind(host.function(device.address))
         assert f"pid {os.getpid()}" in str(caught.value)

@@ -25,6 +25,7 @@ def test_a_device_that_is_not_there(host: Host) -> None:
         plan_grant(host, "fffe:00:00.0", SOMEBODY)
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_a_function(host: Host, function: BoundFunction) -> None:
     nodes = nodes_of(host.function(function.address))
     assert nodes == [function.group, function.cdev]

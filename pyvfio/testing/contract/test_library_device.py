@@ -109,8 +109,12 @@ def test_a_mapping_outside_the_ranges(device: Device, page: int) -> None:
     ranges = device.space.ranges()
     with AnonymousMemory(page) as memory, pytest.raises(KernelRefused) as caught:
         device.space.map(memory.address, page, iova=ranges[-1].last + 1)
-    assert caught.value.errno_name == "EINVAL"
-    assert "can map" in caught.value.cause
+    if device.space.kind.startswith("tce"):
+        assert caught.value.errno_name == "ENXIO"
+        assert "is not in a DMA window" in caught.value.cause
+    else:
+        assert caught.value.errno_name == "EINVAL"
+        assert "can map" in caught.value.cause
 
 
 def test_a_mapping_without_memory(device: Device, page: int, wild: int) -> None:
@@ -141,6 +145,7 @@ def test_information(device: Device, way: str) -> None:
     assert {irq.index for irq in device.irqs()} >= {PciIrq.MSIX, PciIrq.REQ}
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_auto_takes_iommufd_where_it_is(host: Host, function: BoundFunction) -> None:
     with pyvfio.open_device(host, function.address) as opened:
         assert opened.way == "iommufd"
@@ -267,6 +272,7 @@ def test_two_functions_in_one_container(host: Host, function: BoundFunction, fun
             assert two.space.mapping_at(buffer.iova) is not None
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_two_functions_in_one_ioas(host: Host, function: BoundFunction, function2: BoundFunction) -> None:
     with (
         pyvfio.open_device(host, function.address, way="iommufd") as one,

@@ -58,6 +58,7 @@ def test_it_writes_where_it_is_told(source: VirtioEntropy, page: int) -> None:
     assert source.filled(COUNT) == bytes(COUNT)
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_it_uses_the_address_space_that_it_was_given(host: Host, entropy: BoundFunction, page: int) -> None:
     """The same IOVA is other memory in another address space.  The device is at rest when it is given one.
 

@@ -11,7 +11,7 @@ import pytest
 from pyvfio.backend import MAP_SHARED, PROT_READ, PROT_WRITE, Backend
 from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.expect import fails
-from pyvfio.testing.modes import CONTAINER, IOMMU
+from pyvfio.testing.modes import CONTAINER, IOMMU, require_node
 
 _NEITHER = 3
 
@@ -27,6 +27,7 @@ def _verbs(backend: Backend, fd: int) -> list[Callable[[], object]]:
 
 @pytest.mark.parametrize("path", ["/sys/bus/pci/drivers_autoprobe", "/sys/bus/pci", CONTAINER, IOMMU])
 def test_a_place_only(backend: Backend, files: OpenFiles, path: str) -> None:
+    require_node(backend, path)
     fd = files.open(path, os.O_PATH)
     for verb in _verbs(backend, fd):
         with fails(EBADF):
@@ -79,6 +80,7 @@ def test_a_new_file_that_is_a_directory(backend: Backend, path: str) -> None:
 def test_a_mapping(
     backend: Backend, files: OpenFiles, page: int, path: str, flags: int, protection: int, error: int
 ) -> None:
+    require_node(backend, path)
     fd = files.open(path, flags)
     with fails(error):
         backend.mmap(fd, page, MAP_SHARED, protection)

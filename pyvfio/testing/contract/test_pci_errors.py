@@ -22,7 +22,7 @@ from pyvfio.testing import requests
 from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import settles
-from pyvfio.testing.modes import OpenDevice, open_device
+from pyvfio.testing.modes import OpenDevice, group_mode, open_device
 
 EVENTFD = IrqSetFlags.DATA_EVENTFD | IrqSetFlags.ACTION_TRIGGER
 CORRECTABLE = [("RCVR", "RxErr"), ("BAD_TLP", "BadTLP"), ("BAD_DLLP", "BadDLLP")]
@@ -81,7 +81,7 @@ def armed(counters: Counters, space: OpenDevice) -> Iterator[Armed]:
 
 @pytest.fixture
 def armed_once(backend: Backend, files: OpenFiles, counters: Counters, function: BoundFunction) -> Iterator[Armed]:
-    found = Armed(open_device(backend, files, function, "type1v2"))
+    found = Armed(open_device(backend, files, function, group_mode(backend)))
     yield found
     found.close()
 

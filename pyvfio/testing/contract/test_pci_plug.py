@@ -20,7 +20,7 @@ from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.caller import Caller
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails, settles
-from pyvfio.testing.modes import open_device
+from pyvfio.testing.modes import group_mode, open_device
 from pyvfio.testing.plugging import Plugger, PlugRefused, plugger
 from pyvfio.testing.plugin import Lab
 
@@ -92,7 +92,7 @@ class Used:
         bound.take("vfio-pci")
         self.backend = slots.backend
         self._files = OpenFiles(slots.backend)
-        self.fd = open_device(slots.backend, self._files, bound, "type1v2").fd
+        self.fd = open_device(slots.backend, self._files, bound, group_mode(slots.backend)).fd
 
     def answers(self) -> bool:
         region = requests.region_info(self.backend, self.fd, vfio.VFIO_PCI_CONFIG_REGION_INDEX)[0]

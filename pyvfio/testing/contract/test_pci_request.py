@@ -16,7 +16,7 @@ from pyvfio.testing import requests
 from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails, settles
-from pyvfio.testing.modes import MODES, open_device
+from pyvfio.testing.modes import MODES, group_mode, open_device
 from pyvfio.testing.plugin import Lab
 
 VFIO = "/sys/bus/pci/drivers/vfio-pci"
@@ -74,7 +74,7 @@ def test_it_waits_until_the_device_is_closed(backend: Backend, device: BoundFunc
 
 def test_without_a_request_interrupt(backend: Backend, device: BoundFunction) -> None:
     with OpenFiles(backend) as files:
-        opened = open_device(backend, files, device, "type1v2")
+        opened = open_device(backend, files, device, group_mode(backend))
         remover = Remover(device)
         assert not settles(lambda: not remover.waits(), 0.3)
         files.close(opened.fd)
@@ -83,7 +83,7 @@ def test_without_a_request_interrupt(backend: Backend, device: BoundFunction) ->
 
 def test_the_group_has_lost_its_device(backend: Backend, device: BoundFunction) -> None:
     with OpenFiles(backend) as files:
-        opened = open_device(backend, files, device, "type1v2")
+        opened = open_device(backend, files, device, group_mode(backend))
         node = device.group
         remover = Remover(device)
         files.close(opened.fd)
@@ -104,6 +104,7 @@ def test_an_open_group_alone_does_not_hold_it(backend: Backend, sysfs: Attribute
             requests.group_flags(backend, group)
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_an_open_node_that_is_not_bound_holds_it(backend: Backend, device: BoundFunction) -> None:
     with OpenFiles(backend) as files:
         node = files.open(device.cdev)
@@ -117,4 +118,6 @@ def test_bind_again(backend: Backend, sysfs: Attributes, device: BoundFunction) 
     sysfs.write(f"{VFIO}/unbind", device.address)
     sysfs.write(f"{VFIO}/bind", device.address)
     with OpenFiles(backend) as files:
-        assert requests.device_info(backend, open_device(backend, files, device, "type1v2").fd)[0].num_irqs == 5
+        assert (
+            requests.device_info(backend, open_device(backend, files, device, group_mode(backend)).fd)[0].num_irqs == 5
+        )

@@ -14,7 +14,7 @@ from pyvfio.testing import requests
 from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
-from pyvfio.testing.modes import OpenDevice, open_device
+from pyvfio.testing.modes import OpenDevice, group_mode, open_device
 
 HEAD = ctypes.sizeof(vfio.PciHotResetInfo)
 
@@ -151,7 +151,7 @@ def test_the_handle_of_the_function_survives_a_reset(
 ) -> None:
     if not function2.sysfs.exists(f"{function2.path}/function_handle"):
         pytest.skip("this function is no zPCI function")
-    device = open_device(backend, files, function2, "type1v2")
+    device = open_device(backend, files, function2, group_mode(backend))
     before = function2.sysfs.read(f"{function2.path}/function_handle")
     if requests.device_info(backend, device.fd)[0].flags & vfio.VFIO_DEVICE_FLAGS_RESET:
         backend.ioctl(device.fd, vfio.VFIO_DEVICE_RESET)

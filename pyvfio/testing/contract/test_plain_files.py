@@ -11,7 +11,7 @@ import pytest
 from pyvfio.backend import Backend
 from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.expect import fails
-from pyvfio.testing.modes import CONTAINER, IOMMU
+from pyvfio.testing.modes import CONTAINER, IOMMU, require_node
 
 
 def _new(folder: str, files: OpenFiles, flags: int = 0) -> int:
@@ -128,6 +128,7 @@ def test_the_access_mode_binds(backend: Backend, files: OpenFiles, folder: str) 
     ],
 )
 def test_fsync(backend: Backend, files: OpenFiles, path: str, error: int) -> None:
+    require_node(backend, path)
     fd = files.open(path, os.O_RDONLY)
     if error:
         with fails(error):

@@ -10,7 +10,7 @@ import pytest
 
 from pyvfio.backend import Backend
 from pyvfio.testing.expect import fails
-from pyvfio.testing.modes import CONTAINER, IOMMU
+from pyvfio.testing.modes import CONTAINER, IOMMU, require_node
 from pyvfio.testing.plugin import Lab
 
 MISSING = ["/sys/no", "/sys/bus/pci/devices/none/x", "/dev/vfio/none"]
@@ -69,6 +69,7 @@ def test_the_size_of_configuration_space(backend: Backend, pci_path: str) -> Non
 
 @pytest.mark.parametrize("path", [CONTAINER, IOMMU])
 def test_a_node(backend: Backend, path: str) -> None:
+    require_node(backend, path)
     status = backend.stat(path)
     assert stat.S_ISCHR(status.st_mode)
     name = path.removeprefix("/dev/")
