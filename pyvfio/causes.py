@@ -25,6 +25,8 @@ __all__ = [
     "no_vfio",
     "not_permitted",
     "not_viable",
+    "tce_group",
+    "tce_window",
 ]
 
 _TOP = 1 << 64
@@ -123,6 +125,29 @@ def memlock(need: int, limit: int, locked: int) -> Cause:
         f"{need} bytes are to be locked, {locked} are, and the limit is {limit} (RLIMIT_MEMLOCK)",
         "raise it with ulimit -l, or with LimitMEMLOCK= of the service",
     )
+
+
+def tce_window(size: int, limit: int) -> Cause:
+    """ENOMEM when the IOMMU of version 1 of POWER is enabled: all of its window of `size` bytes counts as locked."""
+    return Cause(
+        f"version 1 of the TCE IOMMU counts its whole window as locked memory, {size} bytes, and the limit is {limit}"
+        " (RLIMIT_MEMLOCK)",
+        'way="tcev2", which counts what is mapped; or ulimit -l, or LimitMEMLOCK= of the service',
+    )
+
+
+def tce_group(number: int, errno_name: str, kind: str, groups: int) -> Cause:
+    """A group that a container with the TCE IOMMU `kind` does not take, which has so many `groups` already.
+
+    EBUSY: version 1 has one; EPERM: its tables cannot be those of the others; EINVAL: it can have no tables made.
+    """
+    if errno_name == "EBUSY" and kind == "tce" and groups:
+        return Cause(
+            "version 1 of the TCE IOMMU has one group in a container", 'way="tcev2", or a container of its own'
+        )
+    if errno_name == "EPERM" and kind.startswith("tce"):
+        return Cause(f"group {number} cannot use the tables of the groups in the container", "a container of its own")
+    return Cause()
 
 
 def not_viable(number: int, blockers: Sequence[object]) -> Cause:

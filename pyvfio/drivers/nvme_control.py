@@ -50,6 +50,8 @@ class NvmeControl:
             raise Misuse("drive NVMe", device.name, cause=f"a controller has {_MOST_QUEUES} I/O queues at most")
         if not options.timeout > 0:  # nor is one that is not a number
             raise Misuse("drive NVMe", device.name, cause=f"a timeout is more than 0 seconds, not {options.timeout}")
+        if recovery is not None and not any(one is device for one in recovery.devices):
+            raise Misuse("drive NVMe", device.name, cause=f"the recovery is of {recovery.name}, not of this device")
         self.device = device
         self.options = options
         self.capabilities = Capabilities()

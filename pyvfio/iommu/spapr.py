@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from sortedcontainers import SortedDict
 
+from pyvfio import causes
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_spapr as spapr
 from pyvfio.abi import vfio_type1 as type1
@@ -63,10 +64,22 @@ class SpaprTable:
         start, size = int(info.dma32_window_start), int(info.dma32_window_size)
         self._windows = [(IovaRange(start, start + size - 1), _DEFAULT_PAGE)]
         if self.version == 1:
-            self._call("lock the DMA window", type1.VFIO_IOMMU_ENABLE)
+            self._lock(size)
         asked, self._asked = self._asked, []
         for size, page_size, levels in asked:
             self.add_window(size, page_size, levels)
+
+    def _lock(self, size: int) -> None:
+        operation = "lock the DMA window"
+        try:
+            self._call(operation, type1.VFIO_IOMMU_ENABLE)
+        except KernelRefused as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            why = causes.tce_window(size, self._call.backend.sysconf("RLIMIT_MEMLOCK"))
+            raise KernelRefused(
+                operation, self.name, errno=error.errno, cause=why.sentence, next_step=why.next_step
+            ) from error
 
     def info(self) -> spapr.IommuSpaprTceInfo:
         """What the kernel says of the default window, and (version 2) of those that can be made."""

@@ -91,7 +91,7 @@ class Group:
             argument = array("i", [container.fileno()])
             self._call("attach group to container", abi.VFIO_GROUP_SET_CONTAINER, argument)
         except PyvfioError as error:
-            raise self._refused(error) from error
+            raise self._refused(error, container) from error
         self.container = container
 
     def unset_container(self) -> None:
@@ -166,7 +166,7 @@ class Group:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _refused(self, error: PyvfioError) -> PyvfioError:
+    def _refused(self, error: PyvfioError, container: Container) -> PyvfioError:
         # vfio_group_ioctl_set_container(): EINVAL for a second container; claiming DMA ownership is EBUSY while the
         # driver of another member does DMA, EINVAL for a device that needs its memory (iommu_group_claim_dma_owner).
         why = causes.Cause()
@@ -176,6 +176,9 @@ class Group:
                 why = causes.firmware_memory(self.number, self.iommu_group.firmware_memory)
             if not why.sentence and error.errno == errno.EINVAL:
                 why = causes.Cause("the group has a container already, or the container an IOMMU that cannot serve it")
+            if container.has_space and not why.sentence:
+                kind, groups = container.space.kind, len(container.groups)
+                why = causes.tce_group(self.number, error.errno_name, kind, groups)
         return type(error)(
             error.operation, error.obj, path=error.path, errno=error.errno, cause=why.sentence, next_step=why.next_step
         )

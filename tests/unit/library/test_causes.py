@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import errno
 import os
 import posixpath
@@ -16,6 +18,7 @@ from pyvfio import causes
 from pyvfio.errors import DeviceBusy, KernelRefused, Misuse, NotAvailable, PermissionDenied, PyvfioError, StepFailed
 from pyvfio.files import HostFiles
 from pyvfio.process import AnonymousMemory
+from pyvfio_backends.software.loader import load_machine, machine_files
 
 Boot = Callable[..., pyvfio.Host]
 PAGE = 1 << 12
@@ -415,6 +418,36 @@ def test_another_driver_came_instead(host: pyvfio.Host) -> None:
     assert caught.value.cause == f"driver virtio-pci took {DISK} instead of vfio-pci"
 
 
+# POWER
+
+
+@contextlib.contextmanager
+def power(memlock: int) -> Iterator[pyvfio.Host]:
+    """A machine of POWER on which a process may lock so many bytes."""
+    described = load_machine(machine_files()["power9-phb4"])
+    with pyvfio.Host("software", machine=dataclasses.replace(described, memlock=memlock, ipc_lock=False)) as host:
+        for name in ("0000:01:00.0", "0001:01:00.0"):
+            pyvfio.bind(host.function(name))
+        yield host
+
+
+def test_a_window_that_counts_as_locked() -> None:
+    with power(64 << 20) as host:
+        error = refusal(KernelRefused, lambda: pyvfio.open_device(host, "0000:01:00.0", way="tce"))
+        assert error.errno == errno.ENOMEM
+        assert "version 1 of the TCE IOMMU counts its whole window as locked memory, 2147483648 bytes" in error.cause
+        with pyvfio.open_device(host, "0000:01:00.0") as device:
+            assert device.space.kind == "tcev2"
+
+
+def test_a_second_group_of_version_1() -> None:
+    with power(-1) as host, pyvfio.Container(host) as container:
+        with pyvfio.open_device(host, "0000:01:00.0", space=container, way="tce"), pytest.raises(PyvfioError) as caught:
+            pyvfio.open_device(host, "0001:01:00.0", space=container)
+        assert caught.value.errno == errno.EBUSY
+        assert caught.value.cause == "version 1 of the TCE IOMMU has one group in a container"
+
+
 # the functions alone
 
 
@@ -423,6 +456,7 @@ def test_evidence_that_explains_nothing() -> None:
     assert causes.memlock(PAGE, -1, 1 << 40) == nothing
     assert causes.memlock(PAGE, 2 * PAGE, PAGE) == nothing
     assert causes.not_viable(3, []) == nothing
+    assert causes.tce_group(3, "EBUSY", "tcev2", 1) == causes.tce_group(3, "EINVAL", "tce", 1) == nothing
     assert causes.map_invalid(0, PAGE, 0, granule=PAGE, ranges=[(0, PAGE - 1)]) == nothing
     assert causes.map_invalid(0, PAGE, 0, granule=PAGE, ranges=[]) == nothing
 
@@ -440,5 +474,7 @@ def test_every_cause_is_tested_here() -> None:
         "no_vfio": test_no_module_vfio,
         "not_permitted": test_not_permitted_names_owner_and_mode,
         "not_viable": test_a_group_that_is_not_viable,
+        "tce_group": test_a_second_group_of_version_1,
+        "tce_window": test_a_window_that_counts_as_locked,
     }
     assert set(provoked) == set(causes.__all__) - {"Cause"}

@@ -11,7 +11,7 @@ from spapr_rig import M32_BUS, SECOND, SpaprLab, protected
 from vfio_fixture import PAGE
 
 from pyvfio.abi import vfio as abi
-from pyvfio.errors import Misuse, NotAvailable, PyvfioError
+from pyvfio.errors import KernelRefused, Misuse, NotAvailable, PyvfioError
 from pyvfio.host import Host
 from pyvfio.iommu import AddressSpace
 from pyvfio.iommu.spapr import SpaprTable
@@ -178,3 +178,26 @@ def test_type_1_by_name(lab: SpaprLab, kind: str) -> None:
         assert "tcev2" in caught.value.next_step
         with pytest.raises(Misuse, match="none of"):
             container.set_iommu_called("smmu")
+
+
+def test_a_window_that_may_not_be_locked() -> None:
+    lab = SpaprLab(memlock=64 << 20)
+    with lab.host:
+        host = Host(lab.host)
+        with Container(host) as container, Group(host, lab.number("p0")) as group:
+            container.attach(group)
+            with pytest.raises(KernelRefused, match="counts its whole window as locked memory") as caught:
+                container.set_iommu(tce=1)
+        assert caught.value.errno == errno.ENOMEM
+        with opened(lab, 2) as space:
+            assert space.kind == "tcev2"
+
+
+def test_two_groups_in_a_container(lab: SpaprLab) -> None:
+    host = Host(lab.host)
+    with Container(host) as container, Group(host, lab.number("p0")) as one, Group(host, lab.number("p1")) as two:
+        container.attach(one)
+        container.set_iommu(tce=1)
+        with pytest.raises(PyvfioError, match="one group in a container") as caught:
+            container.attach(two)
+        assert caught.value.errno == errno.EBUSY

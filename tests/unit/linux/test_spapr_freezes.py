@@ -186,3 +186,9 @@ def test_random_freezes_with_32_in_flight(rig: tuple[NvmeLab, Device], seed: int
 
     freezes = asyncio.run(main())
     assert freezes >= 4
+
+
+def test_the_recovery_of_another_device(rig: tuple[NvmeLab, Device]) -> None:
+    _, device = rig
+    with polled() as (_, other), Recovery(other) as recovery, pytest.raises(Misuse, match="not of this device"):
+        Nvme(device, recovery=recovery)
