@@ -57,7 +57,8 @@ def map_rom(device: PciDevice) -> int | None:
     if not rom.flags & ResourceFlag.ROM_SHADOW:
         at = _register(device)
         low = device.read_config(at, 4) & ~regs.PCI_ROM_ADDRESS_MASK & 0xFFFFFFFF
-        device.write_config(at, 4, low | rom.start & 0xFFFFFFFF | regs.PCI_ROM_ADDRESS_ENABLE)
+        start = device.sysdata.bus_address(rom.start) & 0xFFFFFFFF
+        device.write_config(at, 4, low | start | regs.PCI_ROM_ADDRESS_ENABLE)
     size = rom_size(lambda offset, length: device.load_bar(_ROM, offset, length), rom.size)
     if size:
         return size
