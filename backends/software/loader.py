@@ -249,8 +249,10 @@ class _Reader:
                 raise self.error(("machine", "modules"), f"no module {name!r}; there is {_listing(MODULES)}")
         if spec.page_size not in (1 << 12, 1 << 14, 1 << 16):
             raise self.error(("machine", "page_size"), "must be 4096, 16384 or 65536")
-        if spec.memory <= 0:
-            raise self.error(("machine", "memory"), f"must be more than nothing, not {spec.memory}")
+        if spec.memory < spec.page_size:
+            raise self.error(
+                ("machine", "memory"), f"must be a page of {spec.page_size} bytes at least, not {spec.memory}"
+            )
         self.range(spec.slot_buses, 0, 0xFF, ("machine", "slot_buses"), None)
         if not 1 <= spec.processors <= _MOST_PROCESSORS:
             raise self.error(("machine", "processors"), f"must be 1 to {_MOST_PROCESSORS}")
@@ -316,6 +318,8 @@ class _Reader:
             return
         if spec.pcie_phbs:
             raise self.error(("pcie", "phb"), f"a machine of architecture {spec.architecture} has none", 0)
+        if spec.architecture == "x86_64" and not spec.pcie_buses:
+            raise self.error(("machine", "architecture"), "it has no root bus: x86_64 needs a [[pcie.bus]]")
         if not (spec.pcie_buses or spec.pcie_functions or spec.pcie_iommus or spec.pcie_reserved):
             return
         from pyvfio_backends.software.pcie_iommus import check_iommu, reserved_memory  # most machines have none of this

@@ -171,6 +171,7 @@ class PcieTree:
         self._peripherals = peripherals or Peripherals()
         self._places: dict[str, Bus] = {}
         self._ports: dict[str, DownstreamPort] = {}
+        self._switches: set[str] = set()
 
     def add_bus(self, spec: PcieBusSpec) -> None:
         """Add a root bus.  Raise `Misuse` when its numbers are another's."""
@@ -204,6 +205,7 @@ class PcieTree:
         if function.express_type in _INSIDE and not isinstance(self._places[spec.behind], RootBus):
             cause = f"it is part of the root complex, and behind {spec.behind!r} is no root bus"
             raise Misuse("build the PCI Express tree", name, cause=cause)
+        self._require_link(spec, name, function)
         if device and (spec.behind in self._ports or spec.behind == _CARD):
             self._require_ari(spec, name, function)
         if spec.behind in self._ports:
@@ -214,7 +216,35 @@ class PcieTree:
             self._places[spec.id] = function.secondary
             if isinstance(function, DownstreamPort):
                 self._ports[spec.id] = function
+            elif function.express_type == ExpressType.UPSTREAM:
+                self._switches.add(spec.id)
         return function
+
+    def _require_link(self, spec: PcieFunctionSpec, name: str, function: Function) -> None:
+        """Root ports are on root buses, an upstream port ends a link, and behind it are downstream ports alone.
+
+        PCI Express Base Specification, 1.3 (fabric topology).  Raise `Misuse` for a port anywhere else.
+        """
+        kind, inside = function.express_type, spec.behind in self._switches
+        if kind == ExpressType.ROOT_PORT and not isinstance(self._places[spec.behind], RootBus):
+            cause, step = (
+                "a root port is on a root bus",
+                "put it on a root bus; a switch makes more places behind a port",
+            )
+        elif kind == ExpressType.UPSTREAM and spec.behind not in self._ports and spec.behind != _CARD:
+            cause, step = "an upstream port ends a link", "put it behind a root port, or behind a downstream port"
+        elif kind == ExpressType.DOWNSTREAM and not inside:
+            cause, step = (
+                "a downstream port is behind an upstream port",
+                "put an x3130-upstream before it, or name that one",
+            )
+        elif inside and kind != ExpressType.DOWNSTREAM:
+            cause, step = "behind an upstream port there are downstream ports alone", "put it behind one of these"
+        else:
+            return
+        raise Misuse(
+            "build the PCI Express tree", name, cause=f"{cause}: {spec.model} behind {spec.behind!r}", next_step=step
+        )
 
     def _require_ari(self, spec: PcieFunctionSpec, name: str, function: Function) -> None:
         """A link has one device; what looks like another one is a function beyond the eighth of it (ARI).

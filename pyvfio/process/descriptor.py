@@ -10,10 +10,13 @@ _PREFIX = "/memfd:pyvfio:"
 
 
 def identity(fd: int) -> tuple[int, int] | None:
-    """Device and inode of an open descriptor, or None when it is closed.  Equal for duplicates of one reservation."""
+    """Device and inode of an open descriptor, or None when it is closed.  Equal for duplicates of one reservation.
+
+    A number beyond those that descriptors have is closed, too.
+    """
     try:
         status = os.fstat(fd)
-    except OSError:
+    except (OSError, OverflowError):
         return None
     return status.st_dev, status.st_ino
 

@@ -16,6 +16,7 @@ import errno
 import functools
 import mmap
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Self, TypeVar
 
@@ -268,6 +269,8 @@ _ANONYMOUS = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS
 
 def _huge_map(length: int, page: int) -> mmap.mmap:
     """By a file in memory: which pages it has is said by the flags of ``memfd_create``, on every architecture alike."""
+    if length > sys.maxsize:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     flags = os.MFD_CLOEXEC | os.MFD_HUGETLB | page.bit_length() - 1 << os.MFD_HUGE_SHIFT
     fd = os.memfd_create("pyvfio-dma", flags)
     try:

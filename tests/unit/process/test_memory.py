@@ -14,6 +14,7 @@ from pytest_mock import MockerFixture
 
 from pyvfio.process import AnonymousMemory, Pin, ProcessMemory, populate
 from pyvfio.process import memory as memory_module
+from pyvfio.process.descriptor import identity
 
 PAGE = mmap.PAGESIZE
 OWN = ProcessMemory()
@@ -230,3 +231,11 @@ def test_memory_of_a_child_is_its_own() -> None:
         os.waitpid(child, 0)
         assert bytes(shared.view[:5]) == b"child"
         assert page.value == b"parent"
+
+
+def test_more_than_the_kernel_can_count() -> None:
+    """Lengths and numbers beyond those of C are refused as too large ones are, not with OverflowError."""
+    with pytest.raises(OSError, match="memory") as caught:
+        AnonymousMemory(1 << 64, huge=1 << 64)
+    assert caught.value.errno == errno.ENOMEM
+    assert identity(1 << 40) is None

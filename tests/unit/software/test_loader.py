@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,14 @@ MISTAKES = {
         "a number, not a fraction",
     ),
     "a date": (HEAD + "page_size = 2026-01-01\n", "machine.page_size", 3, "not a date"),
-    "no memory": (HEAD + "memory = 0\n", "machine.memory", 3, "more than nothing"),
+    "no memory": (HEAD + "memory = 0\n", "machine.memory", 3, "a page of 4096 bytes at least"),
+    "memory of less than a page": (
+        HEAD + "page_size = 65536\nmemory = 4096\n",
+        "machine.memory",
+        4,
+        "a page of 65536 bytes at least",
+    ),
+    "x86 without a bus": (HEAD + X86, "machine.architecture", 3, "needs a [[pcie.bus]]"),
     "bus numbers of slots": (HEAD + X86 + "slot_buses = 256\n", "machine.slot_buses", 4, "between 0x0 and 0xff"),
     "a slot's number": (HEAD + X86 + "[[pcie.bus]]\n" + PORT + "slot = 8192\n", "pcie.function", 5, "from 0 to 8191"),
     "a slot below none": (HEAD + X86 + "[[pcie.bus]]\n" + PORT + "slot = -2\n", "pcie.function", 5, "from 0 to 8191"),
@@ -277,6 +285,31 @@ def test_linux_sees_the_sets_of_its_own_image_and_no_other_image(tmp_path: Path)
         css = backend.machine.css
         css.enable(Facility.IMAGES)
         assert css.stsch(SubchannelId(3, 3, 0xFFFF))[1].pmcw.devno == 0xFFFF
+
+
+@pytest.mark.parametrize(
+    ("model", "behind", "cause"),
+    [
+        ("ioh3420", "root", "a root port is on a root bus: ioh3420 behind 'root'"),
+        ("pcie-root-port", "down", "a root port is on a root bus"),
+        ("x3130-upstream", "0000:00", "an upstream port ends a link"),
+        ("x3130-upstream", "up", "an upstream port ends a link"),
+        ("xio3130-downstream", "0000:00", "a downstream port is behind an upstream port"),
+        ("xio3130-downstream", "root", "a downstream port is behind an upstream port"),
+        ("edu", "up", "downstream ports alone"),
+        ("pcie-pci-bridge", "up", "downstream ports alone"),
+    ],
+)
+def test_ports_where_none_can_be(model: str, behind: str, cause: str, tmp_path: Path) -> None:
+    """PCI Express Base Specification, 1.3: root ports on root buses, switches of one upstream port and others below."""
+    chain = (("root", "ioh3420", "0000:00"), ("up", "x3130-upstream", "root"), ("down", "xio3130-downstream", "up"))
+    row = '[[pcie.function]]\nmodel = "{}"\nbehind = "{}"\n'
+    rows = "".join(row.format(name, place) + f'id = "{key}"\n' for key, name, place in chain)
+    path = tmp_path / "m.toml"
+    path.write_text(HEAD + X86 + "[[pcie.bus]]\n" + rows + row.format(model, behind) + 'at = "1f.0"\n')
+    with pytest.raises(BadMachine, match=re.escape(cause)) as caught:
+        load_machine(path)
+    assert caught.value.next_step.startswith("put")
 
 
 @pytest.mark.parametrize("name", ["z15-lpar", "lab-s390x", "s390x-server"])
