@@ -124,11 +124,13 @@ class AspmLink:
         behind = self.port.subordinate
         for function in behind.walk() if behind is not None else ():
             device, links = function.pdev, 0
+            if device is None or device.dead:  # it is being taken away
+                continue
             above = function.on.above
             while above is not None and above is not self.port:
                 links += above.pdev is not None and express_type(above.pdev) in _PORTS
                 above = above.on.above
-            if device is not None and express_type(device) in _ENDPOINTS and device.power_state in ("D0", "unknown"):
+            if express_type(device) in _ENDPOINTS and device.power_state in ("D0", "unknown"):
                 yield device, links
 
     def configure(self, wanted: _State) -> None:
@@ -223,13 +225,24 @@ class Aspm:
                 return None
             known = self._links[port] = AspmLink(self, port, first)
             if self.policy in _POLICIES[:2]:
-                known.configure(self.wanted(known))
+                self._configure_path(known)
         return known
+
+    def _configure_path(self, link: AspmLink | None) -> None:
+        """Have a link do as the policy says, and those above it, for which the endpoints below matter, too.
+
+        Source: ``pcie_config_aspm_path``.
+        """
+        while link is not None:
+            link.configure(self.wanted(link))
+            switch = link.port.on.above
+            above = None if switch is None else switch.on.above
+            link = None if above is None else self._of(above)
 
     def enable(self, function: PcieFunction) -> None:
         """A driver enables a function (``pcie_aspm_powersave_config_link``)."""
-        if self.policy in _POLICIES[2:] and (link := self.link(function)) is not None:
-            link.configure(self.wanted(link))
+        if self.policy in _POLICIES[2:]:
+            self._configure_path(self.link(function))
 
     def leave(self, function: PcieFunction) -> None:
         """A function goes, and with the first of its device the link's state (``pcie_aspm_exit_link_state``)."""
@@ -238,6 +251,9 @@ class Aspm:
         if known is not None and port is not None and known.downstream is function.pdev:
             known.configure(_State(0))
             del self._links[port]
+            switch = port.on.above
+            if switch is not None:  # the links above need not be as fast for it any more
+                self._configure_path(self.link(switch))
 
     def show(self) -> str:
         """``/sys/module/pcie_aspm/parameters/policy``."""

@@ -149,6 +149,27 @@ def test_a_function_that_goes_leaves_its_port_without(links: Links) -> None:
     assert (links.used(NIC), links.used(PORT)) == (1, 1)
 
 
+def test_links_above_follow_what_is_below(links: Links) -> None:
+    """``pcie_config_aspm_path``: who bears no delay keeps the links above it awake, as long as it is there."""
+    root, upstream, downstream, card, other = (
+        *("0000:00:0a.0", "0000:05:00.0", "0000:06:00.0"),
+        *("0000:07:00.0", "0000:08:00.0"),
+    )
+    for name in (root, upstream):
+        links.change(name, regs.PCI_EXP_LNKCAP, 1 << 12)  # 128 ns; all here bear 64
+    for name in (card, other):
+        links.change(name, regs.PCI_EXP_DEVCAP, 7 << 6)
+    links.put(POLICY, "powersave")
+    assert [links.used(name) for name in (root, upstream, downstream, card)] == [1, 1, 1, 1]
+    config = links.hardware(card).config
+    at = links.device(card).express + regs.PCI_EXP_DEVCAP
+    config.put(at, 4, config.read(at, 4) & ~(7 << 6))
+    links.put(f"{BUS}/{card}/enable", "1")
+    assert [links.used(name) for name in (root, upstream, downstream, card)] == [0, 0, 1, 1]
+    links.put(f"{BUS}/{card}/remove", "1")
+    assert [links.used(name) for name in (root, upstream, downstream)] == [1, 1, 0]
+
+
 def test_the_command_line() -> None:
     for cmdline, files in (("pcie_aspm=off", []), ("pcie_aspm.policy=powersave", ["l0s_aspm"])):
         links = Links(host=type(lab_spec().host)(cmdline=cmdline))

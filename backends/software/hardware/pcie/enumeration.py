@@ -25,7 +25,6 @@ __all__ = ["Found", "FoundBus", "Reserve", "number_behind", "number_buses"]
 
 _DEVICES, _FUNCTIONS = 32, 8
 _NOTHING = 0xFFFFFFFF
-_LAST_BUS = 0xFF
 _LINKED = (ExpressType.ROOT_PORT, ExpressType.DOWNSTREAM)
 
 
