@@ -18,6 +18,7 @@ it is locked once.  Interrupt pins are not switched off meanwhile: what is froze
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,8 @@ class EehRecovery(EehEvents):
     def __init__(self, eeh: Eeh) -> None:
         super().__init__(eeh)
         self._drivers = EehReport(eeh)
+        self._virtuals: list[EehDev] = []
+        """Virtual functions that are to come back when their physical one has recovered (``removed_vf_list``)."""
 
     @property
     def _bus(self) -> PciBus:
@@ -82,6 +85,7 @@ class EehRecovery(EehEvents):
     def _recover(self, pe: EehPe, bus: PcieBus) -> bool:
         """Whether it worked."""
         eeh, say = self.eeh, self.eeh.say
+        self._virtuals = []
         if not any(dev.pdev is not None and dev.pdev.error_state is not ErrorState.LOST for dev in pe.every()):
             say(WARNING, f"Frozen {pe.name} is empty!")
             return False
@@ -129,6 +133,8 @@ class EehRecovery(EehEvents):
             result = self._drivers.ask("slot_reset", pe, self._drivers.slot_reset)
         if result not in (Recovery.RECOVERED, Recovery.NONE):
             return False
+        self._add_virtual(self._virtuals)
+        self._virtuals = []
         say(INFO, "Notify device driver to resume")
         pe.set_state(ErrorState.NORMAL)
         self._drivers.ask("resume", pe, self._drivers.resume)
@@ -249,16 +255,15 @@ class EehRecovery(EehEvents):
         if not aware or gone:
             eeh.say(INFO, f"Sleep 5s ahead of {'partial' if aware else 'complete'} hotplug")
             eeh.sleep(_SCRIPTS)
-            back = [dev for dev in gone if dev.physfn is not None]
+            virtuals = [dev for dev in gone if dev.physfn is not None]
             self._detach(pe)
             if virtual:
-                self._add_virtual(back)
-                back = []
+                self._add_virtual(virtuals)
             else:
+                self._virtuals = virtuals if aware else []
                 if not aware:
                     pe.clear(EehPeFlag.PRI_BUS, passed=True)
                 bus.rescan()
-            self._add_virtual(back)
         pe.clear(EehPeFlag.KEEP, passed=True)
         pe.since, pe.freezes = since, count
         return 0
@@ -268,7 +273,8 @@ class EehRecovery(EehEvents):
         """``eeh_add_virt_device``."""
         for dev in devs:
             if dev.physfn is not None and not dev.physfn.dead:
-                dev.physfn.sysdata.add_virtual(dev.vf_index)
+                with contextlib.suppress(OSError):  # the kernel goes on without
+                    dev.physfn.sysdata.add_virtual(dev.vf_index)
 
     def _clear_frozen(self, root: EehPe, *, passed: bool) -> int:
         """``eeh_clear_pe_frozen_state``."""

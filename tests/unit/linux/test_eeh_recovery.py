@@ -11,11 +11,13 @@ from collections.abc import Iterator
 import pytest
 from eeh_rig import DEBUG, DOWNSTREAM, EDU, LEFT, NET, OTHER, RIGHT, RIGHT1, UPSTREAM, EehRig
 from pci_fixture import errno_of
+from pnv_fixture import Pnv
 
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_spapr as spapr
 from pyvfio.abi.eeh_state import EehDevMode, EehPeFlag, EehPlatformState
 from pyvfio.abi.opal import OpalFreezeAction
+from pyvfio_backends.software.linux.eeh import Eeh
 from pyvfio_backends.software.linux.eeh_pe import PeType
 from pyvfio_backends.software.linux.eeh_report import merge
 from pyvfio_backends.software.linux.pci_device import ErrorState
@@ -406,3 +408,61 @@ def test_switched_off(rig: EehRig) -> None:
     fd = rig.host.open("/proc/powerpc/eeh", os.O_RDONLY)
     assert rig.host.read(fd, 100) == b"EEH Subsystem is globally disabled\neeh_total_mmio_ffs=0\n"
     rig.host.close(fd)
+
+
+# virtual functions
+
+
+PF = "0002:01:00.0"
+VFS = ["0002:01:10.0", "0002:01:10.2"]
+
+
+@pytest.fixture
+def power9() -> Iterator[Pnv]:
+    """The machine power9-phb4, with two virtual functions."""
+    lab = Pnv("power9-phb4")
+    with lab.host:
+        lab.write(f"/sys/bus/pci/devices/{PF}/sriov_numvfs", "2")
+        yield lab
+
+
+def tree(lab: Pnv) -> list[tuple[PeType, list[str]]]:
+    """The endpoints below the host bridge of the virtual functions, each with its functions."""
+    eeh = lab.kernel.subsystems["eeh"]
+    assert isinstance(eeh, Eeh)
+    return [(pe.type, [dev.name for dev in pe.devs]) for pe in eeh.hosts[2].pe.walk()][1:]
+
+
+def test_a_virtual_function_is_recovered_alone(power9: Pnv) -> None:
+    """``pnv_eeh_reset_vf_pe``, ``eeh_add_virt_device``: without a driver it goes, has its reset, and comes back."""
+    before = tree(power9)
+    assert before[1:] == [(PeType.DEVICE, [PF]), *((PeType.VF, [name]) for name in VFS)]
+    first = power9.device(VFS[0])
+    with power9.machine.lock:
+        power9.phb(2).parity(power9.pe(VFS[0]).number)
+    power9.machine.clock.advance(1)
+    assert VFS[0] not in power9.kernel.buses["pci"].devices
+    assert VFS[1] in power9.kernel.buses["pci"].devices
+    power9.machine.clock.advance(60)
+    assert power9.device(VFS[0]) is not first
+    assert tree(power9) == before
+    assert not power9.phb(2).endpoints.troubled()
+
+
+def test_virtual_functions_go_and_come_back_with_the_physical_one(power9: Pnv) -> None:
+    """``eeh_rmv_device``: igb takes part, its virtual functions have no driver.  Their endpoints freeze with its own.
+
+    The firmware tells of theirs first, and so Linux has to be told to recover (``pnv_eeh_get_pe``).
+    """
+    before = tree(power9)
+    with power9.machine.lock:
+        power9.phb(2).parity(power9.pe(PF).number)
+    power9.machine.clock.advance(60)
+    assert power9.phb(2).endpoints.frozen >= {power9.pe(name).number for name in (PF, *VFS)}
+    power9.write(f"{DEBUG}/eeh_force_recover", f"2:{power9.pe(PF).number:x}")
+    power9.machine.clock.advance(60)
+    devices = power9.kernel.buses["pci"].devices
+    assert [name for name in (PF, *VFS) if name not in devices] == []
+    assert power9.device(PF).driver is not None
+    assert sorted(tree(power9), key=repr) == sorted(before, key=repr)
+    assert not power9.phb(2).endpoints.frozen & {power9.pe(name).number for name in (PF, *VFS)}
