@@ -35,6 +35,7 @@ class Clock:
         self._closed = False
         self._running = False
         self._blocked: dict[int, Callable[[], bool]] = {}
+        self._asleep: set[int] = set()
         self._apart: set[threading.Thread] = set()
         self._background: set[int] = set()
 
@@ -124,11 +125,12 @@ class Clock:
     def wait(self, ready: Callable[[], bool], *, interval: float | None = None) -> None:
         """Block the calling thread, without the machine's lock, until `ready()`; others change the state meanwhile.
 
-        The answer is asked for after each change, and every `interval` real seconds if that is given.
+        The answer is asked for after each change, and every `interval` real seconds if that is given.  While a worker
+        sleeps (`sleep`) virtual time goes on: that may be what is waited for.
         """
-        if ready():
-            return
         me = threading.get_ident()
+        if ready() or self._outlast_sleepers(me, ready):
+            return
         self._blocked[me] = ready
         self.condition.notify_all()
         try:
@@ -137,6 +139,33 @@ class Clock:
         finally:
             del self._blocked[me]
             self.condition.notify_all()
+
+    def _outlast_sleepers(self, me: int, ready: Callable[[], bool]) -> bool:
+        """Let virtual time go on for as long as workers sleep; whether it was `ready` then."""
+        while self._asleep and me not in self._asleep and not self.paced and self._queue:
+            self._now = max(self._now, self._queue[0][0])
+            self._next()
+            self._hand_over()
+            if ready():
+                return True
+        return False
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, in work of `run_apart`: others go on meanwhile."""
+        over = False
+
+        def wake() -> None:
+            nonlocal over
+            over = True
+            self.condition.notify_all()
+
+        me = threading.get_ident()
+        self.schedule(seconds, wake)
+        self._asleep.add(me)
+        try:
+            self.wait(lambda: over)
+        finally:
+            self._asleep.discard(me)
 
     def holds(self, thread: threading.Thread) -> bool:
         """Whether this thread blocks in `wait`, for a cause that is not over."""

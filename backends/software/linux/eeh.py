@@ -110,18 +110,13 @@ class Eeh:
 
     def sleep(self, seconds: float) -> None:
         """Sleep in the kernel: recovery lets others go on meanwhile, whoever called the kernel waits for it."""
-        clock, over = self.kernel.clock, False
-
-        def wake() -> None:
-            nonlocal over
-            over = True
-            clock.notify()
-
-        clock.schedule(seconds, wake)
+        clock = self.kernel.clock
         if threading.current_thread() is self.worker:
-            clock.wait(lambda: over)
-        else:
-            clock.run_until(lambda: over)
+            clock.sleep(seconds)
+            return
+        end = clock.now + seconds
+        clock.schedule(seconds, clock.notify)
+        clock.run_until(lambda: clock.now >= end)
 
     # functions
 

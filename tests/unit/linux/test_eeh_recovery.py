@@ -141,6 +141,16 @@ def test_only_those_without_a_handler_go(rig: EehRig) -> None:
     assert rig.works(RIGHT)
 
 
+def test_who_needs_the_list_of_devices_waits_for_recovery(rig: EehRig) -> None:
+    """``pci_lock_rescan_remove``: a program that is kept waiting by it has virtual time go on."""
+    rig.strike(EDU)
+    assert not rig.there(EDU)
+    rig.write("/sys/bus/pci/rescan", "1")
+    assert rig.there(EDU)
+    assert rig.kernel.clock.now >= 5
+    assert rig.log[-1] == "EEH: Recovery successful."
+
+
 # how often
 
 
