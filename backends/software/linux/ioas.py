@@ -244,7 +244,7 @@ class IoPageTable:
                 self.reserve(last + 1, ADDRESS_LAST, owner)
             if not self.domains:
                 _fill(self.areas)
-        except OSError:
+        except BaseException:  # also for what is not modelled nothing is changed
             self.unreserve(owner)
             raise
         self.alignment = alignment
@@ -311,7 +311,7 @@ def _fill(areas: Iterable[Area]) -> None:
         for area in areas:
             area.fill()
             done.append(area)
-    except OSError:
+    except BaseException:
         for area in done:
             area.unfill()
         raise

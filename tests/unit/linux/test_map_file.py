@@ -27,6 +27,7 @@ from pyvfio.iommu.file_mapping import FileMapping
 from pyvfio.iommu.iommufd import IoasTable
 from pyvfio.pci.edu import DMA_MASK
 from pyvfio.process import MemoryFile
+from pyvfio_backends.software.linux.iommufd_files import FilePages
 
 PAGE = 1 << 12
 SIZE = 4 * PAGE
@@ -194,6 +195,27 @@ def test_a_file_that_became_long_enough_before_the_device_came(host: pyvfio.Host
             edu.put(b"late")
             edu.transfer(mapping.iova, 4, out=True)
             assert os.pread(memfd, 4, SIZE) == b"late"
+
+
+def test_what_is_not_modelled_leaves_no_page_and_no_range_taken(
+    host: pyvfio.Host, memfd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotModelled("such a file")
+
+    with pyvfio.Iommufd(host) as iommufd, iommufd.allocate() as space, space.buffer(PAGE, iova=0) as first:
+        space.map_file(memfd, 0, PAGE, iova=SIZE)
+        file = host.backend.machine.kernel.fds.get(iommufd.fileno())  # type: ignore[attr-defined]
+        table = file.context.ioas(number(space)).table
+        with monkeypatch.context() as patched:
+            patched.setattr(FilePages, "pin", refuse)
+            with pytest.raises(NotModelled):
+                pyvfio.open_device(host, EDU, space=space)
+        assert not table.reserved
+        assert [area.pin for area in table.areas] == [None, None]
+        with pyvfio.open_device(host, EDU, space=space):
+            assert all(area.pin is not None for area in table.areas)
+        assert first.iova == 0
 
 
 def test_memory_that_others_may_only_read(attached: AddressSpace, memfd: int) -> None:
