@@ -172,12 +172,15 @@ class IommuGroup:
     def _store_type(self, data: bytes) -> None:
         # iommu_group_store_type: a flush queue can be had at any time, else nobody may use the group's DMA.
         word = data.split(b"\0")[0].removesuffix(b"\n").decode(errors="replace")
-        if self.aperture is None or word not in ("identity", "DMA", "DMA-FQ", "auto"):
+        known = self.aperture is not None or self.table_group is not None
+        if not known or word not in ("identity", "DMA", "DMA-FQ", "auto"):
             raise fail(errno.EINVAL)
         drivers = [device.driver for device in self.devices.values() if device.driver is not None]
         in_use = self.owner is not None or not all(getattr(driver, "driver_managed_dma", False) for driver in drivers)
         if in_use and (self.type, word) != ("DMA", "DMA-FQ"):
             raise fail(errno.EPERM)
+        if self.table_group is not None and word != "auto":
+            raise fail(errno.EINVAL)  # the platform's domain is the only one that it can have
         if word == "identity" and word not in self.domains:
             raise fail(errno.EOPNOTSUPP)  # s390's IOMMU has no such domain
         self.type = self._first_type if word == "auto" else word

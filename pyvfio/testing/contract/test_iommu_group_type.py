@@ -49,6 +49,11 @@ def test_nobody_uses_it(sysfs: Attributes, function: BoundFunction, vtd: bool) -
     path = f"{GROUPS}/{function.group_number}/type"
     sysfs.write(path, "auto")
     first = sysfs.read(path)
+    if first == "unknown":  # POWER has the platform's domain, and no other
+        for text in ("identity", "DMA\n", "DMA-FQ", "DMA"):
+            with fails(EINVAL):
+                sysfs.write(path, text)
+        return
     assert first == "DMA-FQ" or (vtd and first == "DMA")  # VT-d flushes at once under a hypervisor
     for text in ("DMA\n", "DMA-FQ", "DMA"):
         sysfs.write(path, text)
