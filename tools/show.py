@@ -39,12 +39,14 @@ def _capabilities(device: PciFunction) -> list[str] | None:
         return None
 
 
-def _product(device: PciFunction) -> ProductData | None:
-    """None where it has none, or this user may not read it."""
+def _product(device: PciFunction) -> ProductData | str | None:
+    """None where it has none, or this user may not read it; a sentence for what is none."""
     from pyvfio.pci.product_data import ProductData  # few functions have any
 
     try:
         return ProductData.parse(device.sysfs.read_bytes(f"{device.path}/vpd"), str(device.address))
+    except MalformedAnswer as error:
+        return f"malformed: {error.cause}"
     except PyvfioError:
         return None
 

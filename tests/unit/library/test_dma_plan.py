@@ -67,7 +67,7 @@ def test_the_allocator_does_not_slow_down() -> None:
 
     def churn(count: int) -> float:
         allocator = IovaAllocator([(0, (1 << 48) - 1)], PAGE)
-        began = time.perf_counter()
+        began = time.process_time()
         held = [allocator.allocate(PAGE) for _ in range(count)]
         for iova in held[::2]:
             allocator.free(iova)
@@ -75,7 +75,7 @@ def test_the_allocator_does_not_slow_down() -> None:
         for iova in (*held[1::2], *again):
             allocator.free(iova)
         assert allocator.allocate(1 << 40) == PAGE  # one piece again
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     few, many = min(churn(4096) for _ in range(3)), churn(65_535)
     assert many < few * 16 * 4

@@ -103,3 +103,12 @@ def test_a_host_shows_both(tmp_path: Path) -> None:
     facts = json.loads(shown.output)
     assert facts["product"] == "A disk, PN X-1, SN 42"
     assert facts["capabilities"][-2:] == ["[100] advanced error reporting", "[148] device serial number"]
+
+
+def test_what_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "card.toml"
+    path.write_text(TEXT)
+    data = b"\x90\x05\0PN\x03X1\x78"  # the field is longer than its part
+    monkeypatch.setattr("pyvfio_backends.software.pcie_capabilities.product_data", lambda name, fields: data)
+    shown = CliRunner().invoke(cli, ["show", "0000:01:00.0", "--machine", str(path), "--json"])
+    assert json.loads(shown.output)["product"] == "malformed: the field at 0x3 goes beyond its part"
