@@ -20,7 +20,8 @@ from pyvfio.abi.eeh_state import EehDevMode, EehPeFlag
 from pyvfio_backends.software.linux.eeh_pe import EehPe, PeType
 from pyvfio_backends.software.linux.pci_driver import Recovery
 
-BUSY = EehPeFlag.RECOVERING | EehPeFlag.RESET | EehPeFlag.KEEP
+BUSY = EehPeFlag.RESET | EehPeFlag.KEEP
+"""Not RECOVERING: an event of people's that another one purges leaves it behind (``eeh_remove_event``)."""
 ANSWERS = [Recovery.CAN_RECOVER, Recovery.NEED_RESET, Recovery.DISCONNECT, Recovery.NONE]
 TARGETS = [LEFT, RIGHT, RIGHT1, OTHER, EDU, UPSTREAM, DOWNSTREAM]
 
@@ -130,7 +131,7 @@ def rests(story: Story) -> bool:
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.sampled_from(sorted(ACTS)), st.sampled_from(TARGETS)), min_size=1, max_size=12))
 def test_whatever_happens(acts: list[tuple[str, str]]) -> None:
     story = Story()
@@ -144,7 +145,8 @@ def test_whatever_happens(acts: list[tuple[str, str]]) -> None:
         rig.wait(600)
         story.check()
         story.check_rest()
-        hurt = {name[:4] for act, name in acts if act in ("parity", "strike", "fence", "force")}
+        kinds = ("parity", "strike", "fence", "force", "operation")
+        hurt = {name[:4] for act, name in acts if act.startswith(kinds)}
         for name in NET:
             if name[:4] not in hurt and rig.there(name):
                 assert not rig.eeh_pe(name).flags & ~EehPeFlag.PRI_BUS

@@ -117,6 +117,20 @@ def test_a_reset_keeps_it_frozen_until_registers_are_back(rig: EehRig, program: 
     assert program.load() == IDENTITY
 
 
+def test_who_leaves_during_a_reset_leaves_it_blocked(rig: EehRig, program: Opened) -> None:
+    """``eeh_pe_change_owner`` thaws, and does not clear what blocks configuration; the next owner can."""
+    program.op(spapr.VFIO_EEH_PE_RESET_HOT)
+    program.device.close()
+    assert not program.phb.endpoints.troubled()
+    assert rig.eeh_pe(EDU).flags & EehPeFlag.CFG_BLOCKED
+    assert rig.bytes(f"{BUS}/devices/{EDU}/config", 64) == b"\xff" * 64
+    again = Device(rig, EDU, iommu=V2)
+    request = spapr.EehPeOp.sized(op=spapr.VFIO_EEH_PE_RESET_DEACTIVATE)
+    assert rig.host.ioctl(again.container, spapr.VFIO_EEH_PE_OP, request) == 0
+    assert rig.eeh_pe(EDU).flags == EehPeFlag.PRI_BUS
+    assert rig.bytes(f"{BUS}/devices/{EDU}/config", 2) == b"\x34\x12"
+
+
 def test_a_reset_of_what_works(program: Opened) -> None:
     program.op(spapr.VFIO_EEH_PE_RESET_HOT)
     assert program.load() == 0xFFFFFFFF
