@@ -203,7 +203,9 @@ class PcieIommuSpec:
 
     `width` is the number of bits of DMA addresses (39, 48 or 57), `large_pages` the sizes of pages besides the smallest
     (``2M``, ``1G``); `snoop_control`: it can make all DMA coherent; `dirty_tracking`: it notes what is written, for a
-    Linux with ``intel_iommu=sm_on``; `caching_mode`: it is an emulated one, for which Linux uses no flush queue.
+    Linux with ``intel_iommu=sm_on``; `nesting`: page tables of programs can be nested in others, for such a Linux, too,
+    and `first_stage` is what these can besides (``5-level``, ``supervisor``, ``extended-access``); `caching_mode`: it
+    is an emulated one, for which Linux uses no flush queue.
     """
 
     segment: int = 0
@@ -211,6 +213,8 @@ class PcieIommuSpec:
     large_pages: tuple[str, ...] = ("2M", "1G")
     snoop_control: bool = False
     dirty_tracking: bool = False
+    nesting: bool = False
+    first_stage: tuple[str, ...] = ()
     caching_mode: bool = True
 
 

@@ -19,6 +19,7 @@ _MOST_RESERVED: Final = 1 << 30
 """Bytes that all regions may have together: their storage is really there, whether a device uses it or not."""
 _LAST_ADDRESS: Final = (1 << 52) - 1
 """No processor of x86 has more bits of addresses, and no page table of its IOMMUs."""
+_FIRST_STAGE: Final = ("5-level", "supervisor", "extended-access")
 _LARGE: Final = {"2M": 1 << 0, "1G": 1 << 1}
 
 
@@ -30,6 +31,11 @@ def check_iommu(spec: PcieIommuSpec, machine: MachineSpec) -> None:
     unknown = [size for size in spec.large_pages if size not in _LARGE]
     if unknown:
         raise Misuse("build the IOMMU", name, cause=f"no pages of {unknown[0]}; there is {', '.join(_LARGE)}")
+    strange = [word for word in spec.first_stage if word not in _FIRST_STAGE]
+    if strange:
+        raise Misuse("build the IOMMU", name, cause=f"no {strange[0]}; there is {', '.join(_FIRST_STAGE)}")
+    if spec.first_stage and not spec.nesting:
+        raise Misuse("build the IOMMU", name, cause="first_stage is for nesting", next_step="say nesting = true")
     if all(bus.segment != spec.segment for bus in machine.pcie_buses):
         raise Misuse("build the IOMMU", name, cause=f"there is no segment {spec.segment:04x}")
     if sum(one.segment == spec.segment for one in machine.pcie_iommus) > 1:
@@ -130,4 +136,8 @@ def _abilities(spec: PcieIommuSpec) -> Abilities:
         caching=spec.caching_mode,
         snoops=spec.snoop_control,
         dirty=spec.dirty_tracking,
+        nests=spec.nesting,
+        five_levels="5-level" in spec.first_stage,
+        supervisor="supervisor" in spec.first_stage,
+        extended="extended-access" in spec.first_stage,
     )

@@ -22,6 +22,7 @@ from pyvfio.vfio.ways import Obstacle, ways
 
 if TYPE_CHECKING:
     from pyvfio.host import Host
+    from pyvfio.iommu.nested import NestedTable
 
 __all__ = ["Cdev"]
 
@@ -53,6 +54,11 @@ class Cdev:
     def bound(self) -> bool:
         """Whether it is bound to an iommufd, so that it may be used."""
         return self._iommufd is not None
+
+    @property
+    def iommufd(self) -> Iommufd | None:
+        """What it is bound to."""
+        return self._iommufd
 
     def fileno(self) -> int:
         """The descriptor (-1 after `close`)."""
@@ -136,6 +142,33 @@ class Cdev:
         before, self.space = self.space, space
         space.refresh()
         if before is not None and before is not space:
+            before.refresh()
+
+    def attach_nested(self, table: NestedTable) -> None:
+        """Let the device use a page table of this program, in place of what it used until now.
+
+        Its address space is the one that the table is nested in.  Raise `NotAvailable` for a table that the device's
+        IOMMU cannot use (EINVAL, ENODEV), `Misuse` for one of another iommufd, else the class for the errno; then
+        nothing was changed.
+        """
+        if table.parent.ioas.iommufd is not self._iommufd:
+            raise Misuse("attach device", self.name, cause="the page table is of another iommufd")
+        argument = abi.DeviceAttachIommufdPt.sized(pt_id=table.number)
+        try:
+            self._call("attach device to nested page table", abi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, argument)
+        except PyvfioError as error:
+            if error.errno not in (errno.EINVAL, errno.ENODEV):
+                raise
+            raise NotAvailable(
+                error.operation,
+                self.name,
+                errno=error.errno,
+                cause=f"the device's IOMMU cannot use the {table.words}; or others of its group use another table",
+                next_step="see the kernel log, which names what it lacks; /sys/class/iommu/*/intel-iommu/{cap,ecap}",
+            ) from error
+        before, self.space = self.space, table.parent.space
+        table.parent.space.refresh()
+        if before is not None and before is not table.parent.space:
             before.refresh()
 
     def detach(self) -> None:

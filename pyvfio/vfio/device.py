@@ -36,6 +36,7 @@ from pyvfio.vfio.request import RequestWatch
 from pyvfio.vfio.token import vf_token
 
 if TYPE_CHECKING:
+    from pyvfio.iommu.nested import NestedTable, NestParent
     from pyvfio.pci.config import ConfigSpace
     from pyvfio.pci.device_error import DeviceError
     from pyvfio.vfio.cdev import Cdev
@@ -266,6 +267,26 @@ class Device:
         """
         self._own_node("attach device").attach(space, dirty_tracking=dirty_tracking)
         self.space = space
+
+    def nest_parent(self, space: AddressSpace) -> NestParent:
+        """What page tables of this program are made in that take their addresses from `space`, for `attach_nested`.
+
+        Raise `NotAvailable` where the device's IOMMU does not nest (EOPNOTSUPP), `Misuse` as `attach`, or the class for
+        the errno.
+        """
+        from pyvfio.iommu.nested import NestParent
+
+        return NestParent(space, self._own_node("nest page tables"))
+
+    def attach_nested(self, table: NestedTable) -> None:
+        """Let the device use a page table of this program, in place of the present one, if any.
+
+        Its addresses are those of the table then, and the table's those of the address space that it is nested in.
+
+        Raise `NotAvailable` for a table that the device's IOMMU cannot use, else as `attach`.
+        """
+        self._own_node("attach device").attach_nested(table)
+        self.space = table.parent.space
 
     def detach(self) -> None:
         """Take the device out of its address space; until `attach` its DMA is blocked.  Errors as `attach`."""

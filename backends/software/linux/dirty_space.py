@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pyvfio_backends.software.hardware.dma import DmaSpace
+    from pyvfio_backends.software.linux.dma_domain import DmaDomain
 
 __all__ = ["DirtySpace"]
 
@@ -14,7 +14,7 @@ __all__ = ["DirtySpace"]
 class DirtySpace:
     """A `hardware.dma.DmaSpace` over another one; while `tracking`, `pages` are the numbers of the written pages."""
 
-    def __init__(self, space: DmaSpace, page_size: int) -> None:
+    def __init__(self, space: DmaDomain, page_size: int) -> None:
         self._space = space
         self._page = page_size
         self.tracking = False
@@ -32,6 +32,10 @@ class DirtySpace:
         if clear:
             self.pages.difference_update(found)
         yield from sorted(found)
+
+    def check(self, iova: int, count: int, *, write: bool) -> None:
+        """See `DmaDomain.check`."""
+        self._space.check(iova, count, write=write)
 
     def read(self, iova: int, count: int) -> bytes:
         """See `DmaSpace.read`."""

@@ -189,6 +189,10 @@ class DmaDomain:
             at += length
         return pieces
 
+    def check(self, iova: int, count: int, *, write: bool) -> None:
+        """Raise `DmaFault` unless all of a range may be read, or written."""
+        self._pieces(iova, count, write)
+
     def read(self, iova: int, count: int) -> bytes:
         """See `DmaSpace.read`."""
         pieces = self._pieces(iova, count, False)

@@ -15,6 +15,7 @@ from pyvfio_backends.software.linux.vfs import fail
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.iommufd_access import Access
+    from pyvfio_backends.software.linux.iommufd_tables import HwPageTable
     from pyvfio_backends.software.linux.vfio_core import VfioCore
 
 __all__ = ["IoPageTable"]
@@ -36,7 +37,7 @@ class IoPageTable:
         self._taken = Occupancy()
         self.reserved: list[tuple[int, int, object]] = []
         self.allowed: Ranges = []
-        self.domains: dict[object, IommuGroup] = {}
+        self.domains: dict[HwPageTable, IommuGroup] = {}
         """Who brought a domain in -> the group whose IOMMU it is."""
         self.accesses: list[Access] = []
         self.space: DmaDomain = DmaDomain(self.areas)
@@ -126,6 +127,8 @@ class IoPageTable:
             areas.append(area)
             at += count
         if self.domains:
+            for table in self.domains:
+                _permit(table, areas)
             _fill(areas)
         for place, area in enumerate(areas):
             try:
@@ -228,7 +231,7 @@ class IoPageTable:
 
     # users
 
-    def add_domain(self, owner: object, group: IommuGroup) -> None:
+    def add_domain(self, owner: HwPageTable, group: IommuGroup) -> None:
         """Give all areas to an IOMMU.  Raise OSError EADDRINUSE, EINVAL, EFAULT or ENOMEM; nothing is changed then."""
         sizes = group.page_sizes or self._page
         alignment = max(sizes & -sizes, self.alignment)
@@ -242,6 +245,7 @@ class IoPageTable:
                 self.reserve(0, start - 1, owner)
             if last != ADDRESS_LAST:
                 self.reserve(last + 1, ADDRESS_LAST, owner)
+            _permit(owner, self.areas)
             if not self.domains:
                 _fill(self.areas)
         except BaseException:  # also for what is not modelled nothing is changed
@@ -250,7 +254,7 @@ class IoPageTable:
         self.alignment = alignment
         self.domains[owner] = group
 
-    def remove_domain(self, owner: object) -> None:
+    def remove_domain(self, owner: HwPageTable) -> None:
         """Take the areas from an IOMMU."""
         del self.domains[owner]
         if not self.domains:
@@ -302,6 +306,14 @@ def _fit(start: int, last: int, length: int, alignment: int, offset: int) -> int
     """The first address of a hole that is aligned and has room."""
     at = (start + alignment - 1) & ~(alignment - 1) | offset
     return None if at >= last or last - at < length - 1 else at
+
+
+def _permit(table: HwPageTable, areas: Iterable[Area]) -> None:
+    """Raise OSError EINVAL for areas that may be read only, where page tables of programs can be nested."""
+    nesting = table.group.abilities.nesting
+    if table.nest_parent and nesting is not None and not all(area.write for area in areas):
+        nesting.refuse_read_only()
+        raise fail(errno.EINVAL)
 
 
 def _fill(areas: Iterable[Area]) -> None:

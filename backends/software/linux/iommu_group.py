@@ -14,6 +14,7 @@ from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, Stati
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
+    from pyvfio_backends.software.linux.iommufd_tables import NestingDriver
     from pyvfio_backends.software.linux.tce_table import TableGroup
 
 __all__ = ["KINDS", "IommuAbilities", "IommuGroup", "IommuGroups", "Region"]
@@ -52,6 +53,7 @@ class IommuAbilities:
     `user_domains`: it makes page tables as programs ask (``domain_alloc_user``).  `enforces_coherency`: all DMA can be
     made to snoop caches; `tracks_dirty`: page tables can note what was written.  `needs_access`: it refuses to map what
     the device may neither read nor write (``intel_iommu_map``; iommufd's compatibility code leaves it to the driver).
+    `nesting` is its driver's half of page tables of programs in others, None: it has none.
     """
 
     hardware: tuple[int, bytes] = (0, b"")
@@ -59,6 +61,7 @@ class IommuAbilities:
     enforces_coherency: bool = False
     tracks_dirty: bool = False
     needs_access: bool = False
+    nesting: NestingDriver | None = None
 
 
 class IommuGroup:

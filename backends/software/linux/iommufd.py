@@ -18,12 +18,8 @@ from pyvfio.abi.layout import AbiStructure, offset_of
 from pyvfio_backends.software.linux import iommufd_compat, iommufd_files, iommufd_hwpt, iommufd_ioas
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.iommufd_access import Access
-from pyvfio_backends.software.linux.iommufd_device import (
-    BoundDevice,
-    BoundGroup,
-    Ioas,
-    IommufdObject,
-)
+from pyvfio_backends.software.linux.iommufd_device import BoundDevice, BoundGroup
+from pyvfio_backends.software.linux.iommufd_tables import Ioas, IommufdObject
 from pyvfio_backends.software.linux.uaccess import Argument
 from pyvfio_backends.software.linux.vfs import fail
 

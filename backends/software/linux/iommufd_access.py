@@ -9,8 +9,9 @@ import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pyvfio_backends.software.linux.iommufd_device import Binding, Ioas
+from pyvfio_backends.software.linux.iommufd_device import Binding
 from pyvfio_backends.software.linux.iommufd_pages import Area
+from pyvfio_backends.software.linux.iommufd_tables import Ioas
 from pyvfio_backends.software.linux.iova_ranges import ADDRESS_LAST
 from pyvfio_backends.software.linux.vfs import fail
 

@@ -1,97 +1,19 @@
-"""Objects of iommufd: address spaces, hardware page tables, and physical devices that are bound.
-
-Source: ``drivers/iommu/iommufd/device.c`` and ``hw_pagetable.c``, ``drivers/vfio/iommufd.c``.
-"""
+"""Physical devices that are bound to iommufd (``drivers/iommu/iommufd/device.c``, ``drivers/vfio/iommufd.c``)."""
 
 from __future__ import annotations
 
 import errno
 from typing import TYPE_CHECKING
 
-from pyvfio_backends.software.linux.dirty_space import DirtySpace
-from pyvfio_backends.software.linux.ioas import IoPageTable
-from pyvfio_backends.software.linux.iova_ranges import ADDRESS_LAST
+from pyvfio_backends.software.linux.iommufd_tables import HwPageTable, Ioas, IommufdObject, NestedPageTable
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
-    from pyvfio_backends.software.hardware.dma import DmaSpace
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.iommufd import IommufdContext
     from pyvfio_backends.software.linux.vfio_core import VfioDevice
 
-__all__ = ["Binding", "BoundDevice", "BoundGroup", "HwPageTable", "Ioas", "IommufdObject"]
-
-
-class IommufdObject:
-    """Anything with a number in a context; `users` is 1 when nobody but the context refers to it."""
-
-    def __init__(self, context: IommufdContext) -> None:
-        self.context = context
-        self.users = 1
-        self.id = context.add(self)
-
-    def destroy(self) -> None:
-        """It was removed from the context."""
-
-
-class Ioas(IommufdObject):
-    """An address space and the hardware page tables that follow it."""
-
-    def __init__(self, context: IommufdContext) -> None:
-        super().__init__(context)
-        self.table = IoPageTable(context.core)
-        self.tables: list[HwPageTable] = []
-
-    def destroy(self) -> None:
-        self.table.unmap_range(0, ADDRESS_LAST)
-
-
-class HwPageTable(IommufdObject):
-    """A page table of the IOMMU of `group` that follows `ioas`; `automatic` ones go with their last device.
-
-    `dirty` notes what was written, None for a table that cannot; `coherent`: all DMA by it snoops.
-    """
-
-    def __init__(
-        self, context: IommufdContext, ioas: Ioas, group: IommuGroup, *, automatic: bool, dirty: bool = False
-    ) -> None:
-        super().__init__(context)
-        self.ioas = ioas
-        self.group = group
-        self.automatic = automatic
-        self.coherent = group.abilities.enforces_coherency
-        self.dirty = DirtySpace(ioas.table.space, context.core.kernel.page_size) if dirty else None
-        self.filled = False
-        ioas.users += 1
-        ioas.tables.append(self)
-
-    @property
-    def space(self) -> DmaSpace:
-        """What devices that are attached to it see."""
-        return self.ioas.table.space if self.dirty is None else self.dirty
-
-    def suits(self, group: IommuGroup) -> bool:
-        """Whether the IOMMU of a group can use it: it has all its addresses, and can snoop if it has to."""
-        mine, theirs = self.group.aperture, group.aperture
-        fits = mine is None or theirs is None or mine[1] <= theirs[1]
-        return fits and (group.abilities.enforces_coherency or not self.coherent)
-
-    def fill(self) -> None:
-        """Connect it to the address space.  Raise OSError EADDRINUSE, EINVAL, EFAULT or ENOMEM."""
-        self.ioas.table.add_domain(self, self.group)
-        self.filled = True
-
-    def destroy(self) -> None:
-        self.ioas.tables.remove(self)
-        if self.filled:
-            self.ioas.table.remove_domain(self)
-        self.ioas.users -= 1
-
-    def put(self) -> None:
-        """A device has left it."""
-        self.users -= 1
-        if self.automatic and self.users == 1:
-            self.context.remove(self)
+__all__ = ["Binding", "BoundDevice", "BoundGroup"]
 
 
 class BoundGroup:
@@ -101,7 +23,7 @@ class BoundGroup:
         self.group = group
         self.bound = 0
         self.attached: list[BoundDevice] = []
-        self.table: HwPageTable | None = None
+        self.table: HwPageTable | NestedPageTable | None = None
 
 
 class Binding(IommufdObject):
@@ -161,7 +83,7 @@ class BoundDevice(Binding):
 
     def attach(self, id_: int) -> int:
         target = self.context.get(id_)
-        if isinstance(target, HwPageTable):
+        if isinstance(target, (HwPageTable, NestedPageTable)):
             self._enter(target)
             return target.id
         if not isinstance(target, Ioas):
@@ -197,38 +119,41 @@ class BoundDevice(Binding):
             raise
         return table.id
 
-    def _enter(self, table: HwPageTable) -> None:
+    def _enter(self, table: HwPageTable | NestedPageTable) -> None:
         if self.is_attached:
             self._replace(table)
             return
         group = self.group
-        if (group.table is not None and group.table is not table) or not table.suits(group.group):
+        if group.table is not None and group.table is not table:
             raise fail(errno.EINVAL)
+        table.check(group.group)
         self._reserve(table, [self])
         if group.table is None:
             group.table = table
+            table.flush()
             self.vfio_group.set_dma(table.space)
         table.users += 1
         self.users += 1
         group.attached.append(self)
 
-    def _replace(self, table: HwPageTable) -> None:
+    def _replace(self, table: HwPageTable | NestedPageTable) -> None:
         group, old = self.group, self.group.table
         if old is None or table is old:
             return
-        if not table.suits(group.group):
-            raise fail(errno.EINVAL)
+        table.check(group.group)
         if table.ioas is not old.ioas:
             self._reserve(table, group.attached)
             for device in group.attached:
                 old.ioas.table.unreserve(device)
         group.table = table
+        old.flush()
+        table.flush()
         self.vfio_group.set_dma(table.space)
         table.users += len(group.attached)
         for _ in group.attached:
             old.put()
 
-    def _reserve(self, table: HwPageTable, devices: list[BoundDevice]) -> None:
+    def _reserve(self, table: HwPageTable | NestedPageTable, devices: list[BoundDevice]) -> None:
         space = table.ioas.table
         try:
             for device in devices:
@@ -239,7 +164,7 @@ class BoundDevice(Binding):
                 space.unreserve(device)
             raise
 
-    def _leave(self) -> HwPageTable | None:
+    def _leave(self) -> HwPageTable | NestedPageTable | None:
         """Detach without dropping the table; the table, or None when it was not attached."""
         group, table = self.group, self.group.table
         if table is None or not self.is_attached:
@@ -247,6 +172,7 @@ class BoundDevice(Binding):
         group.attached.remove(self)
         if not group.attached:
             group.table = None
+            table.flush()
             self.vfio_group.set_dma(None)
         table.ioas.table.unreserve(self)
         self.users -= 1

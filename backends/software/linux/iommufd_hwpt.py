@@ -1,6 +1,6 @@
 """The requests of iommufd that are about hardware page tables (``drivers/iommu/iommufd/hw_pagetable.c``).
 
-The IOMMUs of the machine have no nesting and no page faults; dirty bits, where `IommuAbilities` says so.
+There are no page faults; dirty bits and tables of programs, where `IommuAbilities` says so.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from pyvfio.abi import iommufd as abi
 from pyvfio.abi.layout import AbiStructure
 from pyvfio.errors import NotModelled
-from pyvfio_backends.software.linux.iommufd_device import BoundDevice, HwPageTable, Ioas
+from pyvfio_backends.software.linux.iommufd_device import BoundDevice
+from pyvfio_backends.software.linux.iommufd_tables import HwPageTable, Ioas, IommufdObject, NestedPageTable
 from pyvfio_backends.software.linux.iova_ranges import ADDRESS_LAST
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
+    from pyvfio.process import ProcessMemory
+    from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.iommufd import Command
 
 __all__ = ["fault_alloc", "get_dirty_bitmap", "get_hw_info", "hwpt_alloc", "hwpt_invalidate", "set_dirty_tracking"]
@@ -39,25 +42,62 @@ def hwpt_alloc(command: Command, given: abi.HwptAlloc) -> None:
     device = context.of(BoundDevice, given.dev_id)
     group = device.group.group
     parent = context.objects.get(given.pt_id)
-    if isinstance(parent, HwPageTable):  # no table can be one that others nest in
-        flags = given.flags & ~abi.IOMMU_HWPT_FAULT_ID_VALID
-        refused = flags or not given.data_len or not group.abilities.user_domains
-        raise fail(errno.EOPNOTSUPP if refused else errno.EINVAL)
+    if isinstance(parent, HwPageTable):
+        _finish(command, given, _nested(command, given, parent, group))
+        return
     if not isinstance(parent, Ioas):
         raise fail(errno.EINVAL)
     dirty = bool(given.flags & abi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING)
-    if given.flags & ~abi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING or given.data_len:
+    nest = bool(given.flags & abi.IOMMU_HWPT_ALLOC_NEST_PARENT)
+    if given.flags & ~(abi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING | abi.IOMMU_HWPT_ALLOC_NEST_PARENT) or given.data_len:
+        raise fail(errno.EOPNOTSUPP)
+    if nest and group.abilities.nesting is None:
         raise fail(errno.EOPNOTSUPP)
     if dirty and not (group.abilities.user_domains and group.abilities.tracks_dirty):
         raise fail(errno.EOPNOTSUPP)
-    table = HwPageTable(context, parent, group, automatic=False, dirty=dirty)
+    table = HwPageTable(context, parent, group, automatic=False, dirty=dirty, nest_parent=nest)
     try:
         table.fill()
-        given.out_hwpt_id = table.id
-        command.respond(given)
     except OSError:
         context.remove(table)
         raise
+    _finish(command, given, table)
+
+
+def _finish(command: Command, given: abi.HwptAlloc, table: IommufdObject) -> None:
+    """Tell the number.  Raise OSError ENOENT for a fault queue that is not there, EFAULT; the table is gone then."""
+    try:
+        if given.flags & abi.IOMMU_HWPT_FAULT_ID_VALID:
+            raise fail(errno.ENOENT)  # there are no fault queues
+        given.out_hwpt_id = table.id
+        command.respond(given)
+    except OSError:
+        command.context.remove(table)
+        raise
+
+
+def _nested(command: Command, given: abi.HwptAlloc, parent: HwPageTable, group: IommuGroup) -> NestedPageTable:
+    """A program's table in another (`iommufd_hwpt_nested_alloc`)."""
+    abilities = group.abilities
+    if given.flags & ~abi.IOMMU_HWPT_FAULT_ID_VALID or not given.data_len or not abilities.user_domains:
+        raise fail(errno.EOPNOTSUPP)
+    if not parent.nest_parent:
+        raise fail(errno.EINVAL)
+    if abilities.nesting is None:
+        raise fail(errno.EOPNOTSUPP)
+
+    def read(least: int, most: int) -> bytes:
+        return _read(command.argument.caller, given.data_uptr, given.data_len, least, most)
+
+    domain = abilities.nesting.allocate(parent, given.data_type, read)
+    return NestedPageTable(command.context, parent, domain)
+
+
+def _read(caller: ProcessMemory, address: int, length: int, least: int, most: int) -> bytes:
+    """A driver's data (`__iommu_copy_struct_from_user`).  Raise OSError EINVAL for its length, EFAULT."""
+    if not least <= length <= most:
+        raise fail(errno.EINVAL)
+    return caller.read(address % (1 << 64), length).ljust(most, b"\0")
 
 
 def get_hw_info(command: Command, given: abi.HwInfo) -> None:
@@ -123,20 +163,32 @@ def get_dirty_bitmap(command: Command, given: abi.HwptGetDirtyBitmap) -> None:
 
 
 def hwpt_invalidate(command: Command, given: abi.HwptInvalidate) -> None:
-    """IOMMU_HWPT_INVALIDATE: says that nothing was done, also when it fails."""
-    code = errno.ENOENT  # there are no nested tables
+    """IOMMU_HWPT_INVALIDATE: says how many entries were done, also when it fails."""
+    done, code = 0, 0
+    kernel = command.context.core.kernel
+    table = command.context.objects.get(given.hwpt_id)
     if _reserved(given):
         code = errno.EOPNOTSUPP
     elif given.entry_num and (
         not given.data_uptr
         or not given.entry_len
-        or given.entry_len > command.context.core.kernel.page_size
+        or given.entry_len > kernel.page_size
         or given.entry_num > _MOST_ENTRIES
     ):
         code = errno.EINVAL
-    given.entry_num = 0
+    elif not isinstance(table, NestedPageTable):
+        code = errno.ENOENT
+    else:
+        caller = command.argument.caller
+
+        def read(number: int, least: int, most: int) -> bytes:
+            return _read(caller, given.data_uptr + given.entry_len * number, given.entry_len, least, most)
+
+        done, code = table.domain.invalidate(given.data_type, given.entry_num, read)
+    given.entry_num = done
     command.respond(given)
-    raise fail(code)
+    if code:
+        raise fail(code)
 
 
 def fault_alloc(command: Command, given: abi.FaultAlloc) -> None:

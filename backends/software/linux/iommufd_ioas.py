@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import iommufd as abi
 from pyvfio.abi.layout import AbiStructure, native_struct
-from pyvfio_backends.software.linux.iommufd_device import Ioas
 from pyvfio_backends.software.linux.iommufd_pages import Pages
+from pyvfio_backends.software.linux.iommufd_tables import Ioas
 from pyvfio_backends.software.linux.iova_ranges import ADDRESS_LAST, Ranges
 from pyvfio_backends.software.linux.vfs import fail
 

@@ -26,6 +26,17 @@ _TEXTS: Final = {
     FaultReason.NO_CONTEXT: "Present bit in context entry is clear",
     FaultReason.NO_WRITE: "PTE Write access is not set",
     FaultReason.NO_READ: "PTE Read access is not set",
+    FaultReason.NO_PASID_ENTRY: "SM: Present bit in PASID Table Entry is clear",
+    FaultReason.NOT_PRESENT: "SM: Present bit in first-level paging entry is clear",
+    FaultReason.RESERVED_BITS: "SM: Non-zero reserved field set in first-level paging entry",
+    FaultReason.BEYOND_WIDTH: "SM: First-level entry address beyond MGAW in Nested translation",
+    FaultReason.ROOT_NOT_READABLE: "SM: Read permission error in FL-PML4 entry in Nested translation",
+    FaultReason.TABLE_NOT_READABLE: "SM: Read permission error in first-level paging entry in Nested translation",
+    FaultReason.TABLE_NOT_WRITABLE: "SM: Write permission error in first-level paging entry in Nested translation",
+    FaultReason.SECOND_STAGE_ACCESS: "SM: Read/Write permission error in second-level paging entry",
+    FaultReason.NOT_CANONICAL: "SM: Address in first-level translation is not canonical",
+    FaultReason.NOT_USER: "SM: U/S set 0 for first-level translation with user privilege",
+    FaultReason.SCALABLE_NO_WRITE: "SM: No write permission for Write/AtomicOp request",
 }
 
 

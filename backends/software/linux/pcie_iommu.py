@@ -21,6 +21,7 @@ from pyvfio_backends.software.linux.pcie_alias import dma_aliases
 from pyvfio_backends.software.linux.pcie_faults import FaultLog
 from pyvfio_backends.software.linux.pcie_groups import find_group
 from pyvfio_backends.software.linux.pcie_irq import PcieMessages
+from pyvfio_backends.software.linux.vtd_nested import VtdNesting
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
@@ -140,6 +141,10 @@ class PcieIommu(Device):
         self.unit = unit
         self._reserved = reserved
         unit.enabled = True
+        unit.scalable = unit.abilities.scalable and _SCALABLE in kernel.cmdline.split()
+        self._nesting = (
+            VtdNesting(kernel, f"dmar{number}", unit.abilities) if unit.scalable and unit.abilities.nests else None
+        )
         self._functions: dict[str, PcieFunction] = {}
         kernel.add_class_device(self, quiet=True)
 
@@ -204,7 +209,8 @@ class PcieIommu(Device):
             user_domains=True,
             needs_access=True,
             enforces_coherency=abilities.snoops,
-            tracks_dirty=abilities.dirty and _SCALABLE in self.kernel.cmdline.split(),
+            tracks_dirty=abilities.dirty and self.unit.scalable,
+            nesting=self._nesting,
         )
 
     def regions(self, function: PcieFunction) -> list[Region]:

@@ -101,7 +101,7 @@ class Type1:
             self.groups[group] = True
             return
         if self.nesting:
-            raise fail(errno.EINVAL)  # no IOMMU of the machine nests
+            raise fail(errno.EINVAL)  # no driver of the machine has `enable_nesting`
         ranges = self._ranges_with(group)
         if self.domain is None:
             self.pages.pin_all()

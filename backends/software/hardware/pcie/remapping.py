@@ -26,6 +26,7 @@ __all__ = [
     "WIDTHS",
     "Abilities",
     "FaultReason",
+    "RefusedDma",
     "RemappingFault",
     "RemappingUnit",
     "RemappingUnits",
@@ -37,18 +38,49 @@ _FIRST_ADDRESS = 0xFED90000
 WIDTHS: Final = (39, 48, 57)
 """How many bits DMA addresses can have: with page tables of three, four and five levels."""
 _CACHING, _PAGE_INVALIDATION, _DRAIN_WRITES, _DRAIN_READS = 1 << 7, 1 << 39, 1 << 54, 1 << 55
-_SCALABLE, _DIRTY_BITS, _SECOND_STAGE = 1 << 43, 1 << 45, 1 << 46
+_SCALABLE, _DIRTY_BITS, _SECOND_STAGE, _FIRST_STAGE, _COHERENT_WALKS = 1 << 43, 1 << 45, 1 << 46, 1 << 47, 1 << 48
+_NESTS, _SUPERVISOR, _EXTENDED = 1 << 26, 1 << 31, 1 << 34
+_HUGE, _FIVE_LEVELS = 1 << 56, 1 << 60
 _QUEUED, _REMAPS_INTERRUPTS, _PASSES, _SNOOPS = 1 << 1, 1 << 3, 1 << 6, 1 << 7
 _DOMAINS_SHIFT, _TABLES_SHIFT, _WIDTH_SHIFT, _FAULTS_SHIFT, _LARGE_SHIFT, _MASK_SHIFT = 0, 8, 16, 24, 34, 48
 _IOTLB_SHIFT, _HANDLE_SHIFT = 8, 20
 
 
 class FaultReason(IntEnum):
-    """Why a request was refused, as fault recording registers tell it (VT-d specification, 7.2.3)."""
+    """Why a request was refused, as fault recording registers tell it (VT-d specification, 7.2.3).
+
+    The first three are those of a unit in legacy mode, the others those of the scalable mode.
+    """
 
     NO_CONTEXT = 0x02
     NO_WRITE = 0x05
     NO_READ = 0x06
+    NO_PASID_ENTRY = 0x59
+    NOT_PRESENT = 0x71
+    RESERVED_BITS = 0x72
+    BEYOND_WIDTH = 0x74
+    ROOT_NOT_READABLE = 0x75
+    TABLE_NOT_READABLE = 0x76
+    TABLE_NOT_WRITABLE = 0x77
+    SECOND_STAGE_ACCESS = 0x79
+    NOT_CANONICAL = 0x80
+    NOT_USER = 0x81
+    SCALABLE_NO_WRITE = 0x85
+
+
+_IN_SCALABLE_MODE: Final = {
+    FaultReason.NO_CONTEXT: FaultReason.NO_PASID_ENTRY,
+    FaultReason.NO_WRITE: FaultReason.SECOND_STAGE_ACCESS,
+    FaultReason.NO_READ: FaultReason.SECOND_STAGE_ACCESS,
+}
+
+
+class RefusedDma(DmaFault):
+    """A fault of which an address space knows the `reason` better than the unit."""
+
+    def __init__(self, iova: int, count: int, reason: FaultReason, *, write: bool) -> None:
+        super().__init__(iova, count, write=write)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +101,10 @@ class Abilities:
     what is not present, as an emulated one does; `snoops`: it can enforce coherency against a device's wish; `dirty`:
     it has the scalable mode, in which page tables note what was written.  The defaults are QEMU's
     ``intel-iommu,intremap=on,caching-mode=on,aw-bits=48``.
+
+    `nests`: it has the scalable mode with page tables of programs in others; these have five levels where it has
+    `five_levels`, and it takes requests of supervisor mode (`supervisor`) and notes what it used in one more bit
+    (`extended`).
     """
 
     width: int = 48
@@ -76,6 +112,10 @@ class Abilities:
     caching: bool = True
     snoops: bool = False
     dirty: bool = False
+    nests: bool = False
+    five_levels: bool = False
+    supervisor: bool = False
+    extended: bool = False
     domain_bits: int = 16
     version: int = 0x10
 
@@ -96,7 +136,19 @@ class Abilities:
             | _PAGE_INVALIDATION
             | _DRAIN_WRITES
             | _DRAIN_READS
+            | (self.nests and self.huge) * _HUGE
+            | self.five_levels * _FIVE_LEVELS
         )
+
+    @property
+    def huge(self) -> bool:
+        """Whether there are pages of 1 GiB."""
+        return bool(self.large_pages & 0b10)
+
+    @property
+    def scalable(self) -> bool:
+        """Whether it has the scalable mode."""
+        return self.dirty or self.nests
 
     @property
     def extended_capability(self) -> int:
@@ -107,7 +159,11 @@ class Abilities:
             | _REMAPS_INTERRUPTS
             | _PASSES
             | self.snoops * _SNOOPS
-            | self.dirty * (_SCALABLE | _DIRTY_BITS | _SECOND_STAGE)
+            | self.scalable * (_SCALABLE | _SECOND_STAGE | _COHERENT_WALKS)
+            | self.dirty * _DIRTY_BITS
+            | self.nests * (_FIRST_STAGE | _NESTS)
+            | self.supervisor * _SUPERVISOR
+            | self.extended * _EXTENDED
             | iotlb // 16 << _IOTLB_SHIFT
             | handles << _HANDLE_SHIFT
         )
@@ -147,7 +203,8 @@ class RemappingUnit:
     """A unit for the devices of one segment or more (an `Iommu`); its registers are at `address`.
 
     While it is not `enabled`, addresses of devices are those of `memory`.  Then `contexts` has the address space of
-    each (segment, routing id) that has one, and requests of others are refused.
+    each (segment, routing id) that has one, and requests of others are refused.  `scalable`: it was put into the
+    scalable mode, which has its own reasons for that.
     `faults` has the last refused requests, oldest first, and `on_fault` is told of each (the unit's interrupt).
     `messages` is told of interrupts: source, address, data.
     """
@@ -160,6 +217,7 @@ class RemappingUnit:
         memory: DmaSpace = NOTHING,
     ) -> None:
         self.enabled = False
+        self.scalable = False
         self.memory = memory
         self.abilities = Abilities() if abilities is None else abilities
         self.address = address
@@ -175,7 +233,7 @@ class RemappingUnit:
             return space.read(address, count)
         except DmaFault as fault:
             if space is not self.memory:
-                self._refuse(source, fault.iova, FaultReason.NO_READ, write=False)
+                self._refuse(source, fault.iova, _reason(fault, FaultReason.NO_READ), write=False)
             raise
 
     def write(self, source: Source, address: int, data: bytes) -> None:
@@ -185,7 +243,7 @@ class RemappingUnit:
             space.write(address, data)
         except DmaFault as fault:
             if space is not self.memory:
-                self._refuse(source, fault.iova, FaultReason.NO_WRITE, write=True)
+                self._refuse(source, fault.iova, _reason(fault, FaultReason.NO_WRITE), write=True)
             raise
 
     def message(self, source: Source, address: int, data: int) -> None:
@@ -203,10 +261,16 @@ class RemappingUnit:
         return space
 
     def _refuse(self, source: Source, address: int, reason: FaultReason, *, write: bool) -> None:
+        if self.scalable:
+            reason = _IN_SCALABLE_MODE.get(reason, reason)
         fault = RemappingFault(source, address, write, reason)
         self.faults.append(fault)
         if self.on_fault is not None:
             self.on_fault(fault)
+
+
+def _reason(fault: DmaFault, usual: FaultReason) -> FaultReason:
+    return fault.reason if isinstance(fault, RefusedDma) else usual
 
 
 class RemappingUnits:
