@@ -44,6 +44,7 @@ RESOURCES = 13
 BRIDGE_RESOURCES = 17
 """Those of a bridge: after the others, the windows for I/O, memory, prefetchable memory, and one of CardBus."""
 _ALL_ONES = 0xFFFFFFFF
+_INTEL = 0x8086
 _ISM = 0x1014, 0x04ED  # its BARs are not mappable (arch/s390/pci/pci_fixup.c, 6.15)
 _NEXT_SHIFT, _NEXT_MASK = 20, 0xFFC
 _LEAST_CAPABILITY = 8
@@ -97,6 +98,8 @@ class PciDevice(Device):
         """As ``power_state`` shows it: D0 once somebody enables it, not known again when a driver has left."""
         self.no_msi = False
         self._vpd: PciVpd | None = None
+        self.shares_vpd = bool(address.function) and self.vendor == _INTEL and self._shares_vpd()
+        """Whether its vital product data are those of function 0."""
         self.dma_mask_bits = 32
         """Drivers widen it; it stays when they leave."""
         self.broken_parity = False
@@ -139,6 +142,11 @@ class PciDevice(Device):
         vendor, device = bridge_regs.PCI_SSVID_VENDOR_ID, bridge_regs.PCI_SSVID_DEVICE_ID
         return self.read_config(at + vendor, 2), self.read_config(at + device, 2)
 
+    def _shares_vpd(self) -> bool:
+        from pyvfio_backends.software.linux.pci_vpd import shares_product_data
+
+        return shares_product_data(self)
+
     def _start_aer(self) -> PciAer | None:
         """Have its errors reported, if it can and Linux handles them (``pci_aer_init``)."""
         at = self.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_ERR) if self.sysdata.native_aer else 0
@@ -176,6 +184,21 @@ class PciDevice(Device):
 
             self._vpd = PciVpd(self)
         return self._vpd
+
+    @property
+    def product_data(self) -> PciVpd:
+        """The vital product data that programs get: function 0's where both share them.
+
+        Raise OSError ENODEV where function 0 is gone (``pci_read_vpd``).
+        """
+        if not self.shares_vpd:
+            return self.vpd
+        from pyvfio_backends.software.linux.pci_vpd import function_0
+
+        first = function_0(self)
+        if first is None:
+            raise fail(errno.ENODEV)
+        return first.vpd
 
     @property
     def disconnected(self) -> bool:

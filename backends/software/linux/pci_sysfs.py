@@ -168,12 +168,12 @@ def _write_ports(device: PciDevice, bar: int, offset: int, data: bytes) -> int:
 
 def _read_vpd(device: PciDevice, offset: int, count: int) -> bytes:
     with device.runtime.awake():
-        return device.vpd.read(offset, count)
+        return device.product_data.read(offset, count)
 
 
 def _write_vpd(device: PciDevice, offset: int, data: bytes) -> int:
     with device.runtime.awake():
-        device.vpd.write(offset, data)
+        device.product_data.write(offset, data)
     return len(data)
 
 

@@ -6,13 +6,18 @@ The kernel reads no further than the end tag, and nothing at all when the first 
 from __future__ import annotations
 
 import errno
-from typing import Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 from pyvfio.abi import pci_bridge_regs as vpd
+from pyvfio.abi import pci_ids as ids
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.linux.vfs import fail
 
-__all__ = ["PciVpd", "WindowOwner"]
+if TYPE_CHECKING:
+    from pyvfio_backends.software.linux.pci_device import PciDevice
+
+__all__ = ["PciVpd", "WindowOwner", "function_0", "shares_product_data"]
 
 _STEP = 4
 _MOST = vpd.PCI_VPD_ADDR_MASK + 1
@@ -115,3 +120,22 @@ class PciVpd:
         flag = self._device.load_config(self._at + vpd.PCI_VPD_ADDR, 2) & vpd.PCI_VPD_ADDR_F
         if bool(flag) != done:
             raise fail(errno.ETIMEDOUT)
+
+
+def function_0(device: PciDevice) -> PciDevice | None:
+    """Function 0 of a function's device, None when it is gone (``pci_get_func0_dev``)."""
+    from pyvfio_backends.software.linux.pci_device import PciDevice
+
+    found = device.pci_bus.devices.get(str(replace(device.address, function=0)))
+    return found if isinstance(found, PciDevice) else None
+
+
+def shares_product_data(device: PciDevice) -> bool:
+    """Whether an Intel Ethernet function has its product data from function 0 (``quirk_f0_vpd_link``).
+
+    That is so when function 0 is the same and has some.
+    """
+    first = function_0(device)
+    if device.class_code >> 8 != ids.PCI_CLASS_NETWORK_ETHERNET or first is None or not first.vpd.exists:
+        return False
+    return (first.class_code, first.vendor, first.device_id) == (device.class_code, device.vendor, device.device_id)

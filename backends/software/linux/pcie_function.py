@@ -296,7 +296,10 @@ class PcieFunction(PciSysdata):
         return found
 
     def _store_d3cold(self, data: bytes) -> None:
+        """``d3cold_allowed_store``: a function that sleeps wakes, and sleeps on; no port here may sleep for it."""
         self._d3cold = bool(number(data))
+        if self.pdev is not None:
+            self.pdev.runtime.event()
 
     # the tree
 

@@ -11,17 +11,18 @@ service     driver     ports that have it
 ==========  =========  ============================================================================
 
 A device is called ``PORT:pcieTSS``: T is the type of the port (0: root port, 2: downstream, 6: event collector), SS the
-service.  What the services do `pcieport` does for the port; here is what of them is seen.
+service.  A driver can be taken from a service and given back: its interrupts are off in the port's registers meanwhile,
+and nobody handles them; the port keeps its messages.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyvfio.abi import pci_express_regs as express_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
-from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.driver_core import Bus, Driver
 from pyvfio_backends.software.linux.pci_aer import express_type
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
-__all__ = ["PortServices", "services_of"]
+__all__ = ["PortServices", "Work", "services_of"]
 
 _PME, _AER, _HOTPLUG, _DPC, _BANDWIDTH = 0x01, 0x02, 0x04, 0x08, 0x10
 _DRIVERS = {"pcie_pme": _PME, "aer": _AER, "pciehp": _HOTPLUG, "dpc": _DPC}
@@ -41,10 +42,18 @@ _LINKED = (ExpressType.ROOT_PORT, ExpressType.DOWNSTREAM)
 _ROOTS = (ExpressType.ROOT_PORT, ExpressType.RC_EC)
 
 
+class Work(NamedTuple):
+    """What a driver does for a port: `begin`, which raises OSError if it cannot, and `end`."""
+
+    begin: Callable[[PciDevice], None]
+    end: Callable[[PciDevice], None]
+
+
 class _Service(Device):
     """One service of a port (``struct pcie_device``)."""
 
     def __init__(self, port: PciDevice, bus: Bus, service: int) -> None:
+        self.port = port
         kind = (express_type(port) or ExpressType.ROOT_PORT) - ExpressType.ROOT_PORT
         super().__init__(port.kernel, f"{port.name}:pcie{kind << 8 | service:03x}", port, bus=bus)
         self.service = service
@@ -55,9 +64,20 @@ class _Service(Device):
 
 
 class _ServiceDriver(Driver):
-    def __init__(self, bus: Bus, name: str, service: int) -> None:
+    def __init__(self, bus: Bus, name: str, work: Work) -> None:
         super().__init__(bus, name)
-        self.service = service
+        self.service = _DRIVERS[name]
+        self._work = work
+
+    def probe(self, device: Device) -> None:
+        """See `Driver.probe` (``pcie_port_probe_service``)."""
+        if isinstance(device, _Service):
+            self._work.begin(device.port)
+
+    def remove(self, device: Device) -> None:
+        """See `Driver.remove` (``pcie_port_remove_service``)."""
+        if isinstance(device, _Service):
+            self._work.end(device.port)
 
 
 class _ServiceBus(Bus):
@@ -68,32 +88,39 @@ class _ServiceBus(Bus):
         """See `Bus.match`."""
         return isinstance(device, _Service) and isinstance(driver, _ServiceDriver) and device.service == driver.service
 
-    def detach(self, device: Device) -> None:
-        """See `Bus.detach`.  Raise `NotModelled` unless the device goes, too."""
-        if device.name in self.devices:
-            raise NotModelled("taking its driver from a service of a PCI Express port", device.name)
-        super().detach(device)
-
 
 class PortServices:
-    """The bus, with the drivers that the kernel has built in."""
+    """The bus, with the drivers that the kernel has built in, by name: what each does."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, drivers: Mapping[str, Work]) -> None:
         self.bus = _ServiceBus(kernel)
         kernel.add_bus(self.bus)
-        for name, service in _DRIVERS.items():
-            self.bus.register(_ServiceDriver(self.bus, name, service))
+        for name, work in drivers.items():
+            self.bus.register(_ServiceDriver(self.bus, name, work))
 
-    def add(self, port: PciDevice, *, quiet: bool) -> None:
-        """Add the services of a port, each with its driver."""
+    def add(self, port: PciDevice, *, quiet: bool, interrupts: bool) -> None:
+        """Add the services of a port, each with its driver, unless that cannot work.
+
+        A port that cannot interrupt (not `interrupts`) has hot-plug's alone (``pcie_port_device_register``).
+        """
         for service in services_of(port):
+            if not interrupts and service != _HOTPLUG:
+                continue
             device = _Service(port, self.bus, service)
             self.bus.add(device, quiet=quiet)
             if quiet:
-                for driver in self.bus.drivers.values():
-                    if self.bus.match(device, driver):
-                        device.driver = driver
-                        driver.devices[device.name] = device
+                self._hold(device)
+
+    def _hold(self, device: _Service) -> None:
+        """Give it its driver, as after boot, without events."""
+        for driver in self.bus.drivers.values():
+            if self.bus.match(device, driver):
+                try:
+                    driver.probe(device)
+                except OSError:
+                    continue
+                device.driver = driver
+                driver.devices[device.name] = device
 
     def remove(self, port: PciDevice) -> None:
         """Take them away, with their port or its driver."""

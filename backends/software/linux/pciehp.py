@@ -111,11 +111,12 @@ class Controller:
             self.request(_PRESENCE)
 
     def stop(self) -> None:
-        """Give the slot up (``pciehp_remove``)."""
+        """Give the slot up (``pciehp_remove``).  What the thread is at ends first, unless it waits for somebody."""
         self._stopped = True
-        self._press += 1
         remove_slot(self.device.pci_bus, self.name)
         self._at_once(self.port.disable_notification())
+        self._clock.run_until(lambda: self._waits or not self._awake)
+        self._press += 1  # a button that was pressed means nothing any more
 
     @property
     def _controls_power(self) -> bool:

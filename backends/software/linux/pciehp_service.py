@@ -5,6 +5,7 @@ Source: ``drivers/pci/pcie/portdrv.c``, 6.12.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from pyvfio_backends.software.linux.pcie_function import PcieFunction
 from pyvfio_backends.software.linux.pcie_sizing import hotplugs
 from pyvfio_backends.software.linux.pciehp import Controller
 from pyvfio_backends.software.linux.pcieport_irq import PortInterrupts
+from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice
@@ -33,7 +35,7 @@ class HotplugService:
     """
 
     def __init__(self, *, built_in: bool = True) -> None:
-        self._built_in = built_in
+        self.built_in = built_in
         self.controllers: dict[PciDevice, Controller] = {}
         self.interrupts: dict[PciDevice, PortInterrupts] = {}
         self.booting = False
@@ -56,20 +58,23 @@ class HotplugService:
     def _below(self, device: PciDevice) -> PcieBus | None:
         """The bus that the cards of a port come to; None without a slot for that."""
         function = device.sysdata
-        if not self._built_in or not isinstance(function, PcieFunction) or not hotplugs(device):
+        if not self.built_in or not isinstance(function, PcieFunction) or not hotplugs(device):
             return None
         return function.subordinate
 
     def start(self, device: PciDevice, recovered: Callable[[], bool | None]) -> None:
-        """Begin for a port that was prepared; `recovered` is `Controller.recovered`."""
+        """Begin for a port that was prepared; `recovered` is `Controller.recovered`.
+
+        Raise OSError ENODEV if that cannot be (``pciehp_probe``).
+        """
         interrupts, below = self.interrupts.get(device), self._below(device)
         if interrupts is None or not interrupts.there or below is None:
-            return
+            raise fail(errno.ENODEV)
         controller = Controller(device, below, recovered)
         try:
             interrupts.request(interrupts.slot_message, controller.interrupt, "pciehp")
         except OSError:
-            return  # the port does without this service (`pcie_init_notification`)
+            raise fail(errno.ENODEV) from None
         self.controllers[device] = controller
         controller.start(quiet=self.booting)
         self._names(device)[device.name] = controller.name
@@ -81,11 +86,15 @@ class HotplugService:
         return names
 
     def stop(self, device: PciDevice) -> None:
-        """End for a port."""
+        """End for a port: the slot goes, its cards stay (``pciehp_remove``)."""
         controller = self.controllers.pop(device, None)
         if controller is not None:
             controller.stop()
             self._names(device).pop(device.name, None)
+            self.interrupts[device].release(controller.interrupt)
+
+    def free(self, device: PciDevice) -> None:
+        """Let a port whose services have ended interrupt no more."""
         interrupts = self.interrupts.pop(device, None)
         if interrupts is not None:
             interrupts.free()

@@ -15,11 +15,12 @@ from pyvfio_backends.software.linux.pci_aer import express_type
 from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice, SavedState
 from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId, Recovery
 from pyvfio_backends.software.linux.pcie_aer import ErrorService
-from pyvfio_backends.software.linux.pcie_dpc import ContainmentService, contains
+from pyvfio_backends.software.linux.pcie_dpc import ContainmentService
 from pyvfio_backends.software.linux.pcie_pme import PowerEventService
 from pyvfio_backends.software.linux.pcie_rcec import link
-from pyvfio_backends.software.linux.pcie_services import PortServices, services_of
+from pyvfio_backends.software.linux.pcie_services import PortServices, Work, services_of
 from pyvfio_backends.software.linux.pciehp_service import HotplugService
+from pyvfio_backends.software.linux.pcieport_irq import PortInterrupts
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _CLASSES = (
     ids.PCI_CLASS_BRIDGE_PCI_SUBTRACTIVE,
     ids.PCI_CLASS_SYSTEM_RCEC << 8,
 )
-_ROOTS = (ExpressType.ROOT_PORT, ExpressType.RC_EC)
 _PORTS = (ExpressType.ROOT_PORT, ExpressType.UPSTREAM, ExpressType.DOWNSTREAM, ExpressType.RC_EC)
 
 
@@ -52,7 +52,15 @@ class PortDriver(PciDriver):
         self.containments: dict[PciDevice, ContainmentService] = {}
         self._saved: dict[PciDevice, SavedState] = {}
         self.hotplug = HotplugService(built_in=hotplug)
-        self.services = PortServices(bus.kernel)
+        drivers = {
+            "pcie_pme": Work(self._start_events, self._stop_events),
+            "aer": Work(self._start_errors, self._stop_errors),
+            "pciehp": Work(lambda port: self.hotplug.start(port, lambda: self._contained(port)), self.hotplug.stop),
+            "dpc": Work(self._start_containment, self._stop_containment),
+        }
+        if not hotplug:
+            del drivers["pciehp"]
+        self.services = PortServices(bus.kernel, drivers)
 
     def probe(self, device: Device) -> None:
         """See `Driver.probe` (``pcie_portdrv_probe``).
@@ -69,56 +77,60 @@ class PortDriver(PciDriver):
         if not self.hotplug.prepare(device):
             device.disable()
             raise fail(errno.ENODEV)
-        self._start_events(device)
-        self._start_errors(device)
-        self.hotplug.start(device, lambda: self._contained(device))
-        self._start_containment(device)
+        interrupts = self.hotplug.interrupts.get(device)
+        self.services.add(device, quiet=self.hotplug.booting, interrupts=interrupts is not None and interrupts.there)
         self._saved[device] = device.save_state()
-        self.services.add(device, quiet=self.hotplug.booting)
+
+    def _interrupts(self, port: PciDevice) -> PortInterrupts:
+        """The interrupts of a port.  Raise OSError ENODEV if it cannot have any."""
+        interrupts = self.hotplug.interrupts.get(port)
+        if interrupts is None or not interrupts.there:
+            raise fail(errno.ENODEV)
+        return interrupts
 
     def _start_events(self, port: PciDevice) -> None:
-        """Power management events, where their messages end."""
-        interrupts = self.hotplug.interrupts.get(port)
-        if express_type(port) not in _ROOTS or interrupts is None or not interrupts.there:
-            return
-        service = PowerEventService(port)
+        """Power management events, where their messages end (``pcie_pme_probe``)."""
+        interrupts, service = self._interrupts(port), PowerEventService(port)
         service.prepare()
-        try:
-            interrupts.request(interrupts.slot_message, service.interrupt, "PCIe PME")
-        except OSError:
-            return  # the port does without (`pcie_pme_probe`)
+        interrupts.request(interrupts.slot_message, service.interrupt, "PCIe PME")
         self.events[port] = service
         say(port, INFO, f"PME: Signaling with IRQ {interrupts.number(interrupts.slot_message)}")
         service.start()
 
+    def _stop_events(self, port: PciDevice) -> None:
+        service = self.events.pop(port)
+        service.stop()
+        self._interrupts(port).release(service.interrupt)
+
     def _start_errors(self, port: PciDevice) -> None:
-        """AER where messages end (``get_port_device_capability``)."""
-        interrupts = self.hotplug.interrupts.get(port)
-        if port.aer is None or not port.aer.root or interrupts is None or not interrupts.there:
-            return
-        service = ErrorService(port, port.aer)
-        try:
-            interrupts.request(interrupts.error_message, service.interrupt, "aerdrv")
-        except OSError:
-            return  # the port does without (`aer_probe`)
+        """AER where messages end (``aer_probe``)."""
+        if port.aer is None:
+            raise fail(errno.ENODEV)
+        interrupts, service = self._interrupts(port), ErrorService(port, port.aer)
+        interrupts.request(interrupts.error_message, service.interrupt, "aerdrv")
         self.errors[port] = service
         service.start()
         say(port, INFO, f"AER: enabled with IRQ {interrupts.number(interrupts.error_message)}")
 
+    def _stop_errors(self, port: PciDevice) -> None:
+        service = self.errors.pop(port)
+        service.stop()
+        self._interrupts(port).release(service.interrupt)
+
     def _start_containment(self, port: PciDevice) -> None:
-        """Downstream port containment."""
-        interrupts = self.hotplug.interrupts.get(port)
-        if not contains(port) or interrupts is None or not interrupts.there:
-            return
+        """Downstream port containment (``dpc_probe``)."""
+        interrupts = self._interrupts(port)
         service = ContainmentService(port, port.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_DPC))
-        try:
-            interrupts.request(interrupts.containment_message, service.interrupt, "pcie-dpc")
-        except OSError:
-            return  # the port does without (`dpc_probe`)
+        interrupts.request(interrupts.containment_message, service.interrupt, "pcie-dpc")
         self.containments[port] = service
         service.start()
         say(port, INFO, f"DPC: enabled with IRQ {interrupts.number(interrupts.containment_message)}")
         service.tell()
+
+    def _stop_containment(self, port: PciDevice) -> None:
+        service = self.containments.pop(port)
+        service.stop()
+        self._interrupts(port).release(service.interrupt)
 
     def _contained(self, port: PciDevice) -> bool | None:
         """Whether containment was recovered from, which is told once; None: not yet (``pci_dpc_recovered``)."""
@@ -148,11 +160,8 @@ class PortDriver(PciDriver):
         """See `Driver.remove`."""
         if isinstance(device, PciDevice):
             self.services.remove(device)
-            services = (self.events, self.errors, self.containments)
-            for found in [of.pop(device, None) for of in services]:
-                if found is not None:
-                    found.stop()
-            self.hotplug.stop(device)
+            self.hotplug.free(device)
+            device.msi.driver_left()
             self._saved.pop(device, None)
             device.disable()
 

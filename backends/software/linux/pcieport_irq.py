@@ -36,7 +36,7 @@ class PortInterrupts:
         self.there = False
         self._handlers: dict[int, list[tuple[str, Handler]]] = {}
         self._line: IrqLine | None = None
-        self._actions: list[IrqAction] = []
+        self._actions: dict[Handler, IrqAction] = {}
 
     @property
     def slot_message(self) -> int:
@@ -87,23 +87,42 @@ class PortInterrupts:
         Raise OSError ENOSPC (no vector is left), EBUSY (somebody does not want to share the line).
         """
         if self._line is not None:
-            self._actions.append(self._line.request(handler, name))
+            self._actions[handler] = self._line.request(handler, name)
             return
         sharing = [*self._handlers.get(message, ()), (name, handler)]
         sharing.sort(key=lambda one: _ORDER.index(one[0]) if one[0] in _ORDER else len(_ORDER))
+        self._handle(message, sharing)
+
+    def release(self, handler: Handler) -> None:
+        """Have what was asked for with `handler` handled no more (``free_irq``); others who share it stay."""
+        if self._line is not None:
+            self._line.free(self._actions.pop(handler))
+            return
+        for message, sharing in self._handlers.items():
+            left = [one for one in sharing if one[1] != handler]
+            if len(left) < len(sharing):
+                self._handle(message, left)
+                return
+
+    def _handle(self, message: int, sharing: list[tuple[str, Handler]]) -> None:
+        """Have a message handled by these, in their order, or by nobody."""
 
         def handle() -> None:
             for _, one in sharing:
                 one()
 
-        self.device.msi.request(message, handle, ", ".join(text for text, _ in sharing))
-        self._handlers[message] = sharing
+        if sharing:
+            self.device.msi.request(message, handle, ", ".join(text for text, _ in sharing))
+            self._handlers[message] = sharing
+        else:
+            self.device.msi.release(message)
+            del self._handlers[message]
 
     def free(self) -> None:
         """Turn messages off, or handle the pin no more."""
         self._handlers.clear()
         if self._line is not None:
-            for action in self._actions:
+            for action in self._actions.values():
                 self._line.free(action)
             self._actions.clear()
             self._line = None

@@ -67,9 +67,9 @@ def _write_vpd(config: VirtualConfig, at: int, size: int, value: int, start: int
     with contextlib.suppress(OSError):
         if address & vpd.PCI_VPD_ADDR_F:
             data = config.word(window, 4)
-            config.device.vpd.write(address & ~vpd.PCI_VPD_ADDR_F, data.to_bytes(4, "little"))
+            config.device.product_data.write(address & ~vpd.PCI_VPD_ADDR_F, data.to_bytes(4, "little"))
         else:
-            config.put(window, 4, int.from_bytes(config.device.vpd.read(address, 4), "little"))
+            config.put(window, 4, int.from_bytes(config.device.product_data.read(address, 4), "little"))
         config.put(start + vpd.PCI_VPD_ADDR, 2, address ^ vpd.PCI_VPD_ADDR_F)
 
 

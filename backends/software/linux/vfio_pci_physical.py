@@ -38,8 +38,8 @@ class PhysicalFunction(Protocol):
         ...
 
     @property
-    def vpd(self) -> PciVpd:
-        """Its vital product data."""
+    def product_data(self) -> PciVpd:
+        """The vital product data that programs get: its own, or those that it shares.  Raise OSError ENODEV."""
         ...
 
     def load_config(self, offset: int, length: int) -> int:

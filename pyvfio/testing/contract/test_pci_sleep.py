@@ -74,6 +74,37 @@ def test_who_is_not_open_sleeps(function: BoundFunction, state: State, lowest: s
     assert settle(state, "suspended") == lowest
 
 
+@pytest.fixture
+def cold(sysfs: Attributes, function: BoundFunction) -> Iterator[str]:
+    """``d3cold_allowed``; what it said comes back."""
+    path = f"{function.path}/d3cold_allowed"
+    if not sysfs.exists(path):
+        pytest.skip("this kernel has no ACPI")
+    before = sysfs.read(path)
+    yield path
+    sysfs.write(path, before)
+
+
+@pytest.mark.parametrize("allowed", ["0", "1"])
+def test_below_a_port_that_does_not_sleep_no_power_is_cut(
+    sysfs: Attributes, function: BoundFunction, state: State, cold: str, allowed: str
+) -> None:
+    """Whatever ``d3cold_allowed`` says; a function that sleeps is woken by the question, and sleeps on."""
+    before = settle(state, "suspended")
+    sysfs.write(cold, allowed)
+    assert settle(state, "suspended") == before
+
+
+def test_what_is_written_to_d3cold_allowed(sysfs: Attributes, cold: str) -> None:
+    for text, shown in (("0", "0"), ("1\n", "1"), ("0x0", "0"), ("010", "1"), ("2", "1"), ("+0", "0")):
+        sysfs.write(cold, text)
+        assert sysfs.read(cold) == shown
+    for text in ("-1", "x", "\n", " 1", "1 ", "on", "1" * 30):
+        with fails(EINVAL):
+            sysfs.write(cold, text)
+        assert sysfs.read(cold) == "0"
+
+
 def test_who_is_open_does_not(opened: OpenDevice, state: State) -> None:
     assert state() == ("D0", "active")
 

@@ -34,7 +34,7 @@ class Card:
         self.refuses = False
         self.resets = 0
         self.stores: list[tuple[int, int, int]] = []
-        self.vpd = PciVpd(self)
+        self.vpd = self.product_data = PciVpd(self)
 
     def load_config(self, offset: int, length: int) -> int:
         assert length in (1, 2, 4)

@@ -136,6 +136,45 @@ def test_a_function_without_the_capability_has_no_such_file(files: Files) -> Non
     assert [name for name in files.listdir(BUS) if "vpd" in files.listdir(f"{BUS}/{name}")] == [DISK]
 
 
+TWINS = """
+[machine]
+name = "twins"
+architecture = "x86_64"
+modules = ["vfio", "vfio_iommu_type1", "vfio_pci"]
+
+[[pcie.bus]]
+""" + "".join(
+    f"""
+[[pcie.function]]
+model = "{model}"
+behind = "0000:00"
+at = "{at}"
+
+[[pcie.function.capability]]
+kind = "vpd"
+options = {{ name = "{at}", PN = "X-1", SN = "42", readonly = false }}
+"""
+    for model, at in (("e1000e", "02.0"), ("e1000e", "02.1"), ("virtio-net-pci", "03.0"), ("virtio-net-pci", "03.1"))
+)
+
+
+def test_like_ethernet_functions_of_intel_share_product_data(tmp_path: Path) -> None:
+    """``quirk_f0_vpd_link`` (``drivers/pci/vpd.c``, 6.12): accesses go to function 0; ENODEV when that is gone."""
+    (tmp_path / "twins.toml").write_text(TWINS)
+    made = Files(Machine(load_machine(tmp_path / "twins.toml")))
+    devices = "/sys/bus/pci/devices/0000:00"
+    assert [made.get(f"{devices}:{at}/vpd")[3:7] for at in ("02.0", "02.1", "03.0", "03.1")] == [
+        *(b"02.0", b"02.0"),
+        *(b"03.0", b"03.1"),
+    ]
+    assert made.put(f"{devices}:02.1/vpd", b"both", 4) == 4
+    assert made.get(f"{devices}:02.0/vpd")[4:8] == b"both"
+    fd = made.open(f"{devices}:02.0/remove", os.O_WRONLY)
+    made.write(fd, b"1")
+    refused(errno.ENODEV, lambda: made.get(f"{devices}:02.1/vpd"))
+    made.machine.close()
+
+
 def test_what_does_not_begin_with_a_tag_is_nothing(files: Files) -> None:
     function = files.machine.pcie.function(0, 0x0100)
     assert function is not None

@@ -15,6 +15,7 @@ from pci_fixture import BUS, VFIO, Device, errno_of
 from pcie_fixture import Pcie, lab_spec
 
 from pyvfio.abi import vfio as abi
+from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS
 
 A, B = "0000:0c:00.0", "0000:0c:00.1"
 HEAD, ROW = 12, 8
@@ -251,3 +252,16 @@ def test_a_reset_keeps_what_is_set_in_capabilities() -> None:
         lab.write(f"{BUS}/devices/{device.name}/reset", "1")
         assert (kept, cleared) == (0x000F, [0])
         assert device.read_config(at, 2) == kept
+
+
+def test_no_model_is_a_device_that_linux_resets_in_a_way_of_its_own() -> None:
+    """``pci_dev_reset_methods`` (``drivers/pci/quirks.c``, 6.12): else ``device_specific`` would have to be there."""
+    known = {
+        *((0x8086, device) for device in (0x10ED, 0x0156, 0x0166, 0x0953, 0x0A54)),
+        *((0x144D, 0xA804), (0x025E, 0xF1AC), (0x19E5, 0x375E)),
+    }
+    chelsio = 0x1425
+    models = {(model.identity.vendor, model.identity.device) for model in ENDPOINTS.values()}
+    assert len(models) > 5
+    assert not models & known
+    assert chelsio not in {vendor for vendor, _ in models}

@@ -42,6 +42,7 @@ class Rig:
                 device = ports.devices[name]
                 assert isinstance(device, PciDevice)
                 ports.hotplug.stop(device)
+                ports.hotplug.free(device)
         self.taken: list[str] = []
 
     def device(self, name: str) -> PciDevice:

@@ -6,12 +6,17 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from error_rig import CONTAINED, CONTAINING, FIRST, Errors
+from error_rig import PORT as ERRING
 from pci_fixture import BUS
 from pcie_fixture import Pcie
+from slot_rig import FUNCTION, SLOT, SlotRig
 
+from pyvfio.abi import pci_express_regs as express
+from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
-from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.kernel_log import kernel_log
+from pyvfio_backends.software.linux.pciehp import SlotPhase
 from pyvfio_fixtures import golden
 
 EXPRESS = "/sys/bus/pci_express"
@@ -57,18 +62,131 @@ def test_they_go_and_come_with_their_port(lab: Pcie) -> None:
     assert not [name for name in lab.host.listdir(f"{EXPRESS}/devices") if "00:0c.0" in name]
     lab.seen()
     lab.write(f"{BUS}/drivers/pcieport/bind", "0000:00:0c.0")
-    events = [
-        (event.action, event.devpath.rsplit(":", 1)[-1]) for event in lab.seen() if event.subsystem == "pci_express"
-    ]
+    events = told(lab)
     driven = [(action, f"pcie{service}") for service in ("001", "002", "004") for action in ("add", "bind")]
     assert events == [*driven, ("add", "pcie010")]
     lab.write(f"{BUS}/devices/0000:00:0c.0/remove", "1")
     assert not [name for name in lab.host.listdir(f"{EXPRESS}/devices") if "00:0c.0" in name]
 
 
-def test_a_service_keeps_its_driver(lab: Pcie) -> None:
-    with pytest.raises(NotModelled, match="service of a PCI Express port"):
-        lab.write(f"{EXPRESS}/drivers/aer/unbind", "0000:00:09.0:pcie002")
+def told(lab: Pcie) -> list[tuple[str, str]]:
+    """What services came, went and were bound since the last look."""
+    return [
+        (event.action, event.devpath.rsplit(":", 1)[-1]) for event in lab.seen() if event.subsystem == "pci_express"
+    ]
+
+
+def lines(lab: Pcie) -> dict[str, str]:
+    """``/proc/interrupts`` without counts: who handles an interrupt, by its number."""
+    found = (text.partition(":") for text in lab.text("/proc/interrupts").splitlines()[1:])
+    return {number.strip(): " ".join(text.split()[1:]) for number, _, text in found}
+
+
+def listening(lab: Pcie, port: str) -> tuple[bool, bool, bool]:
+    """Whether a port interrupts for power management events, errors and its slot."""
+    device = lab.device(port)
+    assert device.aer is not None
+    events = device.read_config(device.express + express.PCI_EXP_RTCTL, 2) & express.PCI_EXP_RTCTL_PMEIE
+    errors = device.aer.read(extended.PCI_ERR_ROOT_COMMAND)
+    slot = device.read_config(device.express + express.PCI_EXP_SLTCTL, 2) & express.PCI_EXP_SLTCTL_HPIE
+    return bool(events), bool(errors), bool(slot)
+
+
+PORT = "0000:00:0c.0"
+
+
+@pytest.mark.parametrize(
+    ("driver", "service", "name", "off"),
+    [("aer", "002", "aerdrv", 1), ("pciehp", "004", "pciehp", 2), ("pcie_pme", "001", "PCIe PME", 0)],
+)
+def test_a_service_ends_and_begins_with_its_driver(lab: Pcie, driver: str, service: str, name: str, off: int) -> None:
+    """``aer_remove``, ``pciehp_remove``, ``pcie_pme_remove`` (``drivers/pci/pcie``, ``drivers/pci/hotplug``, 6.12)."""
+    numbers = [str(number) for number in lab.device(PORT).msi.irqs.values()]
+    before, heard = lines(lab), listening(lab, PORT)
+    lab.write(f"{EXPRESS}/drivers/{driver}/unbind", f"{PORT}:pcie{service}")
+    assert f"{PORT}:pcie{service}" not in bound(lab, driver)
+    assert not any(name in lines(lab).get(number, "") for number in numbers)
+    assert listening(lab, PORT) == tuple(heard[one] and one != off for one in range(3))
+    assert [str(number) for number in lab.device(PORT).msi.irqs.values()] == numbers
+    assert told(lab) == [("unbind", f"pcie{service}")]
+    lab.write(f"{EXPRESS}/drivers/{driver}/bind", f"{PORT}:pcie{service}")
+    assert lines(lab) == before
+    assert listening(lab, PORT) == heard
+    assert told(lab) == [("bind", f"pcie{service}")]
+
+
+def test_the_slot_goes_with_pciehp_and_its_card_stays(lab: Pcie) -> None:
+    names = {lab.text(f"{BUS}/slots/{name}/address").strip(): name for name in lab.host.listdir(f"{BUS}/slots")}
+    port, slot = IOH[0], f"{BUS}/slots/{names['0000:01:00']}"
+    lab.write(f"{EXPRESS}/drivers/pciehp/unbind", f"{port}:pcie004")
+    assert slot.rsplit("/", 1)[1] not in lab.host.listdir(f"{BUS}/slots")
+    assert "0000:01:00.0" in lab.host.listdir(f"{BUS}/devices")
+    lab.write(f"{EXPRESS}/drivers/pciehp/bind", f"{port}:pcie004")
+    assert lab.text(f"{slot}/power").strip() == "1"
+    lab.machine.clock.advance(8)
+    assert "0000:01:00.0" in lab.host.listdir(f"{BUS}/devices")
+
+
+def test_a_port_whose_service_is_free_lets_go_all_the_same(lab: Pcie) -> None:
+    lab.write(f"{EXPRESS}/drivers/aer/unbind", f"{PORT}:pcie002")
+    lab.write(f"{BUS}/drivers/pcieport/unbind", PORT)
+    assert not lab.device(PORT).msi.irqs
+    lab.write(f"{BUS}/drivers/pcieport/bind", PORT)
+    assert f"{PORT}:pcie002" in bound(lab, "aer")
+
+
+def test_errors_are_told_again_to_who_comes_back() -> None:
+    """Without ``aer`` errors stay in the registers of root port and function; what is there is forgotten
+    (``aer_enable_rootport``).
+    """
+    made = Errors()
+    made.write(f"{EXPRESS}/drivers/aer/unbind", f"{ERRING}:pcie002")
+    made.inject(FIRST, "COMP_TIME")
+    assert made.messages(ERRING) == (0, 0, 0)
+    assert made.register(ERRING, extended.PCI_ERR_ROOT_STATUS) & extended.PCI_ERR_ROOT_UNCOR_RCV
+    made.write(f"{EXPRESS}/drivers/aer/bind", f"{ERRING}:pcie002")
+    assert not made.register(ERRING, extended.PCI_ERR_ROOT_STATUS) & extended.PCI_ERR_ROOT_UNCOR_RCV
+    assert not made.register(FIRST, extended.PCI_ERR_UNCOR_STATUS)
+    assert made.messages(ERRING) == (0, 0, 0)
+    made.inject(FIRST, "UNX_COMP")
+    assert made.messages(ERRING) == (0, 1, 0)
+    made.host.close()
+
+
+def test_nothing_is_contained_without_dpc() -> None:
+    """``dpc_remove`` (``dpc.c``, 6.12) disables triggers; ``aer`` recovers then."""
+    made = Errors()
+    made.write(f"{EXPRESS}/drivers/dpc/unbind", f"{CONTAINING}:pcie008")
+    made.inject(CONTAINED, "DLP")
+    assert not any("containment event" in text for text in made.log)
+    assert made.messages(CONTAINING) == (0, 0, 1)
+    made.write(f"{EXPRESS}/drivers/dpc/bind", f"{CONTAINING}:pcie008")
+    assert any("DPC: enabled with IRQ" in text for text in made.log)
+    made.inject(CONTAINED, "DLP")
+    assert any("containment event" in text for text in made.log)
+    made.host.close()
+
+
+def test_a_press_ends_with_the_service() -> None:
+    """``pciehp_release_ctrl`` (``pciehp_hpc.c``, 6.12) cancels what was to be done after five seconds."""
+    rig = SlotRig()
+    rig.on()
+    rig.slots.press("port")
+    rig.pass_time(1)
+    assert rig.phase is SlotPhase.BLINKING_OFF
+    rig.write("unbind", "0000:00:01.0:pcie004", path=f"{EXPRESS}/drivers/pciehp")
+    assert not rig.there(SLOT)
+    rig.pass_time(10)
+    assert rig.there(FUNCTION)
+    rig.slots.press("port")
+    rig.pass_time(10)
+    assert rig.there(FUNCTION)
+    rig.write("bind", "0000:00:01.0:pcie004", path=f"{EXPRESS}/drivers/pciehp")
+    assert rig.phase is SlotPhase.ON
+    rig.slots.press("port")
+    rig.pass_time(10)
+    assert not rig.there(FUNCTION)
+    rig.close()
 
 
 def test_a_port_without_a_service_is_enabled_and_not_bus_master(lab: Pcie) -> None:
