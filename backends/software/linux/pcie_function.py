@@ -354,10 +354,11 @@ class PcieFunction(PciSysdata):
         return self.on.above is not None
 
     def reset_bus(self) -> None:
-        """See `PciSysdata.reset_bus`.  Raise OSError ENOTTY on a root bus."""
+        """See `PciSysdata.reset_bus`.  Raise OSError ENOTTY on a root bus, and when the function does not come back."""
         if self.on.above is None:
             raise fail(errno.ENOTTY)
         self.on.above.reset_behind()
+        pcie_reset.wait_for(self)
 
     def reset_behind(self) -> None:
         """See `PciSysdata.reset_behind`."""

@@ -17,16 +17,22 @@ from typing import TYPE_CHECKING
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_capability_regs as capability_regs
 from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.linux.kernel_log import WARNING, say
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pcie_function import PcieFunction
 
-__all__ = ["in_slot", "methods", "perform", "reset_behind", "scope"]
+__all__ = ["in_slot", "methods", "perform", "reset_behind", "scope", "wait_for"]
 
 _AF_BOTH = capability_regs.PCI_AF_CAP_TP | capability_regs.PCI_AF_CAP_FLR
 _FUNCTIONS = 8
+_NOBODY = 0xFFFFFFFF
+_PATIENCE = (1 << 16) - 1
+"""Milliseconds: the wait doubles from 1 on until it is longer than a minute."""
+_WAITS = {"flr": "FLR", "af_flr": "AF_FLR", "pm": "PM D3hot->D0"}
+"""What the kernel calls each in its log."""
 
 
 def methods(function: PcieFunction) -> tuple[str, ...]:
@@ -41,7 +47,11 @@ def methods(function: PcieFunction) -> tuple[str, ...]:
 
 
 def perform(function: PcieFunction, method: str) -> None:
-    """Reset by this method.  Raise OSError ENOTTY: another one is to be tried, EINVAL: not from this power state."""
+    """Reset by this method, and wait for the function, which has a minute (``pci_dev_wait``; no time passes here).
+
+    Raise OSError ENOTTY: another one is to be tried (also when it does not come back), EINVAL: not from this power
+    state.
+    """
     if method == "flr":
         if not _has_flr(function):
             raise fail(errno.ENOTTY)
@@ -58,6 +68,19 @@ def perform(function: PcieFunction, method: str) -> None:
         function.reset_bus()
     else:
         raise fail(errno.ENOTTY)
+    wait_for(function, _WAITS.get(method, ""))
+
+
+def wait_for(function: PcieFunction, reset: str = "") -> None:
+    """Raise OSError ENOTTY when nobody answers for it after a reset, and name the reset in the kernel's log.
+
+    Behind a bus that was reset it is the link that does not come up, of which nothing is said.
+    """
+    if function.config_read(regs.PCI_COMMAND, 4) != _NOBODY:
+        return
+    if function.pdev is not None and reset:
+        say(function.pdev, WARNING, f"not ready {_PATIENCE}ms after {reset}; giving up")
+    raise fail(errno.ENOTTY)
 
 
 def _reset_by_power(function: PcieFunction) -> None:

@@ -6,6 +6,7 @@ Expected values are what Linux 6.12.107 answered for the same requests on the x8
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -14,8 +15,14 @@ import pytest
 from pci_fixture import BUS, VFIO, Device, errno_of
 from pcie_fixture import Pcie, lab_spec
 
+import pyvfio
 from pyvfio.abi import vfio as abi
+from pyvfio.errors import PyvfioError
+from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS
+from pyvfio_backends.software.linux.kernel_log import kernel_log
+from pyvfio_backends.software.loader import load_machine, machine_files
+from pyvfio_backends.software.machine import Machine
 
 A, B = "0000:0c:00.0", "0000:0c:00.1"
 HEAD, ROW = 12, 8
@@ -265,3 +272,20 @@ def test_no_model_is_a_device_that_linux_resets_in_a_way_of_its_own() -> None:
     assert len(models) > 5
     assert not models & known
     assert chelsio not in {vendor for vendor, _ in models}
+
+
+def test_a_card_that_is_gone_does_not_come_back() -> None:
+    """Linux does not notice that a card is pulled from this slot (it has a button); a reset does (`pci_dev_wait`)."""
+    machine = Machine(load_machine(machine_files()["q35-switch"]))
+    with SoftwareBackend(machine) as opened:
+        host, name = pyvfio.Host(opened), "0000:01:00.0"
+        assert pyvfio.bind(host.device(name)).steps
+        with pyvfio.open_device(host, name) as device:
+            device.reset()
+            before = kernel_log(machine.kernel).lines
+            machine.slots.pull("1")
+            for reset in (device.reset, device.hot_reset):
+                with pytest.raises(PyvfioError) as caught:
+                    reset()
+                assert caught.value.errno == errno.ENOTTY
+    assert "not ready 65535ms after FLR; giving up" in "".join(kernel_log(machine.kernel).lines[len(before) :])
