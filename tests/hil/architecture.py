@@ -99,6 +99,7 @@ X86 = Architecture(
     unread_source=("arch/s390/*.[chS]",),
     modules=(*VFIO_MODULES, "e1000e", "igb", "igbvf", "nvme"),
     command=devices_x86.command,
+    guests=("qemu", "bare"),
     profiles=devices_x86.PROFILES,
     packages=(
         Package("gcc-x86-64-linux-gnu", "x86_64-linux-gnu-gcc", "to build the kernel"),

@@ -96,7 +96,10 @@ TOPOLOGY = (
     *("-device", "pcie-root-port,id=rpx,bus=pxb0,chassis=8,slot=11"),
     *("-device", "e1000e,id=ex,bus=rpx"),
 )
-PROFILES: dict[str, tuple[str, ...]] = {"none": (), "contract": CONTRACT, "all": TOPOLOGY + CONTRACT}
+#: Functions that no IOMMU is in front of: the one profile without VT-d.
+BARE = ("-device", "edu,id=edu0,addr=06.0", "-device", f"{_PORT},id=rpl,addr=14.0", *CONTRACT[-4:])
+_IOMMU = ("-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48")
+PROFILES: dict[str, tuple[str, ...]] = {"none": (), "contract": CONTRACT, "all": TOPOLOGY + CONTRACT, "bare": BARE}
 _ROOT = "root=/dev/vda ro rootfstype=ext4 init=/init"
 
 
@@ -116,7 +119,7 @@ def command(kernel: Path, disk: Path, src: Path, out: Path, sockets: Path, profi
         ),
         # hotplug by the ports themselves, not by ACPI
         *("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"),
-        *("-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"),
+        *(() if profile == "bare" else _IOMMU),
         *("-fsdev", f"local,id=fsrc,path={src},security_model=none,readonly=on"),
         *("-device", "virtio-9p-pci,fsdev=fsrc,mount_tag=src,addr=02.0"),
         *("-fsdev", f"local,id=fout,path={out},security_model=none"),

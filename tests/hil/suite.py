@@ -134,6 +134,10 @@ class Guest:
     skips: tuple[Skip, ...] = ()
     lacking: tuple[Skip, ...] = ()
     """What the software machine has no part of yet: tests that are skipped there alone."""
+    profile: str = ""
+    """Its own devices, instead of those that the user chose."""
+    apart: bool = False
+    """A guest for few tests: it takes part in whole runs, and where it is named."""
 
 
 # What needs a function, or has nothing to do with devices, runs under QEMU alone.  Explaining an assertion means
@@ -202,6 +206,19 @@ GUESTS = (
         skips=X86_SKIPS,
         lacking=X86_LACKING,
     ),
+    # VFIO's unsafe mode wants functions that no IOMMU is in front of.
+    Guest(
+        "x86-bare",
+        guest.run,
+        "x86-no-iommu",
+        ("--pyvfio-edu=0000:00:06.0",),
+        modules=("test_library_noiommu",),
+        at_least=8,
+        architecture=X86,
+        under="bare",
+        profile="bare",
+        apart=True,
+    ),
     Guest(
         "ppc64",
         guest.run,
@@ -241,7 +258,13 @@ def test(
             with progress.stage(f"numbers of the ABI against the headers of the {machine.architecture.name} kernel"):
                 _numbers(machine.kernel.parent / "headers", machine.architecture.machine, root, folder / "headers.log")
     made = {machine.architecture.name: machine for machine in machines}
-    chosen = [one for one in GUESTS if one.architecture.name in made and arguments.guest in ("all", one.under)]
+    part = bool(arguments.words or arguments.suite)
+    chosen = [
+        one
+        for one in GUESTS
+        if one.architecture.name in made
+        and (arguments.guest == one.under or (arguments.guest == "all" and not (one.apart and part)))
+    ]
     if arguments.machine is not None:
         chosen = [replace(one, machine=arguments.machine) if one.name == "qemu" else one for one in chosen]
     reports = [_sides(one, arguments, made[one.architecture.name], tree, folder, progress) for one in chosen]
@@ -284,6 +307,7 @@ def _sides(
 ) -> table.Report:
     """Run one guest's suite on the software machine, on the kernel, and, if it has one, in the big-endian guest."""
     software, kernel, big_endian = _folders(folder, which)
+    machine = replace(machine, profile=which.profile or machine.profile)
     shown = f" under {which.name}"
     words = [*which.options, *arguments.words, *_target(which, arguments, tree)]
     if which.machine is not None:

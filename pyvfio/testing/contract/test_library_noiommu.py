@@ -36,14 +36,16 @@ def backend(lab: Lab) -> Iterator[Backend]:
 
 
 @pytest.fixture(scope="module")
-def bare(backend: Backend, sysfs: Attributes) -> Iterator[str]:
-    """The address of a function without an IOMMU, with the kernel's switch on."""
+def bare(lab: Lab, backend: Backend, sysfs: Attributes) -> Iterator[str]:
+    """The address of a function without an IOMMU, with the kernel's switch on; on a host, of one that may be taken."""
     if not sysfs.exists(NO_IOMMU_SWITCH):
         pytest.skip("this kernel has no CONFIG_VFIO_NOIOMMU")
     with pyvfio.Host(backend) as host:
-        found = next((one for one in host.functions() if one.group is None and _is_endpoint(one)), None)
+        free = (one for one in host.functions() if one.group is None and _is_endpoint(one))
+        takes = {lab.pci, lab.edu, lab.nvme} if lab.backend_name != "software" else None
+        found = next((one for one in free if takes is None or one.name in takes), None)
     if found is None:
-        pytest.skip("every function of this host is behind an IOMMU")
+        pytest.skip("every function of this host that may be taken is behind an IOMMU")
     before = sysfs.read(NO_IOMMU_SWITCH)
     sysfs.write(NO_IOMMU_SWITCH, "Y")
     yield found.name

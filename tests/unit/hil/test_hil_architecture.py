@@ -118,7 +118,7 @@ def test_the_disk_belongs_to_an_architecture_and_a_kernel() -> None:
 
 @pytest.fixture
 def x86_guest() -> suite.Guest:
-    (found,) = (one for one in suite.GUESTS if one.architecture is X86)
+    (found,) = (one for one in suite.GUESTS if one.name == "x86")
     return found
 
 
@@ -145,3 +145,15 @@ def test_each_listed_skip_is_of_files_that_are_there(x86_guest: suite.Guest) -> 
         assert any(words in text for text in texts.values()), skip
         left_out = any(CONTRACT.joinpath(f"{module}.py") in CONTRACT.glob(f"{one}.py") for one in x86_guest.without)
         assert not (left_out and skip.whole), skip
+
+
+def test_a_guest_apart_has_its_own_devices_and_no_iommu(tmp_path: Path) -> None:
+    (found,) = (one for one in suite.GUESTS if one.apart)
+    assert (found.name, found.architecture) == ("x86-bare", X86)
+    shown = {
+        profile: X86.command(tmp_path, tmp_path, tmp_path, tmp_path, tmp_path, profile, [])
+        for profile in ("all", found.profile)
+    }
+    assert [any("iommu" in word for word in words) for words in shown.values()] == [True, False]
+    (edu,) = (word.removeprefix("--pyvfio-edu=") for word in found.options)
+    assert f"edu,id=edu0,addr={edu.partition(':')[2][3:]}" in shown[found.profile]

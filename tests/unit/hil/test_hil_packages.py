@@ -76,10 +76,13 @@ def test_another_architecture_is_not_modelled(capsys: pytest.CaptureFixture[str]
     ("words", "message"),
     [
         (["boot", "--arch", "all", "true"], "architecture all; ARCH can be: s390x, x86, ppc64 "),
-        (["boot", "--arch", "x86", "--guest", "hercules", "true"], "x86 has no guest under hercules; it has: qemu"),
+        (
+            ["boot", "--arch", "x86", "--guest", "hercules", "true"],
+            "x86 has no guest under hercules; it has: bare, qemu",
+        ),
         (
             ["test", "--arch", "x86", "--profile", "zpci"],
-            "the x86 guest has no profile zpci; it has: all, contract, none",
+            "the x86 guest has no profile zpci; it has: all, bare, contract, none",
         ),
     ],
 )
