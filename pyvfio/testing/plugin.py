@@ -105,6 +105,10 @@ class Lab:
         machine = self.bare_machine if bare else _MIGRATING_MACHINE if migrating else machine
         return open_backend(self.backend_name, machine=machine, **options)
 
+    def may_take(self, address: str) -> bool:
+        """Whether the suite may take the PCI function at `address`: on a host only those that were named to it."""
+        return self.backend_name == "software" or address in (self.pci, self.pci2, self.entropy, self.edu, self.nvme)
+
     def environment(self, folder: Path, *, disk: bool = False, express: bool = False) -> dict[str, str]:
         """The environment for commands on such a host; a software machine is made in `folder` and keeps its state."""
         journal = {"PYVFIO_JOURNAL": str(folder / "journal")}

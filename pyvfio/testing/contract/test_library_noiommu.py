@@ -42,8 +42,7 @@ def bare(lab: Lab, backend: Backend, sysfs: Attributes) -> Iterator[str]:
         pytest.skip("this kernel has no CONFIG_VFIO_NOIOMMU")
     with pyvfio.Host(backend) as host:
         free = (one for one in host.functions() if one.group is None and _is_endpoint(one))
-        takes = {lab.pci, lab.edu, lab.nvme} if lab.backend_name != "software" else None
-        found = next((one for one in free if takes is None or one.name in takes), None)
+        found = next((one for one in free if lab.may_take(one.name)), None)
     if found is None:
         pytest.skip("every function of this host that may be taken is behind an IOMMU")
     before = sysfs.read(NO_IOMMU_SWITCH)
