@@ -87,13 +87,18 @@ class ResetPci(_Reset):
         except PyvfioError as error:
             if error.errno != errno.ENOTTY:
                 raise
+            cause = "no method works now; by its bus a function is reset only while no other one is on that bus"
+            next_step = f"pyvfio reset {self.name} --how subordinate resets all that is behind the same bridge"
+            with contextlib.suppress(PyvfioError):
+                if silent := _silent(function):
+                    cause, next_step = silent, "see whether it is still there; remove and rescan find it again if it is"
             raise NotAvailable(
                 f"reset by {self.method}" if self.method else "reset PCI function",
                 self.name,
                 path=self.paths[-1],
                 errno=error.errno,
-                cause="no method works now; by its bus a function is reset only while no other one is on that bus",
-                next_step=f"pyvfio reset {self.name} --how subordinate resets all that is behind the same bridge",
+                cause=cause,
+                next_step=next_step,
             ) from error
 
     def _choose(self, function: PciFunction) -> None:
