@@ -170,6 +170,7 @@ _PPC64_WITHOUT = (
     *(
         "test_memory_files",
         "test_pci_native_hotplug",
+        "test_port_services",
         "test_pci_plug",
         "test_pci_pin",
         "test_killed_run",
