@@ -15,7 +15,7 @@ versions of both and Linux's ``pci-ioda.c`` before 6.8.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -128,18 +128,6 @@ PHB4: Final = PhbModel(
     page_shifts=(_K4, _K64, _M2, _G1),
     injectable=frozenset({Injectable.CONFIG}),
 )
-PHB4_SMALL: Final = PhbModel(
-    "PHB4 (small)",
-    OPAL_PHB_ERROR_DATA_TYPE_PHB4,
-    endpoints=256,
-    has_io=False,
-    first_m64=1,
-    m64_windows=16,
-    m64_segments=256,
-    segment_map=False,
-    messages=2040,
-    page_shifts=(_K4, _K64, _M2, _G1),
-    injectable=frozenset({Injectable.CONFIG}),
-)
+PHB4_SMALL: Final = replace(PHB4, name="PHB4 (small)", endpoints=256, m64_windows=16, m64_segments=256, messages=2040)
 MODELS: Final = {one.name: one for one in (P7IOC, PHB3, PHB4, PHB4_SMALL)}
 """By name."""
