@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyvfio.css.trace import StepListener
 from pyvfio_backends.software.clock import Clock
@@ -21,7 +21,7 @@ from pyvfio_backends.software.pci_devices import with_devices
 from pyvfio_backends.software.pcie_errors import PcieErrors
 
 if TYPE_CHECKING:
-    from pyvfio_backends.software.hardware.ioda.hub import Hub
+    from pyvfio_backends.software.hardware.pcie.host_bridges import HostBridges
     from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
     from pyvfio_backends.software.pcie_peripherals import Peripherals
     from pyvfio_backends.software.pcie_slots import MachineSlots
@@ -41,7 +41,7 @@ class Machine:
 
     css: ChannelSubsystemHardware
     zpci: ZpciFacility
-    pcie: RootComplex | Hub
+    pcie: RootComplex | HostBridges[Any]
     slots: MachineSlots
     peripherals: Peripherals
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyvfio.errors import Misuse, NoSuchDevice
 from pyvfio.pci.slot_state import SlotEvent, SlotState
@@ -27,7 +27,7 @@ from pyvfio_backends.software.pcie_tree import build_card
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.clock import Clock
-    from pyvfio_backends.software.hardware.ioda.hub import Hub
+    from pyvfio_backends.software.hardware.pcie.host_bridges import HostBridges
     from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
     from pyvfio_backends.software.machine import Machine
 
@@ -40,7 +40,7 @@ Card = str | Function | Mapping[int, Function] | Sequence[PcieFunctionSpec]
 """The name of a model, a function, several by number, or what stands behind ``card`` in the words of a machine file."""
 
 
-def switch_on(complex_: RootComplex | Hub, clock: Clock) -> None:
+def switch_on(complex_: RootComplex | HostBridges[Any], clock: Clock) -> None:
     """Give a fabric its time, and its slots the state that they have after power-up."""
     for root in complex_.root_buses:
         root.schedule = clock.schedule

@@ -8,22 +8,17 @@ Source: ``arch/powerpc/platforms/powernv/{pci,pci-ioda}.c``, ``arch/powerpc/kern
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.eeh_files import device_files
 from pyvfio_backends.software.linux.pci_host import BarMemory
-from pyvfio_backends.software.linux.pci_sysfs import WAITING
-from pyvfio_backends.software.linux.pcie_function import PcieFunction
-from pyvfio_backends.software.linux.pcie_vga import is_vga
-from pyvfio_backends.software.linux.pnv_device_tree import node_name, of_link
-from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
+from pyvfio_backends.software.linux.powerpc_function import PowerFunction
+from pyvfio_backends.software.linux.vfs import Node, fail
 
 if TYPE_CHECKING:
-    from pyvfio_backends.software.hardware.dma import DmaSpace
     from pyvfio_backends.software.hardware.pcie.function import Function
-    from pyvfio_backends.software.linux.device import Device
-    from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
+    from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.pci_device import PciDevice
     from pyvfio_backends.software.linux.pcie_bus import PcieBus
     from pyvfio_backends.software.linux.pnv_host import PnvHostBridge
@@ -33,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["PnvFunction"]
 
 
-class PnvFunction(PcieFunction):
+class PnvFunction(PowerFunction):
     """See above."""
 
     keeps_addresses = False
@@ -41,7 +36,6 @@ class PnvFunction(PcieFunction):
     def __init__(self, on: PcieBus, devfn: int, hardware: Function) -> None:
         super().__init__(on, devfn, hardware)
         self.host: PnvHostBridge = on.bridge  # type: ignore[assignment]
-        self.irq = 0
         self.pe: PnvPe | None = None
         """The endpoint; None until the device has its addresses."""
         self.sriov: PnvSriov | None = None
@@ -83,10 +77,6 @@ class PnvFunction(PcieFunction):
             self.host.eeh.check_read(self.pdev, value, size)
         return value
 
-    def bus_address(self, address: int) -> int:
-        """See `PciSysdata.bus_address`."""
-        return self.host.bus_address(address)
-
     def bar_memory(self, bar: int) -> BarMemory | None:
         """See `PciSysdata.bar_memory`: none that a program could still have when the endpoint is frozen."""
         return None
@@ -96,10 +86,6 @@ class PnvFunction(PcieFunction):
     def enable(self, device: PciDevice) -> None:
         """See `PciSysdata.enable`."""
         self.host.check_enable(self)
-
-    def find_irq(self) -> None:
-        """The number of the line that its pin leads to (``pci_read_irq_line``)."""
-        self.irq = self.host.pins.number(self)
 
     # resets and programs
 
@@ -124,26 +110,9 @@ class PnvFunction(PcieFunction):
 
     # the IOMMU
 
-    @property
-    def iommu_device(self) -> Device | None:
-        """See `PciSysdata.iommu_device`: of devices with a group."""
-        grouped = self.pdev is not None and self.pdev.iommu_group is not None
-        return self.host.iommu_node if grouped else None
-
     def iommu_group(self) -> IommuGroup | None:
         """See `PciSysdata.iommu_group`."""
         return self.pe.group if self.pe is not None else None
-
-    def reserved_regions(self) -> Iterable[Region]:
-        """See `PciSysdata.reserved_regions`."""
-        return ()
-
-    def attach_dma(self, space: DmaSpace | None) -> None:
-        """See `PciSysdata.attach_dma`: what DMA sees is in the endpoint's tables (`TableGroup`)."""
-
-    def iommu_release(self) -> None:
-        """See `PciSysdata.iommu_release`."""
-        self.host.device_gone(self)
 
     # virtual functions
 
@@ -164,33 +133,9 @@ class PnvFunction(PcieFunction):
 
     # files
 
-    @property
-    def firmware_node(self) -> Device | None:
-        """See `PciSysdata.firmware_node`: there is no ACPI, and ``of_node`` leads to what firmware tells."""
-        return None
-
-    @property
-    def of_path(self) -> str:
-        """The node in the device tree, which firmware made."""
-        above = self.host.of_path if self.on.above is None else ""
-        if isinstance(self.on.above, PnvFunction):
-            above = self.on.above.of_path
-        return f"{above}/{node_name(self)}"
-
     def attributes(self, device: PciDevice) -> Mapping[str, Node]:
         """See `PciSysdata.attributes`."""
-        found: dict[str, Node] = {"link": StaticDirectory({}), "numa_node": Attribute(lambda: "0\n", _ignored)}
-        if self.virtual_of is None:
-            found["devspec"] = Attribute(lambda: f"{self.of_path}\n")
-            found["of_node"] = of_link(device.devpath, self.of_path)
-            if device.driver is None:
-                found[WAITING] = Attribute(lambda: f"{int(device.is_bridge)}\n")
+        found = dict(super().attributes(device))
         if self.host.eeh is not None:
             found.update(device_files(self.host.eeh, device))
-        if is_vga(self):
-            found["boot_vga"] = Attribute(lambda: f"{int(self.bus.vga_default is self)}\n")
         return found
-
-
-def _ignored(data: bytes) -> None:
-    """There is one node only."""

@@ -15,15 +15,14 @@ from pyvfio.abi import opal as api
 from pyvfio.abi.opal import OpalM64Action, OpalReset, OpalWindow
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.hardware.pcie.request import Space
-from pyvfio_backends.software.linux.device import Device
-from pyvfio_backends.software.linux.nodes import Node, StaticDirectory, Symlink
 from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM
-from pyvfio_backends.software.linux.pcie_bus import PcieBus, PcieHostBridge
+from pyvfio_backends.software.linux.pcie_bus import PcieBus
 from pyvfio_backends.software.linux.pcieport import express_type
 from pyvfio_backends.software.linux.pnv_function import PnvFunction
 from pyvfio_backends.software.linux.pnv_pe import PeFlag, PnvEndpoints, PnvPe
 from pyvfio_backends.software.linux.pnv_sriov import fix_virtual
 from pyvfio_backends.software.linux.pnv_table_group import PnvTableGroup
+from pyvfio_backends.software.linux.powerpc_host import PowerHostBridge
 from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
 from pyvfio_backends.software.linux.vfs import fail
 
@@ -32,14 +31,13 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.ioda.phb import Phb
     from pyvfio_backends.software.hardware.pcie.function import Function
     from pyvfio_backends.software.linux.eeh import Eeh
-    from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_device import PciDevice
     from pyvfio_backends.software.linux.pci_host import MsiDomain
     from pyvfio_backends.software.linux.pcie_bus import Pins
     from pyvfio_backends.software.linux.pcie_function import PcieFunction
 
-__all__ = ["PnvHostBridge", "PnvIommu"]
+__all__ = ["PnvHostBridge"]
 
 _MESSAGES, _GRANULE = 0x10000, 0x100000
 _WIDE = ResourceFlag.MEM | ResourceFlag.MEM_64 | ResourceFlag.PREFETCH
@@ -50,24 +48,7 @@ _REGISTERS, _REGISTERS_SIZE = 0x600C3C0000000, 0x100000
 _PHBS_OF_CHIP, _CHIP_SHIFT = 6, 42
 
 
-class PnvIommu(Device):
-    """``iommu-phbDDDD``: the IOMMU in a host bridge (``ppc_iommu_register_device``)."""
-
-    def __init__(self, kernel: Kernel, domain: int) -> None:
-        super().__init__(kernel, f"iommu-phb{domain:04x}", None, cls=kernel.class_("iommu"))
-        self.functions: dict[str, Device] = {}
-        kernel.add_class_device(self, quiet=True)
-
-    def attributes(self) -> dict[str, Node]:
-        """See `Device.attributes`."""
-        links: dict[str, Node] = {
-            name: Symlink(f"../../../..{device.devpath.removeprefix('/devices')}")
-            for name, device in self.functions.items()
-        }
-        return {"devices": StaticDirectory(links), "spapr-tce-iommu": StaticDirectory({})}
-
-
-class PnvHostBridge(PcieHostBridge):
+class PnvHostBridge(PowerHostBridge):
     """Host bridge `phb` of domain ``phb.number``; `m64` is where its 64-bit memory is to be, empty for none."""
 
     def __init__(self, bus: PciBus, phb: Phb, opal: Opal, messages: MsiDomain, pins: Pins, m64: range) -> None:
@@ -75,10 +56,9 @@ class PnvHostBridge(PcieHostBridge):
         self.opal = opal
         self.opal_id = phb.number
         self._m64 = m64
-        super().__init__(bus, phb, phb.root_bus, messages, pins)
+        super().__init__(bus, phb, messages, pins)
         self.endpoints = PnvEndpoints(opal, self.opal_id)
         """The endpoints, by number and by routing id."""
-        self.iommu_node = PnvIommu(bus.kernel, self.domain)
         self.taken_m64: set[int] = set()
         """The 64-bit windows that virtual functions have, by number."""
         self.eeh: Eeh | None = None
@@ -231,8 +211,7 @@ class PnvHostBridge(PcieHostBridge):
         function.pe = pe
         pe.devices += 1
         if pe.group is not None:
-            self.bus.kernel.groups.join(pe.group, device)
-            self.iommu_node.functions[device.name] = device
+            self.join(pe.group, device)
         if self.eeh is not None:
             self.eeh.probe_device(device)
 
@@ -294,17 +273,16 @@ class PnvHostBridge(PcieHostBridge):
             dma32_size=self.m32.bus_base,
             memory_size=kernel.storage_size,
         )
-        group = pe.group = kernel.groups.create(type_="unknown")
-        group.name = f"domain{self.domain}-pe{pe.number:x}"
-        group.table_group = pe.table_group
+        pe.group = self.new_group(pe.number, pe.table_group)
 
-    def device_gone(self, function: PnvFunction) -> None:
-        """The device of a function has left its group (``pnv_pci_release_device``)."""
+    def device_gone(self, function: PcieFunction) -> None:
+        """See `PowerHostBridge.device_gone` (``pnv_pci_release_device``)."""
+        super().device_gone(function)
+        if not isinstance(function, PnvFunction):
+            return
         if self.eeh is not None and function.pdev is not None:
             self.eeh.remove_device(function.pdev)
         pe, function.pe = function.pe, None
-        if function.pdev is not None:
-            self.iommu_node.functions.pop(function.pdev.name, None)
         if pe is None or function.virtual_of is not None:
             return
         pe.devices -= 1

@@ -15,7 +15,7 @@ from pyvfio.abi.opal import OpalTceKill
 from pyvfio.errors import Misuse
 from pyvfio.ioda.window import MOST_LEVELS, SECOND_WINDOW, DmaWindow, window_start
 from pyvfio_backends.software.hardware.ioda.opal import Opal
-from pyvfio_backends.software.linux.tce_table import MOST_TABLES, IommuTable
+from pyvfio_backends.software.linux.tce_table import MOST_TABLES, IommuTable, MemoryTable
 from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.memory import HostMemory
 
@@ -54,7 +54,7 @@ class PnvTableGroup:
         self.dma32_size = dma32_size
         self.page_sizes = opal.phbs[phb_id].model.page_sizes
         self.tables: list[IommuTable | None] = [None] * MOST_TABLES
-        self._own: IommuTable | None = None
+        self._own: MemoryTable | None = None
         self._set_up()
 
     # the kernel's own DMA
@@ -101,12 +101,12 @@ class PnvTableGroup:
         """See `TableGroup.create_table`.  Raise OSError EINVAL for no such window, ENOMEM for too large a level."""
         return self._table(number, page_shift, size, levels, allocated=self.table_size(page_shift, size, levels))
 
-    def _table(self, number: int, page_shift: int, size: int, levels: int, *, allocated: int) -> IommuTable:
+    def _table(self, number: int, page_shift: int, size: int, levels: int, *, allocated: int) -> MemoryTable:
         try:
             window = DmaWindow(size, page_shift, levels, self._host_shift)
             if window.level_shift > _MOST_LEVEL_SHIFT:
                 raise fail(errno.ENOMEM)
-            return IommuTable(window_start(number), window, self._storage, allocated=allocated)
+            return MemoryTable(window_start(number), window, self._storage, allocated=allocated)
         except Misuse as error:
             raise fail(errno.EINVAL) from error
         except MemoryError as error:
@@ -114,6 +114,8 @@ class PnvTableGroup:
 
     def set_window(self, number: int, table: IommuTable) -> None:
         """See `TableGroup.set_window`."""
+        if not isinstance(table, MemoryTable):
+            raise fail(errno.EINVAL)
         entry = table.tces.entry
         code = self._opal.pci_map_pe_dma_window(
             *(self._phb_id, self._endpoint, self._window(number)),

@@ -1,10 +1,17 @@
 """Tables of TCEs as the kernel keeps them (``struct iommu_table``), and what a platform does with them for a group.
 
+::
+
+    IommuTable                   what containers use
+      MemoryTable                bare metal: the kernel writes entries into memory, and the bridge reads them there
+      (pseries_table_group)      a guest: the hypervisor has the table, and entries are set by its calls
+
 Source: ``arch/powerpc/include/asm/iommu.h``, ``platforms/powernv/pci-ioda-tce.c`` of Linux 6.12.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from pyvfio.ioda.table import TceTable
@@ -12,28 +19,24 @@ from pyvfio.ioda.tce import TceAccess, tce_address
 from pyvfio.ioda.window import ENTRY_SIZE, DmaWindow
 from pyvfio_backends.software.memory import HostMemory
 
-__all__ = ["MOST_TABLES", "IommuTable", "TableGroup"]
+__all__ = ["MOST_TABLES", "IommuTable", "MemoryTable", "TableGroup"]
 
 MOST_TABLES = 2
 """Windows of a group (``IOMMU_TABLE_GROUP_MAX_TABLES``)."""
 _BOTH = TceAccess.READ | TceAccess.WRITE
 
 
-class IommuTable:
-    """The table of a window that begins at bus address `start`; entries are numbered from bus address 0.
+class IommuTable(ABC):
+    """The table of a window of `entries` pages that begins at bus address `start`; entries count from bus address 0.
 
     `allocated` are the bytes that count as its program's locked memory.  `users` has the program's address of each
-    entry that is mapped (``it_userspace``), `groups` who uses it.  A window with fewer entries than a page of the
-    kernel has room for gets that many (``it_size``).
+    entry that is mapped (``it_userspace``), `groups` who uses it.
     """
 
-    def __init__(self, start: int, window: DmaWindow, storage: HostMemory, *, allocated: int = 0) -> None:
-        self.page_shift = window.page_shift
-        self.offset = start >> window.page_shift
-        self.entries = max(window.pages, storage.page_size // ENTRY_SIZE)
-        whole = DmaWindow(self.entries << self.page_shift, self.page_shift, window.levels, window.host_shift)
-        self._storage = storage
-        self.tces = TceTable(whole, storage, storage.allocate)
+    def __init__(self, start: int, page_shift: int, entries: int, *, allocated: int = 0) -> None:
+        self.page_shift = page_shift
+        self.offset = start >> page_shift
+        self.entries = entries
         self.allocated = allocated
         self.users: dict[int, int] = {}
         self.groups: list[TableGroup] = []
@@ -58,23 +61,42 @@ class IommuTable:
             return [one for one in range(entry, entry + pages) if one in self.users]
         return sorted(one for one in self.users if entry <= one < entry + pages)
 
+    @abstractmethod
     def exchange(self, entry: int, real: int, access: TceAccess) -> tuple[int, TceAccess]:
-        """Replace an entry (``pnv_tce_xchg``): the real address and the access that were there.
-
-        What may be written may be read too.
-        """
-        if access & TceAccess.WRITE:
-            access = _BOTH
-        before = self.tces.set(entry - self.offset, real, access)
-        return tce_address(before, self.page_shift), TceAccess(before & _BOTH)
+        """Replace an entry (``it_ops->xchg_no_kill``): the real address and the access that were there."""
 
     def kill(self, entry: int, pages: int) -> None:
         """Have the bridges of its groups read entries again (``iommu_tce_kill``)."""
         for group in self.groups:
             group.kill(self, entry, pages)
 
+    @abstractmethod
     def free(self) -> None:
-        """Give the memory of all levels back."""
+        """Nobody uses it any more."""
+
+
+class MemoryTable(IommuTable):
+    """A table in the memory `storage` (``pnv_pci_ioda2_table_alloc_pages``).
+
+    A window with fewer entries than a page of the kernel has room for gets that many (``it_size``).
+    """
+
+    def __init__(self, start: int, window: DmaWindow, storage: HostMemory, *, allocated: int = 0) -> None:
+        entries = max(window.pages, storage.page_size // ENTRY_SIZE)
+        super().__init__(start, window.page_shift, entries, allocated=allocated)
+        whole = DmaWindow(entries << self.page_shift, self.page_shift, window.levels, window.host_shift)
+        self._storage = storage
+        self.tces = TceTable(whole, storage, storage.allocate)
+
+    def exchange(self, entry: int, real: int, access: TceAccess) -> tuple[int, TceAccess]:
+        """See `IommuTable.exchange` (``pnv_tce_xchg``): what may be written may be read too."""
+        if access & TceAccess.WRITE:
+            access = _BOTH
+        before = self.tces.set(entry - self.offset, real, access)
+        return tce_address(before, self.page_shift), TceAccess(before & _BOTH)
+
+    def free(self) -> None:
+        """See `IommuTable.free`: give the memory of all levels back."""
         for address in self.tces.tables:
             self._storage.free(address)
         self.tces.tables.clear()

@@ -39,10 +39,10 @@ from pyvfio_backends.software.hardware.ioda.model import Injectable, PhbModel
 from pyvfio_backends.software.hardware.ioda.windows import Windows
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.pcie.host_bridges import HostBridge
 from pyvfio_backends.software.hardware.pcie.port import RootPort
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Severity
 from pyvfio_backends.software.hardware.pcie.request import AddressType, Completion, Outcome, Request, Space
-from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
 
 __all__ = ["Phb"]
 
@@ -60,7 +60,7 @@ _CAUSES = {
 _BUS_SHIFT = 8
 
 
-class Phb(RootComplex):
+class Phb(HostBridge):
     """A host bridge of `model` for segment `segment`, with one root bus and, below it, root `port`.
 
     `memory` is the machine's, by real addresses; `m32` and `io` are where the windows are.  Addresses of `load` and
@@ -276,6 +276,10 @@ class Phb(RootComplex):
             function.config.write(offset, length, value)
 
     # from the processor
+
+    def reaches(self, space: Space, address: int) -> bool:
+        """See `HostBridge.reaches`."""
+        return self.windows.find(space, address) is not None
 
     def transfer(self, request: Request) -> Completion:
         """See `RootComplex.transfer`; the address is the processor's.  What spans segments goes in pieces."""
