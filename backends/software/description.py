@@ -26,7 +26,9 @@ __all__ = [
     "CSS_ACTIONS",
     "MODULES",
     "OTHER_TYPES",
+    "PLATFORMS",
     "POWER",
+    "PSERIES",
     "ZPCI_ACTIONS",
     "ChannelPathSpec",
     "CssEventSpec",
@@ -52,6 +54,10 @@ ARCHITECTURES = ("s390x", "x86_64", "ppc64le", "ppc64")
 
 POWER = ("ppc64le", "ppc64")
 """Those of POWER."""
+
+PSERIES = "pseries"
+PLATFORMS = ("powernv", PSERIES)
+"""What a machine of POWER is: bare metal, or the guest of a hypervisor."""
 
 MODULES = (
     *("aer_inject", "copier_vfio_pci", "e1000e", "igb", "iommufd", "mdev", "mtty", "nvme", "pci_stub", "shpchp"),
@@ -184,15 +190,17 @@ class PcieBusSpec:
 
 @dataclass(slots=True)
 class PciePhbSpec:
-    """``[[pcie.phb]]``: a host bridge of POWER for a `segment`, with one root port, by its `model`: ``PHB4``,
-    ``PHB4 (small)`` (256 endpoints instead of 512) or ``PHB3``.
+    """``[[pcie.phb]]``: a host bridge of POWER for a `segment`, by its `model`.
 
-    What is behind the port names its `id`, which is ``phb`` and the segment unless given.  The port's slot has a number
-    (`slot`), -1: there is none, and the card is soldered on.
+    On bare metal it has one root port, and is a ``PHB4`` (or nothing is said), a ``PHB4 (small)`` (256 endpoints
+    instead of 512) or a ``PHB3``; on a pseries, a ``spapr-pci-host-bridge``, functions are on its own bus.
+
+    What is behind the port, or on the bus, names its `id`, which is ``phb`` and the segment unless given.  The port's
+    slot has a number (`slot`), -1: there is none, and the card is soldered on.
     """
 
     segment: int = 0
-    model: str = "PHB4"
+    model: str = ""
     id: str = ""
     slot: int = -1
 
@@ -338,13 +346,14 @@ class MachineSpec:
     `zpci_events` happen to them, and with `error_reports` the machine takes reports of errors.
     An ``x86_64`` machine has `pcie_buses` and `pcie_functions` instead, each port before what is behind it, and
     `pcie_iommus` with the memory that firmware keeps for devices, `pcie_reserved`.
-    One of POWER has `pcie_phbs` and `pcie_functions`.
+    One of POWER has `pcie_phbs` and `pcie_functions`, and is bare metal or, as its `platform` says, one of `PLATFORMS`.
     What the host does with its devices is in `disks` and the fields after it (`usage`).
     """
 
     name: str
     description: str = ""
     architecture: str = "s390x"
+    platform: str = ""
     page_size: int = 4096
     memory: int = 8 << 30
     memlock: int = -1

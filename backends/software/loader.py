@@ -21,7 +21,9 @@ from pyvfio_backends.software.description import (
     ARCHITECTURES,
     MODULES,
     OTHER_TYPES,
+    PLATFORMS,
     POWER,
+    PSERIES,
     ChannelPathSpec,
     CssEventSpec,
     FunctionSpec,
@@ -244,6 +246,9 @@ class _Reader:
         """Rules between values."""
         if spec.architecture not in ARCHITECTURES:
             raise self.error(("machine", "architecture"), f"not modelled; there is {_listing(ARCHITECTURES)}")
+        if spec.platform and (spec.architecture not in POWER or spec.platform not in PLATFORMS):
+            there = f"there is {_listing(PLATFORMS)}" if spec.architecture in POWER else "only POWER has several"
+            raise self.error(("machine", "platform"), f"no platform {spec.platform!r}; {there}")
         for name in spec.modules:
             if name.replace("-", "_") not in MODULES:
                 raise self.error(("machine", "modules"), f"no module {name!r}; there is {_listing(MODULES)}")
@@ -364,8 +369,9 @@ class _Reader:
                 raise self.error(("pcie", key), f"a machine of architecture {spec.architecture} has none", 0)
         from pyvfio_backends.software.hardware.pcie.remapping import NOTHING
         from pyvfio_backends.software.phb_tree import PhbTree
+        from pyvfio_backends.software.spapr_tree import SpaprTree
 
-        tree = PhbTree(NOTHING)
+        tree = SpaprTree(NOTHING) if spec.platform == PSERIES else PhbTree(NOTHING)
         for n, phb in enumerate(spec.pcie_phbs):
             try:
                 tree.add_phb(phb)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyvfio.css.trace import StepListener
 from pyvfio_backends.software.clock import Clock
-from pyvfio_backends.software.description import POWER, MachineSpec
+from pyvfio_backends.software.description import POWER, PSERIES, MachineSpec
 from pyvfio_backends.software.faults import Faults
 from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
@@ -97,9 +97,12 @@ class Machine:
                     subsystem.boot(self)
                 self.pci_devices.facility = self.zpci
             elif spec.architecture in POWER:
-                from pyvfio_backends.software.linux import pnv_boot  # few machines are of POWER
+                if spec.platform == PSERIES:
+                    from pyvfio_backends.software.linux.pseries_boot import boot as boot_power
+                else:
+                    from pyvfio_backends.software.linux.pnv_boot import boot as boot_power  # few machines are of POWER
 
-                for boot in (vfio_boot.boot, pnv_boot.boot, usage_boot.boot):
+                for boot in (vfio_boot.boot, boot_power, usage_boot.boot):
                     boot(self)
             else:
                 from pyvfio_backends.software.linux import pcie_boot  # most machines have no PCI Express

@@ -177,11 +177,15 @@ class PcieTree:
         """Add a root bus.  Raise `Misuse` when its numbers are another's."""
         self._places[f"{spec.segment:04x}:{spec.number:02x}"] = self.complex.add_root_bus(spec.segment, spec.number)
 
-    def add_port(self, name: str, port: DownstreamPort) -> None:
-        """Add a port that is there already.  Raise `Misuse`: its name is another's."""
+    def add_place(self, name: str, bus: Bus) -> None:
+        """Add a bus that is there already.  Raise `Misuse`: its name is another's."""
         if name in self._places:
             raise Misuse("build the PCI Express tree", name, cause="this id is there already")
-        self._places[name] = port.secondary
+        self._places[name] = bus
+
+    def add_port(self, name: str, port: DownstreamPort) -> None:
+        """Add a port that is there already.  Raise `Misuse`: its name is another's."""
+        self.add_place(name, port.secondary)
         self._ports[name] = port
 
     def add_card(self) -> Bus:

@@ -73,8 +73,9 @@ class PhbTree(PcieTree):
     def add_phb(self, spec: PciePhbSpec) -> Phb:
         """Add a bridge.  Raise `Misuse` for a model that is not there, a segment or an id that is another's."""
         name = spec.id or f"phb{spec.segment}"
-        if spec.model not in PHB_MODELS:
-            cause = f"there is no model {spec.model!r}; there is {', '.join(PHB_MODELS)}"
+        wanted = spec.model or PHB_MODELS[0]
+        if wanted not in PHB_MODELS:
+            cause = f"there is no model {wanted!r}; there is {', '.join(PHB_MODELS)}"
             raise Misuse("build the host bridge", name, cause=cause)
         if not 0 <= spec.segment <= _LAST_SEGMENT:
             cause = f"segments are 0 to {_LAST_SEGMENT}, six for each chip; not {spec.segment}"
@@ -83,7 +84,7 @@ class PhbTree(PcieTree):
             raise Misuse("build the host bridge", name, cause=f"segment {spec.segment:04x} is another's")
         if spec.slot < -1:
             raise Misuse("build the host bridge", name, cause=f"slots have numbers from 0 on, not {spec.slot}")
-        model = MODELS[spec.model]
+        model = MODELS[wanted]
         port = phb_port(model, Slot(spec.slot) if spec.slot >= 0 else None, name=name)
         self.add_port(name, port)
         m32 = Segments(_m32_of(spec.segment), _M32_BUS, _M32_SIZE, model.segments)

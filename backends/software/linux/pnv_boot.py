@@ -18,8 +18,9 @@ from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
 from pyvfio_backends.software.linux.pnv_device_tree import MODEL, add_device_tree
 from pyvfio_backends.software.linux.pnv_eeh_boot import start_eeh
 from pyvfio_backends.software.linux.pnv_host import PnvHostBridge
-from pyvfio_backends.software.linux.pnv_irq import LINES, PnvMessages, PnvPins, first_interrupt
+from pyvfio_backends.software.linux.pnv_irq import LINES, PnvMessages, first_interrupt
 from pyvfio_backends.software.linux.pnv_opal_irq import add_late_interrupts, add_opal_interrupts
+from pyvfio_backends.software.linux.powerpc_irq import PowerPins
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
 from pyvfio_backends.software.linux.vfio_state import vfio_core
 from pyvfio_backends.software.pcie_peripherals import Peripherals
@@ -62,7 +63,7 @@ def boot(machine: Machine) -> None:
     for number, phb in sorted(hub.phbs.items()):
         first = first_interrupt(phb, sum(one.model.messages + LINES for one, _ in firsts))
         firsts.append((phb, first))
-        pins = PnvPins(kernel, phb, first + phb.model.messages)
+        pins = PowerPins(kernel, phb, first + phb.model.messages)
         bridges.append(PnvHostBridge(bus, phb, opal, PnvMessages(opal, phb), pins, m64_of(number)))
     add_opal_interrupts(kernel, firsts)
     for bridge in bridges:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from pyvfio_backends.software.linux.interrupts_powerpc import source_text
 from pyvfio_backends.software.linux.pci_msi import interrupt_numbers
-from pyvfio_backends.software.linux.pnv_irq import LINES, XIVE
+from pyvfio_backends.software.linux.pnv_irq import LINES
+from pyvfio_backends.software.linux.powerpc_irq import XIVE
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.ioda.phb import Phb

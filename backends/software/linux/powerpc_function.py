@@ -31,6 +31,8 @@ class PowerFunction(PcieFunction):
 
     node_shown = 0
     """What ``numa_node`` says."""
+    waits = True
+    """Whether firmware's nodes are looked at for what a device waits for (``fw_devlink``)."""
 
     def __init__(self, on: PcieBus, devfn: int, hardware: Function) -> None:
         super().__init__(on, devfn, hardware)
@@ -90,7 +92,7 @@ class PowerFunction(PcieFunction):
         if self.virtual_of is None:
             found["devspec"] = Attribute(lambda: f"{self.of_path}\n")
             found["of_node"] = of_link(device.devpath, self.of_path)
-            if device.driver is None:
+            if self.waits and device.driver is None:
                 found[WAITING] = Attribute(lambda: f"{int(device.is_bridge)}\n")
         if is_vga(self):
             found["boot_vga"] = Attribute(lambda: f"{int(self.bus.vga_default is self)}\n")

@@ -4,7 +4,7 @@
 
     PowerHostBridge   (PcieHostBridge)      PowerFunction   (PcieFunction)
       PnvHostBridge     bare metal: endpoints    PnvFunction
-      LparHostBridge    a guest: one group       LparFunction
+      PseriesHostBridge a guest: one group       PseriesFunction
 
 Source: ``arch/powerpc/kernel/{pci-common,iommu}.c`` of Linux 6.12.
 """
