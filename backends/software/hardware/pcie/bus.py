@@ -53,6 +53,8 @@ class Bus:
         """By device and function number (devfn)."""
         self.schedule: Callable[[float, Callable[[], None]], None] | None = None
         """Of a root bus: how work is put off by seconds of the machine's time; None: there is no time."""
+        self.has_port_0 = False
+        """Whether I/O port 0 is a port like any other, on this bus."""
         self._tables: dict[Space, tuple[list[int], list[Decoder], bool]] | None = None
         self._bridges: dict[int, Bridge | None] = {}
 

@@ -196,14 +196,16 @@ class Function:
         return access.bar_address(self.config, bar)
 
     def decoders(self) -> list[Decoder]:
-        """The ranges that it answers now.  A base address of 0 counts as not placed."""
+        """The ranges that it answers now.  A base address of 0 counts as not placed, but where `Bus.has_port_0`."""
         command = self.config.command
+        port_0 = self.bus is not None and self.bus.has_port_0
         if self.power_state:
             return []
         found: list[Decoder] = []
         places = [(self.address(bar), bar) for bar in self.bars.values()]
         for first, bar in [*places, *self.fixed.items()]:
-            if first and command & (regs.PCI_COMMAND_IO if bar.is_io else regs.PCI_COMMAND_MEMORY):
+            decodes = command & (regs.PCI_COMMAND_IO if bar.is_io else regs.PCI_COMMAND_MEMORY)
+            if decodes and (first or (port_0 and bar.is_io)):
                 space = Space.IO if bar.is_io else Space.MEMORY
                 found.append(Decoder(first, first + bar.size - 1, space, self, bar))
         return found

@@ -48,6 +48,7 @@ class LogicalPhb(HostBridge):
         self.m32 = _window(_M32, _M32_SIZE, segment)
         self.m64 = _window(_M64, _M64_SIZE, segment)
         self.root_bus = self.add_root_bus(segment)
+        self.root_bus.has_port_0 = True  # ``pci_allow_0_address`` of the machine
 
     @property
     def buid(self) -> int:

@@ -1,0 +1,239 @@
+"""Linux as a guest on POWER: groups, addresses, interrupts and files as the POWER lab's pseries guest showed them; DMA.
+
+Where that recording shows nothing, the source is named.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pci_fixture import errno_of
+from pseries_fixture import E1000E, EDU, NVME, TESTDEV, Pseries
+
+import pyvfio
+from pyvfio.abi import pci_regs as regs
+from pyvfio.abi import vfio as abi
+from pyvfio.abi import vfio_spapr as spapr
+from pyvfio.drivers import Edu, Nvme
+from pyvfio.errors import BadMachine, Misuse
+from pyvfio_backends.software.description import PcieFunctionSpec, PciePhbSpec
+from pyvfio_backends.software.hardware.dma import DmaFault
+from pyvfio_backends.software.loader import load_machine
+
+RESOURCES = {
+    "0000:00:02.0": {
+        0: (0x10000, 0x20, 0x40101),
+        1: (0x200080000000, 0x1000, 0x40200),
+        4: (0x210000000000, 0x4000, 0x140204),
+    },
+    "0000:00:03.0": {
+        0: (0x10020, 0x20, 0x40101),
+        1: (0x200080001000, 0x1000, 0x40200),
+        4: (0x210000004000, 0x4000, 0x140204),
+    },
+    "0000:00:04.0": {1: (0x200080020000, 0x1000, 0x40200), 4: (0x210000020000, 0x4000, 0x14220C)},
+    E1000E: {
+        0: (0x200100000000, 0x20000, 0x40200),
+        1: (0x200100020000, 0x20000, 0x40200),
+        2: (0x20, 0x20, 0x40101),
+        3: (0x200100040000, 0x4000, 0x40200),
+        6: (0x200100080000, 0x40000, 0x44200),
+    },
+    EDU: {0: (0x200100100000, 0x100000, 0x40200)},
+    NVME: {0: (0x200100200000, 0x4000, 0x40200)},
+    TESTDEV: {0: (0x200180000000, 0x1000, 0x40200), 1: (0x100, 0x100, 0x40101)},
+}
+"""By the number of the resource: where it begins, its size, its flags.  QEMU's disk has more ports than the model."""
+EVERY = {
+    *("ari_enabled", "broken_parity_status", "class", "config", "consistent_dma_mask_bits", "device", "devspec"),
+    *("dma_mask_bits", "driver_override", "enable", "iommu", "iommu_group", "irq", "link", "local_cpulist"),
+    *("local_cpus", "modalias", "msi_bus", "numa_node", "of_node", "power", "power_state", "remove", "rescan"),
+    *("resource", "revision", "subsystem", "subsystem_device", "subsystem_vendor", "uevent", "vendor"),
+}
+LINK = {"current_link_speed", "current_link_width", "max_link_speed", "max_link_width", "reset", "reset_method"}
+HELD = {"driver", "msi_irqs"}
+FILES = {
+    "0000:00:02.0": EVERY | HELD | {"resource0", "resource1", "resource4"},
+    "0000:00:04.0": EVERY | HELD | {"resource0", "resource1", "resource4", "resource4_wc", "virtio0"},
+    EDU: EVERY | {"resource0"},
+    NVME: EVERY | LINK | {"resource0"},
+    TESTDEV: EVERY | {"resource0", "resource1"},
+}
+
+
+@pytest.fixture
+def lab() -> Iterator[Pseries]:
+    lab = Pseries()
+    with lab.host:
+        yield lab
+
+
+@pytest.mark.parametrize("name", RESOURCES)
+def test_addresses(lab: Pseries, name: str) -> None:
+    found = enumerate(lab.device(name).resources)
+    shown = {n: (one.start, one.size, one.flags) for n, one in found if one.flags}
+    assert {n: one for n, one in shown.items() if n in RESOURCES[name]} == RESOURCES[name]
+    assert set(shown) - set(RESOURCES[name]) <= {0}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files(lab: Pseries, name: str) -> None:
+    shown = set(lab.host.listdir(f"/sys/bus/pci/devices/{name}"))
+    assert shown - {"virtio1", "virtio2"} == FILES[name]
+
+
+def test_what_files_say(lab: Pseries) -> None:
+    assert lab.attr(E1000E, "devspec") == "/pci@800000020000001/ethernet@1"
+    assert lab.attr(EDU, "devspec") == "/pci@800000020000001/legacy-device@2"
+    assert lab.attr("0000:00:04.0", "devspec") == "/pci@800000020000000/scsi@4"
+    assert lab.attr(EDU, "numa_node") == "-1"
+    assert lab.attr(E1000E, "reset_method") == "pm"
+    assert lab.attr(NVME, "reset_method") == "flr"
+    assert lab.host.readlink(f"/sys/bus/pci/devices/{NVME}/iommu") == "../../virtual/iommu/iommu-phb0001"
+    node = lab.host.readlink(f"/sys/bus/pci/devices/{NVME}/of_node")
+    assert node == "../../../firmware/devicetree/base/pci@800000020000001/mass-storage@3"
+
+
+def test_a_bridge_is_a_group(lab: Pseries) -> None:
+    folder = "/sys/kernel/iommu_groups"
+    names = [lab.text(f"{folder}/{number}/name").strip() for number in sorted(lab.host.listdir(folder))]
+    assert names == ["domain0-pe0", "domain1-pe0", "domain2-pe0"]
+    assert sorted(lab.host.listdir(f"{folder}/1/devices")) == [E1000E, EDU, NVME]
+    assert list(lab.host.listdir("/sys/class/iommu/iommu-phb0002/devices")) == [TESTDEV]
+
+
+def test_interrupts(lab: Pseries) -> None:
+    """The recorded guest had one function more on bridge 0, so that those of bridge 1 had numbers one higher."""
+    lines = lab.text("/proc/interrupts").split("\n")[1:]
+    assert lines[:2] == [
+        " 16:          0  XIVE-IPI   0 Edge      IPI-0",
+        " 17:          0  XIVE-IRQ 4096 Edge      RAS_EPOW",
+    ]
+    irqs = [lab.attr(f"0000:00:{slot:02x}.0", "irq") for slot in (4, 2, 3)]
+    assert irqs == ["18", "19", "20"]  # what firmware left out comes last
+    assert [lab.attr(name, "irq") for name in (E1000E, EDU, NVME, TESTDEV)] == ["21", "22", "23", "0"]
+    assert " 24:          0  XIVE-IRQ 4592 Edge      hvc_console" in lines
+    opened = lab.open(NVME, iommu=abi.VFIO_SPAPR_TCE_v2_IOMMU)
+    event = os.eventfd(0)
+    opened.eventfds(abi.VFIO_PCI_MSIX_IRQ_INDEX, 0, event)
+    assert "pSeries-PCI-MSI 134266880 Edge" in lab.text("/proc/interrupts")
+    opened.close()
+    os.close(event)
+
+
+def test_the_machine_says_what_it_is(lab: Pseries) -> None:
+    assert "platform\t: pSeries\n" in lab.text("/proc/cpuinfo")
+    assert lab.text("/proc/device-tree/compatible") == "qemu,pseries\0"
+    bridge = "/proc/device-tree/pci@800000020000001"
+    assert lab.bytes(f"{bridge}/ibm,dma-window", 20).hex() == "80000100" + 12 * "00" + "40000000"
+    assert lab.bytes(f"{bridge}/ibm,ddw-applicable", 12).hex() == "000020260000202700002028"
+    assert lab.text(f"{bridge}/compatible") == "IBM,Logical_PHB\0"
+
+
+def test_there_is_no_eeh(lab: Pseries) -> None:
+    """The extension is 0, and each operation ENODEV, whatever its argument."""
+    assert lab.text("/proc/powerpc/eeh") == "EEH Subsystem is globally disabled\neeh_total_mmio_ffs=0\n"
+    lab.take(TESTDEV)
+    container = lab.host.open("/dev/vfio/vfio", os.O_RDWR)
+    group = lab.host.open("/dev/vfio/2", os.O_RDWR)
+    lab.host.ioctl(group, abi.VFIO_GROUP_SET_CONTAINER, struct.pack("=i", container))
+    extensions = {
+        extension: lab.host.ioctl(container, abi.VFIO_CHECK_EXTENSION, extension)
+        for extension in (abi.VFIO_TYPE1_IOMMU, abi.VFIO_SPAPR_TCE_IOMMU, abi.VFIO_SPAPR_TCE_v2_IOMMU, abi.VFIO_EEH)
+    }
+    assert list(extensions.values()) == [0, 1, 1, 0]
+    lab.host.ioctl(container, abi.VFIO_SET_IOMMU, abi.VFIO_SPAPR_TCE_v2_IOMMU)
+    for request in (spapr.EehPeOp.sized(op=spapr.VFIO_EEH_PE_GET_STATE), spapr.EehPeOp(argsz=1)):
+        assert errno_of(lab.host.ioctl, container, spapr.VFIO_EEH_PE_OP, request) == "ENODEV"
+
+
+@pytest.mark.parametrize("interrupts", ["msi", "intx", "poll"])
+def test_edu_works(interrupts: str) -> None:
+    lab = Pseries()
+    with pyvfio.Host(lab.host) as host:
+        pyvfio.bind(host.device(EDU))
+        with pyvfio.open_device(host, EDU) as device, Edu(device, interrupts=interrupts) as edu:
+            assert edu.interrupts == interrupts
+            assert edu.factorial(10) == 3628800
+            edu.put(b"through the tables", 100)
+            assert edu.get(18, 100) == b"through the tables"
+            assert edu.interrupt(5) == 5
+
+
+def test_nvme_moves_data(lab: Pseries) -> None:
+    with pyvfio.Host(lab.host) as host:
+        pyvfio.bind(host.device(NVME))
+        with pyvfio.open_device(host, NVME) as device, Nvme(device) as nvme:
+            nvme.write(3, b"n" * 512)
+            assert nvme.read(3, 1) == b"n" * 512
+
+
+def test_ports_of_firmware_and_of_linux(lab: Pseries) -> None:
+    """Those that Linux gave begin where the bridge's do, and all reach the function."""
+    function = lab.function(TESTDEV)
+    lab.device(TESTDEV).enable()
+    by_firmware = function.bar_read(1, 0, 1)
+    lab.write(f"/sys/bus/pci/devices/{TESTDEV}/remove", "1")
+    lab.write("/sys/bus/pci/rescan", "1")
+    assert lab.device(TESTDEV).resources[1].start == 0x50000
+    lab.device(TESTDEV).enable()
+    assert lab.function(TESTDEV).bar_read(1, 0, 1) == by_firmware != 0xFF
+
+
+def test_the_group_stays_without_devices(lab: Pseries) -> None:
+    """``iommu_register_group``: it is the bridge's."""
+    lab.write(f"/sys/bus/pci/devices/{TESTDEV}/remove", "1")
+    assert list(lab.host.listdir("/sys/kernel/iommu_groups/2/devices")) == []
+    lab.write("/sys/bus/pci/rescan", "1")
+    assert list(lab.host.listdir("/sys/kernel/iommu_groups/2/devices")) == [TESTDEV]
+    assert lab.device(TESTDEV).resources[0].flags == 0x40200
+
+
+def test_what_is_not_mapped_freezes_nothing(lab: Pseries) -> None:
+    edu = lab.hardware(EDU)
+    edu.config.write(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_MASTER | regs.PCI_COMMAND_MEMORY)
+    with pytest.raises(DmaFault):
+        edu.dma_read(0, 4)
+    assert lab.function(EDU).bar_read(0, 0, 4) == 0x010000ED
+
+
+def test_virtual_functions_are_switched_off() -> None:
+    """``pseries_disable_sriov_resources``: they have no addresses, which the core calls ENOMEM (``sriov_enable``)."""
+    lab = Pseries(pcie_functions=[PcieFunctionSpec("igb", "phb1", "01.0")])
+    assert errno_of(lab.write, "/sys/bus/pci/devices/0001:00:01.0/sriov_numvfs", "1") != ""
+
+
+@pytest.mark.parametrize(
+    ("phbs", "functions", "words"),
+    [
+        ([PciePhbSpec(model="PHB4")], [], "no model 'PHB4' on a pseries"),
+        ([PciePhbSpec(), PciePhbSpec()], [], "segment 0000 is another's"),
+        ([PciePhbSpec(segment=31)], [], "segments are 0 to 30"),
+        ([PciePhbSpec(slot=1)], [], "slots are not modelled"),
+        ([PciePhbSpec(id="a"), PciePhbSpec(1, id="a")], [], "this id is there already"),
+        ([PciePhbSpec()], [PcieFunctionSpec("pcie-root-port", "phb0")], "bridges below a host bridge are not modelled"),
+    ],
+)
+def test_no_such_host_bridge(phbs: list[PciePhbSpec], functions: list[PcieFunctionSpec], words: str) -> None:
+    with pytest.raises(Misuse, match=words):
+        Pseries(pcie_phbs=phbs, pcie_functions=functions)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('architecture = "ppc64le"\nplatform = "cell"', "no platform 'cell'"),
+        ('architecture = "x86_64"\nplatform = "pseries"', "only POWER has several"),
+        ('architecture = "ppc64"\nplatform = "pseries"\n[[pcie.phb]]\nmodel = "PHB4"', "no model 'PHB4'"),
+        ('architecture = "ppc64"\nplatform = "powernv"\n[[pcie.phb]]\nmodel = "spapr-pci-host-bridge"', "no model"),
+    ],
+)
+def test_no_such_machine_file(text: str, words: str, tmp_path: Any) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text(f'[machine]\nname = "m"\n{text}\n')
+    with pytest.raises(BadMachine, match=words):
+        load_machine(file)
