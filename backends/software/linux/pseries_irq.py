@@ -24,8 +24,9 @@ __all__ = ["PseriesMessages", "PseriesPins", "add_early_interrupts", "add_late_i
 
 _FIRST_PIN: Final = 0x1200
 _SLOT_SHIFT = 3
-_EARLY: Final = (("XIVE-IPI", 0, "IPI-0"), (XIVE, 0x1000, "RAS_EPOW"))
-_LATE: Final = ((XIVE, 0x11F0, "hvc_console"), (XIVE, 0x1001, "RAS_HOTPLUG"))
+_FIRST: Final = 1 << 12
+_EARLY: Final = (("XIVE-IPI", 0, "IPI-0"), (XIVE, _FIRST, "RAS_EPOW"))
+_LATE: Final = ((XIVE, 0x11F0, "hvc_console"), (XIVE, _FIRST + 1, "RAS_HOTPLUG"))
 
 
 class PseriesMessages(PowerMessages):
