@@ -164,6 +164,16 @@ def test_edu_works(interrupts: str) -> None:
             assert edu.interrupt(5) == 5
 
 
+def test_the_library_gets_a_second_window(lab: Pseries) -> None:
+    """It asks for one level, as that is all there is."""
+    with pyvfio.Host(lab.host) as host:
+        pyvfio.bind(host.device(TESTDEV))
+        with pyvfio.open_device(host, TESTDEV) as device:
+            assert [(one.start, one.last) for one in device.space.ranges()] == [(0, (1 << 30) - 1)]
+            assert device.space.table.grow(1 << 30)
+            assert lab.phb(2).dma.active[1].start == 1 << 59
+
+
 def test_nvme_moves_data(lab: Pseries) -> None:
     with pyvfio.Host(lab.host) as host:
         pyvfio.bind(host.device(NVME))
