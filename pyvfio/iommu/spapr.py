@@ -4,8 +4,8 @@ The kernel maps in windows, replaces what is mapped already, and takes any range
 a range only: a longer one goes on behind the window's table.  So what is mapped is noted here, a range that leaves its
 window is not asked for (ENXIO), and neither is one that is mapped (EEXIST, as of type 1).
 
-The default window is for 32-bit addresses, from 0 on: 2 GiB on bare metal, 1 GiB in a guest.  When nothing fits into it, version 2 makes a second one,
-far above (0x800000000000000), for those devices that can address it.
+The default window is for 32-bit addresses, from 0 on: 2 GiB on bare metal, 1 GiB in a guest.  When nothing fits into
+it, version 2 makes a second one, far above (0x800000000000000), for those devices that can address it.
 
 Version 2 wants memory to be registered before it is mapped, which is done here as it is needed.  A region is let go
 after its last mapping, as the kernel (6.12) keeps it locked for good when it is let go before.  Version 1 has all of

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.driver_core import Bus, Driver
     from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
     from pyvfio_backends.software.linux.kernel import Kernel
+    from pyvfio_backends.software.linux.of_node import OfNode
 
 __all__ = ["Device", "DeviceClass", "DeviceSource"]
 
@@ -113,6 +114,10 @@ class Device:
         """What its DMA sees from now on; None: nothing.  Its IOMMU group calls it."""
         return
 
+    def of_node(self) -> OfNode | None:
+        """Its node in the device tree, on machines whose firmware makes one (``device.of_node``)."""
+        return None
+
     def uevent_vars(self) -> list[tuple[str, str]]:
         """Variables of this device's own kind, after the bus's."""
         return []
@@ -129,6 +134,9 @@ class Device:
             pairs += [("MAJOR", str(major)), ("MINOR", str(minor)), ("DEVNAME", name)]
         if self.driver is not None:
             pairs.append(("DRIVER", self.driver.name))
+        node = self.of_node()
+        if node is not None:
+            pairs += node.variables()
         if self.bus is not None:
             pairs += self.bus.uevent_vars(self)
         return pairs + self.uevent_vars()

@@ -7,22 +7,20 @@ Source: the trees of the POWER lab's guests; ``core/pci.c`` of skiboot.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.linux.nodes import Attribute, Node, StaticDirectory, Symlink
+from pyvfio_backends.software.linux.of_node import BASE
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.linux.pcie_bus import PcieBus
     from pyvfio_backends.software.linux.pcie_function import PcieFunction
 
-__all__ = ["BASE", "add_tree", "cells", "functions_below", "node_name", "of_link", "text"]
+__all__ = ["add_tree", "cells", "functions_below", "node_name", "text"]
 
-BASE: Final = "/firmware/devicetree/base"
-"""The root of the tree, below ``/sys``."""
 _BRIDGE: Final = 0x0604
 OTHER: Final = "device"
 """What skiboot calls what has no name."""
@@ -42,11 +40,6 @@ def node_name(function: PcieFunction, other: str = OTHER) -> str:
         kind = _SUBCLASSES.get(class_code >> 8) or _CLASSES.get(class_code >> 16) or other
     number = function.devfn & 7
     return f"{kind}@{function.devfn >> 3:x}" + (f",{number:x}" if number else "")
-
-
-def of_link(devpath: str, of_path: str) -> Node:
-    """The link ``of_node`` of a device (``/devices/...``)."""
-    return Symlink(os.path.relpath(BASE + of_path, devpath))
 
 
 def add_tree(kernel: Kernel, base: Mapping[str, Node]) -> None:

@@ -31,6 +31,7 @@ from pyvfio_backends.software.register_mapping import RegisterMapping
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
     from pyvfio_backends.software.linux.iommu_group import Region
+    from pyvfio_backends.software.linux.of_node import OfNode
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_aer import PciAer
     from pyvfio_backends.software.linux.pci_host import PciSysdata
@@ -250,6 +251,10 @@ class PciDevice(Device):
         if self.sriov is not None:
             found.update(self.sriov.links())
         return found
+
+    def of_node(self) -> OfNode | None:
+        """See `Device.of_node`."""
+        return self.sysdata.of_node()
 
     def reserved_regions(self) -> Iterable[Region]:
         """See `Device.reserved_regions`."""

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 from pyvfio_backends.software.linux import numa
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.numa import NO_NODE
+from pyvfio_backends.software.linux.of_node import of_link
 from pyvfio_backends.software.linux.pci_sysfs import number
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, fail
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pci_config import ConfigSpace
     from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
     from pyvfio_backends.software.linux.irq_line import IrqLine
+    from pyvfio_backends.software.linux.of_node import OfNode
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_device import PciDevice
     from pyvfio_backends.software.linux.pci_msi import PciMsi
@@ -288,6 +290,10 @@ class PciSysdata(ABC):
         """What firmware tells of it, if it does (``ACPI_COMPANION``)."""
         return None
 
+    def of_node(self) -> OfNode | None:
+        """Its node in the device tree, if firmware makes one (``pci_set_of_node``)."""
+        return None
+
     # interrupts
 
     def irq_line(self) -> IrqLine | None:
@@ -403,10 +409,18 @@ class PciBusDevice(Device):
         self._bus = bus
         self._rescan = rescan
         self._numa_node = numa_node
+        self.find_node: Callable[[], OfNode | None] | None = None
+        """What gives the node of the bus in the device tree."""
+
+    def of_node(self) -> OfNode | None:
+        """See `Device.of_node` (``pci_set_bus_of_node``)."""
+        return self.find_node() if self.find_node is not None else None
 
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
+        node = self.of_node()
         return {
+            **({"of_node": of_link(self.devpath, node.path)} if node is not None else {}),
             "cpuaffinity": Attribute(lambda: numa.mask(self.kernel, self._numa_node)),
             "cpulistaffinity": Attribute(lambda: numa.listed(self.kernel, self._numa_node)),
             "rescan": Attribute(store=self._store_rescan),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.function import Function
     from pyvfio_backends.software.hardware.pcie.root_complex import RootBus, RootComplex
     from pyvfio_backends.software.linux.irq_line import IrqLine
+    from pyvfio_backends.software.linux.of_node import OfNode
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_host import MsiDomain
     from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
@@ -66,6 +67,7 @@ class PcieBus:
         self.ari = False
         self.functions: dict[int, PcieFunction] = {}
         self.device = PciBusDevice(parent, bridge.domain, number, bridge.bus, self.rescan, bridge.numa_node)
+        self.device.find_node = lambda: bridge.bus_node(self)
 
     def devices(self) -> list[PciDevice]:
         """The devices that are there, in the order in which they were found."""
@@ -267,6 +269,10 @@ class PcieHostBridge(PciHostBridge):
     def new_function(self, on: PcieBus, devfn: int, hardware: Function) -> PcieFunction:
         """What Linux has of a function that it found."""
         return PcieFunction(on, devfn, hardware)
+
+    def bus_node(self, bus: PcieBus) -> OfNode | None:
+        """The node of a bus in the device tree, where firmware makes one."""
+        return None
 
     def device_found(self, function: PcieFunction) -> None:
         """A function has its device, and no addresses yet (``pcibios_device_add``)."""

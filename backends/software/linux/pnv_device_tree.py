@@ -31,6 +31,7 @@ def add_device_tree(kernel: Kernel, bridges: Iterable[PnvHostBridge]) -> None:
         base[name] = StaticDirectory(
             {
                 "bus-range": cells(bridge.root.number, bridge.last),
+                "compatible": text(*bridge.root_node().compatible),
                 "device_type": text("pciex"),
                 "ibm,opal-num-pes": cells(model.endpoints),
                 "ibm,opal-phbid": cells(0, bridge.opal_id),

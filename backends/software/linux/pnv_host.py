@@ -9,12 +9,13 @@ Source: ``arch/powerpc/platforms/powernv/pci-ioda.c`` of Linux 6.12.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.abi import opal as api
 from pyvfio.abi.opal import OpalM64Action, OpalReset, OpalWindow
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.hardware.pcie.request import Space
+from pyvfio_backends.software.linux.of_node import OfNode
 from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM
 from pyvfio_backends.software.linux.pcie_bus import PcieBus
 from pyvfio_backends.software.linux.pcieport import express_type
@@ -46,6 +47,9 @@ _KEPT_SEGMENTS = 2
 _WINDOWS = range(RESOURCES, RESOURCES + 3)
 _REGISTERS, _REGISTERS_SIZE = 0x600C3C0000000, 0x100000
 _PHBS_OF_CHIP, _CHIP_SHIFT = 6, 42
+_NODE_TYPE: Final = "pciex"
+_COMPATIBLE: Final = {"PHB3": ("ibm,power8-pciex", "ibm,ioda2-phb"), "PHB4": ("ibm,power9-pciex", "ibm,ioda3-phb")}
+"""By the model (``hw/phb3.c``, ``hw/phb4.c`` of skiboot)."""
 
 
 class PnvHostBridge(PowerHostBridge):
@@ -77,6 +81,14 @@ class PnvHostBridge(PowerHostBridge):
         """The node in the device tree."""
         chip, index = divmod(self.domain, _PHBS_OF_CHIP)
         return f"/pciex@{(_REGISTERS | chip << _CHIP_SHIFT) + index * _REGISTERS_SIZE:x}"
+
+    def node_type(self, function: PcieFunction) -> str:
+        """See `PowerHostBridge.node_type`."""
+        return _NODE_TYPE if function.pdev is not None and function.pdev.is_bridge else ""
+
+    def root_node(self) -> OfNode:
+        """See `PowerHostBridge.root_node`."""
+        return OfNode(self.of_path, _NODE_TYPE, _COMPATIBLE[self.phb.model.name.partition(" ")[0]])
 
     def _init_m64(self) -> None:
         """The last 64-bit window is for all, but not the segments of the last two endpoints (`pnv_ioda2_init_m64`)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from pyvfio_backends.software.linux.device_tree import of_link
+from pyvfio_backends.software.linux.of_node import OfNode, of_link
 from pyvfio_backends.software.linux.pci_sysfs import WAITING
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
 from pyvfio_backends.software.linux.pcie_vga import is_vga
@@ -84,6 +84,13 @@ class PowerFunction(PcieFunction):
         if isinstance(self.on.above, PowerFunction):
             above = self.on.above.of_path
         return f"{above}/{self.power.node_name(self)}"
+
+    def of_node(self) -> OfNode | None:
+        """See `PciSysdata.of_node`: virtual functions have none."""
+        if self.virtual_of is not None:
+            return None
+        path = self.of_path
+        return OfNode(path, self.power.node_type(self))
 
     def attributes(self, device: PciDevice) -> Mapping[str, Node]:
         """See `PciSysdata.attributes`."""

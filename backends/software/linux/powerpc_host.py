@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.host_bridges import HostBridge
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.kernel import Kernel
+    from pyvfio_backends.software.linux.of_node import OfNode
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_device import PciDevice
     from pyvfio_backends.software.linux.pci_host import MsiDomain
-    from pyvfio_backends.software.linux.pcie_bus import Pins
+    from pyvfio_backends.software.linux.pcie_bus import PcieBus, Pins
     from pyvfio_backends.software.linux.pcie_function import PcieFunction
     from pyvfio_backends.software.linux.tce_table import TableGroup
 
@@ -65,6 +66,18 @@ class PowerHostBridge(PcieHostBridge):
     def node_name(self, function: PcieFunction) -> str:
         """What firmware calls the node of a function."""
         return node_name(function)
+
+    def node_type(self, function: PcieFunction) -> str:
+        """The device type that firmware says in a function's node; empty: it says none."""
+        return ""
+
+    @abstractmethod
+    def root_node(self) -> OfNode:
+        """The bridge's own node in the device tree."""
+
+    def bus_node(self, bus: PcieBus) -> OfNode | None:
+        """See `PcieHostBridge.bus_node`."""
+        return self.root_node() if bus.above is None else bus.above.of_node()
 
     # groups
 

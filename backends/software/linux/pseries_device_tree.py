@@ -35,8 +35,8 @@ def add_device_tree(kernel: Kernel, bridges: Iterable[PseriesHostBridge]) -> Non
         base[bridge.of_path.removeprefix("/")] = StaticDirectory(
             {
                 "bus-range": cells(bridge.root.number, bridge.last),
-                "compatible": text("IBM,Logical_PHB"),
-                "device_type": text("pci"),
+                "compatible": text(*bridge.root_node().compatible),
+                "device_type": text(bridge.root_node().type),
                 "ibm,ddw-applicable": cells(*_CALLS),
                 "ibm,ddw-extensions": cells(*_EXTENSIONS),
                 "ibm,dma-window": cells(liobn, 0, 0, 0, DEFAULT_SIZE),

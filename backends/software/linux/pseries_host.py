@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pyvfio_backends.software.hardware.spapr.firmware import is_left_out
 from pyvfio_backends.software.linux.device_tree import node_name
+from pyvfio_backends.software.linux.of_node import OfNode
 from pyvfio_backends.software.linux.pci_iov import FIRST_IOV
 from pyvfio_backends.software.linux.powerpc_host import PowerHostBridge
 from pyvfio_backends.software.linux.pseries_function import PseriesFunction
@@ -33,6 +34,8 @@ __all__ = ["PseriesHostBridge"]
 
 _FIRST_PORT, _PORTS_STEP = 0x10000, 0x20000
 _NO_NAME: Final = "legacy-device"
+_TYPES: Final = {"scsi": "block", "ethernet": "network", "communication-controller": "serial"}
+"""By the name of the node."""
 
 
 class PseriesHostBridge(PowerHostBridge):
@@ -62,6 +65,14 @@ class PseriesHostBridge(PowerHostBridge):
     def node_name(self, function: PcieFunction) -> str:
         """See `PowerHostBridge.node_name`."""
         return node_name(function, _NO_NAME)
+
+    def node_type(self, function: PcieFunction) -> str:
+        """See `PowerHostBridge.node_type`."""
+        return _TYPES.get(self.node_name(function).partition("@")[0], "")
+
+    def root_node(self) -> OfNode:
+        """See `PowerHostBridge.root_node`."""
+        return OfNode(self.of_path, "pci", ("IBM,Logical_PHB",))
 
     # addresses
 

@@ -281,6 +281,22 @@ def test_the_device_tree(lab: Pnv) -> None:
     assert "interrupts" not in lab.host.listdir(f"{node}/..")
 
 
+def test_events_tell_of_the_device_tree(lab: Pnv) -> None:
+    """``of_device_uevent``, as another recording of the lab's guest shows it: of functions, ports, and buses."""
+    node = "OF_FULLNAME=/pciex@600c3c0200000"
+    function = lab.text(f"/sys/bus/pci/devices/{NVME}/uevent").split("\n")[:4]
+    assert function == ["OF_NAME=mass-storage", f"{node}/pci@0/mass-storage@0", "OF_COMPATIBLE_N=0", "PCI_CLASS=10802"]
+    behind = ["OF_NAME=pci", f"{node}/pci@0", "OF_TYPE=pciex", "OF_COMPATIBLE_N=0"]
+    assert lab.text("/sys/bus/pci/devices/0002:00:00.0/uevent").split("\n")[:4] == behind
+    assert lab.text("/sys/class/pci_bus/0002:01/uevent").split("\n")[:4] == behind
+    assert lab.text("/sys/class/pci_bus/0002:00/uevent").split("\n")[:6] == [
+        *("OF_NAME=pciex", node, "OF_TYPE=pciex", "OF_COMPATIBLE_0=ibm,power9-pciex"),
+        *("OF_COMPATIBLE_1=ibm,ioda3-phb", "OF_COMPATIBLE_N=2"),
+    ]
+    link = lab.host.readlink("/sys/devices/pci0002:00/pci_bus/0002:00/of_node")
+    assert link == "../../../../firmware/devicetree/base/pciex@600c3c0200000"
+
+
 def test_a_device_without_an_endpoint_cannot_be_enabled(lab: Pnv) -> None:
     """``pnv_pci_enable_device_hook``."""
     lab.function(E1000E).pe = None

@@ -98,6 +98,24 @@ def test_what_files_say(lab: Pseries) -> None:
     assert node == "../../../firmware/devicetree/base/pci@800000020000001/mass-storage@3"
 
 
+def test_events_tell_of_the_device_tree(lab: Pseries) -> None:
+    """Recorded; but not the alias that firmware makes for a network card."""
+    node = "/pci@800000020000001"
+    assert lab.text(f"/sys/bus/pci/devices/{EDU}/uevent").split("\n")[:3] == [
+        *("OF_NAME=legacy-device", f"OF_FULLNAME={node}/legacy-device@2", "OF_COMPATIBLE_N=0")
+    ]
+    assert "\nOF_TYPE=network\nOF_COMPATIBLE_N=0\n" in lab.text(f"/sys/bus/pci/devices/{E1000E}/uevent")
+    disk = lab.text("/sys/bus/pci/devices/0000:00:04.0/uevent").split("\n")
+    assert disk[:4] == [
+        *("DRIVER=virtio-pci", "OF_NAME=scsi", "OF_FULLNAME=/pci@800000020000000/scsi@4", "OF_TYPE=block")
+    ]
+    assert lab.text("/sys/class/pci_bus/0001:00/uevent").split("\n")[:5] == [
+        *("OF_NAME=pci", f"OF_FULLNAME={node}", "OF_TYPE=pci", "OF_COMPATIBLE_0=IBM,Logical_PHB", "OF_COMPATIBLE_N=1")
+    ]
+    link = lab.host.readlink("/sys/devices/pci0001:00/pci_bus/0001:00/of_node")
+    assert link == f"../../../../firmware/devicetree/base{node}"
+
+
 def test_a_bridge_is_a_group(lab: Pseries) -> None:
     folder = "/sys/kernel/iommu_groups"
     names = [lab.text(f"{folder}/{number}/name").strip() for number in sorted(lab.host.listdir(folder))]

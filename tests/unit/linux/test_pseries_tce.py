@@ -5,8 +5,10 @@ Each test names the function there; what the hypervisor answers is in ``test_hyp
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import random
 import struct
 from collections.abc import Iterator
 
@@ -21,6 +23,7 @@ from pyvfio.abi import vfio_type1 as t1
 from pyvfio.process import AnonymousMemory
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.hardware.pcie.upstream import Source
+from pyvfio_backends.software.linux.pseries_table_group import HypervisorTable
 from pyvfio_backends.software.linux.tce_table import IommuTable
 
 PAGE = mmap.PAGESIZE
@@ -64,6 +67,19 @@ class User:
         wanted = spapr.IommuSpaprTceCreate.sized(page_shift=page_shift, window_size=size, levels=levels)
         self.ask(spapr.VFIO_IOMMU_SPAPR_TCE_CREATE, wanted)
         return int(wanted.start_addr)
+
+    def act(self, dice: random.Random, vaddr: int) -> int:
+        """Do something."""
+        start = dice.choice([0, SECOND])
+        place, pages = start + dice.randrange(64) * PAGE, dice.randrange(1, 8)
+        match dice.choice(["map", "unmap", "create", "remove"]):
+            case "map":
+                return self.map(place, vaddr + dice.randrange(4) * PAGE)
+            case "unmap":
+                return self.unmap(place, pages * PAGE)
+            case "create":
+                return self.create(dice.choice([12, 12, 16, 21]), 1 << dice.randrange(22, 40))
+        return self.remove(start)
 
     def remove(self, start: int) -> int:
         return self.ask(spapr.VFIO_IOMMU_SPAPR_TCE_REMOVE, spapr.IommuSpaprTceRemove.sized(start_addr=start))
@@ -247,6 +263,33 @@ def test_what_a_window_locks(lab: Pseries, user: User) -> None:
     before = locked(os.getpid())[0]
     user.remove(SECOND)
     assert (before - locked(os.getpid())[0]) * lab.kernel.page_size == 8 * (GIB >> 16)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_a_program_does_with_windows(lab: Pseries, memory: AnonymousMemory, seed: int) -> None:
+    """What the hypervisor has mapped is what the container's tables say, and nothing is left of a program that went."""
+    dice = random.Random(seed)
+    for _ in range(3):
+        user = User(lab, abi.VFIO_SPAPR_TCE_v2_IOMMU, 1)
+        user.register(memory, 4 * PAGE)
+        for _ in range(60):
+            with contextlib.suppress(OSError):
+                user.act(dice, memory.address)
+            tables = lab.tables(1)
+            mapped = {
+                (one.liobn, entry) for one in tables.tables if isinstance(one, HypervisorTable) for entry in one.users
+            }
+            assert mapped == {
+                (one.liobn, (one.start >> one.page_shift) + page)
+                for one in lab.phb(1).dma.active
+                for page in one.entries
+            }
+            assert windows(lab)[0] == DEFAULT
+            assert len(windows(lab)) == 1 + (tables.dynamic is not None)
+        user.close()
+        assert windows(lab) == [DEFAULT]
+        assert not lab.phb(1).dma.tables[0].entries
+        assert lab.tables(1).default_told
 
 
 def test_tables_are_compared_by_identity(lab: Pseries) -> None:
