@@ -130,6 +130,8 @@ class PciSysdata(ABC):
     """Whether an IOMMU asked for functions to be isolated, wherever they can be (``pci_request_acs``)."""
     runtime_power = False
     """Whether unused functions can sleep: a kernel for s390 cannot be built with power management (``CONFIG_PM``)."""
+    knows_speeds = True
+    """Whether Linux has looked at how fast its link can be (``pci_dev.supported_speeds``)."""
     ari_enabled = False
     """Whether the bus that it is on takes function numbers beyond 7 (``pci_ari_enabled``)."""
     numa_node = NO_NODE

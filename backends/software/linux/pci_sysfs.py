@@ -19,7 +19,7 @@ from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.numa import NO_NODE
 from pyvfio_backends.software.linux.pci_reset import parse_methods, reset_together
 from pyvfio_backends.software.linux.pci_rom import map_rom, unmap_rom
-from pyvfio_backends.software.linux.resource import ResourceFlag
+from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
 from pyvfio_backends.software.linux.vfs import Attribute, BinaryAttribute, Node, fail
 
 if TYPE_CHECKING:
@@ -196,13 +196,17 @@ def _link_attributes(device: PciDevice) -> dict[str, Node]:
         code = device.read_config(device.express + register, 2) & mask
         return f"{_SPEEDS[code]} GT/s PCIe\n" if code < len(_SPEEDS) and code else "Unknown\n"
 
+    def fastest() -> str:
+        known = device.sysdata.knows_speeds
+        return speed(regs.PCI_EXP_LNKCAP, regs.PCI_EXP_LNKCAP_SLS) if known else "Unknown\n"
+
     def width(register: int, mask: int) -> str:
         return f"{(device.read_config(device.express + register, 2) & mask) >> _WIDTH_SHIFT}\n"
 
     return {
         "current_link_speed": Attribute(lambda: speed(regs.PCI_EXP_LNKSTA, regs.PCI_EXP_LNKSTA_CLS)),
         "current_link_width": Attribute(lambda: width(regs.PCI_EXP_LNKSTA, regs.PCI_EXP_LNKSTA_NLW)),
-        "max_link_speed": Attribute(lambda: speed(regs.PCI_EXP_LNKCAP, regs.PCI_EXP_LNKCAP_SLS)),
+        "max_link_speed": Attribute(fastest),
         "max_link_width": Attribute(lambda: width(regs.PCI_EXP_LNKCAP, regs.PCI_EXP_LNKCAP_MLW)),
     }
 
@@ -228,7 +232,15 @@ def _store_reset_subordinate(device: PciDevice, data: bytes) -> None:
 
 
 def _show_resources(device: PciDevice) -> str:
-    return "".join(f"{r.start:#018x} {r.end:#018x} {r.flags:#018x}\n" for r in device.resources)
+    """Ports as they are on the bus, memory as the processor reaches it (``pci_resource_to_user``)."""
+
+    def line(resource: Resource) -> str:
+        start = resource.start
+        if resource.flags & ResourceFlag.IO:
+            start = device.sysdata.bus_address(start)
+        return f"{start:#018x} {start + resource.end - resource.start:#018x} {resource.flags:#018x}\n"
+
+    return "".join(line(resource) for resource in device.resources)
 
 
 def _pieces(offset: int, count: int) -> list[tuple[int, int]]:

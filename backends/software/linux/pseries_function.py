@@ -32,11 +32,12 @@ class PseriesFunction(PowerFunction):
     def __init__(self, on: PcieBus, devfn: int, hardware: Function) -> None:
         super().__init__(on, devfn, hardware)
         self.host: PseriesHostBridge = on.bridge  # type: ignore[assignment]
+        self.knows_speeds = not self.host.booting  # ``of_create_pci_dev`` does not look
 
     # addresses
 
     def map_resources(self, resources: list[Resource]) -> None:
-        """See `PciSysdata.map_resources`: at boot what the device tree tells, and later what is in the registers."""
+        """See `PciSysdata.map_resources`: at boot with flags as the device tree tells, and later those of registers."""
         super().map_resources(resources)
         for index, resource in enumerate(resources[: ROM + 1]):
             if resource.flags & ResourceFlag.IO:
@@ -45,7 +46,7 @@ class PseriesFunction(PowerFunction):
                 self._map_memory(resource, rom=index == ROM)
 
     def _map_ports(self, resource: Resource) -> None:
-        if not self.host.booting and resource.start:
+        if resource.start:
             resource.start += self.host.ports
             resource.end += self.host.ports
 

@@ -1,8 +1,7 @@
 """A host bridge of a guest on POWER as Linux has it: what is on it has one IOMMU group, and one table group.
 
 At boot Linux does not look for functions, but takes those that the device tree tells of, with the addresses that
-firmware gave; what firmware left out comes last and gets addresses from Linux.  Ports of firmware's keep their numbers
-on the bus; those that Linux gives begin where the bridge's ports do.
+firmware gave; what firmware left out comes last and gets addresses from Linux.
 Source: ``arch/powerpc/kernel/pci_of_scan.c``, ``platforms/pseries/{pci,iommu,setup}.c`` of Linux 6.12; the POWER lab's
 recording.
 """

@@ -39,13 +39,13 @@ RESOURCES = {
     E1000E: {
         0: (0x200100000000, 0x20000, 0x40200),
         1: (0x200100020000, 0x20000, 0x40200),
-        2: (0x20, 0x20, 0x40101),
+        2: (0x30020, 0x20, 0x40101),
         3: (0x200100040000, 0x4000, 0x40200),
         6: (0x200100080000, 0x40000, 0x44200),
     },
     EDU: {0: (0x200100100000, 0x100000, 0x40200)},
     NVME: {0: (0x200100200000, 0x4000, 0x40200)},
-    TESTDEV: {0: (0x200180000000, 0x1000, 0x40200), 1: (0x100, 0x100, 0x40101)},
+    TESTDEV: {0: (0x200180000000, 0x1000, 0x40200), 1: (0x50100, 0x100, 0x40101)},
 }
 """By the number of the resource: where it begins, its size, its flags.  QEMU's disk has more ports than the model."""
 EVERY = {
@@ -200,16 +200,26 @@ def test_nvme_moves_data(lab: Pseries) -> None:
             assert nvme.read(3, 1) == b"n" * 512
 
 
-def test_ports_of_firmware_and_of_linux(lab: Pseries) -> None:
-    """Those that Linux gave begin where the bridge's do, and all reach the function."""
-    function = lab.function(TESTDEV)
+def test_ports(lab: Pseries) -> None:
+    """Shown as they are on the bus (``pci_resource_to_user``); they reach the function, port 0 too."""
+    shown = lab.attr(TESTDEV, "resource").split("\n")[1]
+    assert shown == "0x0000000000000100 0x00000000000001ff 0x0000000000040101"
     lab.device(TESTDEV).enable()
-    by_firmware = function.bar_read(1, 0, 1)
+    before = lab.function(TESTDEV).bar_read(1, 0, 1)
     lab.write(f"/sys/bus/pci/devices/{TESTDEV}/remove", "1")
     lab.write("/sys/bus/pci/rescan", "1")
     assert lab.device(TESTDEV).resources[1].start == 0x50000
+    assert lab.attr(TESTDEV, "resource").split("\n")[1] == "0x0000000000000000 0x00000000000000ff 0x0000000000040101"
     lab.device(TESTDEV).enable()
-    assert lab.function(TESTDEV).bar_read(1, 0, 1) == by_firmware != 0xFF
+    assert lab.function(TESTDEV).bar_read(1, 0, 1) == before != 0xFF
+
+
+def test_at_boot_nobody_looks_how_fast_links_can_be(lab: Pseries) -> None:
+    """``max_link_speed`` is unknown as recorded, until the function is found anew (``pci_setup_device``)."""
+    assert (lab.attr(NVME, "max_link_speed"), lab.attr(NVME, "current_link_speed")) == ("Unknown", "2.5 GT/s PCIe")
+    lab.write(f"/sys/bus/pci/devices/{NVME}/remove", "1")
+    lab.write("/sys/bus/pci/rescan", "1")
+    assert lab.attr(NVME, "max_link_speed") == "2.5 GT/s PCIe"
 
 
 def test_the_group_stays_without_devices(lab: Pseries) -> None:
