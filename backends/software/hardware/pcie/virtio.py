@@ -50,7 +50,7 @@ KINDS: Final[dict[str, Callable[..., VirtioKind]]] = {
 _VENDOR, _SUBSYSTEM, _FIRST_ID = 0x1AF4, 0x1100, 0x1040
 _TABLE_BAR, _REGISTER_BAR = 1, 4
 _TABLE_SIZE, _REGISTERS_SIZE, _PENDING = 0x1000, 0x4000, 0x800
-_LEGACY_SIZE = 0x20
+_LEGACY_CONFIG = 24  # registers of a transitional device before its own configuration, with MSI-X
 _WIDE = regs.PCI_BASE_ADDRESS_MEM_TYPE_64 | regs.PCI_BASE_ADDRESS_MEM_PREFETCH
 _EXPRESS, _POWER, _FIRST, _LEGACY_FIRST = 0x40, 0x7C, 0x84, 0x40
 _AER: Final = 0x100
@@ -99,7 +99,8 @@ def virtio(
         Bar(_REGISTER_BAR, _REGISTERS_SIZE, _WIDE, registers),
     ]
     if legacy:
-        bars.insert(0, Bar(0, _LEGACY_SIZE, regs.PCI_BASE_ADDRESS_SPACE_IO, Legacy()))
+        size = 1 << (_LEGACY_CONFIG + len(kind.config("<")) - 1).bit_length()
+        bars.insert(0, Bar(0, size, regs.PCI_BASE_ADDRESS_SPACE_IO, Legacy()))
     config = ConfigSpace(identity, interrupt_pin=1)
     vendors = list(capabilities(_REGISTER_BAR, _LEGACY_FIRST if legacy else _FIRST))
     window = vendors[-1][0]
