@@ -82,17 +82,21 @@ def map_invalid(
     granule: int,
     ranges: Sequence[tuple[int, int]],
     permitted: bool = True,
+    source: str = "process address",
 ) -> Cause:
-    """EINVAL or EOVERFLOW on a DMA mapping: which rule it broke.  `ranges` are inclusive; all numbers are bytes."""
+    """EINVAL or EOVERFLOW on a DMA mapping: which rule it broke.  `ranges` are inclusive; all numbers are bytes.
+
+    `source` is what `address` is: one of this process, or an offset in a file ("file offset").
+    """
     if length <= 0:
         return Cause("the length is zero")
     if not permitted:
         return Cause("the device may neither read nor write it", "ask for read, write or both")
-    for name, value in (("IOVA", iova), ("length", length), ("process address", address)):
+    for name, value in (("IOVA", iova), ("length", length), (source, address)):
         if value % granule:
             return Cause(
                 f"the {name} {value:#x} is no multiple of the smallest page {granule:#x}",
-                f"align IOVA, length and address to {granule:#x}",
+                f"align IOVA, length and {source.split()[-1]} to {granule:#x}",
             )
     last = iova + length - 1
     if last >= _TOP or address + length > _TOP:

@@ -219,7 +219,7 @@ class AddressSpace:
                 raise
 
         wanted = Mapping(iova or 0, length, offset, read, write)
-        return self._make(wanted, place, choose=iova is None, below=below, alignment=alignment)
+        return self._make(wanted, place, choose=iova is None, below=below, alignment=alignment, source="file offset")
 
     def _place_memory(self, mapping: Mapping) -> Mapping:
         self.table.map(mapping)
@@ -233,8 +233,9 @@ class AddressSpace:
         choose: bool,
         below: int | None,
         alignment: int | None,
+        source: str = "process address",
     ) -> _M:
-        """Have `place` make a mapping, where `wanted` says or (`choose`) somewhere."""
+        """Have `place` make a mapping, where `wanted` says or (`choose`) somewhere; `source`: what its address is."""
         self._check_limit()
         length, chosen = wanted.length, wanted.iova
         self._require_words("map DMA", wanted.address, length, chosen)
@@ -246,7 +247,7 @@ class AddressSpace:
         except PyvfioError as error:
             if choose:
                 self.allocator.free(chosen)
-            raise self._map_refused(error, mapping) from error
+            raise self._map_refused(error, mapping, source) from error
         if not choose and self._allocator is not None:
             self._reserve(self._allocator, made)
         self._mappings[chosen] = made
@@ -423,7 +424,7 @@ class AddressSpace:
                 next_step=why.next_step,
             )
 
-    def _map_refused(self, error: PyvfioError, mapping: Mapping) -> PyvfioError:
+    def _map_refused(self, error: PyvfioError, mapping: Mapping, source: str) -> PyvfioError:
         if error.errno is None:
             return error
         why = causes.Cause()
@@ -435,6 +436,7 @@ class AddressSpace:
                 granule=self.granule,
                 ranges=self._known_ranges(),
                 permitted=mapping.read or mapping.write,
+                source=source,
             )
         elif error.errno == errno.ENOSPC:
             why = causes.entry_limit(len(self._mappings))

@@ -64,7 +64,7 @@ def test_a_file_is_mapped_and_unmapped(
         assert device.space.unmap(mapping.iova, mapping.length) == 2 * page
 
 
-def test_what_is_no_memory_or_too_short(
+def test_what_is_no_memory_or_too_short_or_not_aligned(
     host: Host, function: BoundFunction, way: str, memory: MemoryFile, page: int
 ) -> None:
     with pyvfio.open_device(host, function.address, way=way) as device:
@@ -75,6 +75,8 @@ def test_what_is_no_memory_or_too_short(
         event.close()
         with pytest.raises(PyvfioError, match="the file has"):
             device.space.map_file(memory.fileno(), 4 * page, page)
+        with pytest.raises(PyvfioError, match=f"the file offset {page - 1:#x} is no multiple"):
+            device.space.map_file(memory.fileno(), page - 1, page)
         assert device.space.mappings() == before
 
 

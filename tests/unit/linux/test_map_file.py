@@ -73,6 +73,19 @@ def number(space: AddressSpace) -> int:
 
 @pytest.mark.parametrize("way", ["iommufd", "type1v2"])
 @pytest.mark.parametrize("map_file", [True, False])
+def test_an_offset_within_a_page_is_to_blame_and_no_address(memfd: int, way: str, map_file: bool) -> None:
+    with opened_host(map_file=map_file) as host, pyvfio.open_device(host, EDU, way=way) as device:
+        with pytest.raises(PyvfioError, match=f"the file offset 0x801 is no multiple of .* {PAGE:#x}") as caught:
+            device.space.map_file(memfd, 0x801, PAGE, iova=PAGE)
+        assert caught.value.errno == errno.EINVAL
+        assert caught.value.next_step == f"align IOVA, length and offset to {PAGE:#x}"
+        with pytest.raises(PyvfioError, match="the process address 0x801 is no multiple"):
+            device.space.map(0x801, PAGE, PAGE)
+        assert not device.space.mappings()
+
+
+@pytest.mark.parametrize("way", ["iommufd", "type1v2"])
+@pytest.mark.parametrize("map_file", [True, False])
 def test_a_device_reads_and_writes_the_file(memfd: int, way: str, map_file: bool) -> None:
     """By the kernel's own call where it has one; the descriptor may be closed meanwhile."""
     with opened_host(map_file=map_file) as host, pyvfio.open_device(host, EDU, way=way) as device, Edu(device) as edu:
