@@ -44,7 +44,7 @@ from pyvfio_backends.software.guest_pci import PassedFunction
 from pyvfio_backends.software.hardware.css import ChannelPath, ChannelSubsystemHardware, ControlUnit, SubchannelConfig
 from pyvfio_backends.software.hardware.zpci import ZpciFunction
 from pyvfio_backends.software.linux.ccw_drivers import DRIVERS
-from pyvfio_backends.software.linux.css import Css
+from pyvfio_backends.software.linux.css import CSS
 from pyvfio_backends.software.machine import Machine
 from pyvfio_backends.software.memory import HostMemory
 
@@ -203,13 +203,6 @@ def _two_devices() -> MachineSpec:
     return MachineSpec("guest", paths=[ChannelPathSpec(0, 0x32)], subchannels=subchannels)
 
 
-def _css_of(machine: Machine) -> Css:
-    css = machine.kernel.subsystems["css"]
-    if not isinstance(css, Css):
-        raise TypeError("the machine has no channel subsystem")
-    return css
-
-
 class GuestMachine(Machine):
     """The machine that `spec` describes, as a guest: its own devices are virtual, those of the host come by `attach`.
 
@@ -230,7 +223,7 @@ class GuestMachine(Machine):
         self.storage = GuestMemory(_KERNEL_AT + _KERNEL_ROOM)
         memory = self._kernel_memory = GuestKernelMemory(self.storage, spec.page_size, _KERNEL_AT, _KERNEL_ROOM)
         super().__init__(spec, seed=seed, paced=paced, memory=memory)
-        css = _css_of(self)
+        css = self.kernel.subsystems[CSS]
         self.guest_css = GuestChannelSubsystem(
             self.storage, on_io_interrupt=css.io_interrupt, on_crw=css.channel_report_pending, trace=trace
         )
@@ -255,7 +248,7 @@ class GuestMachine(Machine):
             chosen = self.guest_css.attach(device, number, schid=place, report=True)
             if isinstance(host, SoftwareBackend):
                 below = SubchannelId.parse(host.readlink(f"/sys/bus/mdev/devices/{device.name}").split("/")[-2])
-                unit = _css_of(host.machine).hardware.config(below).device
+                unit = host.machine.kernel.subsystems[CSS].hardware.config(below).device
                 if unit is not None:
                     self._combined.units[chosen] = unit
             self.clock.settle()

@@ -33,8 +33,9 @@ def machine_slots(machine: Machine) -> MachineSlots:
 
 def slot_name(machine: Machine, slot: MachineSlot) -> str:
     """What Linux calls a slot: its number, with a further one where several have that."""
-    controllers = machine.kernel.subsystems.get("pciehp")
-    names: dict[str, str] = controllers if isinstance(controllers, dict) else {}
+    from pyvfio_backends.software.linux.pciehp_service import SLOT_NAMES
+
+    names = machine.kernel.subsystems.get(SLOT_NAMES) or {}
     return names.get(slot.address, slot.name)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from pyvfio_backends.software.linux.block_device import BlockDevice, BlockNode, Content
 from pyvfio_backends.software.linux.block_files import (
@@ -21,12 +22,16 @@ from pyvfio_backends.software.linux.block_files import (
 )
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.kernel import Kernel
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, StaticDirectory, Symlink
 from pyvfio_backends.software.medium.image import Image, Window
 from pyvfio_backends.software.medium.tables import SECTOR, Part
 
 __all__ = ["BlockEntry", "Disk", "Medium", "Partition", "add_disk", "letters", "media", "remove_disk"]
 
+_MEDIA: Final[Key[dict[str, Medium]]] = Key("media")
+_RESERVED: Final[Key[set[str]]] = Key("disk names in use")
+_SEQUENCE: Final[Key[int]] = Key("diskseq")
 _FIRST_SEQUENCE = 9
 """The first disk's ``diskseq``: eight loop devices come before it."""
 _MOST_PARTITIONS = 256
@@ -52,8 +57,7 @@ class Medium:
 
 def media(kernel: Kernel) -> dict[str, Medium]:
     """The media of the machine by the names of the devices that have them (``0020:00:00.0``, ``0.0.013f``)."""
-    table: dict[str, Medium] = kernel.subsystems.setdefault("media", {})  # type: ignore[assignment]
-    return table
+    return kernel.subsystems.get_or_make(_MEDIA, dict)
 
 
 class _Bdi(Device):
@@ -239,9 +243,8 @@ class _HardwareDisk(Disk):
 
 
 def _next_sequence(kernel: Kernel) -> int:
-    used = kernel.subsystems.get("diskseq", _FIRST_SEQUENCE)
-    number = used if isinstance(used, int) else _FIRST_SEQUENCE
-    kernel.subsystems["diskseq"] = number + 1
+    number = kernel.subsystems.get(_SEQUENCE) or _FIRST_SEQUENCE
+    kernel.subsystems[_SEQUENCE] = number + 1
     return number
 
 
@@ -262,8 +265,7 @@ def letters(index: int) -> str:
 
 def _reserved(kernel: Kernel) -> set[str]:
     """The names of disks that are gone while somebody uses them still."""
-    names: set[str] = kernel.subsystems.setdefault("disk names in use", set())  # type: ignore[assignment]
-    return names
+    return kernel.subsystems.get_or_make(_RESERVED, set)
 
 
 def add_disk(

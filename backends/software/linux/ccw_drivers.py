@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from pyvfio.css.ccw import NO_FLAGS, Ccw
 from pyvfio_backends.software.linux.block import Disk, Medium, add_disk, remove_disk
@@ -30,6 +31,7 @@ from pyvfio_backends.software.linux.dasd_volume import VolumeBlocks, find_partit
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.io_subchannel import run_program, run_writing
 from pyvfio_backends.software.linux.subchannel import SubchannelDevice
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 from pyvfio_backends.software.linux.virtio import VirtioDevice, virtio_bus
 from pyvfio_backends.software.medium.tables import SECTOR
@@ -57,6 +59,7 @@ _REVISION_2 = bytes((0, 2, 0, 0))
 _TTY_MAJOR, _FULL_SCREEN_MAJOR = 227, 228
 _DASD_MAJOR = 94
 _DASD_MINORS = 4
+_DASD_NUMBERS: Final[Key[dict[str, int]]] = Key("dasd numbers")
 
 
 class _VirtioCcwDriver(CcwDriver):
@@ -186,7 +189,7 @@ class _DasdEckdDriver(CcwDriver):
         blocks = VolumeBlocks(volume_of(device))
 
         # dasd_add_busid: a device keeps its number, and so its name, for good
-        numbers: dict[str, int] = kernel.subsystems.setdefault("dasd numbers", {})  # type: ignore[assignment]
+        numbers = kernel.subsystems.get_or_make(_DASD_NUMBERS, dict)
         add_disk(
             device,
             "dasd",

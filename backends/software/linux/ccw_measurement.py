@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pyvfio.css.measurement import MEASUREMENT_UNIT, ChannelMonitor, ExtendedMeasurementBlock
 from pyvfio_backends.software.linux.nodes import Attribute, Directory, Node, StaticDirectory, fail
+from pyvfio_backends.software.linux.subsystems import Key
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.ccw import CcwDevice
@@ -31,7 +32,7 @@ _TIMES: Final = (
     "initial_command_response_time",
 )
 _USING: Final = ("device_connect_time", "function_pending_time", "device_disconnect_time")
-_USERS: Final = "cmf"
+_USERS: Final[Key[set[int]]] = Key("cmf")
 
 
 class Measurement:
@@ -47,8 +48,7 @@ class Measurement:
         users.add(self.address)
 
     def _users(self) -> set[int]:
-        users = self.device.kernel.subsystems.setdefault(_USERS, set())
-        return users if isinstance(users, set) else set()
+        return self.device.kernel.subsystems.get_or_make(_USERS, set)
 
     def _monitor(self, on: bool) -> None:
         self.device.ccw_bus.css.hardware.schm(ChannelMonitor(update=on))

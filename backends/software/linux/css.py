@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.address import SubchannelId
 from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
@@ -22,12 +22,16 @@ from pyvfio_backends.software.linux.css_root import CssRoot
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
+from pyvfio_backends.software.linux.subsystems import Key
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.ccw_bus import CcwBus
     from pyvfio_backends.software.machine import Machine
 
-__all__ = ["Css", "boot", "css_of"]
+__all__ = ["CSS", "Css", "boot", "css_of"]
+
+CSS: Final[Key[Css]] = Key("css")
+"""The channel subsystem of a kernel."""
 
 _SETS = 4
 _NUMBERS = 1 << 16
@@ -68,7 +72,7 @@ class Css(KnownPaths):
         self._reprobing = False
         kernel.add_bus(self.bus)
         kernel.add_root(self.root)
-        kernel.subsystems["css"] = self
+        kernel.subsystems[CSS] = self
         kernel.proc.add("cio_ignore", CioIgnoreFile(self.ignored, self.schedule_offline, self.purge))
         kernel.proc.add("cio_settle", CioSettleFile(self.settle))
 
@@ -278,10 +282,7 @@ class Css(KnownPaths):
 
 def css_of(device: Device) -> Css:
     """The channel subsystem that a device belongs to."""
-    css = device.kernel.subsystems["css"]
-    if not isinstance(css, Css):
-        raise TypeError("the machine has no channel subsystem")
-    return css
+    return device.kernel.subsystems[CSS]
 
 
 def boot(machine: Machine) -> None:

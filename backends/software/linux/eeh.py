@@ -23,6 +23,7 @@ from pyvfio_backends.software.linux.eeh_pe import EehDev, EehHost, EehPe, PeType
 from pyvfio_backends.software.linux.kernel_log import ERROR, WARNING, kernel_log
 from pyvfio_backends.software.linux.pci_device import ROM, ErrorState, PciDevice
 from pyvfio_backends.software.linux.resource import ResourceFlag
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pnv_eeh import PnvEeh
     from pyvfio_backends.software.linux.uaccess import Argument
 
-__all__ = ["DISABLE", "ENABLE", "FREEZE", "THAW_DMA", "THAW_MMIO", "Eeh", "EehStats", "ResetKind"]
+__all__ = ["DISABLE", "EEH", "ENABLE", "FREEZE", "THAW_DMA", "THAW_MMIO", "Eeh", "EehStats", "ResetKind"]
 
+EEH: Final[Key[Eeh]] = Key("eeh")
+"""EEH of a kernel that has it."""
 DISABLE, ENABLE, THAW_MMIO, THAW_DMA, FREEZE = range(5)
 """``EEH_OPT_*``."""
 _MOST_IGNORED = 2100000  # EEH_MAX_FAILS

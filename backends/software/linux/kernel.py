@@ -26,6 +26,7 @@ from pyvfio_backends.software.linux.interrupts import InterruptCounts
 from pyvfio_backends.software.linux.iommu_group import IommuGroups
 from pyvfio_backends.software.linux.module import Modules
 from pyvfio_backends.software.linux.procfs import ProcDirectory
+from pyvfio_backends.software.linux.subsystems import Subsystems
 from pyvfio_backends.software.linux.uevents import UeventSource
 from pyvfio_backends.software.linux.vfs import (
     Attribute,
@@ -128,8 +129,8 @@ class Kernel:
         """Why the kernel is not to be trusted any more, as bits (``/proc/sys/kernel/tainted``)."""
         self.locked_pages: Callable[[int], tuple[int, int]] = lambda pid: (0, 0)
         """How many pages of a process devices keep locked (``mm->locked_vm``) and pinned (``mm->pinned_vm``)."""
-        self.subsystems: dict[str, object] = {}
-        """What a subsystem keeps for the whole kernel, by its module's name."""
+        self.subsystems = Subsystems()
+        """What subsystems keep for the whole kernel."""
         self.debug: dict[str, Callable[[], Node]] = {}
         """What subsystems show in debugfs."""
         self.event_watch: EventWatch | None = None

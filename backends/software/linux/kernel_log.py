@@ -10,9 +10,10 @@ from __future__ import annotations
 import collections
 import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvfio_backends.software.linux.file import File
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import CharacterDevice, fail
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ALERT", "ERROR", "INFO", "NOTICE", "WARNING", "KernelLog", "KmsgFile", "add_node", "kernel_log", "say"]
 
+_LOG: Final[Key[KernelLog]] = Key("printk")
 ALERT, ERROR, WARNING, NOTICE, INFO = 1, 3, 4, 5, 6
 """Levels (``KERN_ALERT``, ``KERN_ERR``, ``KERN_WARNING``, ``KERN_NOTICE``, ``KERN_INFO``)."""
 _MAJOR, _MINOR, _MODE = 1, 11, 0o644
@@ -75,10 +77,7 @@ class KmsgFile(File):
 
 def kernel_log(kernel: Kernel) -> KernelLog:
     """The log, made when it is first asked for."""
-    log = kernel.subsystems.get("printk")
-    if not isinstance(log, KernelLog):
-        log = kernel.subsystems["printk"] = KernelLog(kernel)
-    return log
+    return kernel.subsystems.get_or_make(_LOG, lambda: KernelLog(kernel))
 
 
 def add_node(kernel: Kernel) -> None:

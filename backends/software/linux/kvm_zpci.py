@@ -20,6 +20,7 @@ from pyvfio.zpci.interruptions import StorageBits
 from pyvfio.zpci.sic import ForwardingBlock, SicOperation
 from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
 from pyvfio_backends.software.linux.airq import AirqVector
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.linux.zpci import to_zpci
 from pyvfio_backends.software.linux.zpci_irq import PciInterrupts
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kvm", "KvmZdev"]
 
-_SUBSYSTEM: Final = "kvm-zpci"
+_AIFT: Final[Key[_Aift]] = Key("kvm-zpci")
 _NISC: Final = 5  # GAL_ISC: what a machine tells of guests that do not run
 _FUNCTIONS: Final = 1 << 12  # ZPCI_NR_DEVICES
 _DOUBLEWORD: Final = 8
@@ -100,10 +101,7 @@ class _Aift:
 
 
 def _aift(kernel: Kernel, interrupts: PciInterrupts) -> _Aift:
-    found = kernel.subsystems.get(_SUBSYSTEM)
-    if not isinstance(found, _Aift):
-        found = kernel.subsystems[_SUBSYSTEM] = _Aift(kernel, interrupts)
-    return found
+    return kernel.subsystems.get_or_make(_AIFT, lambda: _Aift(kernel, interrupts))
 
 
 class Kvm:

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pyvfio_backends.software.linux.subsystems import Key
+
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
 
 __all__ = ["release_major", "take_major", "vfio_majors"]
 
 _HIGHEST: Final = 254
-_VFIO: Final = "vfio majors"
+_TAKEN: Final[Key[set[int]]] = Key("majors")
+_VFIO: Final[Key[tuple[int, int]]] = Key("vfio majors")
 
 
 def _taken(kernel: Kernel) -> set[int]:
-    taken: set[int] = kernel.subsystems.setdefault("majors", set())  # type: ignore[assignment]
-    return taken
+    return kernel.subsystems.get_or_make(_TAKEN, set)
 
 
 def take_major(kernel: Kernel) -> int:
@@ -45,7 +47,7 @@ def vfio_majors(kernel: Kernel, consoles: int = 0) -> tuple[int, int]:
     They are below those of the `consoles` that are there before the module.
     """
     majors = kernel.subsystems.get(_VFIO)
-    if not isinstance(majors, tuple):
+    if majors is None:
         groups = _HIGHEST - max(consoles, 1)
         majors = kernel.subsystems[_VFIO] = (groups, groups - 1)
         _taken(kernel).update(majors)

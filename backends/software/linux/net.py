@@ -10,15 +10,18 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Final
 
 from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.net_stack import stack
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
 
 __all__ = ["Interface", "add_interface", "appear", "remove_interface"]
 
+_INDEX: Final[Key[int]] = Key("ifindex")
 _FIRST_INDEX = 2
 """``lo`` has 1.  A number is not given twice."""
 
@@ -186,9 +189,8 @@ class Interface(Device):
 
 
 def _next_index(kernel: Kernel) -> int:
-    used = kernel.subsystems.get("ifindex", _FIRST_INDEX)
-    number = used if isinstance(used, int) else _FIRST_INDEX
-    kernel.subsystems["ifindex"] = number + 1
+    number = kernel.subsystems.get(_INDEX) or _FIRST_INDEX
+    kernel.subsystems[_INDEX] = number + 1
     return number
 
 

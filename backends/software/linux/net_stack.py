@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.network import Link, Network, Route
+from pyvfio_backends.software.linux.subsystems import Key
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.linux.net import Interface
 
 __all__ = ["NetStack", "stack"]
+
+_STACK: Final[Key[NetStack]] = Key("net")
 
 
 class NetStack:
@@ -80,7 +83,4 @@ def _order(route: Route) -> tuple[int, int, int]:
 
 def stack(kernel: Kernel) -> NetStack:
     """The one of this kernel."""
-    found = kernel.subsystems.get("net")
-    if not isinstance(found, NetStack):
-        found = kernel.subsystems["net"] = NetStack(kernel)
-    return found
+    return kernel.subsystems.get_or_make(_STACK, lambda: NetStack(kernel))

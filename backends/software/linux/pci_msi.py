@@ -8,12 +8,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.ida import Ida
 from pyvfio_backends.software.linux.kernel import Kernel
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, StaticDirectory, fail
 
 if TYPE_CHECKING:
@@ -24,16 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["PciMsi", "interrupt_numbers"]
 
 _ENTRY = regs.PCI_MSIX_ENTRY_SIZE
+_NUMBERS: Final[Key[Ida]] = Key("irq")
 _UNMASKED, _MASKED = 0, regs.PCI_MSIX_ENTRY_CTRL_MASKBIT
 _COUNT_SHIFT, _MOST_SHIFT = 4, 1
 
 
 def interrupt_numbers(kernel: Kernel) -> Ida:
     """Linux's interrupt numbers, made when they are first asked for."""
-    numbers = kernel.subsystems.get("irq")
-    if not isinstance(numbers, Ida):
-        numbers = kernel.subsystems["irq"] = Ida(kernel.interrupts.first)
-    return numbers
+    return kernel.subsystems.get_or_make(_NUMBERS, lambda: Ida(kernel.interrupts.first))
 
 
 def _nothing() -> None:

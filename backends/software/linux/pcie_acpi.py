@@ -6,9 +6,10 @@ with `path` and `adr`; a function's link ``firmware_node`` leads to its own (``d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import Attribute, Node
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ __all__ = ["companion"]
 
 _ROOTS = ("LNXSYSTM:00", "LNXSYBUS:00", "PNP0A08:00")
 _PATHS = ("\\", "\\_SB_", "\\_SB_.PCI0")
-_KEY = "acpi companions"
+_COMPANIONS: Final[Key[_Companions]] = Key("acpi companions")
 
 
 class _Object(Device):
@@ -67,8 +68,5 @@ def companion(function: PcieFunction) -> Device | None:
     """The object of a function; None for what is below another root bus, of which the firmware tells nothing."""
     if function.bridge.domain or function.bridge.root.number:
         return None
-    subsystems = function.bridge.bus.kernel.subsystems
-    companions = subsystems.get(_KEY)
-    if not isinstance(companions, _Companions):
-        companions = subsystems[_KEY] = _Companions(function.bridge.bus.kernel)
-    return companions.of(function)
+    kernel = function.bridge.bus.kernel
+    return kernel.subsystems.get_or_make(_COMPANIONS, lambda: _Companions(kernel)).of(function)

@@ -26,6 +26,7 @@ from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.linux.kstrtox import kstrtobool
 from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.pci_aer import express_type
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, fail
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Aspm", "AspmLink", "LinkDirectory", "aspm", "boot"]
 
+_ASPM: Final[Key[Aspm]] = Key("pcie_aspm")
 _OFF: Final = "pcie_aspm=off"
 _POLICIES: Final = ("default", "performance", "powersave", "powersupersave")
 _PORTS: Final = (ExpressType.ROOT_PORT, ExpressType.DOWNSTREAM)
@@ -275,8 +277,7 @@ class Aspm:
 
 def aspm(kernel: Kernel) -> Aspm | None:
     """The links; None where the command line has them left alone."""
-    found = kernel.subsystems.get("pcie_aspm")
-    return found if isinstance(found, Aspm) else None
+    return kernel.subsystems.get(_ASPM)
 
 
 def boot(kernel: Kernel) -> None:
@@ -288,6 +289,6 @@ def boot(kernel: Kernel) -> None:
         name, _, value = word.partition("=")
         if name == "pcie_aspm.policy" and value in _POLICIES:
             found.policy = value
-    kernel.subsystems["pcie_aspm"] = found
+    kernel.subsystems[_ASPM] = found
     policy = Attribute(found.show, partial(found.store, kernel))
     kernel.modules.load(Module("pcie_aspm", parameters={"policy": policy}, built_in=True))

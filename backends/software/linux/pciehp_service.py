@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
@@ -16,13 +16,17 @@ from pyvfio_backends.software.linux.pcie_function import PcieFunction
 from pyvfio_backends.software.linux.pcie_sizing import hotplugs
 from pyvfio_backends.software.linux.pciehp import Controller
 from pyvfio_backends.software.linux.pcieport_irq import PortInterrupts
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice
     from pyvfio_backends.software.linux.pcie_bus import PcieBus
 
-__all__ = ["HotplugService"]
+__all__ = ["SLOT_NAMES", "HotplugService"]
+
+SLOT_NAMES: Final[Key[dict[str, str]]] = Key("pciehp")
+"""What the slots are called, by the addresses of their ports."""
 
 _ROOTS = (ExpressType.ROOT_PORT, ExpressType.RC_EC)
 
@@ -82,8 +86,7 @@ class HotplugService:
     @staticmethod
     def _names(device: PciDevice) -> dict[str, str]:
         """What the slots are called, by the addresses of their ports."""
-        names: dict[str, str] = device.kernel.subsystems.setdefault("pciehp", {})  # type: ignore[assignment]
-        return names
+        return device.kernel.subsystems.get_or_make(SLOT_NAMES, dict)
 
     def stop(self, device: PciDevice) -> None:
         """End for a port: the slot goes, its cards stay (``pciehp_remove``)."""

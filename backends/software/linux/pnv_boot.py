@@ -6,7 +6,7 @@ the bridges that something is behind.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.ioda.opal import Opal
@@ -21,6 +21,7 @@ from pyvfio_backends.software.linux.pnv_host import PnvHostBridge
 from pyvfio_backends.software.linux.pnv_irq import LINES, PnvMessages, first_interrupt
 from pyvfio_backends.software.linux.pnv_opal_irq import add_late_interrupts, add_opal_interrupts
 from pyvfio_backends.software.linux.powerpc_irq import PowerPins
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
 from pyvfio_backends.software.linux.vfio_state import vfio_core
 from pyvfio_backends.software.pcie_peripherals import Peripherals
@@ -32,15 +33,16 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.machine import Machine
 
-__all__ = ["boot"]
+__all__ = ["OPAL", "boot"]
 
-_POWER = "opal"
+OPAL: Final[Key[Opal]] = Key("opal")
+"""The firmware of a machine."""
 
 
 def boot(machine: Machine) -> None:
     """Build ``machine.pcie`` and find its functions.  Raise `Misuse` for a machine with hardware of IBM Z.
 
-    The firmware's calls are ``kernel.subsystems["opal"]`` (`Opal`) from then on.
+    The firmware's calls are ``kernel.subsystems[OPAL]`` from then on.
     """
     kernel, spec = machine.kernel, machine.spec
     if spec.functions or spec.subchannels:
@@ -54,7 +56,7 @@ def boot(machine: Machine) -> None:
     kernel.pci_mmap = True  # CONFIG_VFIO_PCI_MMAP
     kernel.interrupts = PowerInterruptCounts(kernel.interrupts.processors)
     opal = Opal(hub.phbs)
-    kernel.subsystems[_POWER] = opal
+    kernel.subsystems[OPAL] = opal
     bus = PciBus(kernel)  # without the driver of ports: the platform sets pcie_ports_disabled
     kernel.add_bus(bus)
     drivers = host_drivers(machine, bus)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.debugfs import DebugDirectory
-from pyvfio_backends.software.linux.eeh import Eeh
+from pyvfio_backends.software.linux.eeh import EEH, Eeh
 from pyvfio_backends.software.linux.eeh_files import debug_files, host_debug_files, proc_file
 from pyvfio_backends.software.linux.eeh_pe import EehHost
 from pyvfio_backends.software.linux.eeh_recovery import EehRecovery
@@ -28,7 +28,7 @@ def start_eeh(kernel: Kernel, opal: Opal, bridges: Sequence[PnvHostBridge]) -> E
     """Have EEH for these host bridges, before functions get their endpoints (``eeh_powernv_init``)."""
     eeh = Eeh(kernel)
     eeh.platform, eeh.recovery, eeh.resets = PnvEeh(eeh, opal), EehRecovery(eeh), EehReset(eeh)
-    kernel.subsystems["eeh"] = eeh
+    kernel.subsystems[EEH] = eeh
     vfio_core(kernel).eeh = eeh
     for bridge in bridges:
         host = EehHost(bridge.domain, bridge.opal_id, bridge.root, bridge.endpoints)

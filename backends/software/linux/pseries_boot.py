@@ -6,7 +6,7 @@ that it is disabled, and containers do not have it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.linux.eeh import Eeh
@@ -25,6 +25,7 @@ from pyvfio_backends.software.linux.pseries_irq import (
     add_early_interrupts,
     add_late_interrupts,
 )
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfio_pci_driver import boot as boot_vfio_pci
 from pyvfio_backends.software.linux.vfio_state import vfio_core
 from pyvfio_backends.software.pcie_peripherals import Peripherals
@@ -32,16 +33,20 @@ from pyvfio_backends.software.pcie_slots import MachineSlots
 from pyvfio_backends.software.spapr_tree import build_bridges, start_bridges
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.spapr.hypervisor import Hypervisor
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.machine import Machine
 
-__all__ = ["boot"]
+__all__ = ["HYPERVISOR", "boot"]
+
+HYPERVISOR: Final[Key[Hypervisor]] = Key("hypervisor")
+"""The hypervisor of a machine."""
 
 
 def boot(machine: Machine) -> None:
     """Build ``machine.pcie`` and find its functions.  Raise `Misuse` for a machine with hardware of IBM Z.
 
-    The hypervisor is ``kernel.subsystems["hypervisor"]`` (`Hypervisor`) from then on.
+    The hypervisor is ``kernel.subsystems[HYPERVISOR]`` from then on.
     """
     kernel, spec = machine.kernel, machine.spec
     if spec.functions or spec.subchannels:
@@ -54,7 +59,7 @@ def boot(machine: Machine) -> None:
     start_bridges(machine.pcie)
     kernel.pci_mmap = True  # CONFIG_VFIO_PCI_MMAP
     kernel.interrupts = PowerInterruptCounts(kernel.interrupts.processors)
-    kernel.subsystems["hypervisor"] = hypervisor
+    kernel.subsystems[HYPERVISOR] = hypervisor
     bus = PciBus(kernel)
     kernel.add_bus(bus)
     drivers = host_drivers(machine, bus)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pyvfio.abi import vfio as abi
 from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
 from pyvfio.css.irb import Irb
-from pyvfio_backends.software.linux.css import Css
+from pyvfio_backends.software.linux.css import CSS
 from pyvfio_backends.software.linux.css_bus import CssBus
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.mdev import (
@@ -143,8 +143,8 @@ def load(kernel: Kernel) -> None:
 
     Raise OSError ENODEV on a machine without a channel subsystem.
     """
-    css = kernel.subsystems.get("css")
-    if not isinstance(css, Css):
+    css = kernel.subsystems.get(CSS)
+    if css is None:
         raise fail(errno.ENODEV)
     bus = mdev_bus(kernel)
     mdev = VfioCcwMdevDriver(bus)

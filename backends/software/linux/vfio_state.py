@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.process.descriptor import identity
 from pyvfio_backends.software.linux.dma_domain import LockedMemory
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.kernel import Kernel
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.vfio_group import VfioGroup
 
 __all__ = ["VfioCore", "lowest_free", "vfio_core"]
+
+_VFIO: Final[Key[VfioCore]] = Key("vfio")
 
 
 class VfioCore:
@@ -94,10 +97,7 @@ class VfioCore:
 
 def vfio_core(kernel: Kernel) -> VfioCore:
     """The core of this kernel, made when it is first asked for."""
-    core = kernel.subsystems.get("vfio")
-    if not isinstance(core, VfioCore):
-        core = kernel.subsystems["vfio"] = VfioCore(kernel)
-    return core
+    return kernel.subsystems.get_or_make(_VFIO, lambda: VfioCore(kernel))
 
 
 def lowest_free(numbers: set[int], first: int = 0) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.zpci import ZpciFunction
@@ -13,6 +13,7 @@ from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 from pyvfio_backends.software.linux.ida import Ida
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.pci import PciBus
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.linux.zpci import ZpciDev, ZpciState
 from pyvfio_backends.software.linux.zpci_bus import ZpciBus
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MIO", "ZpciHost", "kernel_options", "zpci_host"]
 
+_ZPCI: Final[Key[ZpciHost]] = Key("zpci")
 MIO = "pcimio"
 """The feature of a machine with PCI memory I/O instructions."""
 
@@ -53,7 +55,7 @@ class ZpciHost:
         """The table of BARs: each has an entry, the lowest free one."""
         self.event = ZpciEvents(self).put
         """Takes an event of the machine."""
-        kernel.subsystems["zpci"] = self
+        kernel.subsystems[_ZPCI] = self
 
     def take_domain(self, uid: int) -> int:
         """The domain of a function: its UID if UIDs are checked, else the lowest free one (``zpci_alloc_domain``).
@@ -89,8 +91,8 @@ class ZpciHost:
 
 def zpci_host(kernel: Kernel) -> ZpciHost:
     """The zPCI functions of a kernel.  Raise `Misuse` when it was booted without any facility for them."""
-    host = kernel.subsystems.get("zpci")
-    if not isinstance(host, ZpciHost):
+    host = kernel.subsystems.get(_ZPCI)
+    if host is None:
         raise Misuse("look for zPCI functions", cause="this machine's Linux knows no zPCI")
     return host
 

@@ -21,6 +21,7 @@ from pyvfio_backends.software.hardware.devices.virtio_models import (
 )
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.majors import release_major, take_major, vfio_majors
+from pyvfio_backends.software.linux.subsystems import Subsystems
 
 
 @pytest.mark.parametrize("make", [virtio_gpu, virtio_crypto, virtio_keyboard])
@@ -85,7 +86,7 @@ def test_a_console_has_so_many_ports() -> None:
 
 
 def test_majors() -> None:
-    kernel = cast(Kernel, SimpleNamespace(subsystems={}))
+    kernel = cast(Kernel, SimpleNamespace(subsystems=Subsystems()))
     assert (take_major(kernel), take_major(kernel)) == (254, 253)
     assert vfio_majors(kernel, 2) == vfio_majors(kernel) == (252, 251)
     release_major(kernel, 253)

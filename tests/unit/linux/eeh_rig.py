@@ -21,7 +21,7 @@ from pnv_fixture import Pnv
 
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.description import MachineSpec, PcieFunctionSpec, PciePhbSpec
-from pyvfio_backends.software.linux.eeh import Eeh
+from pyvfio_backends.software.linux.eeh import EEH
 from pyvfio_backends.software.linux.eeh_pe import EehDev, EehPe
 from pyvfio_backends.software.linux.kernel_log import kernel_log
 from pyvfio_backends.software.linux.pci import PciBus
@@ -70,9 +70,7 @@ class EehRig(Pnv):
         with self.machine.lock:
             bus.register(self.answers)
         self.events = self.host.uevents()
-        found = self.kernel.subsystems["eeh"]
-        assert isinstance(found, Eeh)
-        self.eeh = found
+        self.eeh = self.kernel.subsystems[EEH]
 
     @property
     def log(self) -> list[str]:

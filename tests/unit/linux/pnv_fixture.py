@@ -15,6 +15,7 @@ from pyvfio_backends.software.hardware.ioda.hub import Hub
 from pyvfio_backends.software.hardware.ioda.opal import Opal
 from pyvfio_backends.software.hardware.ioda.phb import Phb
 from pyvfio_backends.software.linux.pci import PciBus
+from pyvfio_backends.software.linux.pnv_boot import OPAL
 from pyvfio_backends.software.linux.pnv_function import PnvFunction
 from pyvfio_backends.software.linux.pnv_host import PnvHostBridge
 from pyvfio_backends.software.linux.pnv_pe import PnvPe
@@ -56,9 +57,7 @@ class Pnv(Pcie):
     @property
     def opal(self) -> Opal:
         """The firmware."""
-        opal = self.kernel.subsystems["opal"]
-        assert isinstance(opal, Opal)
-        return opal
+        return self.kernel.subsystems[OPAL]
 
     def bridge(self, domain: int) -> PnvHostBridge:
         """What Linux has of a host bridge."""

@@ -12,6 +12,7 @@ from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.hardware.spapr.hypervisor import Hypervisor, LogicalBridges
 from pyvfio_backends.software.hardware.spapr.phb import LogicalPhb
 from pyvfio_backends.software.linux.pci import PciBus
+from pyvfio_backends.software.linux.pseries_boot import HYPERVISOR
 from pyvfio_backends.software.linux.pseries_function import PseriesFunction
 from pyvfio_backends.software.linux.pseries_host import PseriesHostBridge
 from pyvfio_backends.software.linux.pseries_table_group import PseriesTableGroup
@@ -38,9 +39,7 @@ class Pseries(Pcie):
     @property
     def hypervisor(self) -> Hypervisor:
         """The hypervisor."""
-        found = self.kernel.subsystems["hypervisor"]
-        assert isinstance(found, Hypervisor)
-        return found
+        return self.kernel.subsystems[HYPERVISOR]
 
     def bridge(self, domain: int) -> PseriesHostBridge:
         """What Linux has of a host bridge."""

@@ -17,7 +17,7 @@ from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_spapr as spapr
 from pyvfio.abi.eeh_state import EehDevMode, EehPeFlag, EehPlatformState
 from pyvfio.abi.opal import OpalFreezeAction
-from pyvfio_backends.software.linux.eeh import Eeh
+from pyvfio_backends.software.linux.eeh import EEH
 from pyvfio_backends.software.linux.eeh_pe import PeType
 from pyvfio_backends.software.linux.eeh_report import merge
 from pyvfio_backends.software.linux.pci_device import ErrorState
@@ -438,8 +438,7 @@ def power9() -> Iterator[Pnv]:
 
 def tree(lab: Pnv) -> list[tuple[PeType, list[str]]]:
     """The endpoints below the host bridge of the virtual functions, each with its functions."""
-    eeh = lab.kernel.subsystems["eeh"]
-    assert isinstance(eeh, Eeh)
+    eeh = lab.kernel.subsystems[EEH]
     return [(pe.type, [dev.name for dev in pe.devs]) for pe in eeh.hosts[2].pe.walk()][1:]
 
 

@@ -13,6 +13,7 @@ from vfio_fixture import FIRST, PAGE, Lab, errno_of
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_type1 as t1
 from pyvfio.process import AnonymousMemory
+from pyvfio_backends.software.linux.vfio_state import vfio_core
 
 ALL, VADDR, DIRTY = t1.VFIO_DMA_UNMAP_FLAG_ALL, t1.VFIO_DMA_UNMAP_FLAG_VADDR, t1.VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP
 START, STOP, GET = (
@@ -75,7 +76,7 @@ def test_mediated_devices_lock_what_they_pin() -> None:
         assert errno_of(lab.set_container, lab.group("p0"), container) == errno.EINVAL
         assert lab.unmap(container, 0, 16 * PAGE) == 16 * PAGE
         assert device.unmaps == [(0, 16 * PAGE)]
-        assert lab.kernel.subsystems["vfio"].locked.room(("process", os.getpid())) == 2  # type: ignore[attr-defined]
+        assert vfio_core(lab.kernel).locked.room(("process", os.getpid())) == 2
 
 
 def test_an_iommu_that_comes_later_pins_all_and_gives_it_back() -> None:

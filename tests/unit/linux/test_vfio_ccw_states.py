@@ -16,7 +16,7 @@ from pyvfio.css import Ccw, Irb, Orb, Scsw
 from pyvfio.css.crw import Crw
 from pyvfio.css.scsw import Actl, Dstat, Fctl, Stctl
 from pyvfio.testing.expect import settles
-from pyvfio_backends.software.linux.css import Css
+from pyvfio_backends.software.linux.css import CSS
 from pyvfio_backends.software.linux.vfio_ccw import VfioCcwDriver
 from pyvfio_backends.software.linux.vfio_ccw_fsm import CcwMachine, State
 
@@ -50,8 +50,7 @@ def channel(host: CcwHost) -> Iterator[Channel]:
 
 @pytest.fixture
 def machine(host: CcwHost, channel: Channel) -> CcwMachine:
-    css = host.machine.kernel.subsystems["css"]
-    assert isinstance(css, Css)
+    css = host.machine.kernel.subsystems[CSS]
     driver = css.bus.drivers["vfio_ccw"]
     assert isinstance(driver, VfioCcwDriver)
     return driver.mdev.vfio_devices[NAME].machine
@@ -230,8 +229,7 @@ def test_looking_at_a_subchannel_does_not_keep_its_removal_waiting() -> None:
     """A report comes while another thread removes it: that thread gets its turn, and the number is looked at again."""
     with CcwHost(paced=True) as host:
         channel = host.open_channel()
-        css = host.machine.kernel.subsystems["css"]
-        assert isinstance(css, Css)
+        css = host.machine.kernel.subsystems[CSS]
         with host.machine.lock:
             sch = css.find(SubchannelId.parse(NAME))
             assert sch is not None

@@ -23,7 +23,7 @@ from pyvfio.css import StorageError
 from pyvfio.passthrough import MemoryArea
 from pyvfio.process import ProcessMemory
 from pyvfio_backends.software.description import MachineSpec
-from pyvfio_backends.software.linux.css import Css
+from pyvfio_backends.software.linux import css as linux_css
 
 KERNEL = 0x100000  # of the guest: 1 MiB for its kernel, behind that of what it runs
 ROOM = 0x100000
@@ -120,8 +120,7 @@ class NestedBench(GuestBench):
         self.linux = stack.enter_context(CcwHost(MachineSpec("guest")))
         machine = self.linux.machine
         machine.kernel.memory = KernelStorage(outer_memory, machine.page_size)  # type: ignore[assignment]
-        css = machine.kernel.subsystems["css"]
-        assert isinstance(css, Css)
+        css = machine.kernel.subsystems[linux_css.CSS]
         css.hardware = outer_css
         outer_css._on_io_interrupt = css.io_interrupt
         outer_css._on_crw = css.channel_report_pending

@@ -21,6 +21,7 @@ from pyvfio.css.measurement import ChannelMonitor, ExtendedMeasurementBlock, Mea
 from pyvfio.passthrough import CombinedChannelSubsystem
 from pyvfio_backends.software.hardware.css import ChannelPath, SubchannelConfig
 from pyvfio_backends.software.hardware.devices.echo import Echo
+from pyvfio_backends.software.linux.css import CSS
 
 NOP = "0320000100020000"
 OTHER = SubchannelId(0, 0, 0x99)
@@ -37,7 +38,7 @@ def bench() -> GuestBench:
     made = GuestBench(Echo(), chpids=CHPIDS, pim=0xC0, pam=0xC0)
     for chpid in CHPIDS[:2]:
         made.css.add_path(ChannelPath(chpid, 0x1B))
-        made.host.machine.kernel.subsystems["css"].register_path(chpid)  # type: ignore[attr-defined]
+        made.host.machine.kernel.subsystems[CSS].register_path(chpid)
     return made
 
 

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,6 +24,7 @@ from pyvfio.errors import DeviceBusy, DeviceInUse, Misuse, NotAvailable, PyvfioE
 from pyvfio.host import Host
 from pyvfio.ioda.status import EndpointStatus, HostStatus, asked_by_vfio, host_status, read_status
 from pyvfio_backends.software.backend import SoftwareBackend
+from pyvfio_backends.software.linux.pnv_boot import OPAL
 from pyvfio_tools import options
 from pyvfio_tools.cli import run
 
@@ -71,7 +71,7 @@ def command(
 def freeze(host: Host, name: str, action: OpalFreezeAction = OpalFreezeAction.ALL) -> None:
     """Freeze the endpoint of a function, without anybody's being told."""
     assert isinstance(host.backend, SoftwareBackend)
-    opal: Any = host.backend.machine.kernel.subsystems["opal"]
+    opal = host.backend.machine.kernel.subsystems[OPAL]
     found = read_status(host.function(name))
     assert found is not None
     assert not opal.pci_eeh_freeze_set(int(name[:4], 16), found.endpoint, action)
