@@ -99,7 +99,10 @@ class Results:
             file.seek(TAR * BLOCK)
             try:
                 with tarfile.open(fileobj=file, mode="r|") as archive:
-                    archive.extractall(out, filter="data")
+                    if hasattr(tarfile, "data_filter"):
+                        archive.extractall(out, filter="data")
+                    else:  # Python before 3.11.4, as Debian 12 has it; the archive is our own guest's
+                        archive.extractall(out)
             except (tarfile.TarError, OSError) as error:
                 raise StepFailed(f"the results on {self._path} are no tar archive: {error}") from error
 
