@@ -8,9 +8,10 @@ correctable errors are seen, too.
 from __future__ import annotations
 
 import contextlib
+import posixpath
 import time
 from collections.abc import Sequence
-from typing import Self
+from typing import NoReturn, Self
 
 from pyvfio.address import PciAddress
 from pyvfio.errors import NotAvailable, PyvfioError
@@ -39,23 +40,26 @@ def error_roots(host: Host) -> list[str]:
 class HostErrors:
     """Looks at root ports and event collectors every `interval` seconds; `names` are the functions of interest (all).
 
-    A context manager.  Raise `NotAvailable` where Linux counts no messages: no PCI Express root port, or firmware keeps
-    its errors to itself.
+    A context manager.  Raise `NotAvailable` where Linux counts no messages (no PCI Express root port, or firmware keeps
+    its errors to itself), and for a function of `names` without advanced error reporting, of which nothing would come.
     """
 
     def __init__(self, host: Host, names: Sequence[str] = (), *, interval: float = 0.5) -> None:
         self._sysfs = host.sysfs
         self._names = frozenset(names)
         self._interval = interval
-        wanted = {error_root(host.sysfs, host.function(name).path) for name in names}
-        roots = [path for path in error_roots(host) if not wanted or path in wanted]
-        if not roots:
-            raise NotAvailable(
-                "watch for errors",
-                ", ".join(names),
-                cause="there is no root port here whose errors Linux counts (aer_rootport_total_err_*)",
-                next_step="pyvfio aer list shows what reports errors",
-            )
+        wanted = {name: host.function(name).path for name in names}
+        counted = error_roots(host)
+        if not counted:
+            self._refuse(", ".join(names), "there is no root port here whose errors Linux counts", "rootport_total_err")
+        for name, path in wanted.items():
+            if read_counters(host.sysfs, path) is None:
+                self._refuse(name, "it has no advanced error reporting", "dev")
+        wanted = {name: error_root(host.sysfs, path) for name, path in wanted.items()}
+        for name, path in wanted.items():
+            if path not in counted:
+                self._refuse(name, f"Linux counts no errors at {posixpath.basename(path)}", "rootport_total_err")
+        roots = [path for path in counted if not wanted or path in wanted.values()]
         self._events = None
         with contextlib.suppress(PyvfioError, OSError):
             self._events = host.uevents(["pci"])
@@ -66,6 +70,15 @@ class HostErrors:
             self.close()
             raise
         self._found: list[DeviceError] = []
+
+    @staticmethod
+    def _refuse(name: str, why: str, files: str) -> NoReturn:
+        raise NotAvailable(
+            "watch for errors",
+            name,
+            cause=f"{why} (aer_{files}_*)",
+            next_step="pyvfio aer list shows what reports errors",
+        )
 
     def read(self, timeout: float | None = None) -> DeviceError | None:
         """The next error; wait up to `timeout` seconds (None: for ever).  None when none came."""

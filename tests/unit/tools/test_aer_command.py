@@ -80,6 +80,9 @@ def command(backend: Backend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         (("inject", NET, "UncorrIntErr"), 10, "the function masks these errors"),
         (("watch", "--seconds", "nan"), 2, "not a number of seconds"),
         (("watch", "--interval", "0"), 2, "0.01<=x<=60"),
+        (("watch", PLAIN, "--seconds", "0"), 6, "it has no advanced error reporting"),
+        (("watch", NET, PLAIN, "--seconds", "0"), 6, "it has no advanced error reporting"),
+        (("watch", "0000:04:00.0", "--seconds", "0"), 6, "it has no advanced error reporting"),
     ],
 )
 def test_mistakes(command: Command, host: Host, arguments: tuple[str, ...], code: int, words: str) -> None:
