@@ -7,7 +7,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import click
 
@@ -21,6 +21,10 @@ from pyvfio_tools.options import host_options
 __all__ = ["monitor"]
 
 _SOURCES = {"udev": "udev", "kernel": "netlink"}
+_LATER = ("block", "ccw", "css", "mdev", "mdev_bus", "net", "pci", "vfio", "vfio-dev")
+"""What may be waited for although no driver has made it yet."""
+_SETS = ("bus", "class", "drivers", "module", "queues", "slab", "slots", "workqueue")
+"""What the kernel sends events of that are neither of a bus nor of a class (``kset_create_and_add``)."""
 
 
 @click.command()
@@ -70,6 +74,7 @@ def monitor(
     """
     if seconds is not None and math.isnan(seconds):
         raise click.BadParameter("'nan' is not a number of seconds.", param_hint="'--seconds'")
+    _check_subsystems(host, subsystems)
     deadline = None if seconds is None else time.monotonic() + seconds
     names = [_name(host, device) for device in devices]
     with contextlib.ExitStack() as stack:
@@ -110,6 +115,17 @@ def _line(found: object, as_json: bool) -> str:
         return json.dumps(found.as_dict()) if as_json else f"{found.seqnum:>7} {found}"
     properties: dict[str, str] = dict(getattr(found, "properties", {}))
     return json.dumps(properties) if as_json else f"{getattr(found, 'seqnum', 0):>7} {found}"
+
+
+def _check_subsystems(host: Host, subsystems: Iterable[str]) -> None:
+    """Refuse what no event would ever be of."""
+    buses, classes = host.buses(), host.sysfs.names("/sys/class")
+    for name in subsystems:
+        if name not in {*buses, *classes, *_LATER, *_SETS}:
+            raise click.BadParameter(
+                f"no bus or class {name!r}. Buses: {', '.join(buses)}. Classes: {', '.join(classes)}.",
+                param_hint="'--bus'",
+            )
 
 
 def _name(host: Host, text: str) -> str:

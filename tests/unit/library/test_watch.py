@@ -253,6 +253,15 @@ def test_sources_and_devices_that_make_no_sense(machine: Host) -> None:
     assert run(["monitor", "0099:00:00.0", "--seconds", "0"]) == 0
 
 
+def test_a_bus_that_is_none_is_no_silent_wait(machine: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["monitor", "--bus", "pci", "--bus", "nope", "--seconds", "0"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "no bus or class 'nope'. Buses:" in told
+    assert all(name in told for name in (*machine.buses(), *machine.sysfs.names("/sys/class")))
+    for name in ("mdev", "module", "queues", "vfio-dev"):  # a module may come, and not all is of a bus or class
+        assert run(["monitor", "--bus", name, "--seconds", "0"]) == 0
+
+
 @pytest.mark.parametrize("options", [[], ["--raw"]])
 def test_lost_events_are_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
