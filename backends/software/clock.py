@@ -126,29 +126,34 @@ class Clock:
         """Block the calling thread, without the machine's lock, until `ready()`; others change the state meanwhile.
 
         The answer is asked for after each change, and every `interval` real seconds if that is given.  While a worker
-        sleeps (`sleep`) virtual time goes on: that may be what is waited for.
+        sleeps (`sleep`), whether it did so before or does later, virtual time goes on: that may be what is waited for.
         """
-        me = threading.get_ident()
-        if ready() or self._outlast_sleepers(me, ready):
+        if ready():
             return
+        me = threading.get_ident()
+        outer = self._blocked.get(me)  # of one who waits, and in whose call others' work is done
         self._blocked[me] = ready
         self.condition.notify_all()
         try:
             while not ready() and not self._closed:
-                self.condition.wait(interval)
+                if self._nobody_goes_on(me):
+                    self._now = max(self._now, self._queue[0][0])
+                    self._next()
+                    self.condition.notify_all()
+                else:
+                    self.condition.wait(interval)
         finally:
-            del self._blocked[me]
+            if outer is None:
+                del self._blocked[me]
+            else:
+                self._blocked[me] = outer
             self.condition.notify_all()
 
-    def _outlast_sleepers(self, me: int, ready: Callable[[], bool]) -> bool:
-        """Let virtual time go on for as long as workers sleep; whether it was `ready` then."""
-        while self._asleep and me not in self._asleep and not self.paced and self._queue:
-            self._now = max(self._now, self._queue[0][0])
-            self._next()
-            self._hand_over()
-            if ready():
-                return True
-        return False
+    def _nobody_goes_on(self, me: int) -> bool:
+        """Whether workers sleep, and only the thread `me`, which waits, is there to have their time come."""
+        if not self._asleep or me in self._asleep or self.paced or not self._queue:
+            return False
+        return not any(thread != me and ready() for thread, ready in self._blocked.items())
 
     def sleep(self, seconds: float) -> None:
         """Sleep, in work of `run_apart`: others go on meanwhile."""

@@ -108,6 +108,64 @@ def test_who_ends_a_wait_lets_the_other_finish_first() -> None:
     thread.join(5)
 
 
+def test_time_goes_on_for_who_waited_before_the_worker_slept() -> None:
+    """Two wait for what a worker has; it sleeps only after that, twice."""
+    lock = threading.RLock()
+    clock = Clock(lock)
+    state = {"starts": False, "over": False}
+
+    def work() -> None:
+        clock.wait(lambda: state["starts"])
+        for _ in range(2):
+            clock.sleep(5)
+        state["over"] = True
+        clock.notify()
+
+    def waiter() -> None:
+        with lock:
+            clock.wait(lambda: state["over"])
+
+    threads = [threading.Thread(target=waiter, daemon=True) for _ in range(2)]
+    with lock:
+        clock.run_apart(work, "worker")
+    for thread in threads:
+        thread.start()
+        while not clock.holds(thread):
+            time.sleep(0.001)
+    with lock:
+        state["starts"] = True
+        clock.notify()
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert clock.now == 10
+
+
+def test_work_done_for_who_waits_may_wait_too() -> None:
+    """Work that comes due in a call that waits, and in which somebody has to wait for a worker."""
+    lock = threading.RLock()
+    clock = Clock(lock)
+    done: list[str] = []
+
+    def sleeper() -> None:
+        clock.sleep(1)
+        done.append("slept")
+        clock.sleep(4)
+        done.append("over")
+        clock.notify()
+
+    def due() -> None:
+        clock.wait(lambda: "slept" in done)
+        done.append("due")
+
+    with lock:
+        clock.run_apart(sleeper, "worker")
+        clock.schedule(0.5, due)
+        clock.wait(lambda: "over" in done)
+    assert done == ["slept", "due", "over"]
+    assert not clock._blocked
+
+
 def test_background_work_is_not_waited_for() -> None:
     clock = Clock(threading.RLock())
     reminders: list[float] = []
