@@ -34,7 +34,7 @@ class ShpchpDriver(PciDriver):
         self.controllers: dict[PciDevice, ShpcController] = {}
 
     def probe(self, device: Device) -> None:
-        """See `Driver.probe`.  Raise OSError ENODEV for a bridge without a controller."""
+        """See `Driver.probe`.  Raise OSError ENODEV for a bridge without a controller or an interrupt."""
         self._take(device, quiet=False)
 
     def _take(self, device: Device, *, quiet: bool) -> None:
@@ -51,8 +51,12 @@ class ShpchpDriver(PciDriver):
         for device in devices:
             if device.driver is None and self.bus.match(device, self) and device.find_capability(regs.PCI_CAP_ID_SHPC):
                 device.driver = self
+                try:
+                    self._take(device, quiet=True)
+                except OSError:
+                    device.driver = None
+                    continue
                 self.devices[device.name] = device
-                self._take(device, quiet=True)
 
     def remove(self, device: Device) -> None:
         """See `Driver.remove`."""

@@ -66,19 +66,31 @@ class ShpcController:
         device.driver_files["ctrl"] = Attribute(self._show_resources)
 
     def _connect(self) -> None:
-        """Have a message, or else the pin (``shpc_init``)."""
+        """Have a message, or else the pin (``shpc_init``).
+
+        Raise OSError ENODEV: nobody can take the message, or somebody does not want to share the pin's line.  The
+        message is given back then, which the kernel forgets.
+        """
         msi = self.device.msi
         try:
             msi.allocate(1, 1, msix=False)
-            msi.request(0, self._interrupt, "shpchp")
         except OSError:
             self.say("Can't get msi for the hotplug controller")
             self.say("Use INTx for the hotplug controller")
             self._line = self.device.sysdata.irq_line()
-            if self._line is not None:
+            number = 0 if self._line is None else self._line.number
+        else:
+            self.device.set_master(True)
+            number = msi.irqs[0]
+        try:
+            if msi.irqs:
+                msi.request(0, self._interrupt, "shpchp")
+            elif self._line is not None:
                 self._action = self._line.request(self._pin, "shpchp")
-            return
-        self.device.set_master(True)
+        except OSError:
+            self.say(f"Can't get irq {number} for the hotplug controller", ERROR)
+            msi.driver_left()
+            raise fail(errno.ENODEV) from None
 
     def _pin(self) -> bool:
         pending = bool(self.load(shpc.INTERRUPTS))

@@ -255,3 +255,31 @@ def test_without_a_message_the_pin_tells_of_buttons(monkeypatch: pytest.MonkeyPa
         assert not controller.bridge.pin.asserted
         pcie.write("/sys/bus/pci/drivers/shpchp/unbind", BRIDGE)
         assert "shpchp" not in pcie.text("/proc/interrupts")
+
+
+@pytest.mark.parametrize("booting", [True, False])
+def test_without_an_interrupt_it_gives_up_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch, booting: bool) -> None:
+    """``shpc_init``: "Can't get irq", and ``shpc_probe`` fails with ENODEV; there is no way back to the pin."""
+
+    def refuse(msi: PciMsi, *wanted: object, **more: object) -> None:
+        raise fail(errno.ENOSPC)
+
+    modules = (*lab_spec().modules, "shpchp")
+    with monkeypatch.context() as none:
+        if booting:
+            none.setattr(PciMsi, "request", refuse)
+            pcie = Pcie(modules=modules)
+        else:
+            pcie = Pcie(modules=modules)
+            pcie.write("/sys/bus/pci/drivers/shpchp/unbind", BRIDGE)
+            none.setattr(PciMsi, "request", refuse)
+            assert errno_of(pcie.write, "/sys/bus/pci/drivers/shpchp/bind", BRIDGE) == "ENODEV"
+    with pcie.host:
+        assert any(text.startswith("Can't get irq ") for text in said(pcie))
+        assert "Use INTx for the hotplug controller" not in said(pcie)
+        assert not pcie.device(BRIDGE).msi.irqs
+        assert "shpchp" not in pcie.text("/proc/interrupts")
+        assert not {"driver", "msi_irqs"} & set(pcie.host.listdir(f"/sys/bus/pci/devices/{BRIDGE}"))
+        assert BRIDGE not in pcie.host.listdir("/sys/bus/pci/drivers/shpchp")
+        pcie.write("/sys/bus/pci/drivers/shpchp/bind", BRIDGE)
+        assert len([line for line in pcie.text("/proc/interrupts").splitlines() if "shpchp" in line]) == 1
