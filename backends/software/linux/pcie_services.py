@@ -18,6 +18,7 @@ and nobody handles them; the port keeps its messages.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyvfio.abi import pci_express_regs as express_regs
@@ -34,10 +35,25 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
-__all__ = ["PortServices", "Work", "services_of"]
+__all__ = ["PortService", "PortServices", "Work", "services_of"]
 
-_PME, _AER, _HOTPLUG, _DPC, _BANDWIDTH = 0x01, 0x02, 0x04, 0x08, 0x10
-_DRIVERS = {"pcie_pme": _PME, "aer": _AER, "pciehp": _HOTPLUG, "dpc": _DPC}
+
+class PortService(IntEnum):
+    """The numbers of the services (``PCIE_PORT_SERVICE_*``)."""
+
+    PME = 0x01
+    AER = 0x02
+    HOTPLUG = 0x04
+    DPC = 0x08
+    BANDWIDTH = 0x10
+
+
+_DRIVERS = {
+    "pcie_pme": PortService.PME,
+    "aer": PortService.AER,
+    "pciehp": PortService.HOTPLUG,
+    "dpc": PortService.DPC,
+}
 _LINKED = (ExpressType.ROOT_PORT, ExpressType.DOWNSTREAM)
 _ROOTS = (ExpressType.ROOT_PORT, ExpressType.RC_EC)
 
@@ -52,7 +68,7 @@ class Work(NamedTuple):
 class _Service(Device):
     """One service of a port (``struct pcie_device``)."""
 
-    def __init__(self, port: PciDevice, bus: Bus, service: int) -> None:
+    def __init__(self, port: PciDevice, bus: Bus, service: PortService) -> None:
         self.port = port
         kind = (express_type(port) or ExpressType.ROOT_PORT) - ExpressType.ROOT_PORT
         super().__init__(port.kernel, f"{port.name}:pcie{kind << 8 | service:03x}", port, bus=bus)
@@ -104,7 +120,7 @@ class PortServices:
         A port that cannot interrupt (not `interrupts`) has hot-plug's alone (``pcie_port_device_register``).
         """
         for service in services_of(port):
-            if not interrupts and service != _HOTPLUG:
+            if not interrupts and service != PortService.HOTPLUG:
                 continue
             device = _Service(port, self.bus, service)
             self.bus.add(device, quiet=quiet)
@@ -129,17 +145,17 @@ class PortServices:
                 self.bus.remove(child)
 
 
-def services_of(port: PciDevice) -> list[int]:
-    """What a port can do (``get_port_device_capability``), as the numbers above."""
+def services_of(port: PciDevice) -> list[PortService]:
+    """What a port can do (``get_port_device_capability``)."""
     kind = express_type(port)
     root = kind in _ROOTS
     errors = root and port.aer is not None and port.aer.root
     link = port.read_config(port.express + regs.PCI_EXP_LNKCAP, 4) if kind in _LINKED else 0
     there = {
-        _PME: root,
-        _AER: errors,
-        _HOTPLUG: kind in _LINKED and hotplugs(port),
-        _DPC: contains(port),
-        _BANDWIDTH: bool(link & express_regs.PCI_EXP_LNKCAP_LBNC),
+        PortService.PME: root,
+        PortService.AER: errors,
+        PortService.HOTPLUG: kind in _LINKED and hotplugs(port),
+        PortService.DPC: contains(port),
+        PortService.BANDWIDTH: bool(link & express_regs.PCI_EXP_LNKCAP_LBNC),
     }
     return [service for service, has in there.items() if has]

@@ -9,10 +9,8 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from pyvfio.abi import pci_regs as regs
-from pyvfio.abi.pci_regs import ExpressType
-from pyvfio_backends.software.linux.pcie_dpc import contains
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
+from pyvfio_backends.software.linux.pcie_services import PortService, services_of
 from pyvfio_backends.software.linux.pcie_sizing import hotplugs
 from pyvfio_backends.software.linux.pciehp import Controller
 from pyvfio_backends.software.linux.pcieport_irq import PortInterrupts
@@ -27,8 +25,6 @@ __all__ = ["SLOT_NAMES", "HotplugService"]
 
 SLOT_NAMES: Final[Key[dict[str, str]]] = Key("pciehp")
 """What the slots are called, by the addresses of their ports."""
-
-_ROOTS = (ExpressType.ROOT_PORT, ExpressType.RC_EC)
 
 
 class HotplugService:
@@ -45,16 +41,15 @@ class HotplugService:
         self.booting = False
 
     def prepare(self, device: PciDevice) -> bool:
-        """Let a port interrupt, which is enabled and bus master, if a service wants that.
+        """Let a port interrupt, which is enabled and bus master, if it has a service.
 
         False if it cannot, and has no slot for hot-plug either (``pcie_port_device_register``).
         """
-        root = regs.pci_exp_type(device.read_config(device.express + regs.PCI_EXP_FLAGS, 2)) in _ROOTS
-        containment = contains(device)
-        if root or containment or self._below(device) is not None:
+        services = services_of(device)
+        if services:
             interrupts = self.interrupts[device] = PortInterrupts(device)
-            interrupts.allocate(errors=root, containment=containment)
-            if not interrupts.there and self._below(device) is None:
+            interrupts.allocate(services)
+            if not interrupts.there and PortService.HOTPLUG not in services:
                 del self.interrupts[device]
                 return False
         return True

@@ -7,11 +7,12 @@ port that has no messages, or is refused them, interrupts by its pin, whose line
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
+from pyvfio_backends.software.linux.pcie_services import PortService
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.irq_line import IrqAction, IrqLine
@@ -23,7 +24,8 @@ Handler = Callable[[], bool]
 """Takes an interrupt, and says whether it was its own."""
 
 _MESSAGE_SHIFT, _ERROR_SHIFT, _NUMBER = 9, 27, 0x1F
-_MOST = 32
+_SLOT_SERVICES = (PortService.PME, PortService.HOTPLUG, PortService.BANDWIDTH)
+"""What shares the message of the PCI Express capability."""
 _ORDER = ("PCIe PME", "aerdrv", "pciehp", "pcie-dpc")
 """In which order Linux makes the services of a port (``PCIE_PORT_SERVICE_*_SHIFT``)."""
 
@@ -60,11 +62,16 @@ class PortInterrupts:
         """The Linux number of the interrupt that a message is, or of the pin."""
         return self._line.number if self._line is not None else self.device.msi.irqs.get(message, 0)
 
-    def allocate(self, *, errors: bool, containment: bool) -> None:
-        """Turn messages on: MSI-X, or else MSI; without them let the pin interrupt, if it leads anywhere."""
+    def allocate(self, services: Collection[PortService]) -> None:
+        """Turn messages on for `services`: MSI-X, or MSI; without them let the pin interrupt, if it leads anywhere.
+
+        There are as many messages as the last one that a service has needs (``pcie_message_numbers``).
+        """
         msi = self.device.msi
-        numbers = (self.slot_message, errors and self.error_message, containment and self.containment_message)
-        needed = max(numbers) + 1
+        numbers = [self.slot_message] if any(one in _SLOT_SERVICES for one in services) else []
+        numbers += [self.error_message] if PortService.AER in services else []
+        numbers += [self.containment_message] if PortService.DPC in services else []
+        needed = max(numbers, default=0) + 1
         for msix, most in ((True, msi.table_size), (False, msi.message_count)):
             if not most:
                 continue

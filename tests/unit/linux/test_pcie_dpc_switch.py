@@ -11,8 +11,10 @@ from collections.abc import Iterator
 import error_rig
 import pytest
 from error_rig import DOWNSTREAM, LEFT, RIGHT, SWITCH, Errors
+from pci_fixture import BUS
 
 from pyvfio.abi import pci_extended_regs as extended
+from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.description import MachineSpec, PcieFunctionSpec
 
 TOLD = "pcie_ports=dpc-native"
@@ -50,3 +52,17 @@ def test_a_switch_contains_if_linux_was_told(made: Errors) -> None:
     assert made.attr(LEFT, "vendor") == made.attr(RIGHT, "vendor") == "0x1af4"
     made.inject(RIGHT, "DLP")  # the other port is not able to
     assert made.messages(SWITCH) == ((0, 0, 1) if told else (0, 0, 2))
+
+
+@pytest.mark.parametrize("made", [TOLD], indirect=True)
+def test_a_port_with_containment_alone_needs_its_message_alone(made: Errors) -> None:
+    """``pcie_message_numbers``: the message of slots counts where a service goes by it."""
+    device, function = made.device(DOWNSTREAM), made.hardware(DOWNSTREAM)
+    at = function.offset(extended.PCI_EXT_CAP_ID_DPC, extended=True)
+    assert at is not None
+    before = len(device.msi.irqs)
+    made.write(f"{BUS}/drivers/pcieport/unbind", DOWNSTREAM)
+    function.config.data[device.express + regs.PCI_EXP_FLAGS + 1] |= 3 << 1  # its slot's would be the fourth
+    made.write(f"{BUS}/drivers/pcieport/bind", DOWNSTREAM)
+    assert [name for name in made.host.listdir(EXPRESS) if name.startswith(DOWNSTREAM)] == [f"{DOWNSTREAM}:pcie208"]
+    assert len(device.msi.irqs) == before == 1
