@@ -58,10 +58,10 @@ class _Verbs(Commands):
         if place is None:
             return None
         module, _, name = place.partition(":")
-        command = copy.copy(getattr(importlib.import_module(module), name))
+        command: click.Command = copy.copy(getattr(importlib.import_module(module), name))
         command.name = cmd_name
         command.params = [_hidden(one) if one.name == "dry_run" else one for one in command.params]
-        return command  # type: ignore[no-any-return]
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):

@@ -49,6 +49,7 @@ class Step(ABC):
 
     __slots__ = ()
     kind: ClassVar[str] = ""
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     survives_boot: ClassVar[bool] = False
     """Whether what it changes is still so after the next boot (a file is, a driver is not)."""
 
@@ -94,7 +95,7 @@ class Step(ABC):
 
     def as_dict(self) -> dict[str, object]:
         """The step for the journal: its kind and its fields."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {"step": self.kind, **fields}
 
     def __str__(self) -> str:
@@ -123,7 +124,7 @@ def step_from_dict(data: Mapping[str, Any]) -> Step:
         raise MalformedAnswer("read journal", str(data)[:80], "not a step") from error
     try:
         step = _KINDS[kind](**fields)
-        for field in dataclasses.fields(step):  # type: ignore[arg-type]
+        for field in dataclasses.fields(step):
             if not _fits(getattr(step, field.name), str(field.type)):
                 raise TypeError(f"{field.name} is {getattr(step, field.name)!r}")
         return step

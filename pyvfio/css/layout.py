@@ -33,7 +33,7 @@ def changed(value: _Value, **fields: object) -> _Value:
     """
     kind = type(value)
     copy = object.__new__(kind)
-    for name in kind.__slots__:  # type: ignore[attr-defined]
+    for name in kind.__dict__["__slots__"]:
         _put(copy, name, getattr(value, name))
     for name, content in fields.items():
         _put(copy, name, content)

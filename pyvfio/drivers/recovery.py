@@ -32,6 +32,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Final, Self
 
 from pyvfio.abi.eeh_state import EehPeFlag
@@ -324,7 +325,7 @@ class Recovery:
             kind = "fundamental" if number == _TRIES - 1 else self._how
             freeze.resets += 1
             try:
-                yield from self._blocking(lambda kind=kind: self.pe.reset(kind))  # type: ignore[misc]
+                yield from self._blocking(partial(self.pe.reset, kind))
             except PyvfioError as error:
                 refused = error
                 yield _SETTLE

@@ -36,8 +36,8 @@ _MADV_POPULATE_WRITE = 23
 _ADDRESS_LIMIT = 1 << 64
 
 
-def _prototype(name: str) -> ctypes._CFuncPtr:  # type: ignore[name-defined, no-any-unimported, unused-ignore]
-    function = getattr(_LIBC, name)
+def _prototype(name: str) -> Callable[..., int]:
+    function = _LIBC[name]
     function.restype = ctypes.c_ssize_t
     function.argtypes = [
         ctypes.c_int,
@@ -227,10 +227,10 @@ class ProcessMemory:
             int(_READV(self.pid, ctypes.byref(_Iovec(ctypes.addressof(last), 1)), 1, ctypes.byref(remote), 1, 0)) == 1
         )
 
-    def _copy(self, call: object, local: int, remote: int, count: int) -> None:
+    def _copy(self, call: Callable[..., int], local: int, remote: int, count: int) -> None:
         done = 0
         while done < count:
-            step = call(  # type: ignore[operator]
+            step = call(
                 self.pid,
                 ctypes.byref(_Iovec(local + done, count - done)),
                 1,

@@ -170,6 +170,10 @@ class EntropySource:
         """How many requests came back (modulo 2^16)."""
         return int.from_bytes(self._storage.read(self._base + _QUEUE + virtio_queue.DEVICE_RING + 2, 2), "little")
 
+    def has_answered(self, number: int) -> bool:
+        """Whether so many have (`answered`), and no more."""
+        return self.answered == number
+
     def written(self, number: int) -> int:
         """How many bytes answer `number` has."""
         place = self._base + _QUEUE + virtio_queue.answer_at(number)

@@ -51,6 +51,7 @@ class BigBlock:
 
     __slots__ = ()
     SIZE: ClassVar[int]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # each subclass is a dataclass
 
     def __init_subclass__(cls, *, size: int = 0) -> None:
         if size:
@@ -92,6 +93,5 @@ _known: dict[type[BigBlock], tuple[tuple[str, _Place], ...]] = {}
 
 def _places(cls: type[BigBlock]) -> tuple[tuple[str, _Place], ...]:
     if cls not in _known:
-        found: tuple[Field[Any], ...] = fields(cls)  # type: ignore[arg-type]  # each subclass is a dataclass
-        _known[cls] = tuple((each.name, each.metadata[_KEY]) for each in found)
+        _known[cls] = tuple((each.name, each.metadata[_KEY]) for each in fields(cls))
     return _known[cls]

@@ -13,7 +13,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pyvfio.address import PciAddress
 from pyvfio.devices import PciFunction
@@ -194,7 +194,7 @@ class _Reader:
         device, entry, answer = self.devices.get(fid), self.entries.get(fid), self.answers.get(fid)
         power = self.slots.get(fid)
         configured = bool(entry.configured) if entry is not None else power if power is not None else device is not None
-        found: dict[str, object] = {}
+        found: dict[str, Any] = {}
         if entry is not None:
             found |= {"fh": entry.fh, "vendor": entry.vendor, "device_id": entry.device}
         if answer is not None:
@@ -211,7 +211,7 @@ class _Reader:
             with contextlib.suppress(NoSuchDevice):  # it went meanwhile
                 told = self._device(device) | (self._identity(device) if answer is None else {})
                 found |= {name: value for name, value in told.items() if value not in (None, ())}
-        return KnownFunction(fid, "configured" if configured else "standby", power=power, **found)  # type: ignore[arg-type]
+        return KnownFunction(fid, "configured" if configured else "standby", power=power, **found)
 
     def _device(self, device: PciFunction) -> dict[str, object]:
         """What Linux alone tells."""

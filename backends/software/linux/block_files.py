@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pyvfio_backends.software.linux.vfs import Attribute, Node
+from pyvfio_backends.software.linux.vfs import Attribute, Node, constant
 
 __all__ = ["BLOCK_SIZES", "DISK", "HARDWARE_QUEUE", "IDLE", "INFLIGHT", "QUEUE", "constants"]
 
@@ -100,7 +100,7 @@ def _constant(name: str, text: str) -> Attribute:
     shown = text if name in _EMPTY else f"{text}\n"
     if name in _WRITABLE:
         return Attribute(lambda: shown, lambda data: None)
-    return Attribute(lambda: shown)
+    return constant(shown)
 
 
 def constants(table: Mapping[str, str]) -> dict[str, Node]:

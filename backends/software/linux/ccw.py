@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pyvfio.css.irb import Irb
 from pyvfio.css.senseid import SenseId
@@ -63,7 +63,7 @@ class CcwDevice(Device):
         self.measurement: Measurement | None = None
         self._fsm: CcwFsm | None = None
         self._extra: dict[str, Node] | None = None
-        self.options: Mapping[str, object] = _NO_OPTIONS
+        self.options: Mapping[str, Any] = _NO_OPTIONS
         self.unshown: Callable[[CcwDevice], None] | None = None
 
     @property

@@ -86,7 +86,7 @@ class _VirtioCcwDriver(CcwDriver):
         offered = {*_TRANSPORT_FEATURES, *_SENSED_FEATURES.get(model, ())}
         if device.options.get("readonly"):
             offered.add(_READ_ONLY)
-        if int(device.options.get("queues", 1)) > 1:  # type: ignore[call-overload]
+        if device.options.get("queues", 1) > 1:
             offered.add(_MULTI_QUEUE)
         if not quiet:
             self._agree(device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pyvfio.address import SubchannelId
@@ -273,7 +274,7 @@ class Css(KnownPaths):
                     continue
                 device.give_up()
             sch.leaving = True
-            self.kernel.clock.schedule(0.0, lambda sch=sch: self.unregister(sch))  # type: ignore[misc]
+            self.kernel.clock.schedule(0.0, partial(self.unregister, sch))
 
     def settle(self) -> None:
         """Wait until reports and evaluations are done (``cio_settle``)."""

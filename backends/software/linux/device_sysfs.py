@@ -42,7 +42,8 @@ class DeviceLink(Symlink):
         self.start = start
 
     @property
-    def target(self) -> str:  # type: ignore[override]
+    def target(self) -> str:
+        """See `Symlink.target`."""
         return _relative(self.device.devpath, self.start)
 
     def leap(self) -> tuple[str, Node]:

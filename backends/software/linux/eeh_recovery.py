@@ -31,6 +31,7 @@ from pyvfio_backends.software.linux.eeh_log import device_log, phb_log
 from pyvfio_backends.software.linux.eeh_pe import EehDev, EehPe, PeType
 from pyvfio_backends.software.linux.eeh_report import EehReport
 from pyvfio_backends.software.linux.kernel_log import ERROR, INFO, WARNING
+from pyvfio_backends.software.linux.pci import PCI
 from pyvfio_backends.software.linux.pci_device import ErrorState
 from pyvfio_backends.software.linux.pci_driver import PciDriver, Recovery
 from pyvfio_backends.software.linux.pnv_eeh_errors import ErrorKind
@@ -59,7 +60,7 @@ class EehRecovery(EehEvents):
 
     @property
     def _bus(self) -> PciBus:
-        return self.eeh.kernel.buses["pci"]  # type: ignore[return-value]
+        return self.eeh.kernel.subsystems[PCI]
 
     @contextmanager
     def _unchanging(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvfio.network import Network
@@ -195,7 +196,7 @@ class Kernel:
         for name, cls in self.classes.items():
             members = {device.name: device.node for device in cls.devices.values() if device.parent is None}
             if members:
-                table[name] = lambda members=members: StaticDirectory(dict(members))  # type: ignore[misc]
+                table[name] = partial(StaticDirectory, members)
         return table
 
     def _numbers(self, block: str, wanted: bool) -> dict[str, Callable[[], Node]]:
@@ -207,9 +208,7 @@ class Kernel:
             for device in cls.devices.values():
                 if device.devnode is not None:
                     major, minor, _ = device.devnode
-                    table[f"{major}:{minor}"] = lambda device=device: Symlink(  # type: ignore[misc]
-                        f"../..{device.devpath}"
-                    )
+                    table[f"{major}:{minor}"] = partial(_by_number, device)
         return table
 
     def add_bus(self, bus: Bus) -> None:
@@ -279,6 +278,10 @@ class Kernel:
         for depth in range(len(folders), 0, -1):
             if not trail[depth].entries:
                 trail[depth - 1].entries.pop(folders[depth - 1], None)
+
+
+def _by_number(device: Device) -> Symlink:
+    return Symlink(f"../..{device.devpath}")
 
 
 class _Table(Directory):

@@ -21,7 +21,7 @@ from pyvfio_backends.software.linux.mdev import (
     mdev_bus,
 )
 from pyvfio_backends.software.linux.module import Module
-from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
+from pyvfio_backends.software.linux.vfs import Node, StaticDirectory, constant, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
@@ -61,7 +61,7 @@ class _Driver(MdevDriver):
 
     def attributes_of(self, device: MdevDevice) -> dict[str, Node]:
         text = f"This is MDEV {device.name}\n"
-        return {"vendor": StaticDirectory({"sample_mdev_dev": Attribute(lambda: text)})}
+        return {"vendor": StaticDirectory({"sample_mdev_dev": constant(text)})}
 
     def probe(self, device: Device) -> None:
         from pyvfio_backends.software.linux.mtty_device import MttyDevice  # most machines never have one

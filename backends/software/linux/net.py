@@ -17,7 +17,7 @@ from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.net_stack import stack
 from pyvfio_backends.software.linux.subsystems import Key
-from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
+from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, constant, fail
 
 __all__ = ["Interface", "add_interface", "appear", "remove_interface"]
 
@@ -55,10 +55,6 @@ _STATISTICS = (
 _QUEUES = ("rx-0", "tx-0")
 
 
-def _constant(text: str) -> Attribute:
-    return Attribute(lambda: text)
-
-
 def _failing(code: int) -> Callable[[], str]:
     def show() -> str:
         raise fail(code)
@@ -77,7 +73,7 @@ def _queues(receive: Mapping[str, Node]) -> dict[str, Node]:
     send: dict[str, Node] = {
         "traffic_class": Attribute(_failing(errno.ENOENT)),
         "tx_maxrate": _setting("tx_maxrate", lambda: "0\n"),
-        "tx_timeout": _constant("0\n"),
+        "tx_timeout": constant("0\n"),
         "xps_cpus": _setting("xps_cpus", _failing(errno.ENOENT)),
         "xps_rxqs": _setting("xps_rxqs", lambda: "0\n"),
     }
@@ -141,11 +137,11 @@ class Interface(Device):
 
     def receive_queue(self) -> dict[str, Node]:
         """What the driver shows of a receive queue."""
-        return {"virtio_net": StaticDirectory({"mergeable_rx_buffer_size": _constant("1536\n")})}
+        return {"virtio_net": StaticDirectory({"mergeable_rx_buffer_size": constant("1536\n")})}
 
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
-        entries: dict[str, Node] = {name: _constant(f"{text}\n") for name, text in _CONSTANTS.items()}
+        entries: dict[str, Node] = {name: constant(f"{text}\n") for name, text in _CONSTANTS.items()}
         entries |= {name: _setting(name, partial(str, text)) for name, text in _SETTINGS.items()}
         entries |= {name: self._when_up(text) for name, text in _UP.items()}
         entries |= {name: Attribute(_failing(errno.EOPNOTSUPP)) for name in _NO_PORT}
@@ -163,14 +159,14 @@ class Interface(Device):
             "operstate": self.operstate if self.up else "down",
             "type": str(self.hardware_type),
         }
-        entries |= {name: _constant(f"{text}\n") for name, text in texts.items()}
+        entries |= {name: constant(f"{text}\n") for name, text in texts.items()}
         flags = self.shown_flags()
         entries |= {
             "carrier": _setting("carrier", (lambda: "1\n") if self.up else _failing(errno.EINVAL)),
             "flags": _setting("flags", lambda: f"{flags:#x}\n"),
             "mtu": _setting("mtu", lambda: f"{self.mtu}\n"),
             "queues": StaticDirectory(dict(_queues(self.receive_queue()))),
-            "statistics": StaticDirectory({name: _constant("0\n") for name in _STATISTICS}),
+            "statistics": StaticDirectory({name: constant("0\n") for name in _STATISTICS}),
             **self.port_entries(),
         }
         return entries
@@ -185,7 +181,7 @@ class Interface(Device):
         return self.flags | (_IFF_UP if self.up else 0) | extra
 
     def _when_up(self, text: str) -> Attribute:
-        return _constant(f"{text}\n") if self.up else Attribute(_failing(errno.EINVAL))
+        return constant(f"{text}\n") if self.up else Attribute(_failing(errno.EINVAL))
 
 
 def _next_index(kernel: Kernel) -> int:

@@ -10,7 +10,7 @@ import os
 
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.net import Interface
-from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, Symlink
+from pyvfio_backends.software.linux.vfs import Node, StaticDirectory, Symlink, constant
 from pyvfio_backends.software.usage_check import BOND_MODES
 
 __all__ = ["Bond", "Bridge", "Loopback", "Vlan"]
@@ -20,7 +20,7 @@ _ARPHRD_LOOPBACK = 772
 
 
 def _files(texts: dict[str, str]) -> dict[str, Node]:
-    return {name: Attribute(lambda text=text: f"{text}\n") for name, text in texts.items()}  # type: ignore[misc]
+    return {name: constant(f"{text}\n") for name, text in texts.items()}
 
 
 class _Virtual(Interface):

@@ -31,6 +31,7 @@ __all__ = [
     "StaticDirectory",
     "Symlink",
     "check_mode",
+    "constant",
     "fail",
 ]
 
@@ -52,13 +53,17 @@ class Node:
 
     __slots__ = ()
     st_mode: int = 0
-    size: int = 0
     rdev: int = 0
     uid: int = 0
     gid: int = 0
     inode: int = 0
     mode_binds_root: bool = False
     """Whether the permission bits count for root, too, as in sysfs."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are, as `stat` tells; a link of sysfs has none."""
+        return 0
 
     def open(self, path: str, flags: int) -> File:
         """Open the node.  Raise OSError."""
@@ -150,15 +155,16 @@ class DirectoryOfDirectories(Directory):
 class Symlink(Node):
     """A symbolic link with a relative (or absolute) `target`."""
 
-    __slots__ = ("target",)
+    __slots__ = ("_target",)
     st_mode = stat.S_IFLNK | 0o777
 
     def __init__(self, target: str) -> None:
-        self.target = target
+        self._target = target
 
     @property
-    def size(self) -> int:  # type: ignore[override]
-        return 0  # sysfs links have size 0
+    def target(self) -> str:
+        """Where it leads."""
+        return self._target
 
     def leap(self) -> tuple[str, Node] | None:
         """The path without links that it leads to and the node there, for a link that knows; None: walk the target."""
@@ -183,11 +189,17 @@ class Attribute(Node):
         self.st_mode = stat.S_IFREG | mode
 
     @property
-    def size(self) -> int:  # type: ignore[override]
+    def size(self) -> int:
+        """See `Node.size`: what a file of sysfs says, however long its text is."""
         return self.page
 
     def open(self, path: str, flags: int) -> File:
         return AttributeFile(self)
+
+
+def constant(text: str) -> Attribute:
+    """A file that always shows the same."""
+    return Attribute(lambda: text)
 
 
 def check_mode(st_mode: int, path: str, flags: int) -> None:
@@ -241,6 +253,7 @@ class BinaryAttribute(Node):
     """A binary attribute such as ``config``: random access with a fixed `size` (0: without a limit)."""
 
     __slots__ = ("map_at", "read_at", "size", "st_mode", "write_at")
+    size: int
     mode_binds_root = True
 
     def __init__(

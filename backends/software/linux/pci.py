@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
+from typing import Final
 
 from pyvfio.errors import NotModelled
 from pyvfio_backends.software.linux.device import Device
@@ -15,9 +16,13 @@ from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver
 from pyvfio_backends.software.linux.pci_host import HotplugSlot, PciHostBridge, PciSysdata
 from pyvfio_backends.software.linux.pci_sysfs import WAITING, number
+from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
-__all__ = ["PciBus"]
+__all__ = ["PCI", "PciBus"]
+
+PCI: Final[Key[PciBus]] = Key("pci")
+"""The bus of a kernel."""
 
 
 class PciBus(Bus):
@@ -28,6 +33,7 @@ class PciBus(Bus):
 
     def __init__(self, kernel: Kernel) -> None:
         super().__init__(kernel, "pci")
+        kernel.subsystems[PCI] = self
         self.vga_default: PciSysdata | None = None
         """The display adapter that firmware uses."""
         self.slots: dict[str, HotplugSlot] = {}

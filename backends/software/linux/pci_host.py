@@ -56,14 +56,17 @@ class BarMemory(Protocol):
 class MsiDomain(ABC):
     """How message-signalled interrupts reach the processors (``struct irq_domain``, ``arch_setup_msi_irqs``)."""
 
-    movable = False
-    """Whether a vector can be given to another processor."""
     dynamic = False
     """Whether vectors of MSI-X can be added while it is on (``MSI_FLAG_PCI_MSIX_ALLOC_DYN``)."""
     plain = False
     """Whether MSI is modelled, besides MSI-X."""
     several = False
     """Whether MSI can have more than one message (``MSI_FLAG_MULTI_PCI_MSI``)."""
+
+    @property
+    def movable(self) -> bool:
+        """Whether a vector can be given to another processor."""
+        return False
 
     def chip(self, msi: PciMsi) -> str:
         """The name of the interrupts in ``/proc/interrupts``."""
@@ -118,24 +121,38 @@ class PciSysdata(ABC):
     bus_number: int = 0
     devfn: int
     pdev: PciDevice | None
-    no_command_memory: bool
-    """Whether it decodes memory whatever its command register says (``pci_dev.no_command_memory``)."""
     has_intx = False
     """Whether interrupt pins lead anywhere."""
     irq = 0
     """The Linux number of the interrupt that its pin is wired to, 0 without any (``pci_dev.irq``)."""
     native_aer = False
     """Whether Linux handles the errors that it reports (``pci_host_bridge.native_aer``, and a kernel with AER)."""
-    isolates = False
-    """Whether an IOMMU asked for functions to be isolated, wherever they can be (``pci_request_acs``)."""
     runtime_power = False
     """Whether unused functions can sleep: a kernel for s390 cannot be built with power management (``CONFIG_PM``)."""
     knows_speeds = True
     """Whether Linux has looked at how fast its link can be (``pci_dev.supported_speeds``)."""
-    ari_enabled = False
-    """Whether the bus that it is on takes function numbers beyond 7 (``pci_ari_enabled``)."""
-    numa_node = NO_NODE
-    """The NUMA node that it is near, as firmware tells of its root (``pcibus_to_node``)."""
+
+    # what it is, which not every architecture knows by itself
+
+    @property
+    @abstractmethod
+    def no_command_memory(self) -> bool:
+        """Whether it decodes memory whatever its command register says (``pci_dev.no_command_memory``)."""
+
+    @property
+    def isolates(self) -> bool:
+        """Whether an IOMMU asked for functions to be isolated, wherever they can be (``pci_request_acs``)."""
+        return False
+
+    @property
+    def ari_enabled(self) -> bool:
+        """Whether the bus that it is on takes function numbers beyond 7 (``pci_ari_enabled``)."""
+        return False
+
+    @property
+    def numa_node(self) -> int:
+        """The NUMA node that it is near, as firmware tells of its root (``pcibus_to_node``)."""
+        return NO_NODE
 
     # configuration space (struct pci_ops)
 
@@ -327,8 +344,11 @@ class PciSysdata(ABC):
 
     virtual_of: PciDevice | None = None
     """The physical function of a virtual one that the core itself made, which cannot say what it is."""
-    last_bus = 0
-    """The last bus number that virtual functions can have."""
+
+    @property
+    def last_bus(self) -> int:
+        """The last bus number that virtual functions can have."""
+        return 0
 
     def add_virtual(self, number: int) -> None:
         """Find and add virtual function `number`, from 0 (``pci_iov_add_virtfn``).  Raise OSError."""

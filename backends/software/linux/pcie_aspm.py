@@ -26,6 +26,7 @@ from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.linux.kstrtox import kstrtobool
 from pyvfio_backends.software.linux.module import Module
 from pyvfio_backends.software.linux.pci_aer import express_type
+from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, fail
 
@@ -263,12 +264,15 @@ class Aspm:
 
     def store(self, kernel: Kernel, data: bytes) -> None:
         """Change the policy, of all links.  Raise OSError EINVAL for a word that is none."""
+        from pyvfio_backends.software.linux.pcie_function import PcieFunction
+
         word = data.decode("ascii", "replace").removesuffix("\n")
         if word not in _POLICIES:
             raise fail(errno.EINVAL)
         if word == self.policy:
             return
-        functions = [one.sysdata for one in list(kernel.buses["pci"].devices.values())]  # type: ignore[attr-defined]
+        devices = [one for one in list(kernel.buses["pci"].devices.values()) if isinstance(one, PciDevice)]
+        functions = [one.sysdata for one in devices if isinstance(one.sysdata, PcieFunction)]
         links = {link for one in functions if (link := self._of(one)) is not None}
         self.policy = word
         for link in links:

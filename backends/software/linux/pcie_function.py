@@ -88,17 +88,17 @@ class PcieFunction(PciSysdata):
         return self.bus_number << 8 | self.devfn
 
     @property
-    def ari_enabled(self) -> bool:  # type: ignore[override]
+    def ari_enabled(self) -> bool:
         """See `PciSysdata.ari_enabled`."""
         return self.on.ari
 
     @property
-    def isolates(self) -> bool:  # type: ignore[override]
+    def isolates(self) -> bool:
         """See `PciSysdata.isolates`."""
         return self.bridge.isolate
 
     @property
-    def numa_node(self) -> int:  # type: ignore[override]
+    def numa_node(self) -> int:
         """See `PciSysdata.numa_node`."""
         return self.bridge.numa_node
 
@@ -314,12 +314,12 @@ class PcieFunction(PciSysdata):
     # virtual functions
 
     @property
-    def no_command_memory(self) -> bool:  # type: ignore[override]
+    def no_command_memory(self) -> bool:
         """See `PciSysdata.no_command_memory`: the physical one decides about its virtual ones."""
         return self.virtual_of is not None
 
     @property
-    def last_bus(self) -> int:  # type: ignore[override]
+    def last_bus(self) -> int:
         """See `PciSysdata.last_bus`: what the bridge above has, or the root bus."""
         return self.on.last
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.debugfs import DebugDirectory
@@ -11,7 +12,7 @@ from pyvfio_backends.software.linux.eeh_files import debug_files, host_debug_fil
 from pyvfio_backends.software.linux.eeh_pe import EehHost
 from pyvfio_backends.software.linux.eeh_recovery import EehRecovery
 from pyvfio_backends.software.linux.eeh_reset import EehReset
-from pyvfio_backends.software.linux.nodes import StaticDirectory
+from pyvfio_backends.software.linux.nodes import Node, StaticDirectory
 from pyvfio_backends.software.linux.pnv_debug import bridge_debug_files
 from pyvfio_backends.software.linux.pnv_eeh import PnvEeh
 from pyvfio_backends.software.linux.vfio_state import vfio_core
@@ -39,6 +40,10 @@ def start_eeh(kernel: Kernel, opal: Opal, bridges: Sequence[PnvHostBridge]) -> E
     files = debug_files(eeh)
     for host, bridge in zip(eeh.hosts, bridges, strict=True):
         inside = {**bridge_debug_files(bridge), **host_debug_files(eeh, host)}
-        files[f"PCI{host.number:04x}"] = lambda inside=inside: DebugDirectory(lambda: inside)  # type: ignore[misc]
+        files[f"PCI{host.number:04x}"] = partial(_directory, inside)
     kernel.debug["powerpc"] = lambda: DebugDirectory(lambda: files)
     return eeh
+
+
+def _directory(files: dict[str, Callable[[], Node]]) -> DebugDirectory:
+    return DebugDirectory(lambda: files)

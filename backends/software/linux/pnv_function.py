@@ -33,9 +33,9 @@ class PnvFunction(PowerFunction):
 
     keeps_addresses = False
 
-    def __init__(self, on: PcieBus, devfn: int, hardware: Function) -> None:
-        super().__init__(on, devfn, hardware)
-        self.host: PnvHostBridge = on.bridge  # type: ignore[assignment]
+    def __init__(self, host: PnvHostBridge, on: PcieBus, devfn: int, hardware: Function) -> None:
+        super().__init__(host, on, devfn, hardware)
+        self.host = host
         self.pe: PnvPe | None = None
         """The endpoint; None until the device has its addresses."""
         self.sriov: PnvSriov | None = None

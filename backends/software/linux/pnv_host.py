@@ -159,7 +159,7 @@ class PnvHostBridge(PowerHostBridge):
 
     def new_function(self, on: PcieBus, devfn: int, hardware: Function) -> PcieFunction:
         """See `PcieHostBridge.new_function`."""
-        return PnvFunction(on, devfn, hardware)
+        return PnvFunction(self, on, devfn, hardware)
 
     def answers(self, rid: int) -> bool:
         """See `PcieHostBridge.answers`: not where EEH blocks configuration."""

@@ -34,9 +34,9 @@ class PowerFunction(PcieFunction):
     waits = True
     """Whether firmware's nodes are looked at for what a device waits for (``fw_devlink``)."""
 
-    def __init__(self, on: PcieBus, devfn: int, hardware: Function) -> None:
+    def __init__(self, power: PowerHostBridge, on: PcieBus, devfn: int, hardware: Function) -> None:
         super().__init__(on, devfn, hardware)
-        self.power: PowerHostBridge = on.bridge  # type: ignore[assignment]
+        self.power = power
         self.irq = 0
 
     def bus_address(self, address: int) -> int:

@@ -195,10 +195,13 @@ def _real_status(pid: str, kernel: Kernel) -> str:
     capabilities = _CAPABILITIES & ~sum(1 << number for number, there in lacks.items() if not there)
     text = re.sub(r"(?m)^(Cap(?:Prm|Eff):\s*)[0-9a-f]+$", rf"\g<1>{capabilities:016x}", _real(pid, "status"))
     for name, pages in zip(("VmLck", "VmPin"), kernel.locked_pages(int(pid)), strict=True):
-        kib = pages * kernel.page_size >> 10
-        line = rf"(?m)^({name}:\t)\s*(\d+) kB$"
-        text = re.sub(line, lambda found, kib=kib: f"{found[1]}{int(found[2]) + kib:8} kB", text)  # type: ignore[misc]
+        text = _more_locked(text, name, pages * kernel.page_size >> 10)
     return text
+
+
+def _more_locked(text: str, name: str, kib: int) -> str:
+    line = rf"(?m)^({name}:\t)\s*(\d+) kB$"
+    return re.sub(line, lambda found: f"{found[1]}{int(found[2]) + kib:8} kB", text)
 
 
 def _stat(process: ProcessEntry) -> str:

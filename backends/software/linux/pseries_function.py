@@ -29,9 +29,9 @@ class PseriesFunction(PowerFunction):
     node_shown = -1
     waits = False
 
-    def __init__(self, on: PcieBus, devfn: int, hardware: Function) -> None:
-        super().__init__(on, devfn, hardware)
-        self.host: PseriesHostBridge = on.bridge  # type: ignore[assignment]
+    def __init__(self, host: PseriesHostBridge, on: PcieBus, devfn: int, hardware: Function) -> None:
+        super().__init__(host, on, devfn, hardware)
+        self.host = host
         self.knows_speeds = not self.host.booting  # ``of_create_pci_dev`` does not look
 
     # addresses

@@ -86,7 +86,7 @@ class PseriesHostBridge(PowerHostBridge):
 
     def new_function(self, on: PcieBus, devfn: int, hardware: Function) -> PcieFunction:
         """See `PcieHostBridge.new_function`."""
-        return PseriesFunction(on, devfn, hardware)
+        return PseriesFunction(self, on, devfn, hardware)
 
     def device_found(self, function: PcieFunction) -> None:
         """See `PcieHostBridge.device_found`: there are no virtual functions (`pseries_disable_sriov_resources`)."""

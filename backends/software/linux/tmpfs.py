@@ -43,7 +43,8 @@ class TemporaryDirectory(StaticDirectory):
         self.inode = inode
 
     @property
-    def size(self) -> int:  # type: ignore[override]
+    def size(self) -> int:
+        """See `Node.size`."""
         return _ENTRY * (len(self.entries) + 2)
 
     def open(self, path: str, flags: int) -> File:
@@ -71,7 +72,8 @@ class RegularFile(Node):
         self.inode = inode
 
     @property
-    def size(self) -> int:  # type: ignore[override]
+    def size(self) -> int:
+        """See `Node.size`."""
         return len(self.data)
 
     def put(self, data: bytes, at: int) -> None:

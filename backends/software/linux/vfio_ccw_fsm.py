@@ -181,10 +181,13 @@ class CcwMachine:
             if stopping == errno.EIO:
                 return stopping
             if stopping == errno.EBUSY:
-                seen = self._interrupts
-                self.device.kernel.clock.run_until(lambda seen=seen: self._interrupts != seen)  # type: ignore[misc]
+                self._await_interrupt()
             result = sch.disable()
         return result
+
+    def _await_interrupt(self) -> None:
+        seen = self._interrupts
+        self.device.kernel.clock.run_until(lambda: self._interrupts != seen)
 
     def drain(self) -> None:
         """Forget an interrupt that was not looked at yet (``cancel_work_sync``)."""

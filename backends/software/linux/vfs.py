@@ -34,6 +34,7 @@ from pyvfio_backends.software.linux.nodes import (
     StaticDirectory,
     Symlink,
     check_mode,
+    constant,
     fail,
 )
 from pyvfio_backends.software.linux.tmpfs import RegularFile, TemporaryDirectory
@@ -53,6 +54,7 @@ __all__ = [
     "Symlink",
     "TemporaryDirectory",
     "Vfs",
+    "constant",
     "fail",
 ]
 

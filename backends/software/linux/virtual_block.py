@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pyvfio_backends.software.linux.block import BlockEntry, Disk
 from pyvfio_backends.software.linux.kernel import Kernel
-from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, Symlink
+from pyvfio_backends.software.linux.vfs import Node, StaticDirectory, Symlink, constant
 from pyvfio_backends.software.medium.image import Image
 from pyvfio_backends.software.medium.tables import SECTOR
 
@@ -60,7 +60,7 @@ class MappedDisk(_Stacked):
             "use_blk_mq": "1",
             "uuid": self.dm_uuid,
         }
-        files: dict[str, Node] = {name: Attribute(lambda text=text: f"{text}\n") for name, text in texts.items()}  # type: ignore[misc]
+        files: dict[str, Node] = {name: constant(f"{text}\n") for name, text in texts.items()}
         return {**super().attributes(), "dm": StaticDirectory(dict(files))}
 
 
@@ -84,13 +84,13 @@ class RaidDisk(_Stacked):
         }
         if self.level in _REDUNDANT:
             texts |= {"degraded": "0", "mismatch_cnt": "0", "sync_action": "idle"}
-        entries: dict[str, Node] = {name: Attribute(lambda text=text: f"{text}\n") for name, text in texts.items()}  # type: ignore[misc]
+        entries: dict[str, Node] = {name: constant(f"{text}\n") for name, text in texts.items()}
         here = f"{self.devpath}/md"
         for slot, (name, path) in enumerate(self.slaves.items()):
             member: dict[str, Node] = {
                 "block": Symlink(os.path.relpath(path, f"{here}/dev-{name}")),
-                "slot": Attribute(lambda slot=slot: f"{slot}\n"),  # type: ignore[misc]
-                "state": Attribute(lambda: "in_sync\n"),
+                "slot": constant(f"{slot}\n"),
+                "state": constant("in_sync\n"),
             }
             entries[f"dev-{name}"] = StaticDirectory(dict(member))
             entries[f"rd{slot}"] = Symlink(f"dev-{name}")

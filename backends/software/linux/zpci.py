@@ -58,7 +58,6 @@ class ZpciDev(ZpciAccess):
         self.iommu = ZpciIommu(self)
         self.devfn = 0
         self.slot = ZpciSlot(self)
-        self.no_command_memory = function.facts.vfn != 0
         self.indexed = False
         """Whether its device has the attribute ``index``."""
         self.kzdev: KvmZdev | None = None
@@ -71,6 +70,11 @@ class ZpciDev(ZpciAccess):
     def configured(self) -> bool:
         """Whether the function is this system's."""
         return self.state is ZpciState.CONFIGURED
+
+    @property
+    def no_command_memory(self) -> bool:
+        """See `PciSysdata.no_command_memory`."""
+        return self.function.facts.vfn != 0
 
     # life (zpci_add_device, zpci_release_device)
 

@@ -85,7 +85,7 @@ class PciInterrupts(MsiDomain):
         return self.delivery.processor
 
     @property
-    def movable(self) -> bool:  # type: ignore[override]
+    def movable(self) -> bool:
         """See `MsiDomain.movable`."""
         return self.directed
 

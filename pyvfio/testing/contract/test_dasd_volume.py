@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -135,7 +136,7 @@ def test_the_kernel_finds_the_partitions(disk_backend: Backend, online: str, lab
             shown = []
             for number in range(1, len(parts) + 1):
                 path = f"{online}/block/{disk}/{disk}{number}"
-                assert settles(lambda path=path: sysfs.exists(path))  # type: ignore[misc]
+                assert settles(partial(sysfs.exists, path))
                 shown.append((int(sysfs.read(f"{path}/start")), int(sysfs.read(f"{path}/size"))))
             track = PER_TRACK * SIZE // 512
             assert shown == [(first * track, (last + 1 - first) * track) for first, last in parts]

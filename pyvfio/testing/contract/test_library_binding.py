@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -74,14 +74,16 @@ def test_a_driver_that_refuses(function_object: PciFunction, guard: BoundFunctio
 
 
 @pytest.mark.parametrize("verb", [pyvfio.bind, pyvfio.unbind, pyvfio.release], ids=lambda verb: verb.__name__)
-def test_while_it_is_open(host: Host, function_object: PciFunction, guard: BoundFunction, verb: object) -> None:
+def test_while_it_is_open(
+    host: Host, function_object: PciFunction, guard: BoundFunction, verb: Callable[[PciFunction], object]
+) -> None:
     pyvfio.bind(function_object)
     with pyvfio.open_device(host, function_object):
         if verb is pyvfio.bind:
             assert not pyvfio.bind(function_object).steps
             return
         with pytest.raises(DeviceBusy) as caught:
-            verb(function_object)  # type: ignore[operator]
+            verb(function_object)
     assert "open in" in caught.value.cause
     assert guard.driver == "vfio-pci"
 

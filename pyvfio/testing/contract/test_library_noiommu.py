@@ -6,6 +6,7 @@ The host needs a function that no IOMMU is in front of, and a kernel with CONFIG
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -104,8 +105,8 @@ def test_only_one_program_has_it(host: Host, unsafe: BoundFunction) -> None:
 
 
 @pytest.mark.parametrize("how", [{"way": "noiommu"}, {"allow_no_iommu": True}])
-def test_it_is_opened_when_that_is_meant(host: Host, unsafe: BoundFunction, how: dict[str, object]) -> None:
-    with pyvfio.open_device(host, unsafe.address, **how) as opened:  # type: ignore[arg-type]
+def test_it_is_opened_when_that_is_meant(host: Host, unsafe: BoundFunction, how: dict[str, Any]) -> None:
+    with pyvfio.open_device(host, unsafe.address, **how) as opened:
         assert opened.way == "noiommu"
         assert opened.why.startswith("UNSAFE")
         assert "tainted" in opened.why

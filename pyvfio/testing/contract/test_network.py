@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -29,7 +30,7 @@ def interface(backend: Backend, sysfs: Attributes) -> Iterator[tuple[str, BoundF
         function = BoundFunction(backend, [step for step in steps if step.count(":") == 2][-1])
         yield link.name, function
         function.restore()
-        settles(lambda link=link: find(backend, link.name))  # type: ignore[misc]
+        settles(partial(find, backend, link.name))
         return
     pytest.skip("this host has no PCI network interface that is not in use")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -11,6 +12,7 @@ import pyvfio
 from pyvfio.backend import Backend
 from pyvfio.host import Host
 from pyvfio.passthrough import GuestMemory, GuestPci
+from pyvfio.passthrough.zpci_function import GuestFunction
 from pyvfio.testing.attributes import Attributes
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.entropy import STORAGE_SIZE, EntropySource
@@ -127,7 +129,7 @@ def test_several_requests(guest: Guest, running: EntropySource) -> None:
     for number in range(1, 10):
         running.clear_bits()
         running.ask(16)
-        assert guest.until(lambda number=number: running.answered == number)  # type: ignore[misc]
+        assert guest.until(partial(running.has_answered, number))
         assert guest.until(lambda: running.bits == (0x80, 0x80))
         seen.add(running.buffer(16))
     assert len(seen) > 1
@@ -154,7 +156,9 @@ def test_the_state_is_stored(running: EntropySource) -> None:
 
 
 def test_disabling_gives_all_mappings_back(guest: Guest, running: EntropySource, way: str) -> None:
-    device = guest.pci.function(FID).device  # type: ignore[attr-defined]
+    function = guest.pci.function(FID)
+    assert isinstance(function, GuestFunction)
+    device = function.device
     assert len(device.space.mappings()) == 2
     answer = running.cpu.clp(clp.SetRequest(handle=running.fh, operation=1).to_bytes(), 160)[1]
     assert int.from_bytes(answer[2:4], "big") == clp.ClpCode.OK

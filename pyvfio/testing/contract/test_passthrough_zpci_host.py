@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pyvfio
 from pyvfio.backend import Backend
 from pyvfio.host import Host
 from pyvfio.passthrough import GuestMemory, GuestPci
+from pyvfio.passthrough.zpci_function import GuestFunction
 from pyvfio.testing.attributes import Attributes
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.entropy import EntropySource
@@ -172,7 +174,7 @@ def test_a_reset_of_the_function_keeps_its_names(host: Host, guest: Guest, sourc
         guest.memory.write(0x9000, bytes(0x3000))
         driver.start()
         driver.ask(16)
-        assert guest.until(lambda driver=driver: driver.answered == 1)  # type: ignore[misc]
+        assert guest.until(partial(driver.has_answered, 1))
         assert (driver.facts.uid, driver.facts.fid) == (7, FID)
         code = guest.pci.clp(clp.SetRequest(handle=driver.fh, operation=1).to_bytes(), 160)[1][2:4]
         assert int.from_bytes(code, "big") == clp.ClpCode.OK
@@ -193,7 +195,11 @@ def test_two_functions_in_one_guest(host: Host, guest: Guest, backend: Backend, 
         second = EntropySource(guest.pci, guest.memory, 0x20000, FID + 1)
         second.register_tables()
         assert second.facts.sdma == driver.facts.sdma
-        places = [{run.iova: run.address for run in one.space.mapped()} for one in (guest.pci.function(FID), other)]  # type: ignore[attr-defined]
+        first = guest.pci.function(FID)
+        assert isinstance(first, GuestFunction)
+        assert first.space is not None
+        assert other.space is not None
+        places = [{run.iova: run.address for run in space.mapped()} for space in (first.space, other.space)]
         assert places[0].keys() == places[1].keys()
         assert set(places[0].values()).isdisjoint(places[1].values())
         driver.ask(16)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from errno import EBADF, EFAULT, EINVAL, ENOTTY
 
 import pytest
@@ -34,7 +34,7 @@ class Msix:
     def fds(self) -> list[int]:
         return [event.fileno() for event in self.events]
 
-    def set(self, flags: int, data: list[int] | bytes = (), **more: int) -> None:  # type: ignore[assignment]
+    def set(self, flags: int, data: Sequence[int] | bytes = (), **more: int) -> None:
         requests.set_irqs(self.backend, self.fd, PciIrq.MSIX, flags, data, **more)
 
     def enable(self, vectors: int | None = None) -> None:

@@ -31,6 +31,10 @@ DISABLE = regs.PCI_COMMAND_INTX_DISABLE
 VALUE = 0x12345678
 
 
+def _disables(command: bytes) -> bool:
+    return bool(int.from_bytes(command, "little") & DISABLE)
+
+
 def _complement(value: int) -> bytes:
     return (~value & 0xFFFFFFFF).to_bytes(4, "little")
 
@@ -79,7 +83,7 @@ class Card:
         own = self.backend.pread(self.fd, 2, CONFIG + regs.PCI_COMMAND)
         with requests.opened_file(self.backend, f"{self.path}/config") as fd:
             real = self.backend.pread(fd, 2, regs.PCI_COMMAND)
-        return tuple(bool(int.from_bytes(each, "little") & DISABLE) for each in (own, real))  # type: ignore[return-value]
+        return _disables(own), _disables(real)
 
     def write_when(self, size: int, offset: int, data: int, fd: int) -> None:
         """``VFIO_DEVICE_IOEVENTFD``."""
