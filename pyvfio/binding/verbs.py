@@ -17,6 +17,9 @@ from pyvfio.sysfs_device import SysfsDevice, is_vfio_name
 __all__ = ["bind", "plan_bind", "plan_release", "plan_unbind", "release", "unbind"]
 
 _DEFAULT = {"pci": "vfio-pci", "css": "vfio_ccw"}
+_PORT_DRIVER = "pcieport"
+_SHOWN = 4
+"""So many functions a note names."""
 
 
 def _check_bus(device: SysfsDevice, operation: str) -> None:
@@ -53,7 +56,8 @@ def plan_bind(device: SysfsDevice, driver: str | None = None, *, besides: Collec
             steps.append(take_from(device, now))
         enabled = now is None and bool(device.read_number("enable"))
         steps.append(Bind(device.bus, device.name, name, enabled))
-    return plan_for(title, device, steps, notes=_group_notes(device, besides) if steps else ())
+    notes = (*_group_notes(device, besides), *_error_notes(device)) if steps else ()
+    return plan_for(title, device, steps, notes=notes)
 
 
 def _group_notes(device: SysfsDevice, besides: Collection[str]) -> tuple[str, ...]:
@@ -63,6 +67,19 @@ def _group_notes(device: SysfsDevice, besides: Collection[str]) -> tuple[str, ..
     if group is None or not blockers:
         return ()
     return (f"IOMMU group {group.number} cannot be used until these go too: {', '.join(map(str, blockers))}",)
+
+
+def _error_notes(device: SysfsDevice) -> tuple[str, ...]:
+    """Whose errors nobody reports once a root port, or an event collector, loses the driver that takes messages."""
+    if device.driver != _PORT_DRIVER:
+        return ()
+    from pyvfio.pci.error_state import reporting_at  # of all devices only ports need it
+
+    names = reporting_at(device.sysfs, device.path)
+    if not names:
+        return ()
+    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return (f"Without {_PORT_DRIVER} at {device.name} nobody reports the errors of {shown}",)
 
 
 def plan_unbind(device: SysfsDevice) -> Plan:
@@ -75,7 +92,7 @@ def plan_unbind(device: SysfsDevice) -> Plan:
     override = device.override
     stays = f"; its driver_override stays {override}" if override is not None else ""
     note = f"{device.name} then has no driver{stays}: pyvfio release lets the kernel find its own one again"
-    return plan_for(title, device, (take_from(device, now),), notes=(note,))
+    return plan_for(title, device, (take_from(device, now),), notes=(note, *_error_notes(device)))
 
 
 def plan_release(device: SysfsDevice) -> Plan:

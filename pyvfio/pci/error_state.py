@@ -22,7 +22,7 @@ from pyvfio.pci.error_counters import ErrorCounters, read_counters
 from pyvfio.pci.topology import functions_up
 from pyvfio.sysfs import Sysfs
 
-__all__ = ["FunctionErrors", "TreeErrors", "error_root", "functions_below", "look_at"]
+__all__ = ["FunctionErrors", "TreeErrors", "error_root", "functions_below", "look_at", "reporting_at"]
 
 _NOBODY = 0xFFFF
 
@@ -152,6 +152,20 @@ def error_root(sysfs: Sysfs, path: str) -> str:
     if top != path:
         return top
     return _collector(sysfs, look_at(sysfs, path)) or path
+
+
+def reporting_at(sysfs: Sysfs, path: str) -> list[str]:
+    """The functions whose messages end at the root port or event collector with this directory, by address.
+
+    Those without advanced error reporting are left out, as the kernel has none of them report.  Of another function,
+    and of one whose messages firmware keeps to itself, there are none.
+    """
+    counters = read_counters(sysfs, path)
+    if counters is None or not counters.messages:
+        return []
+    below = [*functions_below(sysfs, path), *integrated_endpoints(sysfs, path)]
+    found = [posixpath.basename(one) for one in below if one != path and read_counters(sysfs, one) is not None]
+    return sorted(found, key=PciAddress.parse)
 
 
 def _collector(sysfs: Sysfs, function: FunctionErrors) -> str | None:

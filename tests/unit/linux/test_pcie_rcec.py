@@ -22,8 +22,9 @@ from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.aer_inject import AER_INJECT, AER_INJECT_NODE
+from pyvfio.binding import Plan, plan_bind, plan_unbind
 from pyvfio.drivers import Nvme
-from pyvfio.errors import Misuse
+from pyvfio.errors import Misuse, NotAvailable
 from pyvfio.pci.aer import Severity
 from pyvfio.pci.error_poll import HostErrors, error_roots
 from pyvfio.testing.devices import BoundFunction
@@ -382,6 +383,29 @@ def test_the_collector_is_watched_for_its_endpoints(host: pyvfio.Host) -> None:
         assert (found.device, found.source, found.severity) == (OWNED, OWNED, Severity.CORRECTABLE)
         host.backend.machine.errors.inject("0000:06:00.0", "RxErr")  # type: ignore[attr-defined]
         assert errors.read(0) is None
+
+
+def test_an_endpoint_without_a_collector_cannot_be_watched(made: Inside) -> None:
+    opened = pyvfio.Host(made.host)
+    with pytest.raises(NotAvailable, match=f"Linux counts no errors at {DEAF}"):
+        HostErrors(opened, [DISK, DEAF])
+
+
+@pytest.mark.parametrize(
+    ("port", "names"), [(OWNER_PORT, OWNED), ("0000:00:05.0", "0000:03:00.0, 0000:04:00.0, 0000:04:01.0, 0000:04:02.0")]
+)
+def test_who_takes_its_driver_is_told_whose_errors_are_lost(host: pyvfio.Host, port: str, names: str) -> None:
+    def told(plan: Plan) -> list[str]:
+        return [note for note in plan.notes if "nobody reports the errors of" in note]
+
+    (note,) = told(plan_unbind(host.function(port)))
+    assert note.startswith(f"Without pcieport at {port} nobody reports the errors of {names}")
+    assert note.endswith((names, " and 3 more"))
+    if port == OWNER_PORT:
+        assert told(plan_bind(host.function(port))) == [note]
+    pyvfio.unbind(host.function(port))
+    assert not told(plan_bind(host.function(port), "pcieport"))  # it comes back
+    assert not told(plan_bind(host.function(OWNED)))
 
 
 # ---- machine files ---------------------------------------------------------------------------------------------------
