@@ -9,8 +9,8 @@
             pe.configure()
 
 While a program has the device, Linux neither looks for freezes of its endpoint nor recovers it: that is the program's
-part (`pyvfio.ioda.recovery` does it).  Nothing tells of a freeze, but that registers read as ones, work does not come
-to an end, and `Pe.state`.
+part (`pyvfio.drivers.Recovery` does it).  Nothing tells of a freeze, but that registers read as ones, work does not
+come to an end, and `Pe.state`.
 
 The operations are requests of the *container*, and the kernel does them for every group in it, the newest first, until
 one answers other than 0.  So the state is that of the first group that is not NORMAL.  The kernel refuses little:

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
-import struct
 
 from pyvfio.process.memory import ProcessMemory, populate
+from pyvfio.process.vma import query
 
 __all__ = ["Pin"]
 
@@ -35,31 +34,16 @@ _MUNMAP.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _MREMAP_MAYMOVE = 1
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
-# include/uapi/linux/fs.h: struct procmap_query
-_QUERY = struct.Struct("=9Q4I2Q")
-_PROCMAP_QUERY = 0xC0686611
 _SHMEM_DEVICE = (0, 1)
 _ANONYMOUS_NAME = b"/dev/zero (deleted)"
+_NAME_ROOM = 64
 
 
 def _is_shared_anonymous(address: int, length: int) -> bool:
-    name = ctypes.create_string_buffer(64)
-    query = bytearray(
-        _QUERY.pack(_QUERY.size, 0, address, 0, 0, 0, 0, 0, 0, 0, 0, len(name), 0, ctypes.addressof(name), 0)
-    )
-    try:
-        maps = os.open("/proc/self/maps", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.ioctl(maps, _PROCMAP_QUERY, query)
-    except OSError:
+    vma = query(address, room=_NAME_ROOM)
+    if vma is None:
         return False  # an older kernel, or a longer name than ours
-    finally:
-        os.close(maps)
-    answer = _QUERY.unpack(query)
-    end, device = answer[4], (answer[9], answer[10])
-    return bool(end >= address + length and device == _SHMEM_DEVICE and name.value == _ANONYMOUS_NAME)
+    return vma.end >= address + length and vma.device == _SHMEM_DEVICE and vma.name == _ANONYMOUS_NAME
 
 
 class Pin:

@@ -29,8 +29,8 @@ class SpaprEntries:
         """Map pages of the IOMMU, from an entry on, to memory of a process, in place of what was there.
 
         Raise OSError EFAULT (version 1: no memory that may be written, even for devices that only read), EINVAL
-        (version 2: not registered), EPERM (the IOMMU's pages are larger than the memory's).  The pages before the one
-        that failed are not mapped to anything then.
+        (version 2: not registered, or in pages smaller than the IOMMU's), EPERM (the IOMMU's pages are larger than the
+        one that is mapped).  The pages before the one that failed are not mapped to anything then.
         """
         done = 0
         try:
@@ -80,8 +80,10 @@ class SpaprEntries:
         self, table: IommuTable, entry: int, caller: ProcessMemory, address: int, access: TceAccess
     ) -> None:
         region = self._owner.memory.find(caller, address, table.page_size)
-        if region is None or table.page_size > self._page:
+        if region is None or table.page_shift > region.page_shift:
             raise fail(errno.EINVAL)
+        if table.page_size > self._page and not region.has_page(address, table.page_size):
+            raise fail(errno.EPERM)
         region.mapped += 1
         self._replace(table, entry, region.real + address - region.address, address, access)
 

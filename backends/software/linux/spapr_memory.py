@@ -3,7 +3,8 @@
 It is pinned, writable, and counted as locked when it is registered; mapping it then costs nothing.  A region belongs to
 the process, not to a container: several containers of a process use it together.
 
-A program's huge pages are not told from others: an IOMMU's pages that are larger than the kernel's map none of it.
+Pages of an IOMMU that are larger than the kernel's map regions that are made of huge pages (``MAP_HUGETLB``,
+``memfd_create``) and begin and end with such a page.  Transparent huge pages are not told from others.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 from dataclasses import dataclass
 
 from pyvfio.process import ProcessMemory
+from pyvfio.process.vma import Vma, covering
 from pyvfio_backends.software.linux.dma_domain import LockedMemory
 from pyvfio_backends.software.linux.real_memory import RealMemory
 from pyvfio_backends.software.linux.vfs import fail
@@ -33,6 +35,14 @@ class Region:
     used: int = 1
     mapped: int = 1
     """One more than there are entries of tables that show it."""
+    page_shift: int = 0
+    """Bits of the largest page of an IOMMU that maps it (``mem->pageshift``)."""
+    vmas: tuple[Vma, ...] = ()
+    """The program's mappings that it was part of, if any has huge pages."""
+
+    def has_page(self, address: int, size: int) -> bool:
+        """Whether the page at an address is as large as that (``tce_page_is_contained``)."""
+        return size <= max((vma.page_size for vma in self.vmas if vma.start <= address < vma.end), default=0)
 
 
 class RegisteredMemory:
@@ -81,8 +91,25 @@ class RegisteredMemory:
             self._locked.release(account, pages)
             raise
         region = Region(address, pages, pages * self._page, real)
+        self._measure(caller, region)
         others.append(region)
         return region
+
+    def _measure(self, caller: ProcessMemory, region: Region) -> None:
+        """Find the largest page of an IOMMU that maps a region (``mm_iommu_do_alloc``).
+
+        Behind a huge page, Linux 6.12 takes others for as large.
+        """
+        bits = region.address | region.size
+        region.page_shift, shift = (bits & -bits).bit_length() - 1, self._page.bit_length() - 1
+        if region.page_shift <= shift:
+            return
+        vmas = covering(region.address, region.size, caller.pid)
+        for vma in vmas:
+            if vma.page_size > self._page:
+                shift = vma.page_size.bit_length() - 1
+                region.vmas = tuple(vmas)
+            region.page_shift = min(region.page_shift, shift)
 
     def _count(self, caller: ProcessMemory, address: int, pages: int) -> int:
         """How many pages can be had before the first that cannot."""
