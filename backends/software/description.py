@@ -65,6 +65,9 @@ MODULES = (
 )
 """The modules that can be loaded at boot; those of PCI's drivers on a machine with PCI Express."""
 
+_DEFAULT_MODULES = ("vfio", "vfio_iommu_type1", "iommufd", "vfio_pci", "mdev", "vfio_ccw")
+_POWER_MODULES = ("vfio", "vfio_iommu_spapr_tce", "vfio_pci")
+
 
 @dataclass(slots=True)
 class ChannelPathSpec:
@@ -341,7 +344,8 @@ class MachineSpec:
     and with `dma_buf` an x86_64 kernel makes dma-bufs of BARs and maps them, as from 6.19 on;
     behind each slot for hot-plug its firmware keeps `slot_buses` bus numbers free; the processors are those of `nodes`
     NUMA nodes (0: its kernel has none);
-    `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...).
+    `modules` are loaded at boot (``vfio-pci``, ``vfio_ccw``, ``iommufd``, ...); all of VFIO that there is on POWER,
+    or elsewhere, unless they are named.
     PCI functions are `functions`, and `pci_devices` with their `pairs`; `devices` are more, in QEMU's words.
     `zpci_events` happen to them, and with `error_reports` the machine takes reports of errors.
     An ``x86_64`` machine has `pcie_buses` and `pcie_functions` instead, each port before what is behind it, and
@@ -372,7 +376,7 @@ class MachineSpec:
     pci_mmap: bool = False
     map_file: bool = False
     dma_buf: bool = False
-    modules: tuple[str, ...] = ("vfio", "vfio_iommu_type1", "iommufd", "vfio_pci", "mdev", "vfio_ccw")
+    modules: tuple[str, ...] = _DEFAULT_MODULES
     paths: list[ChannelPathSpec] = field(default_factory=list)
     subchannels: list[SubchannelSpec] = field(default_factory=list)
     others: list[OtherSubchannelSpec] = field(default_factory=list)
@@ -398,3 +402,7 @@ class MachineSpec:
     session: SessionSpec = field(default_factory=SessionSpec)
     processes: list[ProcessSpec] = field(default_factory=list)
     huge_pages: list[HugePagesSpec] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.modules is _DEFAULT_MODULES and self.architecture in POWER:
+            self.modules = _POWER_MODULES

@@ -42,6 +42,7 @@ from pyvfio_backends.software.description import (
 )
 from pyvfio_backends.software.function_check import check_functions
 from pyvfio_backends.software.hardware.devices.ckd_image import BadImage
+from pyvfio_backends.software.power_check import check_power
 from pyvfio_backends.software.units import UNITS
 from pyvfio_backends.software.usage import (
     DiskSpec,
@@ -258,6 +259,9 @@ class _Reader:
             raise self.error(
                 ("machine", "memory"), f"must be a page of {spec.page_size} bytes at least, not {spec.memory}"
             )
+        if spec.memlock < -1:
+            raise self.error(("machine", "memlock"), f"must be a number of bytes, or -1: none; not {spec.memlock}")
+        check_power(spec, self.error)
         self.range(spec.slot_buses, 0, 0xFF, ("machine", "slot_buses"), None)
         if not 1 <= spec.processors <= _MOST_PROCESSORS:
             raise self.error(("machine", "processors"), f"must be 1 to {_MOST_PROCESSORS}")
@@ -441,7 +445,10 @@ class _Reader:
                         if re.match(rf"\s*{re.escape(key)}\s*=", other):
                             return below
                     return number
-        return self.line(where[:1], None) if depth == 2 and len(where) == 2 else None
+        if len(where) > 1:
+            return self.line(where[:-1], index if depth < len(where) else None)
+        written = (n for n, line in enumerate(self.lines, 1) if re.match(rf"\s*{re.escape(where[0])}\s*[=.]", line))
+        return next(written, None)
 
 
 def _listing(names: Any) -> str:

@@ -36,7 +36,7 @@ from pyvfio_backends.software.pcie_capabilities import add_capabilities
 from pyvfio_backends.software.pcie_peripherals import MAC, Peripherals
 from pyvfio_backends.software.pcie_peripherals import MODELS as WITH_DEVICES
 
-__all__ = ["FUNCTIONS", "PcieTree", "build_card", "build_tree"]
+__all__ = ["FUNCTIONS", "LAST_SLOT", "PcieTree", "build_card", "build_tree"]
 
 _AT: Final = re.compile(r"([01]?[0-9a-f])\.([0-7])")
 FUNCTIONS: Final = tuple(dict.fromkeys((*PORTS, *ENDPOINTS, *WITH_DEVICES)))
@@ -51,9 +51,8 @@ _COLLECTOR: Final = "event-collector"
 _DEVICES, _BUSES = 32, 256
 _INSIDE: Final = (ExpressType.RC_END, ExpressType.RC_EC)
 """What is part of the root complex, on a root bus."""
-_LAST_SLOT: Final = (1 << 13) - 1  # the physical slot number of the slot capabilities has 13 bits
-
-
+LAST_SLOT: Final = (1 << 13) - 1
+"""The physical slot number of the slot capabilities has 13 bits."""
 _FEATURES: Final = {
     "button": express.PCI_EXP_SLTCAP_ABP,
     "power": express.PCI_EXP_SLTCAP_PCP,
@@ -122,8 +121,8 @@ def _make(spec: PcieFunctionSpec, peripherals: Peripherals) -> Function:
     name = spec.id or spec.model
     if spec.slot >= 0 and spec.model not in _WITH_SLOT:
         raise Misuse("build the PCI Express tree", name, cause=f"{spec.model} has no slot")
-    if not -1 <= spec.slot <= _LAST_SLOT:
-        cause = f"slots have numbers from 0 to {_LAST_SLOT}, and -1 is none; not {spec.slot}"
+    if not -1 <= spec.slot <= LAST_SLOT:
+        cause = f"slots have numbers from 0 to {LAST_SLOT}, and -1 is none; not {spec.slot}"
         raise Misuse("build the PCI Express tree", name, cause=cause)
     if spec.model in WITH_DEVICES:
         return peripherals.make(spec)

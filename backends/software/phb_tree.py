@@ -32,7 +32,7 @@ from pyvfio_backends.software.hardware.pcie.enumeration import Reserve
 from pyvfio_backends.software.hardware.pcie.express import Slot
 from pyvfio_backends.software.hardware.pcie.firmware import Firmware
 from pyvfio_backends.software.pcie_peripherals import Peripherals
-from pyvfio_backends.software.pcie_tree import PcieTree
+from pyvfio_backends.software.pcie_tree import LAST_SLOT, PcieTree
 
 __all__ = ["PHB_MODELS", "PhbTree", "build_phbs", "m64_of", "start_phbs"]
 
@@ -82,8 +82,9 @@ class PhbTree(PcieTree):
             raise Misuse("build the host bridge", name, cause=cause)
         if any(one.number == spec.segment for one in self.phbs):
             raise Misuse("build the host bridge", name, cause=f"segment {spec.segment:04x} is another's")
-        if spec.slot < -1:
-            raise Misuse("build the host bridge", name, cause=f"slots have numbers from 0 on, not {spec.slot}")
+        if not -1 <= spec.slot <= LAST_SLOT:
+            cause = f"slots have numbers from 0 to {LAST_SLOT}, and -1 is none; not {spec.slot}"
+            raise Misuse("build the host bridge", name, cause=cause)
         model = MODELS[wanted]
         port = phb_port(model, Slot(spec.slot) if spec.slot >= 0 else None, name=name)
         self.add_port(name, port)

@@ -322,7 +322,7 @@ def test_nvme_moves_data() -> None:
         ([PciePhbSpec(), PciePhbSpec()], "segment 0000 is another's"),
         ([PciePhbSpec(segment=96)], "segments are 0 to 95"),
         ([PciePhbSpec(id="a"), PciePhbSpec(segment=1, id="a")], "this id is there already"),
-        ([PciePhbSpec(slot=-2)], "slots have numbers from 0 on"),
+        ([PciePhbSpec(slot=-2)], "slots have numbers from 0 to 8191"),
     ],
 )
 def test_no_such_host_bridge(phbs: list[PciePhbSpec], words: str) -> None:
