@@ -7,7 +7,7 @@
     go              stopped    STOPPED_DMA
     frozen          stopped    STOPPED           also when the firmware does not know
     frozen          go         UNAVAIL
-    reset going on             RESET
+    reset going on             RESET             of hypervisors: skiboot, bare metal's firmware, never says it
 
 Sources: ``vfio.h``; ``arch/powerpc/kernel/eeh.c`` and ``platforms/powernv/eeh-powernv.c`` of Linux 6.12
 (eeh_pe_get_state, pnv_eeh_get_pe_state).

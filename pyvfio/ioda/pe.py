@@ -42,7 +42,7 @@ __all__ = ["STATE_WORDS", "Pe"]
 
 STATE_WORDS: Final = {
     EehState.NORMAL: "loads, stores and DMA go",
-    EehState.RESET: "it is held in reset",
+    EehState.RESET: "the hypervisor holds it in reset",
     EehState.STOPPED: "frozen: loads and stores and DMA are stopped",
     EehState.STOPPED_DMA: "loads and stores go, DMA is stopped",
     EehState.UNAVAIL: "loads and stores are frozen and DMA goes, or the kernel recovers a bridge above",
@@ -139,7 +139,8 @@ class Pe:
     def assert_reset(self, kind: str = "hot") -> None:
         """Begin a reset, ``hot`` or ``fundamental``: the endpoint is frozen, and its configuration space out of reach.
 
-        It lasts until `deactivate_reset`.  Raise `Misuse` for another kind, `KernelRefused` (EIO: firmware refused).
+        It lasts until `deactivate_reset`; `state` is STOPPED meanwhile (RESET, where a hypervisor is the firmware).
+        Raise `Misuse` for another kind, `KernelRefused` (EIO: firmware refused).
         """
         operation = _RESETS.get(kind)
         if operation is None:

@@ -16,9 +16,13 @@ import os
 from typing import Any
 
 from error_rig import Answers
-from pci_fixture import BUS
+from pci_fixture import BUS, Device
 from pnv_fixture import Pnv
 
+from pyvfio.abi import pci_regs as regs
+from pyvfio.abi import vfio as abi
+from pyvfio.abi import vfio_spapr as spapr
+from pyvfio.abi.vfio_spapr import EehState
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.description import MachineSpec, PcieFunctionSpec, PciePhbSpec
 from pyvfio_backends.software.linux.eeh import EEH
@@ -45,6 +49,8 @@ _FUNCTIONS = [
 DEBUG = "/sys/kernel/debug/powerpc"
 BAR = 1
 """Of those functions, one with memory."""
+V2 = abi.VFIO_SPAPR_TCE_v2_IOMMU
+MEMORY = (regs.PCI_COMMAND_MEMORY | regs.PCI_COMMAND_MASTER).to_bytes(2, "little")
 
 
 class EehRig(Pnv):
@@ -135,3 +141,39 @@ class EehRig(Pnv):
         pe = self.eeh_pe(name)
         device.set_command(0, 2)
         return device.load_bar(BAR, 0, 4) != 0xFFFFFFFF and not pe.flags & ~0x800
+
+
+class Opened:
+    """A function for a program, decoding memory; the `EDU`, where no other is named."""
+
+    def __init__(self, rig: EehRig, name: str = EDU) -> None:
+        self.rig = rig
+        if rig.device(name).driver is not None:
+            rig.give_vfio(name)
+        self.device: Device = rig.open(name, iommu=V2)
+        self.device.write(MEMORY, regs.PCI_COMMAND)
+        self.phb = rig.phb(int(name[:4], 16))
+        self.address = rig.eeh_pe(name).address
+
+    def op(self, operation: int, *, argsz: int | None = None, flags: int = 0, size: int = 0) -> int:
+        request = spapr.EehPeOp.sized(op=operation, flags=flags)
+        if argsz is not None:
+            request.argsz = argsz
+        argument = bytearray(bytes(request)[:size]) if size else request
+        return self.rig.host.ioctl(self.device.container, spapr.VFIO_EEH_PE_OP, argument)
+
+    def inject(self, type_: int, function: int, address: int = 0, mask: int = 0) -> int:
+        request = spapr.EehPeOp.sized(op=spapr.VFIO_EEH_PE_INJECT_ERR)
+        request.err.type, request.err.func, request.err.addr, request.err.mask = type_, function, address, mask
+        return self.rig.host.ioctl(self.device.container, spapr.VFIO_EEH_PE_OP, request)
+
+    @property
+    def state(self) -> EehState:
+        return EehState(self.op(spapr.VFIO_EEH_PE_GET_STATE))
+
+    def freeze(self) -> None:
+        with self.rig.machine.lock:
+            self.phb.parity(self.address)
+
+    def load(self) -> int:
+        return int.from_bytes(self.device.read(4, 0, region=0), "little")

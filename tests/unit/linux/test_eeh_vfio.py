@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from eeh_rig import EDU, LEFT, RIGHT, EehRig
+from eeh_rig import EDU, LEFT, RIGHT, V2, EehRig, Opened
 from pci_fixture import BUS, EVENTFD, TRIGGER, Device, errno_of
 
 import pyvfio
@@ -21,43 +21,7 @@ from pyvfio.abi.eeh_state import EehPeFlag
 from pyvfio.abi.vfio_spapr import EehState
 from pyvfio.ioda import Pe
 
-V2 = abi.VFIO_SPAPR_TCE_v2_IOMMU
-MEMORY = (regs.PCI_COMMAND_MEMORY | regs.PCI_COMMAND_MASTER).to_bytes(2, "little")
 IDENTITY = 0x010000ED
-
-
-class Opened:
-    """The `EDU` for a program, decoding memory."""
-
-    def __init__(self, rig: EehRig) -> None:
-        self.rig = rig
-        self.device: Device = rig.open(EDU, iommu=V2)
-        self.device.write(MEMORY, regs.PCI_COMMAND)
-        self.phb = rig.phb(2)
-        self.address = rig.eeh_pe(EDU).address
-
-    def op(self, operation: int, *, argsz: int | None = None, flags: int = 0, size: int = 0) -> int:
-        request = spapr.EehPeOp.sized(op=operation, flags=flags)
-        if argsz is not None:
-            request.argsz = argsz
-        argument = bytearray(bytes(request)[:size]) if size else request
-        return self.rig.host.ioctl(self.device.container, spapr.VFIO_EEH_PE_OP, argument)
-
-    def inject(self, type_: int, function: int, address: int = 0, mask: int = 0) -> int:
-        request = spapr.EehPeOp.sized(op=spapr.VFIO_EEH_PE_INJECT_ERR)
-        request.err.type, request.err.func, request.err.addr, request.err.mask = type_, function, address, mask
-        return self.rig.host.ioctl(self.device.container, spapr.VFIO_EEH_PE_OP, request)
-
-    @property
-    def state(self) -> EehState:
-        return EehState(self.op(spapr.VFIO_EEH_PE_GET_STATE))
-
-    def freeze(self) -> None:
-        with self.rig.machine.lock:
-            self.phb.parity(self.address)
-
-    def load(self) -> int:
-        return int.from_bytes(self.device.read(4, 0, region=0), "little")
 
 
 @pytest.fixture
