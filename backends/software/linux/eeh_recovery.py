@@ -13,7 +13,7 @@
 
 Events are handled one at a time, the newest first, by the kernel's thread ``eehd``; a program that causes one does not
 wait for it.  Linux 6.12.107 locks the list of devices twice when it takes out only some of an endpoint, and hangs; here
-it is locked once.  Interrupt pins are not switched off meanwhile: what is frozen does not interrupt.
+it is locked once.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pyvfio_backends.software.linux.eeh import THAW_DMA, THAW_MMIO
 from pyvfio_backends.software.linux.eeh_events import EehEvents
 from pyvfio_backends.software.linux.eeh_log import device_log, phb_log
 from pyvfio_backends.software.linux.eeh_pe import EehDev, EehPe, PeType
+from pyvfio_backends.software.linux.eeh_pins import switch_pins
 from pyvfio_backends.software.linux.eeh_report import EehReport
 from pyvfio_backends.software.linux.kernel_log import ERROR, INFO, WARNING
 from pyvfio_backends.software.linux.pci import PCI
@@ -106,6 +107,7 @@ class EehRecovery(EehEvents):
         say(WARNING, f"{text} {eeh.max_freezes} failures.")
         say(INFO, "Notify device drivers to shutdown")
         pe.set_state(ErrorState.FROZEN)
+        switch_pins(pe, on=False)
         result = self._drivers.ask("error_detected(IO frozen)", pe, self._drivers.error)
         if result is Recovery.DISCONNECT:
             return False
@@ -131,6 +133,7 @@ class EehRecovery(EehEvents):
                 say(WARNING, f"Cannot reset, err={code}")
                 return False
             pe.set_state(ErrorState.NORMAL)
+            switch_pins(pe, on=True)
             result = self._drivers.ask("slot_reset", pe, self._drivers.slot_reset)
         if result not in (Recovery.RECOVERED, Recovery.NONE):
             return False
@@ -138,6 +141,7 @@ class EehRecovery(EehEvents):
         self._virtuals = []
         say(INFO, "Notify device driver to resume")
         pe.set_state(ErrorState.NORMAL)
+        switch_pins(pe, on=True)
         self._drivers.ask("resume", pe, self._drivers.resume)
         for dev in pe.every():
             dev.mode &= ~EehDevMode.NO_HANDLER
@@ -179,6 +183,7 @@ class EehRecovery(EehEvents):
         eeh = self.eeh
         eeh.say(ERROR, f"Unable to recover from failure from {pe.name}.\nPlease try reseating or replacing it")
         self._log(pe, permanent=True)
+        switch_pins(pe, on=False)
         self._drivers.ask("error_detected(permanent failure)", pe, self._drivers.failure)
         pe.set_state(ErrorState.LOST)
         pe.mark(EehPeFlag.REMOVED)
@@ -304,30 +309,30 @@ class EehRecovery(EehEvents):
     def handle_special(self) -> None:
         """Ask the firmware what there is until there is nothing (``eeh_handle_special_event``)."""
         while True:
-            self.forget(None, force=False)
-            found = self.eeh.platform.errors.next()
-            pe = found.pe
-            if found.kind is ErrorKind.NONE or pe is None:
-                if self.eeh.enabled:
-                    self.unmask()
-                return
-            self.forget(pe, force=True)
-            if found.kind is ErrorKind.DEAD_PHB:
+            with self._unchanging():
+                self.forget(None, force=False)
+                found = self.eeh.platform.errors.next()
+                pe = found.pe
+                if found.kind is ErrorKind.NONE or pe is None:
+                    if self.eeh.enabled:
+                        self.unmask()
+                    return
+                self.forget(pe, force=True)
+                if found.kind is ErrorKind.DEAD_PHB:
+                    pe.isolate()
+                    self._bury(pe)
+                    continue
+                pe.mark(EehPeFlag.RECOVERING)
                 pe.isolate()
-                self._bury(pe)
-                continue
-            pe.mark(EehPeFlag.RECOVERING)
-            pe.isolate()
             self.handle(pe)
 
     def _bury(self, pe: EehPe) -> None:
         """A bridge is dead: so is everything behind it."""
-        with self._unchanging():
-            for dev in pe.every():
-                dev.mode &= ~EehDevMode.NO_HANDLER
-            pe.clear(EehPeFlag.PRI_BUS, passed=True)
-            self._drivers.ask("error_detected(permanent failure)", pe, self._drivers.failure)
-            pe.set_state(ErrorState.LOST)
-            for host in self.eeh.hosts:
-                if host.pe.flags & EehPeFlag.ISOLATED and not host.pe.flags & EehPeFlag.RECOVERING:
-                    self._remove_all(host.bus)
+        for dev in pe.every():
+            dev.mode &= ~EehDevMode.NO_HANDLER
+        pe.clear(EehPeFlag.PRI_BUS, passed=True)
+        self._drivers.ask("error_detected(permanent failure)", pe, self._drivers.failure)
+        pe.set_state(ErrorState.LOST)
+        for host in self.eeh.hosts:
+            if host.pe.flags & EehPeFlag.ISOLATED and not host.pe.flags & EehPeFlag.RECOVERING:
+                self._remove_all(host.bus)

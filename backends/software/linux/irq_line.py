@@ -76,6 +76,16 @@ class IrqLine:
     def _move(self, cpu: int) -> None:
         self._cpu = cpu
 
+    @property
+    def handled(self) -> bool:
+        """Whether anybody handles the line (``irq_has_action``)."""
+        return bool(self._actions)
+
+    @property
+    def off(self) -> bool:
+        """Whether somebody has switched it off (``irqd_irq_disabled``)."""
+        return bool(self._depth)
+
     def disable(self) -> None:
         """No interrupts, until as many `enable` (``disable_irq_nosync``)."""
         self._depth += 1
