@@ -26,8 +26,8 @@ from pyvfio.zpci.interruptions import StorageBits
 from pyvfio.zpci.vector import clear_bits
 from pyvfio_backends.software.guest_iommu import GuestIommu, KernelStorage
 from pyvfio_backends.software.hardware.dma import DmaSpace
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
-from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
+from pyvfio_backends.software.hardware.pci.bar import Bar, Unmapped
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.zpci.clp import FunctionFacts, GroupFacts
 from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
 from pyvfio_backends.software.linux.dma_domain import DmaDomain

@@ -32,7 +32,7 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import AcsBits
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.description import PcieCapabilitySpec, PcieFunctionSpec
-from pyvfio_backends.software.hardware.pci_register import Capability
+from pyvfio_backends.software.hardware.pci.register import Capability
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.capabilities import SubsystemId, VendorSpecific
 from pyvfio_backends.software.hardware.pcie.extended import (

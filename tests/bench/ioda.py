@@ -12,7 +12,8 @@ from pyvfio_backends.software.hardware.ioda.model import PHB4
 from pyvfio_backends.software.hardware.ioda.phb import Phb
 from pyvfio_backends.software.hardware.ioda.placement import apertures, arrange
 from pyvfio_backends.software.hardware.ioda.port import phb_port
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.block import Memory
 from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.firmware import Firmware
@@ -20,7 +21,6 @@ from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.models import ioh3420
 from pyvfio_backends.software.hardware.pcie.remapping import NOTHING
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 __all__ = ["ioda"]
 

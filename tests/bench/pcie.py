@@ -14,14 +14,14 @@ from simulated import simulated
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.block import Memory
 from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.firmware import Apertures, Firmware
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.models import ioh3420, x3130_upstream, xio3130_downstream
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 __all__ = ["pcie"]
 

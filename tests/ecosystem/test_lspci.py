@@ -14,7 +14,8 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import AcsBits, ExpressType
 from pyvfio.backend import Backend, open_backend
 from pyvfio_backends.software.hardware.devices.nvme.storage import MemoryStorage, Namespace
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.block import Memory
 from pyvfio_backends.software.hardware.pcie.capabilities import (
@@ -53,7 +54,6 @@ from pyvfio_backends.software.hardware.pcie.models import (
 from pyvfio_backends.software.hardware.pcie.peripherals import copier, edu, nic_pair, nvme, pci_testdev
 from pyvfio_backends.software.hardware.pcie.root_complex import EventCollector, RootComplex
 from pyvfio_backends.software.hardware.pcie.sriov import Sriov, VfBar
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 from pyvfio_fixtures import machines
 
 DEVICES = "/sys/bus/pci/devices"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace
 
 __all__ = ["DmaFault", "DmaSpace", "Initiator", "PinInitiator", "WakingInitiator"]
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pyvfio.abi.layout import Capability
     from pyvfio.process import SharedMapping
     from pyvfio_backends.software.hardware.dma import DmaSpace
-    from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+    from pyvfio_backends.software.hardware.pci.config import ConfigSpace
     from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
     from pyvfio_backends.software.linux.irq_line import IrqLine
     from pyvfio_backends.software.linux.of_node import OfNode

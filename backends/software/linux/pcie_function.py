@@ -28,7 +28,7 @@ from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
-    from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+    from pyvfio_backends.software.hardware.pci.config import ConfigSpace
     from pyvfio_backends.software.hardware.pcie.function import Function
     from pyvfio_backends.software.linux.device import Device
     from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region

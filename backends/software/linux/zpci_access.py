@@ -14,7 +14,7 @@ from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
-    from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+    from pyvfio_backends.software.hardware.pci.config import ConfigSpace
     from pyvfio_backends.software.linux.zpci_host import ZpciHost
 
 __all__ = ["ZpciAccess"]

@@ -10,7 +10,7 @@ from pyvfio.drivers.nvme_memory import list_room, place_data
 from pyvfio.nvme.commands import Command, Completion
 from pyvfio.nvme.status import DO_NOT_RETRY
 from pyvfio_backends.software.hardware.devices.nvme.prp import locate
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace
 
 LISTS = 0x7000_0000
 

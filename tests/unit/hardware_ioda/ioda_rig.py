@@ -25,7 +25,8 @@ from pyvfio_backends.software.hardware.ioda.opal import Opal
 from pyvfio_backends.software.hardware.ioda.phb import Phb
 from pyvfio_backends.software.hardware.ioda.placement import apertures, arrange
 from pyvfio_backends.software.hardware.ioda.port import phb_port
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.block import Memory
 from pyvfio_backends.software.hardware.pcie.capabilities import Msi
@@ -35,7 +36,6 @@ from pyvfio_backends.software.hardware.pcie.firmware import Firmware
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.models import x3130_upstream, xio3130_downstream
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 ROOT, UP, INSIDE, PE_A, PE_B = 10, 11, 12, 20, 21
 M32_BASE, M32_BUS, M32_SIZE = 0x600C000000000, 0x80000000, 0x80000000

@@ -17,13 +17,13 @@ from pyvfio_backends.software.hardware.ioda.opal import Opal
 from pyvfio_backends.software.hardware.ioda.phb import Phb
 from pyvfio_backends.software.hardware.ioda.placement import apertures, arrange
 from pyvfio_backends.software.hardware.ioda.port import phb_port
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.block import Memory
 from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.firmware import Firmware
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.request import Space
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 PORTS, SIZE, PE = 0x3000000, 1 << 20, 9
 

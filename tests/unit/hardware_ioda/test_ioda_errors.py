@@ -22,13 +22,13 @@ from pyvfio_backends.software.hardware import ioda
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.hardware.ioda.injection import config_address
 from pyvfio_backends.software.hardware.ioda.model import P7IOC, PHB3, PHB4, Injectable, PhbModel
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.block import Memory
 from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Severity
 from pyvfio_backends.software.hardware.pcie.sriov import Sriov, VfBar, VirtualFunction, VirtualFunctions
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 MOST = 100_000
 

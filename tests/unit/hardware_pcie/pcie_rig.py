@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.hardware.dma import DmaFault
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.block import Memory
 from pyvfio_backends.software.hardware.pcie.bus import Bus
@@ -28,7 +29,6 @@ from pyvfio_backends.software.hardware.pcie.models import (
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort, RootPort
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
 from pyvfio_backends.software.hardware.pcie.upstream import Source
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 VENDOR, DEVICE = 0x1234, 0x5678
 MEMORY32 = regs.PCI_BASE_ADDRESS_SPACE_MEMORY

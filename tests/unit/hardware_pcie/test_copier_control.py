@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyvfio.pci import copier_control as control
 from pyvfio.pci.copier import CONTROL, ENTRIES, RING, RUN, STATUS, TAIL, CopierStatus
 from pyvfio_backends.software.hardware.devices.copier import Copier
-from pyvfio_backends.software.hardware.zpci.bar import Unmapped
+from pyvfio_backends.software.hardware.pci.bar import Unmapped
 
 PLACES = (*range(0, 0x30, 4), *range(control.PAUSE, 0x8F0, 4))
 VALUES = st.one_of(st.integers(0, 3), st.sampled_from([12, 1 << 12, 1 << 30, (1 << 64) - 1]), st.integers(0, 1 << 64))

@@ -10,7 +10,7 @@ from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_extended_regs import AerControl, DpcControl
 from pyvfio.abi.pci_regs import ExpressType
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.dpc import Dpc
 from pyvfio_backends.software.hardware.pcie.express import DEVICE_ERRORS, REPORTING, Express

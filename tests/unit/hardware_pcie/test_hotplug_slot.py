@@ -419,7 +419,7 @@ def test_a_request_that_a_card_took_along_ends_in_a_timeout() -> None:
 
 @pytest.mark.parametrize("surprise", [True, False])
 def test_surprise_down_is_an_error_where_nobody_was_to_expect_it(surprise: bool) -> None:
-    from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+    from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 
     port = RootPort(ConfigSpace(Identity(0x8086, 1, class_code=0x060400), interrupt_pin=1, bridge=True))
     features = PLAIN if surprise else PLAIN & ~express.PCI_EXP_SLTCAP_HPS

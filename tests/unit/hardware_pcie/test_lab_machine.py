@@ -14,7 +14,8 @@ from pcie_rig import IO, MEMORY32, PREFETCH64, Host
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.block import Memory
 from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, add_igb_functions
 from pyvfio_backends.software.hardware.pcie.express import Express, Slot
@@ -31,7 +32,6 @@ from pyvfio_backends.software.hardware.pcie.models import (
     xio3130_downstream,
 )
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 from pyvfio_fixtures import golden
 
 HEADERS = {

@@ -11,6 +11,7 @@ from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.errors import Misuse
+from pyvfio_backends.software.hardware.pci.bar import Bar, Unmapped
 from pyvfio_backends.software.hardware.pcie.block import Block, Memory
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.capabilities import Msix, PowerManagement
@@ -20,7 +21,6 @@ from pyvfio_backends.software.hardware.pcie.function import ROM, Function
 from pyvfio_backends.software.hardware.pcie.models import root_port
 from pyvfio_backends.software.hardware.pcie.request import Request, Space
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
-from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
 
 ECAM = 0xB0000000
 

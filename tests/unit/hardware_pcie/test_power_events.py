@@ -7,7 +7,7 @@ from pcie_rig import Host
 
 from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_regs as regs
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.capabilities import PowerManagement
 from pyvfio_backends.software.hardware.pcie.firmware import Firmware
 from pyvfio_backends.software.hardware.pcie.function import Function

@@ -11,8 +11,8 @@ from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import AcsBits, ExpressType
 from pyvfio.errors import Misuse
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
-from pyvfio_backends.software.hardware.pci_register import Capability, Register
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.register import Capability, Register
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.capabilities import (
     Msi,

@@ -9,7 +9,8 @@ from pcie_rig import MASTER, PREFETCH64, Host, endpoint
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.hardware.dma import DmaFault
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.block import Memory
 from pyvfio_backends.software.hardware.pcie.extended import Ari
 from pyvfio_backends.software.hardware.pcie.firmware import Firmware
@@ -18,7 +19,6 @@ from pyvfio_backends.software.hardware.pcie.models import root_port
 from pyvfio_backends.software.hardware.pcie.port import RootPort
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
 from pyvfio_backends.software.hardware.pcie.sriov import Sriov, VfBar, VirtualFunction, VirtualFunctions
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 SIZE, TOTAL = 0x4000, 8
 VFE, MSE = regs.PCI_SRIOV_CTRL_VFE, regs.PCI_SRIOV_CTRL_MSE

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Sequence
 
 from pyvfio.abi import pci_regs as regs
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace
 from pyvfio_backends.software.linux import pci_power
 from pyvfio_backends.software.linux.pci_device import SavedState
 from pyvfio_backends.software.linux.pci_vpd import PciVpd

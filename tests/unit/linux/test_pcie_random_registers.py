@@ -22,12 +22,12 @@ from pyvfio.backend import Backend, open_backend
 from pyvfio.errors import NotModelled, PyvfioError
 from pyvfio_backends.software.hardware.ioda.hub import Hub
 from pyvfio_backends.software.hardware.ioda.placement import apertures, arrange
+from pyvfio_backends.software.hardware.pci.bar import Unmapped
 from pyvfio_backends.software.hardware.pcie.allocation import Pool
 from pyvfio_backends.software.hardware.pcie.firmware import Firmware, Setup
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort
 from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
-from pyvfio_backends.software.hardware.zpci.bar import Unmapped
 from pyvfio_fixtures import machines
 
 STEPS = int(os.environ.get("PYVFIO_STEPS", "4000"))

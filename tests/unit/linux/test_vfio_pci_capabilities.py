@@ -12,8 +12,8 @@ from pyvfio.abi import pci_capability_regs as capability_regs
 from pyvfio.abi import pci_extended_regs as extended_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
-from pyvfio_backends.software.hardware.pci_register import Capability
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.register import Capability
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.capabilities import (
     Msi,

@@ -12,7 +12,7 @@ from config_card import Card, conventional, extended
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 
 SIZES = {
     0x01: 8, 0x02: 12, 0x03: 8, 0x04: 4, 0x05: 24, 0x06: 4, 0x07: 24, 0x08: 28, 0x09: 16, 0x0A: 4, 0x0B: 4, 0x0C: 8,

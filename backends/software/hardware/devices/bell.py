@@ -33,9 +33,9 @@ from pyvfio.pci.bell import (
 )
 from pyvfio_backends.software.hardware.devices.register_places import RegisterPlaces
 from pyvfio_backends.software.hardware.dma import DmaFault, Initiator
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
-from pyvfio_backends.software.hardware.zpci.bar import Bar
-from pyvfio_backends.software.hardware.zpci.msix import MsixTable
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.msix import MsixTable
 
 __all__ = ["Bell"]
 

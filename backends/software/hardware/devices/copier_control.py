@@ -26,7 +26,7 @@ from pyvfio.pci.copier_control import (
     SHIFTS,
     CopierImage,
 )
-from pyvfio_backends.software.hardware.zpci.bar import Unmapped
+from pyvfio_backends.software.hardware.pci.bar import Unmapped
 
 __all__ = ["CopierControl", "PausedDevice"]
 

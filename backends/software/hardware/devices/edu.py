@@ -32,7 +32,7 @@ from pyvfio.pci.edu import (
     EduStatus,
 )
 from pyvfio_backends.software.hardware.dma import DmaFault, PinInitiator
-from pyvfio_backends.software.hardware.zpci.bar import Unmapped
+from pyvfio_backends.software.hardware.pci.bar import Unmapped
 
 __all__ = ["Edu", "factorial"]
 

@@ -14,8 +14,8 @@ from typing import Final
 from pyvfio.abi import pci_regs as regs
 from pyvfio.process import SharedMemory
 from pyvfio_backends.software.hardware.devices.pci_kinds import BarShape, PciKind
-from pyvfio_backends.software.hardware.pci_config import Identity
-from pyvfio_backends.software.hardware.zpci.bar import Unmapped
+from pyvfio_backends.software.hardware.pci.bar import Unmapped
+from pyvfio_backends.software.hardware.pci.config import Identity
 
 __all__ = ["IvshmemRegisters", "SharedBar", "ivshmem"]
 

@@ -23,9 +23,9 @@ from typing import Final
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import NotModelled
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
-from pyvfio_backends.software.hardware.zpci.bar import Bar, Parts, Registers
-from pyvfio_backends.software.hardware.zpci.msix import MsixTable
+from pyvfio_backends.software.hardware.pci.bar import Bar, Parts, Registers
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.msix import MsixTable
 from pyvfio_backends.software.hardware.zpci.sriov import make_express
 
 __all__ = [

@@ -7,7 +7,7 @@ is an eventfd there.
 from __future__ import annotations
 
 from pyvfio.pci.testdev import COUNT, IO_BAR_SIZE, MATCH, MEMORY_BAR_SIZE, NAME, NO_MATCH, TEST, TestKind
-from pyvfio_backends.software.hardware.zpci.bar import Unmapped
+from pyvfio_backends.software.hardware.pci.bar import Unmapped
 
 __all__ = ["PciTestDevice", "PciTestRegisters"]
 

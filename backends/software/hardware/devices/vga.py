@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pyvfio_backends.software.hardware.zpci.bar import Unmapped
+from pyvfio_backends.software.hardware.pci.bar import Unmapped
 
 __all__ = ["IO_WINDOWS", "MEMORY_WINDOW", "VgaPorts", "VgaRegisters"]
 

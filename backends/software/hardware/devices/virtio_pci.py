@@ -19,9 +19,9 @@ from pyvfio.errors import NotModelled
 from pyvfio_backends.software.hardware.devices.virtio_kinds import VirtioKind
 from pyvfio_backends.software.hardware.devices.virtio_registers import COMMON, DEVICE, ISR, NOTIFY, VirtioRegisters
 from pyvfio_backends.software.hardware.devices.virtio_window import ConfigWindow, capabilities
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
-from pyvfio_backends.software.hardware.zpci.bar import Bar
-from pyvfio_backends.software.hardware.zpci.msix import MsixTable
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.msix import MsixTable
 
 __all__ = ["COMMON", "DEVICE", "ISR", "NOTIFY", "Legacy", "VirtioPci"]
 

@@ -20,8 +20,8 @@ from typing import Final
 
 from pyvfio.abi import virtio_pci as abi
 from pyvfio_backends.software.hardware.devices.virtio_registers import COMMON, DEVICE, ISR, NOTIFY, NOTIFY_STEP, PART
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace
-from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
+from pyvfio_backends.software.hardware.pci.bar import Bar, Unmapped
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace
 
 __all__ = ["ConfigWindow", "capabilities"]
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.hardware.ioda.model import P7IOC, PHB3, PhbModel
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.capabilities import SubsystemId
 from pyvfio_backends.software.hardware.pcie.express import Express, Slot

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.hardware.dma import DmaFault
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+from pyvfio_backends.software.hardware.pci.bar import Bar, Unmapped
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace
 from pyvfio_backends.software.hardware.pcie.request import Outcome, Refusal, Request
-from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.function import Function

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyvfio_backends.software.hardware.zpci.bar import Registers, Unmapped
+from pyvfio_backends.software.hardware.pci.bar import Registers, Unmapped
 
 __all__ = ["Block", "Memory"]
 

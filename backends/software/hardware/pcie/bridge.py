@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace
 from pyvfio_backends.software.hardware.pcie.bus import Bus, ConventionalBus
 from pyvfio_backends.software.hardware.pcie.function import Decoder, Function
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Severity
 from pyvfio_backends.software.hardware.pcie.request import Completion, Outcome, Request, Space
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 __all__ = ["Bridge", "PciBridge"]
 

@@ -23,7 +23,7 @@ from typing import ClassVar
 
 from pyvfio.abi import pci_bridge_regs as bridge
 from pyvfio.abi import pci_regs as regs
-from pyvfio_backends.software.hardware.pci_register import Capability, Register
+from pyvfio_backends.software.hardware.pci.register import Capability, Register
 
 __all__ = ["Msi", "Msix", "PowerManagement", "SubsystemId", "VendorSpecific", "VitalProductData"]
 

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi.pci_extended_regs import DpcControl
-from pyvfio_backends.software.hardware.pci_register import ExtendedCapability, Register
+from pyvfio_backends.software.hardware.pci.register import ExtendedCapability, Register
 
 __all__ = ["Dpc"]
 

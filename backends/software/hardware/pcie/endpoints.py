@@ -26,8 +26,9 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.errors import Misuse, NotModelled
 from pyvfio.process import SharedMemory
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
-from pyvfio_backends.software.hardware.pci_register import Capability
+from pyvfio_backends.software.hardware.pci.bar import Bar, Registers
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.register import Capability
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.block import Block
 from pyvfio_backends.software.hardware.pcie.capabilities import Msi, Msix, PowerManagement
@@ -36,7 +37,6 @@ from pyvfio_backends.software.hardware.pcie.extended import Ari, SerialNumber
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.option_rom import OptionRom
 from pyvfio_backends.software.hardware.pcie.sriov import Sriov, VfBar, VirtualFunction, VirtualFunctions
-from pyvfio_backends.software.hardware.zpci.bar import Bar, Registers
 
 __all__ = ["ENDPOINTS", "IGB_SRIOV", "EndpointModel", "add_igb_functions", "integrated"]
 

@@ -32,7 +32,7 @@ from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_express_regs import DeviceControl2
 from pyvfio.abi.pci_regs import ExpressType
-from pyvfio_backends.software.hardware.pci_register import Capability, Register
+from pyvfio_backends.software.hardware.pci.register import Capability, Register
 
 __all__ = ["DEVICE_ERRORS", "REPORTING", "Express", "Slot"]
 

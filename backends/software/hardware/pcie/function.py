@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyvfio.abi import pci_extended_regs as extended_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace
-from pyvfio_backends.software.hardware.pci_register import Capability
+from pyvfio_backends.software.hardware.pci.bar import Bar, Registers
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace
+from pyvfio_backends.software.hardware.pci.msix import MsixTable
+from pyvfio_backends.software.hardware.pci.register import Capability
 from pyvfio_backends.software.hardware.pcie import access
 from pyvfio_backends.software.hardware.pcie.access import Control
 from pyvfio_backends.software.hardware.pcie.aer import Aer
@@ -31,8 +33,6 @@ from pyvfio_backends.software.hardware.pcie.power_events import raise_event, wat
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Reporter
 from pyvfio_backends.software.hardware.pcie.request import Completion, Outcome, Request, Space, rid_of
 from pyvfio_backends.software.hardware.pcie.resets import watch_resets
-from pyvfio_backends.software.hardware.zpci.bar import Bar, Registers
-from pyvfio_backends.software.hardware.zpci.msix import MsixTable
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.bus import Bus

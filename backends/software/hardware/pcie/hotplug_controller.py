@@ -13,9 +13,9 @@ from typing import ClassVar
 from pyvfio.abi import pci_regs as regs
 from pyvfio.pci import shpc
 from pyvfio.pci.shpc import Indicator, Mask, SlotEvent, SlotState, Status
-from pyvfio_backends.software.hardware.pci_register import Capability, Register
+from pyvfio_backends.software.hardware.pci.bar import Unmapped
+from pyvfio_backends.software.hardware.pci.register import Capability, Register
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
-from pyvfio_backends.software.hardware.zpci.bar import Unmapped
 
 __all__ = ["HotPlugController", "HotPlugWindow"]
 

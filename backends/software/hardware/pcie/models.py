@@ -28,7 +28,8 @@ from pyvfio.abi import pci_express_regs as express_regs
 from pyvfio.abi import pci_ids as ids
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.block import Block
 from pyvfio_backends.software.hardware.pcie.bridge import PciBridge
@@ -39,7 +40,6 @@ from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.hotplug_controller import HotPlugController
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort, RootPort, UpstreamPort
 from pyvfio_backends.software.hardware.pcie.root_complex import EventCollector
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 __all__ = [
     "PORTS",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pyvfio_backends.software.hardware.pci_config import Identity
+from pyvfio_backends.software.hardware.pci.config import Identity
 
 __all__ = ["OptionRom"]
 

@@ -24,14 +24,14 @@ from pyvfio_backends.software.hardware.devices.nvme.storage import Namespace
 from pyvfio_backends.software.hardware.devices.pair_nic import PairNic, connect
 from pyvfio_backends.software.hardware.devices.pci_testdev import PciTestDevice
 from pyvfio_backends.software.hardware.devices.vga import IO_WINDOWS, MEMORY_WINDOW, VgaPorts, VgaRegisters
-from pyvfio_backends.software.hardware.pci_config import Identity
+from pyvfio_backends.software.hardware.pci.bar import Bar, Registers
+from pyvfio_backends.software.hardware.pci.config import Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.block import Memory
 from pyvfio_backends.software.hardware.pcie.capabilities import Msix, PowerManagement
 from pyvfio_backends.software.hardware.pcie.endpoints import ENDPOINTS, EndpointModel, integrated
 from pyvfio_backends.software.hardware.pcie.express import Express
 from pyvfio_backends.software.hardware.pcie.function import ROM, Function
-from pyvfio_backends.software.hardware.zpci.bar import Bar, Registers
 
 __all__ = [
     "CopierCard",

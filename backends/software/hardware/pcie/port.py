@@ -17,8 +17,9 @@ from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import Misuse
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace
-from pyvfio_backends.software.hardware.pci_register import Capability
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace
+from pyvfio_backends.software.hardware.pci.register import Capability
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus, Link, SwitchBus
@@ -30,7 +31,6 @@ from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage
 from pyvfio_backends.software.hardware.pcie.request import AddressType, Completion, Outcome, Request
 from pyvfio_backends.software.hardware.pcie.root_errors import RootErrors
 from pyvfio_backends.software.hardware.pcie.slot import HotplugSlot
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 __all__ = ["DownstreamPort", "Port", "RootPort", "UpstreamPort"]
 

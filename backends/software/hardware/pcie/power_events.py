@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_regs as regs
-from pyvfio_backends.software.hardware.pci_register import Capability
+from pyvfio_backends.software.hardware.pci.register import Capability
 from pyvfio_backends.software.hardware.pcie.capabilities import PowerManagement
 
 if TYPE_CHECKING:

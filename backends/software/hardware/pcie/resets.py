@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
-from pyvfio_backends.software.hardware.pci_register import Capability
+from pyvfio_backends.software.hardware.pci.register import Capability
 from pyvfio_backends.software.hardware.pcie.capabilities import PowerManagement
 from pyvfio_backends.software.hardware.pcie.express import Express
 

@@ -22,8 +22,9 @@ from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.dma import DmaFault
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace
-from pyvfio_backends.software.hardware.pci_register import Capability
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace
+from pyvfio_backends.software.hardware.pci.register import Capability
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus, may_go_direct
@@ -35,7 +36,6 @@ from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage
 from pyvfio_backends.software.hardware.pcie.request import AddressType, Completion, Outcome, Request, Space
 from pyvfio_backends.software.hardware.pcie.root_errors import RootErrors
 from pyvfio_backends.software.hardware.pcie.upstream import Iommu, NoIommu, Source
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 __all__ = ["EventCollector", "RootBus", "RootComplex", "Segment"]
 

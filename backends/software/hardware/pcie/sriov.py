@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pyvfio.abi import pci_regs as regs
-from pyvfio_backends.software.hardware.pci_register import ExtendedCapability, Register
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.register import ExtendedCapability, Register
 from pyvfio_backends.software.hardware.pcie.function import Decoder, Function
 from pyvfio_backends.software.hardware.pcie.request import Space
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 __all__ = ["Sriov", "VfBar", "VirtualFunction", "VirtualFunctions"]
 

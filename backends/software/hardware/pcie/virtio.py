@@ -29,13 +29,13 @@ from pyvfio_backends.software.hardware.devices.virtio_pci import Legacy
 from pyvfio_backends.software.hardware.devices.virtio_registers import VirtioRegisters
 from pyvfio_backends.software.hardware.devices.virtio_window import ConfigWindow, capabilities
 from pyvfio_backends.software.hardware.dma import PinInitiator
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.block import Block
 from pyvfio_backends.software.hardware.pcie.capabilities import Msix, PowerManagement
 from pyvfio_backends.software.hardware.pcie.express import REPORTING, Express
 from pyvfio_backends.software.hardware.pcie.function import Function
-from pyvfio_backends.software.hardware.zpci.bar import Bar
 
 __all__ = ["KINDS", "VirtioCard", "virtio"]
 

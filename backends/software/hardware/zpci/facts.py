@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.options import from_hex
-from pyvfio_backends.software.hardware.zpci.bar import Bar
+from pyvfio_backends.software.hardware.pci.bar import Bar
 from pyvfio_backends.software.hardware.zpci.clp import PFIP_SEGMENTS, UTILITY_STRING_SIZE, FunctionFacts
 
 if TYPE_CHECKING:

@@ -24,11 +24,11 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.zpci.function import Counts, FunctionState, OnFault
 from pyvfio.zpci.handle import FH_ENABLED, FH_INDEX, FunctionHandle, Sharing
 from pyvfio_backends.software.hardware.dma import DmaFault, DmaSpace
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace
-from pyvfio_backends.software.hardware.zpci.bar import Bar, Unmapped
+from pyvfio_backends.software.hardware.pci.bar import Bar, Unmapped
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace
+from pyvfio_backends.software.hardware.pci.msix import MsixTable, Send
 from pyvfio_backends.software.hardware.zpci.clp import FunctionFacts, GroupFacts, mio_addresses
 from pyvfio_backends.software.hardware.zpci.instructions import CONFIG_SPACE, OperandException, Refused, Status
-from pyvfio_backends.software.hardware.zpci.msix import MsixTable, Send
 from pyvfio_backends.software.hardware.zpci.sriov import Sriov
 
 if TYPE_CHECKING:  # what most machines never use is imported when it is

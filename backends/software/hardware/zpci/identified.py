@@ -22,7 +22,7 @@ from pyvfio_backends.software.hardware.zpci.function import ZpciFunction
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.devices.nvme.controller import NvmeController
-    from pyvfio_backends.software.hardware.zpci.bar import Registers
+    from pyvfio_backends.software.hardware.pci.bar import Registers
     from pyvfio_backends.software.hardware.zpci.models import FunctionDescription, Place
 
 __all__ = ["identified"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pyvfio.abi import pci_regs as regs
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace
 
 __all__ = ["MOST_VFS", "VF_OFFSET", "VF_STRIDE", "Sriov", "make_express"]
 

@@ -25,7 +25,7 @@ from pyvfio_backends.software.hardware.devices.nvme.queues import CompletionQueu
 from pyvfio_backends.software.hardware.devices.nvme.settings import Settings
 from pyvfio_backends.software.hardware.devices.nvme.storage import Namespace
 from pyvfio_backends.software.hardware.dma import Initiator, PinInitiator
-from pyvfio_backends.software.hardware.zpci.bar import Unmapped
+from pyvfio_backends.software.hardware.pci.bar import Unmapped
 
 __all__ = ["NvmeController"]
 

@@ -1,7 +1,7 @@
 """The configuration space of a PCI function: bytes, what a write does to each bit, and the chains of capabilities.
 
 Everything is little-endian.  The headers of type 0 and of MSI-X are drawn in `pyvfio.abi.pci_regs`, that of type 1 in
-`pyvfio.abi.pci_bridge_regs`; how bits behave is told in `pci_register`.
+`pyvfio.abi.pci_bridge_regs`; how bits behave is told in `register`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import Misuse
-from pyvfio_backends.software.hardware.pci_header import BRIDGE, COMMON
-from pyvfio_backends.software.hardware.pci_register import Capability, Register
+from pyvfio_backends.software.hardware.pci.header import BRIDGE, COMMON
+from pyvfio_backends.software.hardware.pci.register import Capability, Register
 
 __all__ = ["ConfigSpace", "Identity", "Watcher"]
 

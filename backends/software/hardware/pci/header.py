@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pyvfio.abi import pci_bridge_regs as bridge
 from pyvfio.abi import pci_regs as regs
-from pyvfio_backends.software.hardware.pci_register import Register
+from pyvfio_backends.software.hardware.pci.register import Register
 
 __all__ = ["BRIDGE", "COMMON"]
 

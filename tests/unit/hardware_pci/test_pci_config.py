@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyvfio.abi import pci_regs as regs
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.pci.msix import MsixEntries
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace
-from pyvfio_backends.software.hardware.zpci.bar import Unmapped
+from pyvfio_backends.software.hardware.pci.bar import Unmapped
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace
 
 __all__ = ["MsixTable"]
 

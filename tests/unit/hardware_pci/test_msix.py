@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pyvfio.abi import pci_regs as regs
-from pyvfio_backends.software.hardware.pci_config import ConfigSpace, Identity
-from pyvfio_backends.software.hardware.zpci import MsixTable, Unmapped
+from pyvfio_backends.software.hardware.pci.bar import Unmapped
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pci.msix import MsixTable
 
 AT, PENDING = 0x40, 0x800
 ON, MASK_ALL = regs.PCI_MSIX_FLAGS_ENABLE, regs.PCI_MSIX_FLAGS_MASKALL
