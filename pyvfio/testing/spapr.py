@@ -27,6 +27,7 @@ BOTH = (vfio.VFIO_SPAPR_TCE_IOMMU, vfio.VFIO_SPAPR_TCE_v2_IOMMU)
 """The versions 1 and 2."""
 SECOND_WINDOW = 1 << 59
 """Where the second window begins on bare metal (``pnv_pci_ioda2_create_table``)."""
+_MEMORY_SIZE = ctypes.sizeof(spapr.IommuSpaprRegisterMemory)
 
 
 def require_tce(backend: Backend) -> None:
@@ -113,23 +114,11 @@ class TceContainer:
         argument = spapr.IommuSpaprRegisterMemory(argsz=argsz, flags=flags, vaddr=vaddr, size=size)
         return self.backend.ioctl(self.fd, number, argument)
 
-    def register(
-        self,
-        vaddr: int,
-        size: int,
-        flags: int = 0,
-        argsz: int = ctypes.sizeof(spapr.IommuSpaprRegisterMemory),
-    ) -> int:
+    def register(self, vaddr: int, size: int, flags: int = 0, argsz: int = _MEMORY_SIZE) -> int:
         """``VFIO_IOMMU_SPAPR_REGISTER_MEMORY``."""
         return self._memory(spapr.VFIO_IOMMU_SPAPR_REGISTER_MEMORY, vaddr, size, flags, argsz)
 
-    def unregister(
-        self,
-        vaddr: int,
-        size: int,
-        flags: int = 0,
-        argsz: int = ctypes.sizeof(spapr.IommuSpaprRegisterMemory),
-    ) -> int:
+    def unregister(self, vaddr: int, size: int, flags: int = 0, argsz: int = _MEMORY_SIZE) -> int:
         """``VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY``."""
         return self._memory(spapr.VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY, vaddr, size, flags, argsz)
 

@@ -27,6 +27,7 @@ from pyvfio_backends.software.hardware.pcie.capabilities import (
 )
 from pyvfio_backends.software.hardware.pcie.dpc import Dpc
 from pyvfio_backends.software.hardware.pcie.dump import dump, dump_lines
+from pyvfio_backends.software.hardware.pcie.event_collector import EventCollector
 from pyvfio_backends.software.hardware.pcie.express import Express, Slot
 from pyvfio_backends.software.hardware.pcie.extended import (
     Acs,
@@ -52,7 +53,7 @@ from pyvfio_backends.software.hardware.pcie.models import (
     xio3130_downstream,
 )
 from pyvfio_backends.software.hardware.pcie.peripherals import copier, edu, nic_pair, nvme, pci_testdev
-from pyvfio_backends.software.hardware.pcie.root_complex import EventCollector, RootComplex
+from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
 from pyvfio_backends.software.hardware.pcie.sriov import Sriov, VfBar
 from pyvfio_fixtures import machines
 

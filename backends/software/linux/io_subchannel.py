@@ -204,14 +204,7 @@ class IoSubchannelDriver(CssDriver):
         gone = event in (PathEvent.VARY_OFF, PathEvent.OFFLINE)
         if event in (PathEvent.OFFLINE, PathEvent.ONLINE) and sch.update_schib():
             return errno.ENODEV
-        if event is PathEvent.VARY_OFF:
-            sch.opm &= ~mask
-            sch.lpm &= ~mask
-        elif event is PathEvent.VARY_ON:
-            sch.opm |= mask
-            sch.lpm |= mask
-        elif event is PathEvent.ONLINE:
-            sch.lpm |= mask & sch.opm
+        sch.use_path(mask, event)
         if ccw is None:
             if not gone:
                 sch.css.schedule_evaluation(sch)

@@ -23,9 +23,9 @@ from pyvfio.process import EventFdReference
 from pyvfio_backends.software.hardware.devices.loop_uart import IMAGE_SIZE, LoopUart
 from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.uaccess import Argument
-from pyvfio_backends.software.linux.vfio_core import VfioDevice
 from pyvfio_backends.software.linux.vfio_dma_logging import DmaLog
 from pyvfio_backends.software.linux.vfio_irqs import read_irq_set
+from pyvfio_backends.software.linux.vfio_mdev_device import VfioMdevDevice
 from pyvfio_backends.software.linux.vfio_migration import Migration
 from pyvfio_backends.software.linux.vfs import fail
 
@@ -42,7 +42,6 @@ _IO: Final = 1
 _MASK: Final = -_PORT_SIZE & 0xFFFFFFFF
 _ONES: Final = 0xFFFFFFFF
 _TEXT: Final = (0x60, b"PCI Serial/UART")
-_INFO = struct.Struct("=IIII")
 _REGION, _IRQ = native_struct(abi.RegionInfo), native_struct(abi.IrqInfo)
 _INTX, _MSI = abi.VFIO_PCI_INTX_IRQ_INDEX, abi.VFIO_PCI_MSI_IRQ_INDEX
 _IRQ_FLAGS: Final = {
@@ -72,7 +71,7 @@ def _config(ports: int) -> bytearray:
     return config
 
 
-class MttyDevice(VfioDevice):
+class MttyDevice(VfioMdevDevice):
     """The VFIO device of `mdev`, with so many ports."""
 
     moves_position = False
@@ -141,29 +140,13 @@ class MttyDevice(VfioDevice):
 
     # requests
 
-    def ioctl(self, request: int, argument: Argument) -> int:
-        """See `VfioDevice.ioctl`."""
-        if request == abi.VFIO_DEVICE_GET_INFO:
-            return self._get_info(argument)
-        if request == abi.VFIO_DEVICE_GET_REGION_INFO:
-            return self._get_region_info(argument)
-        if request == abi.VFIO_DEVICE_GET_IRQ_INFO:
-            return self._get_irq_info(argument)
-        if request == abi.VFIO_DEVICE_SET_IRQS:
-            return self._set_irqs(argument)
-        if request == abi.VFIO_DEVICE_RESET:
-            if self.migration is not None:
-                self.migration.reset()
-            return 0
-        raise fail(errno.ENOTTY)
+    def reset(self) -> None:
+        """See `VfioMdevDevice.reset`."""
+        if self.migration is not None:
+            self.migration.reset()
 
-    def _get_info(self, argument: Argument) -> int:
-        argsz, *_ = _INFO.unpack(argument.read(0, _INFO.size))
-        if argsz < _INFO.size:
-            raise fail(errno.EINVAL)
-        info = (argsz, abi.VFIO_DEVICE_FLAGS_PCI, abi.VFIO_PCI_NUM_REGIONS, abi.VFIO_PCI_NUM_IRQS)
-        argument.write(0, _INFO.pack(*info))
-        return 0
+    def _info(self) -> tuple[int, int, int]:
+        return abi.VFIO_DEVICE_FLAGS_PCI, abi.VFIO_PCI_NUM_REGIONS, abi.VFIO_PCI_NUM_IRQS
 
     def _get_region_info(self, argument: Argument) -> int:
         argsz, _, index, cap_offset, _, _ = _REGION.unpack(argument.read(0, _REGION.size))

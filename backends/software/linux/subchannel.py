@@ -307,6 +307,20 @@ class SubchannelDevice(Device):
                 return mask
         return 0
 
+    def use_path(self, mask: int, event: PathEvent) -> None:
+        """Use a path, or use it no more, as `event` says of it (``io_subchannel_chp_event``, ``vfio_ccw_chp_event``).
+
+        What went by itself (`PathEvent.OFFLINE`) needs nothing: the channel subsystem does not use it.
+        """
+        if event is PathEvent.VARY_OFF:
+            self.opm &= ~mask
+            self.lpm &= ~mask
+        elif event is PathEvent.VARY_ON:
+            self.opm |= mask
+            self.lpm |= mask
+        elif event is PathEvent.ONLINE:
+            self.lpm |= mask & self.opm
+
     # sysfs
 
     def attributes(self) -> dict[str, Node]:

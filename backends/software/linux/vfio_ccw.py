@@ -122,14 +122,7 @@ class VfioCcwDriver(CssDriver):
             return 0
         if sch.update_schib():
             return errno.ENODEV
-        if event is PathEvent.VARY_OFF:
-            sch.opm &= ~mask
-            sch.lpm &= ~mask
-        elif event is PathEvent.VARY_ON:
-            sch.opm |= mask
-            sch.lpm |= mask
-        elif event is PathEvent.ONLINE:
-            sch.lpm |= mask & sch.opm
+        sch.use_path(mask, event)
         if event in (PathEvent.VARY_OFF, PathEvent.OFFLINE) and sch.schib.pmcw.lpum & mask:
             sch.cancel_halt_clear([_CANCEL_TRIES])
         if event in (PathEvent.OFFLINE, PathEvent.ONLINE):

@@ -21,8 +21,8 @@ from pyvfio_backends.software.linux.vfio_ccw_regions import (
     Region,
     SchibRegion,
 )
-from pyvfio_backends.software.linux.vfio_core import VfioDevice
 from pyvfio_backends.software.linux.vfio_irqs import read_irq_set
+from pyvfio_backends.software.linux.vfio_mdev_device import VfioMdevDevice
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["VfioCcwDevice"]
 
-_INFO = struct.Struct("=IIII")  # vfio_device_info without what came later
 _REGION = native_struct(abi.RegionInfo)
 _CAPABILITY = native_struct(abi.RegionInfoCapType)
 _IRQ = native_struct(abi.IrqInfo)
@@ -40,7 +39,7 @@ _U32 = 0xFFFFFFFF
 _DATA_AT = native_struct(abi.IrqSet).size
 
 
-class VfioCcwDevice(VfioDevice):
+class VfioCcwDevice(VfioMdevDevice):
     """The VFIO device of a mediated device below the subchannel `sch`."""
 
     moves_position = False
@@ -74,7 +73,7 @@ class VfioCcwDevice(VfioDevice):
             self._set_trigger(index, None)
 
     def reset(self) -> None:
-        """Close and open again.  Raise OSError EINVAL when it is not operational then."""
+        """See `VfioMdevDevice.reset`: close and open again.  Raise OSError EINVAL when it is not operational then."""
         self.machine.close()
         self.machine.open()
         if self.machine.state is State.NOT_OPERATIONAL:
@@ -136,28 +135,9 @@ class VfioCcwDevice(VfioDevice):
 
     # requests
 
-    def ioctl(self, request: int, argument: Argument) -> int:
-        """See `VfioDevice.ioctl`."""
-        if request == abi.VFIO_DEVICE_GET_INFO:
-            return self._get_info(argument)
-        if request == abi.VFIO_DEVICE_GET_REGION_INFO:
-            return self._get_region_info(argument)
-        if request == abi.VFIO_DEVICE_GET_IRQ_INFO:
-            return self._get_irq_info(argument)
-        if request == abi.VFIO_DEVICE_SET_IRQS:
-            return self._set_irqs(argument)
-        if request == abi.VFIO_DEVICE_RESET:
-            self.reset()
-            return 0
-        raise fail(errno.ENOTTY)
-
-    def _get_info(self, argument: Argument) -> int:
-        argsz, *_ = _INFO.unpack(argument.read(0, _INFO.size))
-        if argsz < _INFO.size:
-            raise fail(errno.EINVAL)
+    def _info(self) -> tuple[int, int, int]:
         flags = abi.VFIO_DEVICE_FLAGS_CCW | abi.VFIO_DEVICE_FLAGS_RESET
-        argument.write(0, _INFO.pack(argsz, flags, len(self.regions), abi.VFIO_CCW_NUM_IRQS))
-        return 0
+        return flags, len(self.regions), abi.VFIO_CCW_NUM_IRQS
 
     def _get_region_info(self, argument: Argument) -> int:
         argsz, _, index, cap_offset, _, _ = _REGION.unpack(argument.read(0, _REGION.size))

@@ -264,14 +264,19 @@ def express_host(lab: Lab) -> Iterator[Host]:
         yield Host(opened_backend)
 
 
+def _bound_express(host: Host, address: str, option: str) -> Iterator[BoundFunction]:
+    """The function that an option names, bound to vfio-pci; else the test is skipped."""
+    if not address:
+        pytest.skip(f"none was named ({option})")
+    _require(Attributes(host.backend), "pci", address)
+    with BoundFunction(host.backend, address) as bound:
+        yield bound
+
+
 @pytest.fixture(scope="module")
 def edu_function(express_host: Host, lab: Lab) -> Iterator[BoundFunction]:
     """An edu, bound to vfio-pci."""
-    if not lab.edu:
-        pytest.skip("none was named (--pyvfio-edu)")
-    _require(Attributes(express_host.backend), "pci", lab.edu)
-    with BoundFunction(express_host.backend, lab.edu) as bound:
-        yield bound
+    yield from _bound_express(express_host, lab.edu, "--pyvfio-edu")
 
 
 @pytest.fixture
@@ -284,11 +289,7 @@ def edu_device(express_host: Host, edu_function: BoundFunction, way: str) -> Ite
 @pytest.fixture(scope="module")
 def nvme_function(express_host: Host, lab: Lab) -> Iterator[BoundFunction]:
     """An NVMe controller, bound to vfio-pci."""
-    if not lab.nvme:
-        pytest.skip("none was named (--pyvfio-nvme)")
-    _require(Attributes(express_host.backend), "pci", lab.nvme)
-    with BoundFunction(express_host.backend, lab.nvme) as bound:
-        yield bound
+    yield from _bound_express(express_host, lab.nvme, "--pyvfio-nvme")
 
 
 @pytest.fixture

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from q35_card import device_inside, host_of
 
 import pyvfio
 from pyvfio.drivers import Edu
 from pyvfio.errors import Timeout
 from pyvfio.pci import edu as regs
 from pyvfio.pci.edu import EduInterrupt
-from pyvfio.testing.devices import BoundFunction
 from pyvfio.vfio import Device
-from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.hardware.devices.edu import Edu as Hardware
-from pyvfio_backends.software.hardware.pcie.block import Block
 
 ADDRESS = "0000:00:02.0"
 
 
 @pytest.fixture
 def host() -> Iterator[pyvfio.Host]:
-    with pyvfio.Host("software", machine="q35-switch") as opened, BoundFunction(opened.backend, ADDRESS):
+    with host_of(ADDRESS) as opened:
         yield opened
 
 
@@ -35,13 +33,7 @@ def device(host: pyvfio.Host) -> Iterator[Device]:
 @pytest.fixture
 def hardware(host: pyvfio.Host) -> Hardware:
     """The edu inside the machine."""
-    assert isinstance(host.backend, SoftwareBackend)
-    function = host.backend.machine.pcie.function(0, 0x10)
-    assert function is not None
-    block = function.bars[regs.BAR].registers
-    found = block.parts[0] if isinstance(block, Block) else block
-    assert isinstance(found, Hardware)
-    return found
+    return device_inside(host, ADDRESS, regs.BAR, Hardware)
 
 
 class Slow:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from q35_card import device_inside, host_of
 
 import pyvfio
 from pyvfio.drivers import AsyncNvme, Nvme
@@ -21,7 +22,6 @@ from pyvfio.vfio import Device
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.hardware.devices.nvme.controller import NvmeController
 from pyvfio_backends.software.hardware.devices.nvme.storage import Namespace
-from pyvfio_backends.software.hardware.pcie.block import Block
 
 ADDRESS = "0000:01:00.0"
 RID = 0x0100
@@ -29,7 +29,7 @@ RID = 0x0100
 
 @pytest.fixture
 def host() -> Iterator[pyvfio.Host]:
-    with pyvfio.Host("software", machine="q35-switch") as opened, BoundFunction(opened.backend, ADDRESS):
+    with host_of(ADDRESS) as opened:
         yield opened
 
 
@@ -42,14 +42,7 @@ def device(host: pyvfio.Host) -> Iterator[Device]:
 @pytest.fixture
 def controller(host: pyvfio.Host) -> NvmeController:
     """The controller inside the machine."""
-    assert isinstance(host.backend, SoftwareBackend)
-    function = host.backend.machine.pcie.function(0, RID)
-    assert function is not None
-    block = function.bars[regs.BAR].registers
-    assert isinstance(block, Block)
-    found = block.parts[0]
-    assert isinstance(found, NvmeController)
-    return found
+    return device_inside(host, ADDRESS, regs.BAR, NvmeController)
 
 
 def lazy(delay: float, work: Callable[[], None]) -> None:

@@ -13,6 +13,7 @@ from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
 from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.dpc import Dpc
+from pyvfio_backends.software.hardware.pcie.event_collector import EventCollector
 from pyvfio_backends.software.hardware.pcie.express import DEVICE_ERRORS, REPORTING, Express
 from pyvfio_backends.software.hardware.pcie.extended import CollectorAssociation
 from pyvfio_backends.software.hardware.pcie.function import Function
@@ -21,7 +22,6 @@ from pyvfio_backends.software.hardware.pcie.packet import header
 from pyvfio_backends.software.hardware.pcie.port import RootPort
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Severity
 from pyvfio_backends.software.hardware.pcie.request import Outcome, Request, Space
-from pyvfio_backends.software.hardware.pcie.root_complex import EventCollector
 
 ALL_MESSAGES = (
     extended.PCI_ERR_ROOT_CMD_COR_EN | extended.PCI_ERR_ROOT_CMD_NONFATAL_EN | extended.PCI_ERR_ROOT_CMD_FATAL_EN

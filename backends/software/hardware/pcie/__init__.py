@@ -3,7 +3,8 @@
 ::
 
     what travels        request, packet, access
-    what there is       function (with pin, resets), bus, bridge, port, root_complex (with config_mechanism)
+    what there is       function (with pin, resets), bus, bridge, port, root_complex (with config_mechanism),
+                        event_collector
     what is above it    upstream: `Iommu`; remapping: one that translates (VT-d)
     registers declared  capabilities, express, extended, aer, dpc, sriov
     registers at work   msi, vpd, sriov, reporting, root_errors, power_events, containment, slot

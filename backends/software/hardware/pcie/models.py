@@ -34,12 +34,12 @@ from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.block import Block
 from pyvfio_backends.software.hardware.pcie.bridge import PciBridge
 from pyvfio_backends.software.hardware.pcie.capabilities import Msi, Msix, PowerManagement, SubsystemId
+from pyvfio_backends.software.hardware.pcie.event_collector import EventCollector
 from pyvfio_backends.software.hardware.pcie.express import REPORTING, Express, Slot
 from pyvfio_backends.software.hardware.pcie.extended import Acs, CollectorAssociation
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.hotplug_controller import HotPlugController
 from pyvfio_backends.software.hardware.pcie.port import DownstreamPort, RootPort, UpstreamPort
-from pyvfio_backends.software.hardware.pcie.root_complex import EventCollector
 
 __all__ = [
     "PORTS",

@@ -19,17 +19,13 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.pci.bar import Bar
 from pyvfio_backends.software.hardware.pci.config import ConfigSpace
-from pyvfio_backends.software.hardware.pci.register import Capability
-from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus, Link, SwitchBus
 from pyvfio_backends.software.hardware.pcie.containment import Containment
-from pyvfio_backends.software.hardware.pcie.express import Express
+from pyvfio_backends.software.hardware.pcie.event_collector import MessageEnd
 from pyvfio_backends.software.hardware.pcie.function import Function
-from pyvfio_backends.software.hardware.pcie.power_events import RootPowerEvents
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage
 from pyvfio_backends.software.hardware.pcie.request import AddressType, Completion, Outcome, Request
-from pyvfio_backends.software.hardware.pcie.root_errors import RootErrors
 from pyvfio_backends.software.hardware.pcie.slot import HotplugSlot
 
 __all__ = ["DownstreamPort", "Port", "RootPort", "UpstreamPort"]
@@ -297,21 +293,8 @@ def _able(function: Function) -> tuple[int, int]:
     return max(1, able & regs.PCI_EXP_LNKCAP_SLS), max(1, (able & regs.PCI_EXP_LNKCAP_MLW) >> 4)
 
 
-class RootPort(DownstreamPort):
+class RootPort(MessageEnd, DownstreamPort):
     """A port of the root complex, where messages of errors and power management events end."""
-
-    def __init__(self, config: ConfigSpace, bars: Sequence[Bar] = (), *, name: str = "") -> None:
-        super().__init__(config, bars, name=name)
-        self.root_errors = RootErrors(self)
-        self.power_events = RootPowerEvents(self)
-
-    def added(self, capability: Capability, offset: int) -> None:
-        """See `Function.added`."""
-        super().added(capability, offset)
-        if isinstance(capability, Aer):
-            self.root_errors.watch(offset)
-        elif isinstance(capability, Express):
-            self.power_events.watch(offset)
 
     def allow_power_events(self) -> None:
         """Let software switch the interrupt for power management events on, at a port that was made without it."""

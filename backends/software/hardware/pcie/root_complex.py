@@ -15,68 +15,26 @@ are one space for all.  What nobody answers reads as ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.dma import DmaFault
-from pyvfio_backends.software.hardware.pci.bar import Bar
-from pyvfio_backends.software.hardware.pci.config import ConfigSpace
-from pyvfio_backends.software.hardware.pci.register import Capability
-from pyvfio_backends.software.hardware.pcie.aer import Aer
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.bus import Bus, may_go_direct
 from pyvfio_backends.software.hardware.pcie.config_mechanism import AddressPorts, Ecam
-from pyvfio_backends.software.hardware.pcie.express import Express
+from pyvfio_backends.software.hardware.pcie.event_collector import EventCollector
 from pyvfio_backends.software.hardware.pcie.function import Function
-from pyvfio_backends.software.hardware.pcie.power_events import RootPowerEvents
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage
 from pyvfio_backends.software.hardware.pcie.request import AddressType, Completion, Outcome, Request, Space
-from pyvfio_backends.software.hardware.pcie.root_errors import RootErrors
 from pyvfio_backends.software.hardware.pcie.upstream import Iommu, NoIommu, Source
 
-__all__ = ["EventCollector", "RootBus", "RootComplex", "Segment"]
+__all__ = ["RootBus", "RootComplex", "Segment"]
 
 _BUSES = 256
 _MESSAGES = range(0xFEE00000, 0xFEF00000)
 _MESSAGE_SIZE = 4
-
-
-class EventCollector(Function):
-    """A root complex event collector: where messages of integrated endpoints end: errors, power management events.
-
-    Its association capability says whose (`extended.CollectorAssociation`); without one it hears only itself.
-    """
-
-    def __init__(self, config: ConfigSpace, bars: Sequence[Bar] = (), *, name: str = "") -> None:
-        super().__init__(config, bars, name=name)
-        self.root_errors = RootErrors(self)
-        self.power_events = RootPowerEvents(self)
-
-    def added(self, capability: Capability, offset: int) -> None:
-        """See `Function.added`."""
-        super().added(capability, offset)
-        if isinstance(capability, Aer):
-            self.root_errors.watch(offset)
-        elif isinstance(capability, Express):
-            self.power_events.watch(offset)
-
-    def hears(self, rid: int) -> bool:
-        """Whether messages of the integrated endpoint with this routing id, in its segment, end here."""
-        if self.bus is None or rid == self.rid:
-            return rid == self.rid
-        at = self.offset(extended.PCI_EXT_CAP_ID_RCEC, extended=True)
-        if at is None:
-            return False
-        config, bus = self.config, rid >> 8
-        if bus == self.bus.number:
-            return bool(config.read(at + extended.PCI_RCEC_RCIEP_BITMAP, 4) >> (rid >> 3 & 0x1F) & 1)
-        if config.read(at, 4) >> 16 & 0xF < extended.PCI_RCEC_BUSN_REG_VER:
-            return False
-        buses = config.read(at + extended.PCI_RCEC_BUSN, 4)
-        return buses >> 8 & 0xFF <= bus <= buses >> 16 & 0xFF
 
 
 class RootBus(Bus):
