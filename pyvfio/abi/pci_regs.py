@@ -261,6 +261,7 @@ PCI_PM_CTRL_DATA_SEL_MASK = 0x1E00
 PCI_PM_CTRL_DATA_SCALE_MASK = 0x6000
 PCI_PM_CTRL_PME_STATUS = 0x8000
 PCI_PM_DATA_REGISTER = 7
+PCI_PM_PPB_EXTENSIONS = 6
 PCI_PM_SIZEOF = 8
 
 # ---- MSI and MSI-X -----------------------------------------------------------------------------------------------

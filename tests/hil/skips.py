@@ -65,6 +65,7 @@ PPC64_SKIPS = (
     Skip("*", "this kernel has no type 1 IOMMU"),
     Skip("*", "this kernel has no iommufd"),
     Skip("*", "this kernel has no mediated devices"),
+    Skip("test_pci_sleep::*", "this kernel has no ACPI"),
     # what this guest has, or has not
     Skip("test_eeh_operations::test_a_kernel_without_eeh", "this kernel has adapters under EEH"),
     Skip("test_network::*", "this host has no PCI network interface that is not in use"),

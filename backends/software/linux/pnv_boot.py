@@ -15,6 +15,7 @@ from pyvfio_backends.software.linux.kernel_log import add_node as add_kernel_log
 from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pci_drivers_boot import host_drivers
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
+from pyvfio_backends.software.linux.pcie_services import PortServices
 from pyvfio_backends.software.linux.pnv_device_tree import MODEL, add_device_tree
 from pyvfio_backends.software.linux.pnv_eeh_boot import start_eeh
 from pyvfio_backends.software.linux.pnv_host import PnvHostBridge
@@ -57,8 +58,9 @@ def boot(machine: Machine) -> None:
     kernel.interrupts = PowerInterruptCounts(kernel.interrupts.processors)
     opal = Opal(hub.phbs)
     kernel.subsystems[OPAL] = opal
-    bus = PciBus(kernel)  # without the driver of ports: the platform sets pcie_ports_disabled
+    bus = PciBus(kernel)
     kernel.add_bus(bus)
+    PortServices(kernel, {})  # without drivers, and without that of ports: the platform sets pcie_ports_disabled
     drivers = host_drivers(machine, bus)
     bridges: list[PnvHostBridge] = []
     firsts: list[tuple[Phb, int]] = []

@@ -61,7 +61,7 @@ class PnvFunction(PowerFunction):
         eeh = self.host.eeh
         if eeh is not None and eeh.platform.blocks(self._segment, self.rid):
             raise fail(errno.ENODEV)
-        super().config_write(where, size, value)
+        self.host.opal.pci_config_write(self.host.opal_id, self.rid, where, size, value)
 
     def peek(self, position: int, count: int) -> bytes | None:
         """See `PciSysdata.peek`: nothing of a bridge that something is frozen behind, or that EEH blocks."""

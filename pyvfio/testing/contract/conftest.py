@@ -100,6 +100,17 @@ def express(sysfs: Attributes, pci_path: str) -> bool:
 
 
 @pytest.fixture(scope="module")
+def held_awake(backend: Backend, sysfs: Attributes, pci_path: str) -> bool:
+    """Whether firmware keeps the function in D0: that of POWER9 does, right behind a root port (skiboot's PHB4)."""
+    bus = f"{pci_path}/devspec"
+    if not sysfs.exists(bus):
+        return False
+    bridge = sysfs.read(bus).split("/")[1]
+    tree = f"/sys/firmware/devicetree/base/{bridge}/compatible"
+    return bridge.startswith("pciex@") and "power9" in sysfs.read(tree)
+
+
+@pytest.fixture(scope="module")
 def inject(backend: Backend, function: BoundFunction, express: bool) -> Callable[[str], None]:
     """A function that makes the PCI function detect an error, by QEMU's name for it."""
     if not express:

@@ -12,6 +12,7 @@ from pyvfio.errors import DeviceBusy, KernelRefused, Misuse, NotAvailable
 from pyvfio.host import Host
 from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.devices import BoundFunction
+from pyvfio.testing.modes import require_mode
 from pyvfio.testing.plugin import Lab
 from pyvfio.vfio import Device
 from pyvfio.vfio.ways import Obstacle, Way, ways
@@ -32,6 +33,7 @@ def test_a_descriptor_that_is_not_open(host: Host, function: BoundFunction, fd: 
         pyvfio.open_device(host, function.address, fd=fd)
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_a_descriptor_of_another_file(host: Host, function: BoundFunction, files: OpenFiles) -> None:
     container = files.open("/dev/vfio/vfio")
     for fd in (container, files.open("/dev/iommu")):
@@ -40,6 +42,7 @@ def test_a_descriptor_of_another_file(host: Host, function: BoundFunction, files
         assert os.fstat(fd)
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_a_descriptor_and_a_way_for_groups(host: Host, function: BoundFunction, files: OpenFiles) -> None:
     node = files.open(function.cdev)
     with pytest.raises(Misuse):
@@ -48,6 +51,7 @@ def test_a_descriptor_and_a_way_for_groups(host: Host, function: BoundFunction, 
         pyvfio.open_device(host, function.address, fd=node, space=container)
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_a_descriptor_of_a_device_in_use_by_group(host: Host, function: BoundFunction, files: OpenFiles) -> None:
     with pyvfio.open_device(host, function.address, way="group"):
         node = files.open(function.cdev)
@@ -71,6 +75,7 @@ def test_ways_without_a_vfio_driver(host: Host, lab: Lab) -> None:
     pytest.skip("every function of this host is vfio-pci's")
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_ways_of_a_function(host: Host, function: BoundFunction) -> None:
     found = by_name(ways(host.device(function.address)))
     assert (found["iommufd"].obstacle, found["iommufd"].node) == (None, function.cdev)
@@ -79,6 +84,7 @@ def test_ways_of_a_function(host: Host, function: BoundFunction) -> None:
     assert found["iommufd"].as_dict()["open"] is True
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_which_way_was_taken_and_why_not_the_others(host: Host, function: BoundFunction) -> None:
     with pyvfio.open_device(host, function.address) as opened:
         found = by_name(opened.ways)
@@ -93,6 +99,7 @@ def test_which_way_was_taken_and_why_not_the_others(host: Host, function: BoundF
 
 @pytest.mark.parametrize("kind", ["type1", "type1v2"])
 def test_a_version_of_type_1_that_is_insisted_on(host: Host, function: BoundFunction, kind: str) -> None:
+    require_mode(host.backend, kind)
     with pyvfio.open_device(host, function.address, way=kind) as opened:
         assert (opened.way, opened.space.kind) == ("group", kind)
 
@@ -101,6 +108,7 @@ def works(device: Device) -> bool:
     return device.config.vendor_id == int.from_bytes(device.config.read(0, 2), "little") != 0xFFFF
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_a_descriptor_of_the_devices_node(host: Host, function: BoundFunction, page: int) -> None:
     node = host.backend.open(function.cdev, os.O_RDWR)
     with pyvfio.open_device(host, function.address, fd=node) as opened:
@@ -110,6 +118,7 @@ def test_a_descriptor_of_the_devices_node(host: Host, function: BoundFunction, p
             assert memory.iova
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_one_that_came_over_a_socket_with_an_iommufd(host: Host, function: BoundFunction, page: int) -> None:
     """As a manager gives both to a program that may open neither."""
     ours, theirs = socket.socketpair()
@@ -149,8 +158,8 @@ def test_memory_of_a_bar_is_exported_by_later_kernels(host: Host, function: Boun
         assert caught.value.errno_name == "ENOTTY"
 
 
-def test_one_that_may_be_used_already_has_an_address_space(host: Host, function: BoundFunction) -> None:
-    with pyvfio.open_device(host, function.address, way="iommufd") as opener:
+def test_one_that_may_be_used_already_has_an_address_space(host: Host, function: BoundFunction, way: str) -> None:
+    with pyvfio.open_device(host, function.address, way=way) as opener:
         copy = os.dup(opener.fileno())
         with pytest.raises(Misuse, match="address space"):
             pyvfio.open_device(host, function.address, fd=copy, space=opener.space)

@@ -10,10 +10,12 @@ import pyvfio
 from pyvfio.errors import DeviceBusy, KernelRefused, Misuse
 from pyvfio.host import Host
 from pyvfio.testing.devices import BoundFunction
+from pyvfio.testing.modes import require_mode, require_way
 
 
 @pytest.fixture
 def iommufd(host: Host) -> Iterator[pyvfio.Iommufd]:
+    require_way(host.backend, "iommufd")
     with pyvfio.Iommufd(host) as opened:
         yield opened
 
@@ -94,6 +96,7 @@ def test_mappings_outlive_the_devices_of_an_ioas(
         assert space.mappings() == []
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_a_device_is_taken_out_and_put_back(host: Host, function: BoundFunction, page: int) -> None:
     with pyvfio.open_device(host, function.address, way="iommufd") as opened, opened.space.buffer(page) as memory:
         opened.detach()
@@ -117,6 +120,7 @@ def test_an_address_space_of_iommufd_and_another_way(
 
 @pytest.mark.parametrize("kind", ["type1", "type1v2"])
 def test_a_container_and_a_way(host: Host, function: BoundFunction, kind: str) -> None:
+    require_mode(host.backend, kind)
     with pyvfio.Container(host) as container:
         for way in ("iommufd", "noiommu"):
             with pytest.raises(Misuse, match="a container was given"):

@@ -42,9 +42,9 @@ def _can_sleep(backend: Backend, path: str) -> bool:
 
 
 @pytest.mark.parametrize("driver", ["vfio-pci", "virtio-pci"])
-def test_with_driver(backend: Backend, sysfs: Attributes, free: BoundFunction, driver: str) -> None:
+def test_with_driver(backend: Backend, sysfs: Attributes, free: BoundFunction, driver: str, held_awake: bool) -> None:
     """vfio-pci lets a function that nobody has open sleep, if it can (``vfio_pci_core_register_device``)."""
-    asleep = driver == "vfio-pci" and _can_sleep(backend, free.path)
+    asleep = driver == "vfio-pci" and not held_awake and _can_sleep(backend, free.path)
     free.take(driver)
     assert settles(lambda: sysfs.read(f"{free.path}/power_state") == ("D3hot" if asleep else "D0"))
     free.unbind()

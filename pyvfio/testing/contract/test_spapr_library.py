@@ -16,7 +16,7 @@ import pyvfio
 from pyvfio.abi.eeh import EehErrorFunction
 from pyvfio.abi.vfio_spapr import EehState
 from pyvfio.drivers import AsyncNvme, Nvme, Recovery, Stage
-from pyvfio.errors import KernelRefused, NotAvailable
+from pyvfio.errors import KernelRefused, Misuse, NotAvailable
 from pyvfio.host import Host
 from pyvfio.ioda import Pe
 from pyvfio.ioda.status import asked_by_vfio, host_status, read_status
@@ -53,6 +53,22 @@ def test_the_way_in(host: Host, function: BoundFunction, way: str, kind: str) ->
         assert (device.way, device.space.kind) == ("group", kind)
         with device.space.buffer(1) as memory:
             assert any(one.start <= memory.iova <= one.last for one in device.space.ranges())
+
+
+@pytest.mark.parametrize("kind", ["tce", "tcev2"])
+def test_a_container_and_a_way(host: Host, function: BoundFunction, kind: str) -> None:
+    with pyvfio.Container(host) as container:
+        for way in ("iommufd", "noiommu"):
+            with pytest.raises(Misuse, match="a container was given"):
+                pyvfio.open_device(host, function.address, space=container, way=way)
+        assert container.groups == []
+        with pyvfio.open_device(host, function.address, space=container, way=kind) as opened:
+            assert opened.space.kind == kind
+        other = "tce" if kind == "tcev2" else "tcev2"
+        with pytest.raises(Misuse, match=rf"a container was given \({kind}\), and way is '{other}'"):
+            pyvfio.open_device(host, function.address, space=container, way=other)
+        with pyvfio.open_device(host, function.address, space=container, way="group") as opened:
+            assert opened.way == "group"
 
 
 @pytest.mark.parametrize("way", ["iommufd", "type1", "type1v2"])

@@ -42,6 +42,18 @@ class Slow:
         return fd
 
 
+def test_looking_for_holders_is_not_given_up(tmp_path: Path) -> None:
+    """It is a walk through all processes, which is no wait for the kernel."""
+
+    class Many:
+        def holders(self, path: str) -> list[Holder]:
+            time.sleep(0.2)
+            return [Holder(7, "program", 3)]
+
+    with Patience(Many(), 0.05, on_wait=lambda pending: pytest.fail(str(pending))) as host:  # type: ignore[arg-type]
+        assert [one.pid for one in host.holders("/dev/null")] == [7]
+
+
 def _until(ready: object) -> None:
     limit = time.monotonic() + 5
     while not ready():  # type: ignore[operator]

@@ -49,6 +49,8 @@ class PhbModel:
     windows are slices of so many bits of addresses, each of one endpoint; None: every endpoint has two of its own.
     `freezes_config`: configuration accesses to a frozen endpoint go nowhere, as loads and stores do; of later bridges
     they get through (``eeh_powernv_init`` of Linux).
+    `keeps_power_states`: firmware does not pass on what is written to the power management of functions right behind
+    the root port, so they stay in D0 (``phb4_pcicfg_no_dstate`` of skiboot).
     The last endpoint is the `reserved` one, of all that has none.
     """
 
@@ -65,6 +67,7 @@ class PhbModel:
     injectable: frozenset[Injectable]
     slice_shift: int | None = None
     freezes_config: bool = False
+    keeps_power_states: bool = False
 
     @property
     def segments(self) -> int:
@@ -127,6 +130,7 @@ PHB4: Final = PhbModel(
     messages=4088,
     page_shifts=(_K4, _K64, _M2, _G1),
     injectable=frozenset({Injectable.CONFIG}),
+    keeps_power_states=True,
 )
 PHB4_SMALL: Final = replace(PHB4, name="PHB4 (small)", endpoints=256, m64_windows=16, m64_segments=256, messages=2040)
 MODELS: Final = {one.name: one for one in (P7IOC, PHB3, PHB4, PHB4_SMALL)}

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pyvfio.abi import opal as api
+from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.eeh import EehErrorFunction, EehErrorType
 from pyvfio.abi.opal import (
     OpalErrorType,
@@ -32,6 +33,7 @@ __all__ = ["FreezeStatus", "NextError", "Opal"]
 
 _GRANULE_MASK = 0xFFF
 _RID_SHIFT, _ID_MASK = 16, 0xFFFF
+_BUS_SHIFT, _FIRST_BUS = 8, 1
 _NONE = -1
 _VECTOR_BITS = 64
 
@@ -73,12 +75,23 @@ class Opal(OpalTables):
         return api.OPAL_SUCCESS, phb.config_read(phb.number, rid, offset, length)
 
     def pci_config_write(self, phb_id: int, rid: int, offset: int, length: int, value: int) -> int:
-        """``opal_pci_config_write_byte``, ``_half_word``, ``_word``."""
+        """``opal_pci_config_write_byte``, ``_half_word``, ``_word``; some writes succeed and go nowhere."""
         phb = self._phb(phb_id)
         code = self._config_code(phb, rid, offset, length)
-        if phb is not None and not code:
+        if phb is not None and not code and not self._kept(phb, rid, offset, length):
             phb.config_write(phb.number, rid, offset, length, value)
         return code
+
+    @staticmethod
+    def _kept(phb: Phb, rid: int, offset: int, length: int) -> bool:
+        """Whether firmware keeps a write for itself: of the power state, right behind the root port."""
+        if not phb.model.keeps_power_states or rid >> _BUS_SHIFT != _FIRST_BUS:
+            return False
+        function = phb.function(phb.number, rid)
+        at = function.offset(regs.PCI_CAP_ID_PM) if function is not None else None
+        if at is None or offset + length > at + regs.PCI_PM_SIZEOF:
+            return False
+        return offset - at in range(regs.PCI_PM_CTRL, regs.PCI_PM_PPB_EXTENSIONS)
 
     def _config_code(self, phb: Phb | None, rid: int, offset: int, length: int) -> int:
         if phb is None or not 0 <= offset <= _GRANULE_MASK or offset % length or not 0 <= rid < ROUTING_IDS:
