@@ -6,6 +6,7 @@ import pytest
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.zpci.sriov import Sriov, make_express
 
 
 @pytest.fixture
@@ -81,3 +82,19 @@ def test_writes_are_told_and_live_bytes_are_made_when_read(config: ConfigSpace) 
     config.write(regs.PCI_COMMAND, 2, 6)
     assert told == [(regs.PCI_COMMAND, 2)]
     assert [config.read(0x5C, 4), config.read(0x60, 4), config.read(0x5E, 4)] == [0, 1, 2 << 16]
+
+
+@pytest.mark.parametrize(("asked", "there"), [(0, 0), (1, 1), (3, 3), (4, 3), (0xFFFF, 3)])
+def test_there_are_never_more_virtual_functions_than_in_all(config: ConfigSpace, asked: int, there: int) -> None:
+    make_express(config)
+    told: list[int] = []
+    sriov = Sriov(config, 3, 0x1041)
+    sriov.on_enable = told.append
+    at = regs.PCI_CFG_SPACE_SIZE
+    assert config.read(at + regs.PCI_SRIOV_TOTAL_VF, 2) == 3
+    config.write(at + regs.PCI_SRIOV_NUM_VF, 2, asked)
+    assert sriov.number == 0
+    config.write(at + regs.PCI_SRIOV_CTRL, 2, regs.PCI_SRIOV_CTRL_VFE)
+    assert (sriov.number, told) == (there, [there])
+    config.write(at + regs.PCI_SRIOV_CTRL, 2, 0)
+    assert (sriov.number, told[-1]) == (0, 0)

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from pci_fixture import BUS, VFIO, Device, Pci, errno_of
 
+from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
 from pyvfio.process import EventFd
 from pyvfio_backends.software.description import FunctionSpec
+from pyvfio_backends.software.linux.pci_device import PciDevice
 
 NET_PF, BELL_PF = "0070:00:00.0", "0080:00:00.0"
 TOKEN = "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3"
@@ -72,6 +74,21 @@ def test_numbers(sriov: Pci) -> None:
     assert numvfs(sriov, "0x0") == "3"
     assert sriov.attr(NET_PF, "sriov_numvfs") == "0"
     assert numvfs(sriov, "7") == "1"
+
+
+def test_a_driver_cannot_have_one_more_than_there_are(sriov: Pci) -> None:
+    """``sriov_enable``, which a driver calls with what it likes."""
+    device = sriov.kernel.buses["pci"].devices[NET_PF]
+    assert isinstance(device, PciDevice)
+    able = device.sriov
+    assert able is not None
+    with sriov.machine.lock, pytest.raises(OSError, match="Invalid"):
+        able.enable(able.total + 1)
+    assert (able.num_vfs, able.device.read_config(able.at + regs.PCI_SRIOV_NUM_VF, 2)) == (0, 0)
+    assert not [name for name in sriov.host.listdir(f"{BUS}/devices/{NET_PF}") if name.startswith("virtfn")]
+    with sriov.machine.lock:
+        able.enable(able.total)
+    assert sriov.attr(NET_PF, "sriov_numvfs") == "7"
 
 
 def test_where_they_appear(sriov: Pci) -> None:
