@@ -8,15 +8,23 @@
         assert edu.get(5, 16) == b"hello"
 
 `AsyncEdu` has the same methods for asyncio.  Registers are drawn in `pyvfio.pci.edu`.
+
+With a `recovery` (`pyvfio.drivers.Recovery`, POWER) the driver outlives freezes of the endpoint: what was under way is
+done again, and what was put into the buffer is there again (`pyvfio.drivers.edu_healing`).
 """
 
 from __future__ import annotations
 
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from pyvfio.drivers.edu_work import EduIdentity, EduWork, Work
+from pyvfio.drivers.edu_healing import EduHealing
+from pyvfio.drivers.edu_work import Blocking, EduIdentity, Work
+from pyvfio.errors import PyvfioError
 from pyvfio.pci.edu import DMA_MASK
 from pyvfio.vfio.device import Device
+
+if TYPE_CHECKING:
+    from pyvfio.drivers.recovery import Recovery
 
 __all__ = ["AsyncEdu", "Edu"]
 
@@ -27,7 +35,8 @@ _TIMEOUT: Final = 5.0
 class _EduFacts:
     """`interrupts` is ``auto``, ``msi``, ``intx`` or ``poll``; `access` to registers ``auto``, ``mmap`` or ``pread``.
 
-    `dma_mask` is what the device reaches (28 bits, unless QEMU was told another), `timeout` in seconds.
+    `dma_mask` is what the device reaches (28 bits, unless QEMU was told another), `timeout` in seconds.  With a
+    `recovery` every operation outlives freezes, and raises `EndpointFailed` when the endpoint is given up.
     """
 
     def __init__(
@@ -38,8 +47,11 @@ class _EduFacts:
         access: str = "auto",
         dma_mask: int = DMA_MASK,
         timeout: float = _TIMEOUT,
+        recovery: Recovery | None = None,
     ) -> None:
-        self.work = EduWork(device, interrupts=interrupts, access=access, dma_mask=dma_mask, timeout=timeout)
+        self.work = EduHealing(
+            device, recovery, interrupts=interrupts, access=access, dma_mask=dma_mask, timeout=timeout
+        )
 
     @property
     def identity(self) -> EduIdentity:
@@ -60,6 +72,12 @@ class _EduFacts:
         """Whether the device answers as it should: with the complement of what it is given."""
         return self.work.alive()
 
+    def _recovery_of_start(self) -> Recovery | None:
+        """What recovers the endpoint, if that is why the start failed."""
+        recovery, frozen = self.work.recovery, self.work.frozen()
+        self.work.stop()
+        return recovery if frozen else None
+
     def close(self) -> None:
         """No interrupts, no access to memory, memory free.  The device stays open; a second call does nothing."""
         self.work.stop()
@@ -69,8 +87,16 @@ class Edu(_EduFacts):
     """The device.  A context manager, which starts it.  Raise `Misuse` when it is no edu."""
 
     def start(self) -> EduIdentity:
-        """Check what it is, let it use memory, have its interrupts on."""
-        return self.work.start()
+        """Check what it is, let it use memory, have its interrupts on; a frozen endpoint is recovered first."""
+        while True:
+            try:
+                return self.work.start()
+            except PyvfioError:
+                recovery = self._recovery_of_start()
+                if recovery is None:
+                    raise
+                if recovery.frozen:
+                    recovery.run("it froze while the driver started")
 
     def factorial(self, number: int) -> int:
         """The factorial modulo 2**32, which the device computes.  Raise `Misuse`, `Timeout`."""
@@ -94,9 +120,13 @@ class Edu(_EduFacts):
 
     def _run(self, work: Work[T]) -> T:
         try:
-            seconds = next(work)
+            step = next(work)
             while True:
-                seconds = work.send(self.work.lines.wait(0, seconds))
+                if isinstance(step, Blocking):
+                    step.run()
+                    step = work.send(False)
+                else:
+                    step = work.send(self.work.lines.wait(0, step))
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -120,7 +150,15 @@ class AsyncEdu(_EduFacts):
 
     async def start(self) -> EduIdentity:
         """See `Edu.start`."""
-        return self.work.start()
+        while True:
+            try:
+                return self.work.start()
+            except PyvfioError:
+                recovery = self._recovery_of_start()
+                if recovery is None:
+                    raise
+                if recovery.frozen:
+                    await recovery.run_async("it froze while the driver started")
 
     async def factorial(self, number: int) -> int:
         """See `Edu.factorial`."""
@@ -144,9 +182,13 @@ class AsyncEdu(_EduFacts):
 
     async def _run(self, work: Work[T]) -> T:
         try:
-            seconds = next(work)
+            step = next(work)
             while True:
-                seconds = work.send(await self.work.lines.wait_async(0, seconds))
+                if isinstance(step, Blocking):
+                    await step.run_async()
+                    step = work.send(False)
+                else:
+                    step = work.send(await self.work.lines.wait_async(0, step))
         except StopIteration as stop:
             result: T = stop.value
             return result

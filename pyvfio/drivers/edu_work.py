@@ -1,7 +1,8 @@
 """What a driver of `edu` does, without any waiting: operations as generators.
 
-A `Work` yields for how many seconds, at most, it waits for an interrupt, and is sent whether one came; so the same code
-serves a driver that blocks and one for asyncio.  Registers are drawn in `pyvfio.pci.edu`.
+A `Work` yields for how many seconds, at most, it waits for an interrupt, or a `Blocking` call to be run, and is sent
+whether an interrupt came; so the same code serves a driver that blocks and one for asyncio.  Registers are drawn in
+`pyvfio.pci.edu`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from pyvfio.drivers.blocking import Blocking
 from pyvfio.drivers.claim import Claim
 from pyvfio.drivers.pci_lines import Lines
 from pyvfio.drivers.pci_registers import GONE, Registers, require_ids, set_bus_master
@@ -21,10 +23,10 @@ from pyvfio.pci import edu as regs
 from pyvfio.pci.edu import EduDma, EduInterrupt, EduStatus
 from pyvfio.vfio.device import Device
 
-__all__ = ["EduIdentity", "EduWork", "Work"]
+__all__ = ["Blocking", "EduIdentity", "EduWork", "Work"]
 
 T = TypeVar("T")
-Work = Generator[float, bool, T]
+Work = Generator[float | Blocking, bool, T]
 _DWORD: Final = 0xFFFFFFFF
 _MAGIC: Final = 0xED
 _LOOK: Final = 0.002
@@ -71,11 +73,14 @@ class EduWork:
         self._registers = Registers(self.device, regs.BAR, self._access)
         found = self.identity()
         self._memory = self.device.space.buffer(regs.BUFFER_SIZE, below=self.dma_mask + 1)
-        set_bus_master(self.device, True)
         self._lines = Lines(self.device, self._interrupts)
+        self._switch_on()
+        return found
+
+    def _switch_on(self) -> None:
+        set_bus_master(self.device, True)
         self._write(regs.ACK, _DWORD)  # what an earlier driver left
         self._write(regs.STATUS, EduStatus.INTERRUPT if self.by_interrupt else 0)
-        return found
 
     def stop(self) -> None:
         """No interrupts, no access to memory, and the memory is free; a second call does nothing.
@@ -171,12 +176,12 @@ class EduWork:
         """DMA: have the device read `data` from memory into its buffer, at `offset`."""
         memory = self._room(len(data), offset)
         memory.view[: len(data)] = data
-        yield from self.transfer(memory.iova, len(data), offset, out=False)
+        yield from self._move(memory.iova, len(data), offset, out=False)
 
     def get(self, count: int, offset: int) -> Work[bytes]:
         """DMA: have the device write `count` bytes of its buffer, from `offset` on, to memory."""
         memory = self._room(count, offset)
-        yield from self.transfer(memory.iova, count, offset, out=True)
+        yield from self._move(memory.iova, count, offset, out=True)
         return bytes(memory.view[:count])
 
     def transfer(self, iova: int, count: int, offset: int, *, out: bool) -> Work[None]:
@@ -189,6 +194,9 @@ class EduWork:
         if iova < 0 or iova + count - 1 > self.dma_mask:
             cause = f"the device reaches addresses up to {self.dma_mask:#x}, not {iova:#x} and {count} bytes"
             raise Misuse("transfer by DMA", self.device.name, cause=cause, next_step="buffer(..., below=dma_mask + 1)")
+        yield from self._move(iova, count, offset, out=out)
+
+    def _move(self, iova: int, count: int, offset: int, *, out: bool) -> Work[None]:
         words = f"transfer {count} bytes by DMA"
         yield from self._until(lambda: not self._read(regs.COMMAND) & EduDma.RUN, words)
         inside = regs.BUFFER + offset
@@ -202,6 +210,10 @@ class EduWork:
         yield from self._until(lambda: not self._read(regs.COMMAND) & EduDma.RUN, words)
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _pause(self, seconds: float) -> float:
+        """How long to wait, at most, before the device is looked at again."""
+        return seconds
 
     def _room(self, count: int, offset: int) -> DmaBuffer:
         if self._memory is None:
@@ -225,7 +237,7 @@ class EduWork:
             if left <= 0:
                 missing = "the device gives the reason, but no interrupt came" if reasons & bits == bits else ""
                 raise self._late(words, missing or f"no interrupt came within {self.timeout} s")
-            fired = (yield left) or fired
+            fired = (yield self._pause(left)) or fired
             reasons = self._read(regs.IRQ)
             if fired and reasons & bits != bits:  # of something else, or dealt with already
                 self._write(regs.ACK, reasons)

@@ -3,8 +3,8 @@
 A pin is the host bridge's and of no endpoint, so that a device goes on asserting it while it is frozen, and nobody
 could have it stop.  So Linux switches the line off, for all that share it.  Messages stop with DMA.
 
-A function that is taken away meanwhile is forgotten, and nobody switches the line on again for it: who shares it gets no
-interrupts then, until all have left.
+A function that is taken away meanwhile is forgotten, and nobody switches the line on again for it: who shares it gets
+no interrupts then, until all have left.
 """
 
 from __future__ import annotations
