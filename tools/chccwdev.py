@@ -10,8 +10,8 @@ import click
 from pyvfio.address import DeviceNumber
 from pyvfio.binding import Event, Phase, Plan, Progress
 from pyvfio.binding.ccw_settings import Settings, channel_device, plan_ccw_settings
-from pyvfio.binding.steps import SetOnline
 from pyvfio.binding.steps_ccw import ForceOnline, SafeOffline, SetAttribute
+from pyvfio.binding.steps_online import SetOnline
 from pyvfio.errors import WrongBus
 from pyvfio.host import Host
 from pyvfio.selection import named

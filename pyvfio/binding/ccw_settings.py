@@ -11,8 +11,8 @@ from pyvfio.binding.findings import Finding
 from pyvfio.binding.inspection import plan_for
 from pyvfio.binding.plan import Plan
 from pyvfio.binding.step import Step
-from pyvfio.binding.steps import set_online
 from pyvfio.binding.steps_ccw import ForceOnline, SafeOffline, same, set_attribute, value_of
+from pyvfio.binding.steps_online import set_online
 from pyvfio.channel_ranges import ChannelRanges
 from pyvfio.devices import ChannelDevice, find_subchannel
 from pyvfio.errors import BadAddress, NoSuchDevice, NotAvailable, PyvfioError

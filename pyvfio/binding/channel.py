@@ -16,11 +16,11 @@ from pyvfio.binding.steps import (
     Bind,
     Probe,
     require_driver,
-    set_online,
     set_override,
     take_from,
 )
 from pyvfio.binding.steps_mdev import CreateMdev, remove_mdev
+from pyvfio.binding.steps_online import set_online
 from pyvfio.binding.taken import forget, remember_online, was_online
 from pyvfio.devices import ChannelDevice, MediatedDevice, Subchannel, find_subchannel
 from pyvfio.errors import DeviceBusy, NoSuchDevice, WrongBus

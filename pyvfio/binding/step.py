@@ -29,6 +29,7 @@ STEP_MODULES: tuple[str, ...] = (
     "pyvfio.binding.steps_eeh",
     "pyvfio.binding.steps_files",
     "pyvfio.binding.steps_mdev",
+    "pyvfio.binding.steps_online",
     "pyvfio.binding.steps_reset",
     "pyvfio.binding.steps_slot",
     "pyvfio.binding.steps_sriov",

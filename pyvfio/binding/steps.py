@@ -1,4 +1,4 @@
-"""The steps that plans are made of: overrides, drivers, online states.
+"""The steps that plans are made of: overrides and drivers.  Online states are in `steps_online`.
 
 Only ``driver_override`` chooses a driver; ``new_id`` is never used, because it gives away every device of a kind.
 Sources: ``Documentation/ABI/testing/sysfs-bus-pci`` and ``-css``; ``drivers/base/bus.c``; ``drivers/base/driver.c``
@@ -7,14 +7,13 @@ Sources: ``Documentation/ABI/testing/sysfs-bus-pci`` and ``-css``; ``drivers/bas
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyvfio import causes
 from pyvfio.address import DeviceNumber
 from pyvfio.binding.facts import vfio_nodes
 from pyvfio.binding.step import Step, journaled
+from pyvfio.binding.steps_online import come
 from pyvfio.devices import ChannelDevice, device_named
 from pyvfio.errors import NotAvailable, NotModelled, PermissionDenied, PyvfioError, Timeout
 from pyvfio.sysfs import Sysfs
@@ -24,17 +23,12 @@ from pyvfio.vfio.ways import NO_IOMMU_SWITCH
 __all__ = [
     "Bind",
     "Probe",
-    "SetOnline",
     "SetOverride",
     "Unbind",
     "require_driver",
-    "set_online",
     "set_override",
     "take_from",
 ]
-
-_PATIENCE = 15.0
-_LOOK_EVERY = 0.02
 
 
 def _driver_file(bus: str, driver: str, name: str) -> str:
@@ -203,7 +197,7 @@ class Unbind(Step):
         _write_override(device, self.override)
         _bind(device, self.driver)
         if self.returns:
-            problem = _come(ChannelDevice(sysfs, DeviceNumber.parse(self.returns)))
+            problem = come(ChannelDevice(sysfs, DeviceNumber.parse(self.returns)))
             if problem:
                 raise NotAvailable(f"give back to {self.driver}", self.name, cause=problem)
 
@@ -302,7 +296,7 @@ class Probe(Step):
         now = device_named(sysfs, self.bus, self.name).driver
         if self.wanted is not None and now != self.wanted:
             return f"its driver is {now or 'none'}, not {self.wanted}"
-        return _come(ChannelDevice(sysfs, DeviceNumber.parse(self.returns))) if self.returns else ""
+        return come(ChannelDevice(sysfs, DeviceNumber.parse(self.returns))) if self.returns else ""
 
     def takes_back(self, sysfs: Sysfs) -> list[SysfsDevice]:
         """See `Step.takes_back`."""
@@ -314,82 +308,6 @@ class Probe(Step):
         _unbind(device_named(sysfs, self.bus, self.name))
 
 
-def _wait(ready: Callable[[], bool], operation: str, name: str) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while not ready():
-        if time.monotonic() >= deadline:
-            raise Timeout(
-                operation, name, cause=f"not so after {_PATIENCE:g} s", next_step="look at the kernel log (dmesg)"
-            )
-        time.sleep(_LOOK_EVERY)
-
-
-def _come(device: ChannelDevice) -> str:
-    """Wait until a channel device is registered; an empty string, or what is wrong."""
-    try:
-        _wait(lambda: device.exists, "wait for the channel device", device.name)
-    except Timeout as error:
-        return f"the channel device {device.name} did not come back ({error.cause})"
-    return ""
-
-
-@journaled("online")
-@dataclass(frozen=True, slots=True)
-class SetOnline(Step):
-    """Set a channel device `online` or offline, where it was `before`; it may appear only while the plan runs."""
-
-    name: str
-    online: bool
-    before: bool
-
-    @property
-    def text(self) -> str:
-        """See `Step.text`."""
-        return f"set {self.name} {'online' if self.online else 'offline'}"
-
-    @property
-    def undo_text(self) -> str:
-        """See `Step.undo_text`."""
-        return f"set it {'online' if self.before else 'offline'}"
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """See `Step.paths`."""
-        return (f"/sys/bus/ccw/devices/{self.name}/online",)
-
-    def _set(self, sysfs: Sysfs, wanted: bool) -> None:
-        device = ChannelDevice(sysfs, DeviceNumber.parse(self.name))
-        _wait(lambda: device.exists, "wait for the channel device", device.name)
-        if device.online != wanted:
-            device.set_online(wanted)
-
-    def do(self, sysfs: Sysfs) -> None:
-        """See `Step.do`."""
-        self._set(sysfs, self.online)
-
-    def verify(self, sysfs: Sysfs) -> str:
-        """See `Step.verify`."""
-        now = ChannelDevice(sysfs, DeviceNumber.parse(self.name)).online
-        return "" if now == self.online else f"it is {'online' if now else 'not online'}"
-
-    def changed(self, sysfs: Sysfs) -> str:
-        """See `Step.changed`."""
-        device = ChannelDevice(sysfs, DeviceNumber.parse(self.name))
-        if not self.before or (device.exists and device.online):
-            return ""  # one that was offline may have come, and be online, with its driver
-        return "it is not online any more"
-
-    def takes_back(self, sysfs: Sysfs) -> list[SysfsDevice]:
-        """See `Step.takes_back`."""
-        device = ChannelDevice(sysfs, DeviceNumber.parse(self.name))
-        return [device] if not self.before and device.exists and device.online else []
-
-    def undo(self, sysfs: Sysfs) -> None:
-        """See `Step.undo`."""
-        if self.before or ChannelDevice(sysfs, DeviceNumber.parse(self.name)).exists:
-            self._set(sysfs, self.before)  # one that was not there before need not come for this
-
-
 def set_override(device: SysfsDevice, value: str | None) -> SetOverride:
     """Set (None: clear) the override of `device`, which has one now or not."""
     return SetOverride(device.bus, device.name, value, device.override)
@@ -398,8 +316,3 @@ def set_override(device: SysfsDevice, value: str | None) -> SetOverride:
 def take_from(device: SysfsDevice, driver: str, *, returns: str = "") -> Unbind:
     """Unbind `device` from `driver`, remembering the override of now."""
     return Unbind(device.bus, device.name, driver, device.override, vfio_nodes(device), returns)
-
-
-def set_online(device: ChannelDevice, online: bool) -> SetOnline:
-    """Set a channel device online or offline."""
-    return SetOnline(device.name, online, device.exists and device.online)

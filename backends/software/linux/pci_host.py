@@ -12,7 +12,7 @@ names are the kernel's::
                       struct iommu_ops                iommu_device, iommu_group, attach_dma, reserved_regions
                       ARCH_PCI_DEV_GROUPS             attributes, shown
                       SR-IOV of the architecture      physfn, virtfns
-    MsiDomain       struct irq_domain               where messages go, and who tells the hardware
+    MsiDomain       struct irq_domain               where messages go, and who tells the hardware (`msi_domain`)
 """
 
 from __future__ import annotations
@@ -22,12 +22,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from pyvfio_backends.software.linux import numa
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.numa import NO_NODE
-from pyvfio_backends.software.linux.of_node import of_link
-from pyvfio_backends.software.linux.pci_sysfs import number
-from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, fail
+from pyvfio_backends.software.linux.vfs import Directory, Node, fail
 
 if TYPE_CHECKING:
     from pyvfio.abi.layout import Capability
@@ -36,13 +33,13 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pci.config import ConfigSpace
     from pyvfio_backends.software.linux.iommu_group import IommuGroup, Region
     from pyvfio_backends.software.linux.irq_line import IrqLine
+    from pyvfio_backends.software.linux.msi_domain import MsiDomain
     from pyvfio_backends.software.linux.of_node import OfNode
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_device import PciDevice
-    from pyvfio_backends.software.linux.pci_msi import PciMsi
     from pyvfio_backends.software.linux.resource import Resource
 
-__all__ = ["BarMemory", "HotplugSlot", "MsiDomain", "PciBusDevice", "PciHostBridge", "PciSysdata"]
+__all__ = ["BarMemory", "HotplugSlot", "PciHostBridge", "PciSysdata"]
 
 
 class BarMemory(Protocol):
@@ -51,62 +48,6 @@ class BarMemory(Protocol):
     def map(self, length: int, flags: int, prot: int, offset: int) -> SharedMapping:
         """Map it as ``mmap`` does.  Raise OSError."""
         ...
-
-
-class MsiDomain(ABC):
-    """How message-signalled interrupts reach the processors (``struct irq_domain``, ``arch_setup_msi_irqs``)."""
-
-    dynamic = False
-    """Whether vectors of MSI-X can be added while it is on (``MSI_FLAG_PCI_MSIX_ALLOC_DYN``)."""
-    plain = False
-    """Whether MSI is modelled, besides MSI-X."""
-    several = False
-    """Whether MSI can have more than one message (``MSI_FLAG_MULTI_PCI_MSI``)."""
-
-    @property
-    def movable(self) -> bool:
-        """Whether a vector can be given to another processor."""
-        return False
-
-    def chip(self, msi: PciMsi) -> str:
-        """The name of the interrupts in ``/proc/interrupts``."""
-        return "PCI-MSI"
-
-    def source(self, msi: PciMsi, vector: int) -> str:
-        """What is behind that name there."""
-        return ""
-
-    @abstractmethod
-    def limit(self, msi: PciMsi) -> int:
-        """How many vectors a function can have at most, whatever its table has."""
-
-    @abstractmethod
-    def set_up(self, msi: PciMsi) -> None:
-        """Have the messages of a function delivered.  Raise OSError when that is not possible."""
-
-    @abstractmethod
-    def restore(self, msi: PciMsi) -> None:
-        """Do so again, after the function was reset."""
-
-    @abstractmethod
-    def tear_down(self, msi: PciMsi) -> None:
-        """Have none any more."""
-
-    def add(self, msi: PciMsi, vector: int) -> None:
-        """Deliver one more vector of a function, which is set up.  Raise OSError."""
-        raise fail(errno.ENOTSUP)
-
-    def start(self, msi: PciMsi, vector: int, cpu: int) -> None:
-        """Somebody asks for a vector, on a processor (``irq_domain_activate_irq``).  Raise OSError ENOSPC."""
-        return
-
-    def stop(self, msi: PciMsi, vector: int) -> None:
-        """Nobody does any more."""
-        return
-
-    @abstractmethod
-    def compose(self, msi: PciMsi, vector: int, cpu: int) -> tuple[int, int]:
-        """Address and data of the message of a vector to a processor (``irq_compose_msi_msg``)."""
 
 
 class PciSysdata(ABC):
@@ -412,43 +353,3 @@ class HotplugSlot(ABC):
     @abstractmethod
     def directory(self) -> Directory:
         """What it shows."""
-
-
-class PciBusDevice(Device):
-    """``DDDD:BB`` of class ``pci_bus``, below a root or a bridge (`parent`)."""
-
-    def __init__(
-        self,
-        parent: Device,
-        domain: int,
-        bus_number: int,
-        bus: PciBus,
-        rescan: Callable[[], None],
-        numa_node: int = NO_NODE,
-    ) -> None:
-        kernel = parent.kernel
-        super().__init__(kernel, f"{domain:04x}:{bus_number:02x}", parent, cls=kernel.class_("pci_bus"))
-        self._bus = bus
-        self._rescan = rescan
-        self._numa_node = numa_node
-        self.find_node: Callable[[], OfNode | None] | None = None
-        """What gives the node of the bus in the device tree."""
-
-    def of_node(self) -> OfNode | None:
-        """See `Device.of_node` (``pci_set_bus_of_node``)."""
-        return self.find_node() if self.find_node is not None else None
-
-    def attributes(self) -> dict[str, Node]:
-        """See `Device.attributes`."""
-        node = self.of_node()
-        return {
-            **({"of_node": of_link(self.devpath, node.path)} if node is not None else {}),
-            "cpuaffinity": Attribute(lambda: numa.mask(self.kernel, self._numa_node)),
-            "cpulistaffinity": Attribute(lambda: numa.listed(self.kernel, self._numa_node)),
-            "rescan": Attribute(store=self._store_rescan),
-        }
-
-    def _store_rescan(self, data: bytes) -> None:
-        if number(data):
-            with self._bus.rescan_remove():
-                self._rescan()

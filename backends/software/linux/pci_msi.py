@@ -19,8 +19,8 @@ from pyvfio_backends.software.linux.vfs import Attribute, Directory, StaticDirec
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.interrupts import InterruptLine
+    from pyvfio_backends.software.linux.msi_domain import MsiDomain
     from pyvfio_backends.software.linux.pci_device import PciDevice
-    from pyvfio_backends.software.linux.pci_host import MsiDomain
 
 __all__ = ["PciMsi", "interrupt_numbers"]
 

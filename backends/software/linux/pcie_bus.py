@@ -18,8 +18,9 @@ from pyvfio.address import PciAddress
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.numa import NO_NODE
 from pyvfio_backends.software.linux.pci_acs import enable_acs
+from pyvfio_backends.software.linux.pci_bus_device import PciBusDevice
 from pyvfio_backends.software.linux.pci_device import PciDevice
-from pyvfio_backends.software.linux.pci_host import PciBusDevice, PciHostBridge
+from pyvfio_backends.software.linux.pci_host import PciHostBridge
 from pyvfio_backends.software.linux.pcie_assign import assign_behind, assign_bus
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
 from pyvfio_backends.software.linux.pcie_numbers import add_bridge, scan_bridges
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.function import Function
     from pyvfio_backends.software.hardware.pcie.root_complex import RootBus, RootComplex
     from pyvfio_backends.software.linux.irq_line import IrqLine
+    from pyvfio_backends.software.linux.msi_domain import MsiDomain
     from pyvfio_backends.software.linux.of_node import OfNode
     from pyvfio_backends.software.linux.pci import PciBus
-    from pyvfio_backends.software.linux.pci_host import MsiDomain
     from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
     from pyvfio_backends.software.linux.resource import Resource
 

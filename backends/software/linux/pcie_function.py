@@ -16,8 +16,9 @@ from pyvfio_backends.software.hardware.pcie.access import requests
 from pyvfio_backends.software.hardware.pcie.bar_sizing import FoundBar, size_bars
 from pyvfio_backends.software.hardware.pcie.request import Request, Space
 from pyvfio_backends.software.linux import pcie_reset
+from pyvfio_backends.software.linux.msi_domain import MsiDomain
 from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM, PciDevice
-from pyvfio_backends.software.linux.pci_host import BarMemory, MsiDomain, PciSysdata
+from pyvfio_backends.software.linux.pci_host import BarMemory, PciSysdata
 from pyvfio_backends.software.linux.pci_iov import FIRST_IOV
 from pyvfio_backends.software.linux.pci_sysfs import number
 from pyvfio_backends.software.linux.pcie_aspm import LinkDirectory, aspm

@@ -21,7 +21,7 @@ from pyvfio_backends.software.hardware.pcie.interrupt_remapping import (
     remapped_message,
 )
 from pyvfio_backends.software.linux.ida import Ida
-from pyvfio_backends.software.linux.pci_host import MsiDomain
+from pyvfio_backends.software.linux.msi_domain import MsiDomain
 from pyvfio_backends.software.linux.pcieport import express_type
 from pyvfio_backends.software.linux.vfs import fail
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.ioda.phb import Phb
     from pyvfio_backends.software.hardware.pcie.function import Function
     from pyvfio_backends.software.linux.eeh import Eeh
+    from pyvfio_backends.software.linux.msi_domain import MsiDomain
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_device import PciDevice
-    from pyvfio_backends.software.linux.pci_host import MsiDomain
     from pyvfio_backends.software.linux.pcie_bus import Pins
     from pyvfio_backends.software.linux.pcie_function import PcieFunction
 

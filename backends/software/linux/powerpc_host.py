@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.host_bridges import HostBridge
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
     from pyvfio_backends.software.linux.kernel import Kernel
+    from pyvfio_backends.software.linux.msi_domain import MsiDomain
     from pyvfio_backends.software.linux.of_node import OfNode
     from pyvfio_backends.software.linux.pci import PciBus
     from pyvfio_backends.software.linux.pci_device import PciDevice
-    from pyvfio_backends.software.linux.pci_host import MsiDomain
     from pyvfio_backends.software.linux.pcie_bus import PcieBus, Pins
     from pyvfio_backends.software.linux.pcie_function import PcieFunction
     from pyvfio_backends.software.linux.tce_table import TableGroup

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.linux.interrupts_powerpc import source_text
 from pyvfio_backends.software.linux.irq_line import IrqLine
-from pyvfio_backends.software.linux.pci_host import MsiDomain
+from pyvfio_backends.software.linux.msi_domain import MsiDomain
 from pyvfio_backends.software.linux.pci_msi import interrupt_numbers
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.spapr.hypervisor import Hypervisor
     from pyvfio_backends.software.hardware.spapr.phb import LogicalPhb
     from pyvfio_backends.software.linux.iommu_group import IommuGroup
+    from pyvfio_backends.software.linux.msi_domain import MsiDomain
     from pyvfio_backends.software.linux.pci import PciBus
-    from pyvfio_backends.software.linux.pci_host import MsiDomain
     from pyvfio_backends.software.linux.pcie_bus import PcieBus, Pins
     from pyvfio_backends.software.linux.pcie_function import PcieFunction
 

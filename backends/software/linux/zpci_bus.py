@@ -13,8 +13,9 @@ import errno
 from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.pci_bus_device import PciBusDevice
 from pyvfio_backends.software.linux.pci_device import ROM
-from pyvfio_backends.software.linux.pci_host import PciBusDevice, PciHostBridge
+from pyvfio_backends.software.linux.pci_host import PciHostBridge
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:

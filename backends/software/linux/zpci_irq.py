@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from pyvfio_backends.software.linux.pci_host import MsiDomain
+from pyvfio_backends.software.linux.msi_domain import MsiDomain
 from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.linux.zpci import to_zpci
 

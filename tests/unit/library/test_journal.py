@@ -13,8 +13,9 @@ import pyvfio
 from pyvfio.binding import Event, Phase, Plan, records, restore, step_from_dict
 from pyvfio.binding import journal as journal_module
 from pyvfio.binding.journal import DIRECTORY, Journal
-from pyvfio.binding.steps import Bind, Probe, SetOnline, SetOverride, Unbind
+from pyvfio.binding.steps import Bind, Probe, SetOverride, Unbind
 from pyvfio.binding.steps_mdev import CreateMdev, RemoveMdev
+from pyvfio.binding.steps_online import SetOnline
 from pyvfio.errors import UNTOUCHED, DeviceBusy, MalformedAnswer, Misuse, PyvfioError, StepFailed
 from pyvfio.files import HostFiles
 from pyvfio.host import Host

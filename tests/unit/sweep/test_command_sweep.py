@@ -151,7 +151,7 @@ class _Booting:
 
 @pytest.fixture
 def sweep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
-    monkeypatch.setattr("pyvfio.binding.steps._PATIENCE", 1.0)  # nobody waits long for what cannot come
+    monkeypatch.setattr("pyvfio.binding.steps_online._PATIENCE", 1.0)  # nobody waits long for what cannot come
     made = Sweep(request.param, monkeypatch)
     yield made
     made.rig.close()
