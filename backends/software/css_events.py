@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.address import SubchannelId
 from pyvfio.css.crw import CRW_SIZE, Crw
 from pyvfio.css.sei import Configure, Sei
 from pyvfio.errors import BadAddress, Misuse
 from pyvfio_backends.software.description import CSS_ACTIONS, CssEventSpec, MachineSpec
+from pyvfio_backends.software.file_report import Report
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
@@ -26,13 +27,7 @@ _WHERE: Final = ("css", "event")
 _MILLISECOND: Final = 0.001
 
 
-class _Report(Protocol):
-    """What becomes of a key that is wrong: an exception to raise."""
-
-    def __call__(self, where: tuple[str, ...], cause: str, index: int | None = None) -> Exception: ...
-
-
-def check_css_events(spec: MachineSpec, error: _Report) -> None:
+def check_css_events(spec: MachineSpec, error: Report) -> None:
     """Raise what `error` makes of the first event that cannot be."""
     chpids = {path.chpid for path in spec.paths}
     for n, event in enumerate(spec.css_events):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
+from pyvfio_backends.software.file_report import Report
 from pyvfio_backends.software.hardware.zpci.facts import RANGES
 from pyvfio_backends.software.hardware.zpci.models import MODELS, FunctionDescription, build_function, virtual
 from pyvfio_backends.software.pci_devices import PciDevices, with_devices
@@ -32,15 +33,7 @@ _GROUP_RANGES: Final = {
 _GIVEN: Final = {"uid": 0, "fid": -1}
 
 
-class _Report(Protocol):
-    """What becomes of a key that is wrong: an exception to raise."""
-
-    def __call__(
-        self, where: tuple[str, ...], cause: str, index: int | None = None, next_step: str = ""
-    ) -> Exception: ...
-
-
-def check_functions(spec: MachineSpec, error: _Report) -> MachineSpec:
+def check_functions(spec: MachineSpec, error: Report) -> MachineSpec:
     """The machine with the functions of all its devices.  Raise what `error` makes of the first thing that is wrong."""
     checker = _Checker(error, unique_uids=spec.uid_checking)
     for n, group in enumerate(spec.groups):
@@ -84,7 +77,7 @@ def _words(problem: Misuse) -> str:
 
 
 class _Checker:
-    def __init__(self, error: _Report, *, unique_uids: bool) -> None:
+    def __init__(self, error: Report, *, unique_uids: bool) -> None:
         self.error = error
         self.unique_uids = unique_uids
         self.taken: set[tuple[str, int]] = set()

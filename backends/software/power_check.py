@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
-from pyvfio.errors import BadMachine
 from pyvfio_backends.software.description import POWER, PSERIES, MachineSpec
+from pyvfio_backends.software.file_report import Report
 
 __all__ = ["check_power"]
 
@@ -22,7 +21,7 @@ _FOREIGN: Final = {
 }
 
 
-def check_power(spec: MachineSpec, error: Callable[..., BadMachine]) -> None:
+def check_power(spec: MachineSpec, error: Report) -> None:
     """Check the table ``[machine]``.  Raise what `error` makes of a place and a cause."""
     if spec.architecture not in POWER:
         return

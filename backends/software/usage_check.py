@@ -5,10 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
-from pyvfio.errors import BadMachine
 from pyvfio_backends.software.description import MachineSpec
+from pyvfio_backends.software.file_report import Report
 from pyvfio_backends.software.medium.signatures import SIGNATURES
 from pyvfio_backends.software.medium.tables import SECTOR, TABLES, Part, Table
 from pyvfio_backends.software.usage import CONSOLES, P9, BondSpec, BridgeSpec, DiskSpec, HolderSpec, VlanSpec
@@ -24,11 +23,7 @@ _HOLDER = re.compile(r"(dm-|md)(0|[1-9][0-9]*)\Z")
 _NAME_MOST, _PART_NAME_MOST, _VLANS = 15, 36, 4095
 
 
-class _Report(Protocol):
-    def __call__(self, where: tuple[str, ...], cause: str, index: int | None = None) -> BadMachine: ...
-
-
-def check_usage(spec: MachineSpec, error: _Report) -> None:
+def check_usage(spec: MachineSpec, error: Report) -> None:
     """Raise what `error` makes of the first thing that cannot be.
 
     `error` gets the key (``("disk", "partition", "size")``), the cause, and the number of the row in its table.
@@ -69,7 +64,7 @@ def check_usage(spec: MachineSpec, error: _Report) -> None:
 class _Disks:
     """Disks, what is on them, what stands on them, and who uses them."""
 
-    def __init__(self, spec: MachineSpec, error: _Report) -> None:
+    def __init__(self, spec: MachineSpec, error: Report) -> None:
         self.spec = spec
         self.error = error
         self.sizes: dict[str, int] = {}
@@ -200,7 +195,7 @@ class _Disks:
 class _Network:
     """Interfaces, what they stand on, addresses and routes."""
 
-    def __init__(self, spec: MachineSpec, error: _Report) -> None:
+    def __init__(self, spec: MachineSpec, error: Report) -> None:
         self.net = spec.net
         self.error = error
         self.names = boot_interfaces(spec)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from pyvfio.errors import Misuse, NoSuchDevice
 from pyvfio.zpci.event_code import ErrorCode
 from pyvfio_backends.software.description import ZPCI_ACTIONS, MachineSpec, ZpciEventSpec
+from pyvfio_backends.software.file_report import Report
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
@@ -23,13 +24,7 @@ _WHERE: Final = ("zpci", "event")
 _MILLISECOND: Final = 0.001
 
 
-class _Report(Protocol):
-    """What becomes of a key that is wrong: an exception to raise."""
-
-    def __call__(self, where: tuple[str, ...], cause: str, index: int | None = None) -> Exception: ...
-
-
-def check_zpci_events(spec: MachineSpec, error: _Report) -> None:
+def check_zpci_events(spec: MachineSpec, error: Report) -> None:
     """Raise what `error` makes of the first event that cannot be; `spec` has the functions of all devices."""
     fids = {function.fid for function in spec.functions}
     for n, event in enumerate(spec.zpci_events):

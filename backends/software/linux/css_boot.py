@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pyvfio.address import DeviceNumber, SubchannelId
+from pyvfio.address import SubchannelId
 from pyvfio.css.chsc_machine import Characteristic, Characteristics
 from pyvfio.css.schib import SubchannelType
-from pyvfio.css.senseid import SenseId
 from pyvfio.errors import Misuse
 from pyvfio_backends.software import css_events
-from pyvfio_backends.software.description import MachineSpec, OtherSubchannelSpec, SubchannelSpec
+from pyvfio_backends.software.description import MachineSpec, OtherSubchannelSpec
 from pyvfio_backends.software.hardware.css import (
     MAINFRAME,
     VIRTUAL,
     ChannelPath,
     ChannelSubsystemHardware,
-    ControlUnit,
     CssModel,
     SubchannelConfig,
 )
 from pyvfio_backends.software.linux import vfio_ccw
-from pyvfio_backends.software.linux.ccw import CcwDevice, CcwDriver
 from pyvfio_backends.software.linux.ccw_bus import CcwBus
 from pyvfio_backends.software.linux.ccw_drivers import ALWAYS, DRIVERS
 from pyvfio_backends.software.linux.chsc_device import add_chsc_device
 from pyvfio_backends.software.linux.cio_ignore import IgnoredDevices
 from pyvfio_backends.software.linux.css import Css
-from pyvfio_backends.software.linux.device import Device
+from pyvfio_backends.software.linux.css_unbuilt import UnbuiltCcwDevices, UnbuiltSubchannels, run_of_spec
 from pyvfio_backends.software.linux.driver_core import Bus
 from pyvfio_backends.software.linux.io_subchannel import ChscSubchannelDriver, EadmSubchannelDriver, IoSubchannelDriver
 from pyvfio_backends.software.linux.mdev import mdev_bus
 from pyvfio_backends.software.linux.module import Module
-from pyvfio_backends.software.linux.subchannel import IO_ISC, BootState, CssDriver, SubchannelDevice, intparm_of
+from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
 from pyvfio_backends.software.linux.zpci_host import zpci_host
-from pyvfio_backends.software.units import UNITS, Unit
 
 if TYPE_CHECKING:
     from pyvfio.css.sei import Sei
@@ -48,209 +42,9 @@ if TYPE_CHECKING:
 
 __all__ = ["boot"]
 
-_NAME = re.compile(r"0\.([0-3])\.([0-9a-f]{4})\Z")
-_PATHS = 8
 _IGNORE = "cio_ignore="
 _BUILT_AT_BOOT = 64
 """Virtio devices are numbered as they are found; runs up to this length are built at boot, so that it is in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Consecutive subchannels with the same kind of device and consecutive device numbers."""
-
-    first: SubchannelId
-    devno: int
-    spec: SubchannelSpec
-    unit: Unit
-    identity: SenseId
-
-    def name(self, number: int) -> str:
-        """The bus id with this number."""
-        return f"0.{self.first.ssid:x}.{number:04x}"
-
-    def names(self, first: int) -> Iterator[str]:
-        """The bus ids that count from `first`."""
-        prefix = f"0.{self.first.ssid:x}."
-        return (f"{prefix}{number:04x}" for number in range(first, first + self.spec.count))
-
-    def config(self, hardware: ChannelSubsystemHardware, schid: SubchannelId) -> SubchannelConfig:
-        """The hardware's description of one of them."""
-        spec = self.spec
-        return SubchannelConfig(
-            schid,
-            self.devno + schid.number - self.first.number,
-            chpids=(*spec.chpids, *[0] * (_PATHS - len(spec.chpids))),
-            pim=spec.pim,
-            pam=spec.pam,
-            pom=spec.pom,
-            qdio=self.unit.qdio,
-            build=partial(self.build, hardware, schid),
-            enabled=(IO_ISC, intparm_of(schid)) if spec.online else None,
-        )
-
-    def build(self, hardware: ChannelSubsystemHardware, schid: SubchannelId) -> ControlUnit:
-        """Build the control unit of one of them."""
-        unit = self.unit.make(self.spec.options)
-        unit.present = lambda dstat: hardware.present_status(schid, int(dstat))
-        return unit
-
-
-class _Subchannels:
-    """The subchannels that nobody has looked at yet, as a source of the css bus.
-
-    `taken` are those that were built, `emptied` those whose ccw device was built too.
-    """
-
-    def __init__(self, css: Css, runs: list[_Run], ignored: IgnoredDevices | None) -> None:
-        self.css = css
-        self.ignored = ignored
-        self.taken: set[str] = set()
-        self.emptied: set[str] = set()
-        self._states: dict[SubchannelId, BootState] = {}
-        self.runs = sorted(runs, key=lambda run: run.first)
-        self._starts = [(run.first.ssid, run.first.number) for run in self.runs]
-
-    def run_of(self, ssid: int, number: int) -> _Run | None:
-        """The run that has this subchannel."""
-        at = bisect_right(self._starts, (ssid, number)) - 1
-        if at < 0:
-            return None
-        run = self.runs[at]
-        inside = run.first.ssid == ssid and number < run.first.number + run.spec.count
-        return run if inside else None
-
-    def known(self, run: _Run) -> Iterator[int]:
-        """The places in a run that the boot took a subchannel from: all but the ignored devices'."""
-        if self.ignored is None:
-            return iter(range(run.spec.count))
-        ignored, ssid = self.ignored, run.first.ssid
-        return (place for place in range(run.spec.count) if (ssid, run.devno + place) not in ignored)
-
-    def names(self) -> Iterator[str]:
-        """See `DeviceSource.names`."""
-        for run in self.runs:
-            yield from self._names(run)
-
-    def _names(self, run: _Run) -> Iterator[str]:
-        if self.ignored is None:
-            return (name for name in run.names(run.first.number) if name not in self.taken)
-        named = (run.name(run.first.number + place) for place in self.known(run))
-        return (name for name in named if name not in self.taken)
-
-    def on_path(self, chpid: int) -> list[str]:
-        """The names of those that use a channel path."""
-        return [name for run in self.runs if chpid in run.spec.chpids for name in self._names(run)]
-
-    def bound_names(self, driver: str) -> Iterator[str]:
-        """The names of those that this driver holds."""
-        return self.names() if driver == "io_subchannel" else iter(())
-
-    def make(self, name: str) -> SubchannelDevice | None:
-        """See `DeviceSource.make`."""
-        match = _NAME.match(name)
-        if match is None or name in self.taken:
-            return None
-        ssid, number = int(match[1]), int(match[2], 16)
-        run = self.run_of(ssid, number)
-        if run is None:
-            return None
-        if self.ignored is not None and (ssid, run.devno + number - run.first.number) in self.ignored:
-            return None
-        css = self.css
-        sch = SubchannelDevice(css, SubchannelId(0, ssid, number))
-        self.taken.add(sch.name)
-        css.bus.add(sch, quiet=True)
-        driver = css.bus.drivers["io_subchannel"]
-        sch.driver = driver
-        driver.devices[sch.name] = sch
-        sch.init_config()
-        sch.boot = state = self._states.get(run.first) or self._boot_state(sch, run)
-        sch.opm, sch.lpm = state.opm, state.lpm
-        sch.unbuilt = self._make_device
-        if run.spec.online:
-            sch.was_enabled()
-        return sch
-
-    def _boot_state(self, sch: SubchannelDevice, run: _Run) -> BootState:
-        """What is the same for all of a run; a path that changes later has every subchannel looked at."""
-        sch.init_paths()
-        state = BootState(sch.schib.pmcw, run.devno - run.first.number, sch.opm, sch.lpm)
-        self._states[run.first] = state
-        return state
-
-    @staticmethod
-    def build_device(sch: SubchannelDevice) -> None:
-        """Have the ccw device below a subchannel, if it was not built yet."""
-        _ = sch.children
-
-    def _make_device(self, sch: SubchannelDevice) -> None:
-        self.emptied.add(sch.name)
-        run = self.run_of(sch.schid.ssid, sch.schid.number)
-        if run is None:
-            return
-        css, spec = self.css, run.spec
-        device = CcwDevice(css.ccw, sch, run.identity)
-        device.options = spec.options
-        sch.cdev = device
-        css.ccw.add(device, quiet=True)
-        driver = css.ccw.drivers.get(spec.driver)
-        if isinstance(driver, CcwDriver):
-            driver.boot(device, online=spec.online)
-
-    def describe(self, schid: SubchannelId) -> Mapping[str, object]:
-        """What a driver shows of the device behind a subchannel."""
-        run = self.run_of(schid.ssid, schid.number)
-        return {} if run is None else run.spec.options
-
-
-class _CcwDevices:
-    """The ccw devices below them, as a source of the ccw bus."""
-
-    def __init__(self, subchannels: _Subchannels) -> None:
-        self._subchannels = subchannels
-        self._runs = sorted(subchannels.runs, key=lambda run: (run.first.ssid, run.devno))
-        self._starts = [(run.first.ssid, run.devno) for run in self._runs]
-
-    def _unbuilt(self, run: _Run) -> Iterator[str]:
-        subchannels = self._subchannels
-        taken = subchannels.emptied
-        if subchannels.ignored is None:
-            pairs = zip(run.names(run.first.number), run.names(run.devno), strict=True)
-            return (name for below, name in pairs if below not in taken)
-        places = subchannels.known(run)
-        return (run.name(run.devno + n) for n in places if run.name(run.first.number + n) not in taken)
-
-    def names(self) -> Iterator[str]:
-        """See `DeviceSource.names`."""
-        for run in self._runs:
-            yield from self._unbuilt(run)
-
-    def bound_names(self, driver: str) -> Iterator[str]:
-        """The names of those that this driver holds."""
-        for run in self._runs:
-            if run.spec.driver == driver:
-                yield from self._unbuilt(run)
-
-    def make(self, name: str) -> Device | None:
-        """See `DeviceSource.make`."""
-        match = _NAME.match(name)
-        if match is None:
-            return None
-        ssid, devno = int(match[1]), int(match[2], 16)
-        at = bisect_right(self._starts, (ssid, devno)) - 1
-        if at < 0:
-            return None
-        run = self._runs[at]
-        if run.first.ssid != ssid or devno >= run.devno + run.spec.count:
-            return None
-        css = self._subchannels.css
-        if name in css.ccw.devices:
-            return None
-        below = css.bus.find(f"0.{ssid:x}.{run.first.number + devno - run.devno:04x}")
-        if isinstance(below, SubchannelDevice):
-            self._subchannels.build_device(below)
-        return css.ccw.devices.get(name)
 
 
 def boot(machine: Machine) -> None:
@@ -261,7 +55,7 @@ def boot(machine: Machine) -> None:
     kernel = machine.kernel
     css = Css(kernel)
     css.listeners = machine.ccw_trace
-    runs = [_run(spec) for spec in machine.spec.subchannels]
+    runs = [run_of_spec(spec) for spec in machine.spec.subchannels]
     hardware = ChannelSubsystemHardware(
         machine.memory,
         on_io_interrupt=css.io_interrupt,
@@ -306,12 +100,12 @@ def boot(machine: Machine) -> None:
     if "vfio_ccw" in machine.spec.modules:
         vfio_ccw.load(kernel)
     seen = [run for run in runs if not run.first.cssid]  # Linux enables the subchannel sets, but no other images
-    subchannels = _Subchannels(css, seen, _ignored_at_boot(css, machine.spec.host.cmdline))
+    subchannels = UnbuiltSubchannels(css, seen, _ignored_at_boot(css, machine.spec.host.cmdline))
     css.unbuilt_on_path = subchannels.on_path
     _register_paths(css, subchannels)
     css.describe = subchannels.describe
     css.bus.sources.append(subchannels)
-    css.ccw.sources.append(_CcwDevices(subchannels))
+    css.ccw.sources.append(UnbuiltCcwDevices(subchannels))
     for run in subchannels.runs:
         if (run.unit.virtual or run.spec.online) and run.spec.count <= _BUILT_AT_BOOT:
             for name in run.names(run.first.number):
@@ -393,7 +187,7 @@ def _add_other(css: Css, config: SubchannelConfig) -> None:
         driver.devices[sch.name] = sch
 
 
-def _register_paths(css: Css, subchannels: _Subchannels) -> None:
+def _register_paths(css: Css, subchannels: UnbuiltSubchannels) -> None:
     """Make known the channel paths that the machine lists, and those of the subchannels that are known."""
     listed = css.hardware.sclp_read_paths()
     chpids = set() if listed is None else set(listed.configured | listed.standby)
@@ -402,11 +196,3 @@ def _register_paths(css: Css, subchannels: _Subchannels) -> None:
             chpids.update(run.spec.chpids)
     for chpid in sorted(chpids):
         css.register_path(chpid)
-
-
-def _run(spec: SubchannelSpec) -> _Run:
-    unit = UNITS.get(spec.unit)
-    if unit is None:
-        raise Misuse("boot the machine", spec.unit, cause=f"no such control unit; there is {', '.join(sorted(UNITS))}")
-    identity = unit.make(spec.options).sense_id
-    return _Run(SubchannelId.parse(spec.schid), DeviceNumber.parse(spec.device).devno, spec, unit, identity)
