@@ -153,11 +153,14 @@ def _number(ctx: click.Context, param: click.Parameter, value: str | None) -> in
 @eeh.command()
 @device_argument()
 @click.argument("error", metavar="FUNCTION", shell_complete=_complete_function)
-@click.option("--address", metavar="A", callback=_number, help="The bus address that is struck. Default: any.")
-@click.option("--mask", metavar="M", callback=_number, help="Which bits of the address count. Default: none.")
-@click.option("--bits", type=click.Choice(["32", "64"]), help="How wide the address is. Default: as it needs.")
+@click.option("--at", metavar="PLACE", help="What is struck: config:0x44, bar0:0x10 or dma:0x10000. Default: any.")
+@click.option("--address", metavar="A", callback=_number, help="The same as the firmware's address, and ...")
+@click.option("--mask", metavar="M", callback=_number, help="... which bits of it count. Default: none.")
+@click.option("--bits", type=click.Choice(["32", "64"]), help="Which window it is in. Default: it is looked up.")
 @acting_options
-def inject(host: Host, acting: Acting, device: str, error: str, address: int, mask: int, bits: str | None) -> None:
+def inject(
+    host: Host, acting: Acting, device: str, error: str, at: str | None, address: int, mask: int, bits: str | None
+) -> None:
     """Have the next transfer of a kind fail in the endpoint of DEV, which freezes it.
 
     FUNCTION says which: load or store (LD, ST) of memory, I/O or configuration space (MEM, IO, CFG), or DMA (DMA_RD,
@@ -166,18 +169,27 @@ def inject(host: Host, acting: Acting, device: str, error: str, address: int, ma
     evidence.
     The error strikes later, with the next such transfer, whoever makes it. Nothing takes it back.
 
+    An address is the processor's (resource in sysfs) for memory, the device's for DMA, and for configuration space
+    bus << 52 | device and function << 44 | register << 32. One that is not the endpoint's counts as none.
+
     \b
     Examples:
       pyvfio eeh inject 0002:01:00.0 LD_MEM_ADDR
+      pyvfio eeh inject 0002:01:00.0 st-mem-data --at bar0:0x1000
       pyvfio eeh inject 0002:01:00.0 dma-rd-data --address 0x1000 --mask 0xfffff000 --dry-run
     """
     from pyvfio.binding.endpoint import find_function, plan_inject_endpoint
+    from pyvfio.ioda.injection import parse_place
 
-    wanted = find_function(error)
-    plan = plan_inject_endpoint(
-        host.function(device), wanted, address=address, mask=mask, bits=None if bits is None else int(bits)
-    )
-    acting.carry_out(plan)
+    wanted, function = find_function(error), host.function(device)
+    width = None if bits is None else int(bits)
+    if at is not None:
+        if address or mask or bits:
+            raise click.UsageError("--at says it all: leave --address, --mask and --bits out.")
+        function.require()
+        kind, address, mask = parse_place(function, wanted, at)
+        width = 64 if kind else 32
+    acting.carry_out(plan_inject_endpoint(function, wanted, address=address, mask=mask, bits=width))
 
 
 @eeh.command()

@@ -14,6 +14,7 @@ from pyvfio.binding.step import Step
 from pyvfio.binding.steps_eeh import InjectEndpointError, RecoverEndpoint, UnfreezeEndpoint
 from pyvfio.devices import PciFunction
 from pyvfio.errors import Misuse, NotAvailable
+from pyvfio.ioda.injection import needed_type, strikes
 from pyvfio.ioda.pe import STATE_WORDS
 from pyvfio.ioda.status import EndpointStatus, read_status
 
@@ -38,19 +39,20 @@ def plan_inject_endpoint(
 ) -> Plan:
     """Plan to have the next transfer of a kind fail in a function's endpoint, which freezes it.
 
-    `address` and `mask` say which one; `bits` is 32 or 64, None: as the address needs.  Whoever uses a function of the
-    endpoint is a finding.  Raise `NotAvailable` (no EEH, or VFIO does not have it), `Misuse`.
+    `address` and `mask` say which one (`pyvfio.ioda.injection`); `bits` is 32 or 64 by the window that the address is
+    in, None: it is looked up.  Whoever uses a function of the endpoint is a finding.  Raise `NotAvailable` (no EEH, or
+    VFIO does not have it), `Misuse`.
     """
     if bits not in (None, 32, 64):
         raise Misuse("inject an error", function.name, cause=f"an address has 32 or 64 bits, not {bits}")
     if not (0 <= address < _LIMIT and 0 <= mask < _LIMIT):
         raise Misuse("inject an error", function.name, cause="address and mask are numbers of 64 bits")
-    wide = (address | mask) >> 32 != 0 if bits is None else bits == 64
-    if not wide and (address | mask) >> 32:
-        raise Misuse("inject an error", function.name, cause=f"{max(address, mask):#x} has more than 32 bits")
+    if bits == 32 and address >> 32 and strikes(error) == "dma":
+        raise Misuse("inject an error", function.name, cause=f"{address:#x} has more than 32 bits")
     _status(function, "inject an error")
     _require_vfio(function, "inject an error")
-    kind = EehErrorType.BITS_64 if wide else EehErrorType.BITS_32
+    types = {32: EehErrorType.BITS_32, 64: EehErrorType.BITS_64}
+    kind = needed_type(function, error, address) if bits is None else types[bits]
     step = InjectEndpointError(function.name, int(error), int(kind), address, mask)
     notes = (
         f"The endpoint freezes with the next {error.name}, whoever does it",

@@ -15,6 +15,7 @@ bridge's windows to memory and I/O space, windows of DMA addresses, and message 
 `diagnosis`    the error log of a host bridge (`diagnosis_text`: as Linux prints it; `bridge_log`: had from it)
 `operations`   what a program can do with an endpoint through VFIO, and its states
 `pe`           `Pe`: those operations, of a device that is open
+`injection`    where an error that is made on purpose strikes: a register, a base address, a DMA address
 `status`       what sysfs tells of endpoints, and VFIO without a device's being opened
 =============  ===============================================================================
 

@@ -83,6 +83,7 @@ class Pe:
             raise NotAvailable("use EEH", name, cause=cause)
         self.name: str = name
         self.container = container
+        self._opened = device
         self.enabled = False
         """Whether it was enabled here."""
         if not container.supports(abi.VFIO_EEH):
@@ -178,14 +179,15 @@ class Pe:
     ) -> None:
         """Have the host bridge make an error of the next transfer that is of this `function`.
 
-        `address` is a bus address, and `mask` says which of its bits count (0, 0: any address of the endpoint).  `type`
-        is how wide an address is, None: as wide as it must be.  The endpoint freezes with that transfer, not at once.
+        What `address` and `mask` are is in `pyvfio.ioda.injection`, which makes them of a register, a base address or
+        a DMA address; 0, 0 is any of the endpoint.  `type` is the window that an address is in, None: it is looked up.
+        The endpoint freezes with that transfer, not at once.
         Raise `Misuse` for numbers that are too large, `KernelRefused`: EINVAL (function) or ERANGE (type) for what the
         kernel does not know, EIO when firmware refuses, ENXIO when it cannot inject.
         """
-        width = type
-        if width is None:
-            width = EehErrorType.BITS_64 if (address | mask) >> 32 else EehErrorType.BITS_32
+        from pyvfio.ioda.injection import function_of, needed_type
+
+        width = needed_type(function_of(self._opened), function, address) if type is None else type
         for words, value, end in (
             ("type", width, 1 << 32),
             ("function", function, 1 << 32),

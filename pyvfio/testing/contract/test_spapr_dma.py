@@ -70,6 +70,31 @@ def test_through_the_second_window(backend: Backend, host: Host, entropy: BoundF
         raw.unregister(memory.address, memory.length)
 
 
+@pytest.mark.parametrize("levels", [1, 3, 4])
+def test_through_tables_of_several_levels(
+    backend: Backend, host: Host, entropy: BoundFunction, page: int, levels: int
+) -> None:
+    with (
+        pyvfio.Container(host) as container,
+        pyvfio.open_device(host, entropy.address, space=container) as device,
+        VirtioEntropy(device, page) as source,
+        AnonymousMemory(page) as memory,
+    ):
+        raw = TceContainer(backend, container.fileno())
+        if levels > raw.info().ddw.levels:
+            pytest.skip("no windows with tables of several levels")
+        size = 1 << 30
+        raw.register(memory.address, page)
+        start = raw.create(page.bit_length() - 1, size, levels=levels)
+        places = [start + (size // 4 + page) * number for number in range(4)]
+        for iova in places:
+            raw.map(iova, memory.address, page)
+        for iova in places:
+            assert filled(source, memory.view, iova)
+            raw.unmap(iova, page)
+        raw.unregister(memory.address, page)
+
+
 def test_a_mapping_that_was_replaced(backend: Backend, host: Host, entropy: BoundFunction, page: int) -> None:
     with (
         pyvfio.Container(host) as container,

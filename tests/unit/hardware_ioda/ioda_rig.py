@@ -104,8 +104,13 @@ class IodaRig:
         """The processor's address of the function's memory."""
         return function.address(function.bars[0]) - M32_BUS + M32_BASE
 
+    def dma(self, pe: int) -> int:
+        """Where the DMA window of an endpoint begins: at 0, or P7IOC's by its number."""
+        shift = self.phb.model.slice_shift
+        return 0 if shift is None else pe << shift
+
     def real(self, pe: int) -> int:
-        """Where the 64 KiB are that DMA address 0 of an endpoint is mapped to."""
+        """Where the 64 KiB are that the beginning of an endpoint's DMA window is mapped to."""
         return PAGES + (pe - PE_A) * 0x10000
 
     def config(self, function: Function, offset: int = 0) -> int:

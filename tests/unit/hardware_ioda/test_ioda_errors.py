@@ -224,6 +224,20 @@ def test_p7ioc_injects_into_io_space() -> None:
     assert r.opal.pci_err_inject(0, PE_B, 0, EehErrorFunction.ST_IO_ADDR, 0, 0) == api.OPAL_PARAMETER
 
 
+def test_an_error_of_64_bit_memory_is_in_the_window_of_all() -> None:
+    """phb3_err_inject_mem64: of what is on a bus; windows for virtual functions are for these."""
+    r, size = rig(PHB3), 1 << 30
+    r.phb.map_rids(33, RidMatch(r.c.rid))
+    for number in (3, 15):
+        assert not r.opal.pci_set_phb_mem_window(0, api.OpalWindow.M64, number, number * size, 0, size)
+        assert not r.opal.pci_phb_mmio_enable(0, api.OpalWindow.M64, number, api.OpalM64Action.SPLIT)
+    for endpoint, number in ((PE_A, 15), (33, 3)):
+        code = r.opal.pci_err_inject(0, endpoint, EehErrorType.BITS_64, EehErrorFunction.LD_MEM_ADDR, 0, 0)
+        assert code == api.OPAL_SUCCESS
+        assert r.phb.injector.armed is not None
+        assert r.phb.injector.armed.address == number * size + endpoint * size // 256
+
+
 def test_error_injection_that_is_refused() -> None:
     r = rig(PHB3)
     inject = r.opal.pci_err_inject
@@ -235,7 +249,7 @@ def test_error_injection_that_is_refused() -> None:
     assert inject(1, PE_A, 0, load, 0, 0) == api.OPAL_PARAMETER
     assert inject(0, PE_A, EehErrorType.BITS_64, load, 0, 0) == api.OPAL_PARAMETER  # it has no such segments
     assert inject(0, 99, 0, EehErrorFunction.LD_CFG_ADDR, 0, 0) == api.OPAL_PARAMETER
-    assert inject(0, PE_A, EehErrorType.BITS_64, dma, 0, 0) == api.OPAL_PARAMETER  # it has no such window
+    assert inject(0, PE_A, EehErrorType.BITS_64, dma, 0, 0) == api.OPAL_UNSUPPORTED  # it has no such window
     assert r.phb.injector.armed is None
 
 

@@ -15,12 +15,13 @@ from pyvfio.abi.opal import OpalFreezeAction, OpalFreezeState, OpalReset
 from pyvfio.ioda.message import message_64
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.hardware.ioda.injection import FUNCTIONS
-from pyvfio_backends.software.hardware.ioda.model import PHB3, PHB4, PhbModel
+from pyvfio_backends.software.hardware.ioda.model import P7IOC, PHB3, PHB4, PhbModel
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Severity
 from pyvfio_backends.software.hardware.pcie.request import AddressType, Request, Space
 
 ONES = 0xFFFFFFFF
+MODELS = st.sampled_from([P7IOC, PHB3, PHB4])
 
 
 def attempt(work: Callable[[], object]) -> None:
@@ -38,12 +39,12 @@ def send(function: Function, request: Request) -> None:
 # what can go wrong, each for endpoint A only
 
 ERRORS: dict[str, Callable[[IodaRig], None]] = {
-    "DMA write to a page that is not mapped": lambda r: attempt(lambda: r.a.dma_write(0x20000, b"x")),
-    "DMA read of a page that is not mapped": lambda r: attempt(lambda: r.a.dma_read(0x20000, 8)),
+    "DMA write to a page that is not mapped": lambda r: attempt(lambda: r.a.dma_write(r.dma(PE_A) + 0x20000, b"x")),
+    "DMA read of a page that is not mapped": lambda r: attempt(lambda: r.a.dma_read(r.dma(PE_A) + 0x20000, 8)),
     "DMA beyond the window": lambda r: attempt(lambda: r.a.dma_read(1 << 33, 8)),
     "DMA to the other window": lambda r: attempt(lambda: r.a.dma_write(1 << 59, b"x")),
     "DMA to an address that nothing has": lambda r: attempt(lambda: r.a.dma_read(1 << 61, 8)),
-    "DMA that runs off the mapped pages": lambda r: attempt(lambda: r.a.dma_write(0xFFFC, b"12345678")),
+    "DMA that runs off the mapped pages": lambda r: attempt(lambda: r.a.dma_write(r.dma(PE_A) + 0xFFFC, b"12345678")),
     "poisoned DMA": lambda r: send(r.a, _poisoned(0x40)),
     "a translated address": lambda r: send(r.a, _translated(0x40)),
     "I/O from a device": lambda r: send(r.a, Request.store(0x40, b"abcd", space=Space.IO)),
@@ -107,8 +108,9 @@ def touch(r: IodaRig, function: Function) -> None:
     r.phb.load(r.at(function) + 0x20, 4)
     r.phb.config_write(0, function.rid, regs.PCI_CACHE_LINE_SIZE, 1, 0x10)
     r.phb.config_read(0, function.rid, 0, 4)
-    attempt(lambda: function.dma_write(0x30, b"touched"))
-    attempt(lambda: function.dma_read(0x30, 7))
+    start = r.dma(r.pe(function))
+    attempt(lambda: function.dma_write(start + 0x30, b"touched"))
+    attempt(lambda: function.dma_read(start + 0x30, 7))
 
 
 def messages(r: IodaRig) -> None:
@@ -140,9 +142,9 @@ def works(r: IodaRig, function: Function, pe: int, interrupt: int, value: int) -
     r.phb.store(r.at(function) + 8, 4, value)
     assert r.phb.load(r.at(function) + 8, 4) == value
     assert r.config(function) == 0x56781234
-    data = value.to_bytes(4, "little") * 300
-    function.dma_write(0xFF0, data)
-    assert function.dma_read(0xFF0, len(data)) == data
+    data, start = value.to_bytes(4, "little") * 300, r.dma(pe)
+    function.dma_write(start + 0xFF0, data)
+    assert function.dma_read(start + 0xFF0, len(data)) == data
     assert r.memory.read(r.real(pe) + 0xFF0, len(data)) == data
     before = len(r.interrupts)
     function.send_message(*message_64(interrupt))
@@ -159,7 +161,8 @@ def is_dead(r: IodaRig, function: Function, pe: int) -> None:
     assert r.phb.config_read(0, function.rid, 0, 4) == config
     touch(r, function)
     function.send_message(*message_64(32))
-    for work in (lambda: function.dma_read(0, 4), lambda: function.dma_copy(0x100, 0, 64)):
+    start = r.dma(pe)
+    for work in (lambda: function.dma_read(start, 4), lambda: function.dma_copy(start + 0x100, start, 64)):
         try:
             work()
         except DmaFault:
@@ -169,7 +172,7 @@ def is_dead(r: IodaRig, function: Function, pe: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from([PHB3, PHB4]), st.lists(st.sampled_from(sorted(ERRORS)), min_size=1, max_size=6), st.data())
+@given(MODELS, st.lists(st.sampled_from(sorted(ERRORS)), min_size=1, max_size=6), st.data())
 def test_nothing_moves_and_others_go_on(model: PhbModel, errors: list[str], data: st.DataObject) -> None:
     r = rig(model)
     messages(r)
@@ -192,16 +195,16 @@ def test_nothing_moves_and_others_go_on(model: PhbModel, errors: list[str], data
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(sorted(ERRORS)), st.sampled_from([OpalFreezeAction.MMIO, OpalFreezeAction.DMA]))
-def test_each_half_goes_again_by_itself(error: str, half: OpalFreezeAction) -> None:
-    r = rig(PHB3)
+@given(MODELS, st.sampled_from(sorted(ERRORS)), st.sampled_from([OpalFreezeAction.MMIO, OpalFreezeAction.DMA]))
+def test_each_half_goes_again_by_itself(model: PhbModel, error: str, half: OpalFreezeAction) -> None:
+    r = rig(model)
     messages(r)
     r.a.bars[0].registers.write(8, 4, 0xCAFE)
     ERRORS[error](r)
     assert not r.opal.pci_eeh_freeze_clear(0, PE_A, half)
     memory = r.memory.read(r.real(PE_A), 0x10000)
     r.a.send_message(*message_64(32))
-    attempt(lambda: r.a.dma_write(0x100, b"half"))
+    attempt(lambda: r.a.dma_write(r.dma(PE_A) + 0x100, b"half"))
     if half is OpalFreezeAction.MMIO:
         assert r.phb.endpoints[PE_A].state == OpalFreezeState.DMA_FREEZE
         assert r.phb.load(r.at(r.a) + 8, 4) == 0xCAFE

@@ -24,6 +24,7 @@ from pyvfio.errors import DeviceBusy, DeviceInUse, Misuse, NotAvailable, PyvfioE
 from pyvfio.host import Host
 from pyvfio.ioda.status import EndpointStatus, HostStatus, asked_by_vfio, host_status, read_status
 from pyvfio_backends.software.backend import SoftwareBackend
+from pyvfio_backends.software.hardware.ioda.hub import Hub
 from pyvfio_backends.software.linux.pnv_boot import OPAL
 from pyvfio_tools import options
 from pyvfio_tools.cli import run
@@ -84,7 +85,11 @@ def test_mistakes(command: Command) -> None:
     for words, code, said in (
         (("inject", DISK, "NOTHING"), 2, "there is no function 'NOTHING'"),
         (("inject", DISK, "LD_CFG_ADDR", "--mask", "-1"), 2, "no number of 64 bits"),
-        (("inject", DISK, "LD_CFG_ADDR", "--bits", "32", "--address", "0x100000000"), 2, "more than 32 bits"),
+        (("inject", DISK, "DMA_RD_ADDR", "--bits", "32", "--address", "0x100000000"), 2, "more than 32 bits"),
+        (("inject", DISK, "LD_CFG_ADDR", "--at", "config:0x44", "--mask", "1"), 2, "--at says it all"),
+        (("inject", DISK, "LD_CFG_ADDR", "--at", "bar0:0"), 2, "an error of config, not memory"),
+        (("inject", DISK, "LD_MEM_ADDR", "--at", "bar0:0x4000"), 2, "has 0x4000 bytes"),
+        (("inject", DISK, "LD_MEM_ADDR", "--at", "bar5:0"), 6, "no memory behind base address 5"),
         (("inject", DISK, "LD_CFG_ADDR"), 6, "VFIO, which does not have it"),
         (("inject", "0009:00:00.0", "LD_CFG_ADDR"), 3, "0009:00:00.0"),
         (("recover", DISK, "--healthy"), 6, "Linux recovers it for its drivers"),
@@ -213,6 +218,20 @@ def test_injection(host: Host, disk: str, command: Command) -> None:
     while not counters(host)["eeh_slot_resets"] and time.monotonic() < deadline:
         time.sleep(0.01)
     assert counters(host)["eeh_slot_resets"] == 1
+
+
+def test_injection_at_a_place(host: Host, disk: str, command: Command) -> None:
+    """A register of configuration space: no other is struck."""
+    document = json.loads(command("inject", disk, "ld-cfg-data", "--at", "config:0x44", "--json"))
+    assert [document["steps"][0][name] for name in ("bits", "address", "mask")] == [0, 0x100044 << 32, 0xFFFFFFC << 32]
+    assert isinstance(host.backend, SoftwareBackend)
+    bridges = host.backend.machine.pcie
+    assert isinstance(bridges, Hub)
+    armed = bridges.phbs[0].injector.armed
+    assert armed is not None
+    assert (armed.address, armed.mask) == (0x100044 << 32, 0xFFFFFFC << 32)
+    shown = command("inject", EDU, "st-mem-data", "--at", "bar0:0x80", "--dry-run", code=6)
+    assert "pyvfio bind" in shown
 
 
 def counters(host: Host) -> dict[str, int]:

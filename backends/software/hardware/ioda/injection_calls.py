@@ -1,7 +1,7 @@
 """From what a caller of error injection gives to what the registers take: an address of the endpoint, and its mask.
 
 An address that is not the endpoint's stands for none; then the first thing of the endpoint that the function can strike
-is taken.  Where the endpoint has no such thing, it is a bad parameter.
+is taken.  Where the endpoint has no such thing, it is a bad parameter, or not supported (a DMA window).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def prepare(phb: Phb, endpoint: int, type_: EehErrorType, function: EehErrorFunc
     else:
         place = _memory(phb, endpoint, what.kind, address, wide=type_ is EehErrorType.BITS_64)
     if place is None:
-        return api.OPAL_PARAMETER
+        return api.OPAL_UNSUPPORTED if what.kind is Injectable.DMA else api.OPAL_PARAMETER
     chosen, own = place
     phb.inject(Injected(endpoint, what, chosen, mask if own is None else own))
     return api.OPAL_SUCCESS
@@ -44,13 +44,22 @@ def prepare(phb: Phb, endpoint: int, type_: EehErrorType, function: EehErrorFunc
 
 def _config(phb: Phb, endpoint: int, address: int) -> tuple[int, int | None] | None:
     """The address and its mask, None for the caller's mask."""
-    rids = [rid for rid in range(ROUTING_IDS) if phb.rids[rid] == endpoint]
-    if not rids:
+    first = _first_rid(phb, endpoint)
+    if first is None:
         return None
-    bus = rids[0] + _RIDS_OF_DEVICE < ROUTING_IDS and phb.rids[rids[0] + _RIDS_OF_DEVICE] == endpoint
+    bus = _is_bus(phb, endpoint, first)
     if phb.rids[address >> _RID_SHIFT & _RID_MASK] == endpoint:
         return address, None
-    return config_address(rids[0]), config_address(0xFF00 if bus else _RID_MASK)
+    return config_address(first), config_address(0xFF00 if bus else _RID_MASK)
+
+
+def _first_rid(phb: Phb, endpoint: int) -> int | None:
+    return next((rid for rid in range(ROUTING_IDS) if phb.rids[rid] == endpoint), None)
+
+
+def _is_bus(phb: Phb, endpoint: int, first: int) -> bool:
+    """Whether an endpoint whose first routing id is this has more than one device."""
+    return first + _RIDS_OF_DEVICE < ROUTING_IDS and phb.rids[first + _RIDS_OF_DEVICE] == endpoint
 
 
 def _memory(phb: Phb, endpoint: int, kind: Injectable, address: int, *, wide: bool) -> tuple[int, int | None] | None:
@@ -62,7 +71,9 @@ def _memory(phb: Phb, endpoint: int, kind: Injectable, address: int, *, wide: bo
             else [(io.first + index * io.size, io.size) for index, owner in enumerate(io.owners) if owner == endpoint]
         )
     else:
-        owned = phb.windows.owned(endpoint, wide=wide)
+        first = _first_rid(phb, endpoint)
+        bus = first is not None and _is_bus(phb, endpoint, first)
+        owned = phb.windows.owned(endpoint, wide=wide, common=None if phb.model.segment_map else bus)
     return _chosen(owned, address)
 
 
@@ -86,7 +97,7 @@ def _chosen(owned: list[tuple[int, int]], address: int) -> tuple[int, int | None
     """The caller's address if it is in one of the ranges, else the first range, as far as a mask can say it."""
     if not owned:
         return None
-    if any(first <= address < first + size for first, size in owned):
+    if address and any(first <= address < first + size for first, size in owned):
         return address, None
     first, size = owned[0]
     return first, ~(size & -size) + 1 & _ALL

@@ -118,10 +118,14 @@ class Windows:
             return None
         return self.m32 if type_ is OpalWindow.M32 else self.io
 
-    def owned(self, endpoint: int, *, wide: bool) -> list[tuple[int, int]]:
-        """First address and length of what an endpoint has: in 64-bit windows or in the 32-bit one."""
+    def owned(self, endpoint: int, *, wide: bool, common: bool | None = None) -> list[tuple[int, int]]:
+        """First address and length of what an endpoint has: in 64-bit windows or in the 32-bit one.
+
+        Of 64-bit windows with `common` in the last one alone, which all endpoints share, or (False) in the others.
+        """
         found: list[tuple[int, int]] = []
-        for window in (one for one in self.m64 if one.enabled) if wide else (self.m32,):
+        shared = {None: self.m64, True: self.m64[-1:], False: self.m64[:-1]}[common]
+        for window in (one for one in shared if one.enabled) if wide else (self.m32,):
             if window.single is not None:
                 found += [(window.first, window.end - window.first)] if window.single == endpoint else []
                 continue
