@@ -258,7 +258,9 @@ class _Reader:
                     return number
         if len(where) > 1:
             return self.line(where[:-1], index if depth < len(where) else None)
-        written = (n for n, line in enumerate(self.lines, 1) if re.match(rf"\s*{re.escape(where[0])}\s*[=.]", line))
+        written = (
+            n for n, line in enumerate(self.lines, 1) if re.match(rf"[\s\[]*{re.escape(where[0])}\s*[=.\]]", line)
+        )
         return next(written, None)
 
 

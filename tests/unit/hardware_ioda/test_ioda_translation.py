@@ -177,6 +177,20 @@ def test_forgetting_one_page_forgets_no_other() -> None:
         r.a.dma_read(0x1000, 4)
 
 
+def test_a_window_of_many_pages_is_forgotten_at_once() -> None:
+    """Linux says how many pages it removed: of a window of 2**55 bytes that is not one after the other."""
+    r = rig()
+    r.a.dma_read(0, 0x2000)
+    r.b.dma_read(0, 4)
+    r.tables[20].clear(0, 2)
+    r.tables[21].clear(0, 2)
+    assert r.opal.pci_tce_kill(0, OpalTceKill.PAGES, 20, 0x1000, 0x1000, 1 << 43) == api.OPAL_SUCCESS
+    assert r.a.dma_read(0, 4) == bytes(4)
+    with pytest.raises(DmaFault):
+        r.a.dma_read(0x1000, 4)
+    assert r.b.dma_read(0, 4) == bytes(4)  # another endpoint's
+
+
 @pytest.mark.parametrize("model", [PHB3, PHB4])
 def test_an_endpoint_cannot_use_the_window_of_another(model: object) -> None:
     r = rig(model)  # type: ignore[arg-type]

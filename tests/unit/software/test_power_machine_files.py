@@ -40,6 +40,7 @@ BAD = {
     "no table": (HEAD + "[pcie]\nphb = 5\n", "pcie.phb", 4, "[[pcie.phb]]"),
     "an inline row": (HEAD + "[pcie]\nphb = [{ segments = 1 }]\n", "pcie.phb.segments", 4, "unknown key"),
     "a scalar on top": ("swap = 3\n" + HEAD, "swap", 1, "[[swap]]"),
+    "rows of a table that is not there": (HEAD + "[[foo.bar]]\n", "foo", 4, "unknown table"),
     "no table at all": ("phbs = 1\n" + HEAD, "phbs", 1, "unknown table"),
 }
 

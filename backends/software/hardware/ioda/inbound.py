@@ -83,9 +83,12 @@ class Inbound:
         elif count is None:
             for key in [key for key in self._kept if key[0] == window]:
                 del self._kept[key]
-        else:
+        elif count < len(self._kept):
             for page in range(first, first + count):
                 self._kept.pop((window, page), None)
+        else:  # a window can have 2**43 pages
+            for key in [key for key in self._kept if key[0] == window and first <= key[1] < first + count]:
+                del self._kept[key]
 
     # requests
 
