@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
@@ -99,6 +100,8 @@ class AddressSpace:
     `gone` says whether the kernel has dropped them because the devices were taken away (a program that lets go of a
     device on another thread): then there is nothing to unmap.  `grow` is asked for more addresses when so many bytes
     have no place; it says whether there are more now.
+
+    Several threads may map and unmap at once; each waits for the others.
     """
 
     def __init__(
@@ -113,6 +116,8 @@ class AddressSpace:
         self._gone = gone
         self._grow = grow
         self._backend = backend
+        self._lock = threading.RLock()
+        """Held for each change, the kernel's part of it too, so that what is noted here is what the kernel has."""
         self._allocator: IovaAllocator | None = None
         self._mappings: SortedDict[int, Mapping] = SortedDict()
         self._available: int | None = None
@@ -146,12 +151,13 @@ class AddressSpace:
     @property
     def allocator(self) -> IovaAllocator:
         """Gives out IOVAs inside the kernel's ranges.  Raise `NotAvailable` when the kernel does not say its ranges."""
-        if self._allocator is None:
-            allocator = IovaAllocator(((one.start, one.last) for one in self.ranges()), self.granule)
-            for mapping in self._mappings.values():
-                self._reserve(allocator, mapping)
-            self._allocator = allocator
-        return self._allocator
+        with self._lock:
+            if self._allocator is None:
+                allocator = IovaAllocator(((one.start, one.last) for one in self.ranges()), self.granule)
+                for mapping in self._mappings.values():
+                    self._reserve(allocator, mapping)
+                self._allocator = allocator
+            return self._allocator
 
     def ranges(self) -> list[IovaRange]:
         """What can be mapped, by address, as the kernel says it now."""
@@ -159,7 +165,8 @@ class AddressSpace:
 
     def mappings(self) -> list[Mapping]:
         """The mappings made here, by IOVA."""
-        return list(self._mappings.values())
+        with self._lock:
+            return list(self._mappings.values())
 
     def map(
         self,
@@ -236,24 +243,25 @@ class AddressSpace:
         source: str = "process address",
     ) -> _M:
         """Have `place` make a mapping, where `wanted` says or (`choose`) somewhere; `source`: what its address is."""
-        self._check_limit()
-        length, chosen = wanted.length, wanted.iova
-        self._require_words("map DMA", wanted.address, length, chosen)
-        if choose:
-            chosen = self._choose(length, below, alignment)
-        mapping = Mapping(chosen, length, wanted.address, wanted.read, wanted.write)
-        try:
-            made = place(mapping)
-        except PyvfioError as error:
+        with self._lock:
+            self._check_limit()
+            length, chosen = wanted.length, wanted.iova
+            self._require_words("map DMA", wanted.address, length, chosen)
             if choose:
-                self.allocator.free(chosen)
-            raise self._map_refused(error, mapping, source) from error
-        if not choose and self._allocator is not None:
-            self._reserve(self._allocator, made)
-        self._mappings[chosen] = made
-        if self._available is not None:
-            self._available -= 1
-        return made
+                chosen = self._choose(length, below, alignment)
+            mapping = Mapping(chosen, length, wanted.address, wanted.read, wanted.write)
+            try:
+                made = place(mapping)
+            except PyvfioError as error:
+                if choose:
+                    self.allocator.free(chosen)
+                raise self._map_refused(error, mapping, source) from error
+            if not choose and self._allocator is not None:
+                self._reserve(self._allocator, made)
+            self._mappings[chosen] = made
+            if self._available is not None:
+                self._available -= 1
+            return made
 
     def unmap(self, iova: int, length: int) -> int:
         """Remove the mappings in `length` bytes at `iova`; the number of bytes removed, which is `length`.
@@ -262,19 +270,20 @@ class AddressSpace:
         a mapping), else the class for the errno.  What was removed is forgotten here in either case.
         """
         self._require_words("unmap DMA", iova, length)
-        if not self._present or self._closed:
-            self._forget(iova, length, length)  # the kernel has dropped it already
-            return length
-        try:
-            done = self.table.unmap(iova, length)
-        except PyvfioError:
-            if not (self._gone() or self._closed):
-                raise
-            done = length
-        self._forget(iova, length, done)
-        if done != length:
-            raise PartialUnmap("unmap DMA", f"{self.table.name} IOVA {iova:#x}", asked=length, done=done)
-        return done
+        with self._lock:
+            if not self._present or self._closed:
+                self._forget(iova, length, length)  # the kernel has dropped it already
+                return length
+            try:
+                done = self.table.unmap(iova, length)
+            except PyvfioError:
+                if not (self._gone() or self._closed):
+                    raise
+                done = length
+            self._forget(iova, length, done)
+            if done != length:
+                raise PartialUnmap("unmap DMA", f"{self.table.name} IOVA {iova:#x}", asked=length, done=done)
+            return done
 
     def _require_words(self, operation: str, *values: int) -> None:
         """Raise `Misuse` for what the kernel has no room for; which of the others are wrong it says itself."""
@@ -284,13 +293,14 @@ class AddressSpace:
 
     def unmap_all(self) -> int:
         """Remove all mappings; the number of bytes removed."""
-        done = self.table.unmap_all()
-        if done is None:
-            done = sum(self.table.unmap(mapping.iova, mapping.length) for mapping in self.mappings())
-        self._mappings.clear()
-        self._allocator = None
-        self._available = None
-        return done
+        with self._lock:
+            done = self.table.unmap_all()
+            if done is None:
+                done = sum(self.table.unmap(mapping.iova, mapping.length) for mapping in self.mappings())
+            self._mappings.clear()
+            self._allocator = None
+            self._available = None
+            return done
 
     def buffer(
         self,
@@ -331,11 +341,12 @@ class AddressSpace:
 
     def spans(self) -> list[tuple[int, int]]:
         """The mappings made here, (IOVA, length) of each, by IOVA."""
-        return [(one.iova, one.length) for one in self._mappings.values()]
+        return [(one.iova, one.length) for one in self.mappings()]
 
     def forget(self, iova: int, length: int) -> None:
         """The mappings within a range are gone: something else unmapped them."""
-        self._forget(iova, length, length)
+        with self._lock:
+            self._forget(iova, length, length)
 
     def mapping_at(self, iova: int) -> Mapping | None:
         """The mapping that begins at `iova`, if there is one."""
@@ -344,28 +355,29 @@ class AddressSpace:
 
     def holding(self, iova: int, length: int) -> Mapping:
         """The mapping that holds all of a range.  Raise `Misuse` when there is none."""
-        index = self._mappings.bisect_right(iova) - 1
-        if index >= 0:
-            mapping: Mapping = self._mappings.peekitem(index)[1]
-            if iova + length <= mapping.iova + mapping.length:
-                return mapping
+        with self._lock:
+            index = self._mappings.bisect_right(iova) - 1
+            mapping: Mapping | None = self._mappings.peekitem(index)[1] if index >= 0 else None
+        if mapping is not None and iova + length <= mapping.iova + mapping.length:
+            return mapping
         raise Misuse("look up IOVA", f"{iova:#x}", cause=f"no mapping holds {length:#x} bytes there")
 
     def close(self) -> None:
         """Remove all mappings and give up the kernel's object if it belongs to this; a second call does nothing."""
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            if self._mappings and self._present:
-                try:
-                    self.unmap_all()
-                except PyvfioError:
-                    if not self._gone():
-                        raise
-        finally:
-            self._mappings.clear()
-            self.table.close()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                if self._mappings and self._present:
+                    try:
+                        self.unmap_all()
+                    except PyvfioError:
+                        if not self._gone():
+                            raise
+            finally:
+                self._mappings.clear()
+                self.table.close()
 
     def __enter__(self) -> Self:
         return self
@@ -380,21 +392,24 @@ class AddressSpace:
 
     def refresh(self) -> None:
         """A device joined or left: the kernel's ranges and limits may be others now."""
-        self._allocator = None
-        self._available = None
-        self._granule = 0
+        with self._lock:
+            self._allocator = None
+            self._available = None
+            self._granule = 0
 
     def dropped(self) -> None:
         """The kernel dropped all mappings (the container's last group left)."""
-        self._present = False
-        self.refresh()
+        with self._lock:
+            self._present = False
+            self.refresh()
 
     def restore(self) -> None:
         """Make all mappings again after `dropped`.  Raise the class for the errno."""
-        self._present = True
-        self.refresh()
-        for mapping in self.mappings():
-            self.table.map(mapping)
+        with self._lock:
+            self._present = True
+            self.refresh()
+            for mapping in self.mappings():
+                self.table.map(mapping)
 
     # inside
 

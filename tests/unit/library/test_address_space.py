@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -201,3 +203,38 @@ def test_the_closing_order(boot: Boot) -> None:
     assert calls[0] == ("close", "anon_inode:[vfio-device]")
     assert unmap in calls[1:]
     assert calls[-3:] == [("ioctl", "/dev/vfio/0"), ("close", "/dev/vfio/0"), ("close", "/dev/vfio/vfio")]
+
+
+@pytest.mark.parametrize(
+    ("machine", "name", "way"),
+    [
+        ("q35-switch", "0000:00:02.0", "iommufd"),
+        ("q35-switch", "0000:00:02.0", "group"),
+        ("power9-phb4", "0000:01:00.0", "group"),
+    ],
+)
+def test_threads_map_and_unmap_at_once(machine: str, name: str, way: str) -> None:
+    wrong: list[BaseException] = []
+    with pyvfio.Host("software", machine=machine) as host:
+        pyvfio.bind(host.device(name))
+        with pyvfio.open_device(host, name, way=way) as device:
+
+            def work() -> None:
+                try:
+                    for _ in range(100):
+                        device.space.buffer(1 << 16).close()
+                except Exception as error:  # all of them are wrong here
+                    wrong.append(error)
+
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            before = sys.getswitchinterval()
+            sys.setswitchinterval(1e-5)
+            try:
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+            finally:
+                sys.setswitchinterval(before)
+            assert wrong == []
+            assert device.space.mappings() == []
