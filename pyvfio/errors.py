@@ -31,6 +31,8 @@ Three more are of what they are about: `pyvfio.drivers.NvmeError` (a controller 
 `pyvfio.drivers.failures.VerifyFailed` (what was written came back as something else, 8) and
 `pyvfio.persistence.definition.BadDefinition` (a file of driverctl or mdevctl has an error, 2).
 
+An argument of the wrong type is Python's own `TypeError`, with the name of the argument (`pyvfio.arguments`).
+
 The exit codes are those of the command ``pyvfio`` (its page lists them); 0 is success and 1 an internal error.
 """
 

@@ -43,11 +43,13 @@ class Host:
     """A host, by the name of an installed backend (with its options) or by a backend that is open already.
 
     A context manager: it closes the backend that it opened, and leaves one that was given to it alone.  Nothing is
-    read before it is asked for.  Raise `Misuse` when no such backend is installed.
+    read before it is asked for.  Raise `Misuse` when no such backend is installed, `TypeError` for what is none.
     """
 
     def __init__(self, backend: str | Backend = "kernel", **options: Any) -> None:
         self._owned = isinstance(backend, str)
+        if not self._owned and not hasattr(backend, "ioctl"):
+            raise TypeError(f"Host: backend is the name of one, or a pyvfio.Backend, not {backend!r}")
         self.backend: Backend = open_backend(backend, **options) if isinstance(backend, str) else backend
         self.sysfs = Sysfs(self.backend)
 

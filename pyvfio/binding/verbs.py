@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from pyvfio.arguments import require_kind
 from pyvfio.binding.inspection import plan_for
 from pyvfio.binding.plan import Plan
 from pyvfio.binding.running import run
@@ -23,6 +24,7 @@ _SHOWN = 4
 
 
 def _check_bus(device: SysfsDevice, operation: str) -> None:
+    require_kind(operation, "device", device, SysfsDevice, "one that Host.device() gives")
     device.require()
     if isinstance(device, PciFunction | Subchannel):
         return

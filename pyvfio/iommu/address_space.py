@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 from sortedcontainers import SortedDict
 
 from pyvfio import causes
+from pyvfio.arguments import require_numbers
 from pyvfio.backend import Backend
 from pyvfio.errors import KernelRefused, Misuse, NotAvailable, PartialUnmap, PyvfioError
 from pyvfio.iommu.allocator import IovaAllocator
@@ -187,6 +188,8 @@ class AddressSpace:
         Raise `NotAvailable` when there is no such place, `KernelRefused` with errno ENOSPC before asking when no
         mapping is left, else the class for the kernel's errno with the rule that was broken.
         """
+        require_numbers("map", address=address, length=length)
+        require_numbers("map", optional=True, iova=iova, below=below, alignment=alignment)
         wanted = Mapping(iova or 0, length, address, read, write)
         return self._make(wanted, self._place_memory, choose=iova is None, below=below, alignment=alignment)
 
@@ -213,6 +216,8 @@ class AddressSpace:
         """
         from pyvfio.iommu.file_mapping import place_file, refused_file
 
+        require_numbers("map_file", fd=fd, offset=offset, length=length)
+        require_numbers("map_file", optional=True, iova=iova, below=below, alignment=alignment)
         self._require_words("map file for DMA", offset)
 
         def place(mapping: Mapping) -> FileMapping:
@@ -269,6 +274,7 @@ class AddressSpace:
         Raise `PartialUnmap` when the kernel removed another number of bytes (type 1 version 1 answers so for a part of
         a mapping), else the class for the errno.  What was removed is forgotten here in either case.
         """
+        require_numbers("unmap", iova=iova, length=length)
         self._require_words("unmap DMA", iova, length)
         with self._lock:
             if not self._present or self._closed:
@@ -321,6 +327,8 @@ class AddressSpace:
         (`DmaBuffer.no_huge` says why); with a number, of huge pages of so many bytes or not at all (`NotAvailable`).
         Then `length` is rounded up to that.
         """
+        require_numbers("buffer", length=length)
+        require_numbers("buffer", optional=True, iova=iova, below=below, alignment=alignment)
         return DmaBuffer(self, length, iova=iova, below=below, alignment=alignment, read=read, write=write, huge=huge)
 
     def plan(self, lengths: Iterable[int], *, below: int | None = None, alignment: int | None = None) -> DmaPlan:

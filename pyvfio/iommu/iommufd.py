@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from pyvfio.abi import iommufd as abi
 from pyvfio.abi import iommufd_later as later
+from pyvfio.arguments import require_host
 from pyvfio.call import Call
 from pyvfio.errors import DeviceBusy, NotAvailable, PyvfioError
 from pyvfio.iommu.address_space import AddressSpace, IovaRange, Mapping
@@ -33,6 +34,7 @@ class Iommufd:
     """
 
     def __init__(self, host: Host, *, fd: int | None = None) -> None:
+        require_host("Iommufd", host)
         self.backend = host.backend
         self._fd = open_node(host.sysfs, _NODE, "open iommufd") if fd is None else fd
         self._calls = [Call(self.backend, self._fd, _NODE, _NODE)]

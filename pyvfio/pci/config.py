@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pyvfio.abi import pci_regs as regs
+from pyvfio.arguments import require_numbers
 from pyvfio.errors import MalformedAnswer, Misuse
 from pyvfio.pci.capability_names import CAPABILITIES, EXTENDED_CAPABILITIES
 
@@ -68,7 +69,12 @@ class ConfigSpace:
 
     def read(self, offset: int, count: int) -> bytes:
         """Read bytes."""
-        if offset < 0 or count < 0 or offset + count > self.size:
+        try:
+            outside = offset < 0 or count < 0 or offset + count > self.size
+        except TypeError:
+            require_numbers("ConfigSpace.read", offset=offset, count=count)
+            raise
+        if outside:
             cause = f"{count} bytes at {offset:#x} are not inside {self.size:#x}"
             raise Misuse("read configuration space", self.name, cause=cause)
         data = self._read(offset, count)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from pyvfio.abi import vfio as abi
+from pyvfio.arguments import require_host
 from pyvfio.call import Call
 from pyvfio.errors import Misuse, NotAvailable, PyvfioError
 from pyvfio.iommu.address_space import AddressSpace
@@ -32,6 +33,7 @@ class Container:
     """
 
     def __init__(self, host: Host) -> None:
+        require_host("Container", host)
         self.backend = host.backend
         self._fd = open_node(host.sysfs, CONTAINER_NODE, "open VFIO container")
         self._call = Call(self.backend, self._fd, "container", CONTAINER_NODE)

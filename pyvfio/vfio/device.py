@@ -25,6 +25,7 @@ from uuid import UUID
 from pyvfio.abi import vfio as abi
 from pyvfio.abi.layout import Capability
 from pyvfio.abi.vfio_feature import VFIO_DEVICE_FEATURE_PCI_VF_TOKEN
+from pyvfio.arguments import require_numbers
 from pyvfio.backend import Backend
 from pyvfio.call import Call, read_info
 from pyvfio.errors import KernelRefused, Misuse, PyvfioError
@@ -157,6 +158,7 @@ class Device:
         """
         found = self._regions.get(index)
         if found is None:
+            require_numbers("Device.region", index=index)
             answer, capabilities = read_info(
                 self._call,
                 f"read region {index} info",
@@ -207,6 +209,7 @@ class Device:
         """Interrupt `index`; the same object each time.  Raise the class for the errno (EINVAL: no such index)."""
         found = self._irqs.get(index)
         if found is None:
+            require_numbers("Device.irq", index=index)
             answer = abi.IrqInfo.sized(index=index)
             self._call(f"read interrupt {index} info", abi.VFIO_DEVICE_GET_IRQ_INFO, answer)
             found = self._irqs[index] = Irq(self._call, f"{self.name} interrupt {index}", answer)

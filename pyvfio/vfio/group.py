@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pyvfio import causes
 from pyvfio.abi import vfio as abi
+from pyvfio.arguments import require_host
 from pyvfio.call import Call
 from pyvfio.errors import PermissionDenied, PyvfioError
 from pyvfio.groups import IommuGroup
@@ -31,6 +32,7 @@ class Group:
     """
 
     def __init__(self, host: Host, number: int) -> None:
+        require_host("Group", host)
         self.number = number
         self.backend = host.backend
         self._sysfs = host.sysfs

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pyvfio.address import Address
+from pyvfio.arguments import require_host, require_kind, require_numbers
 from pyvfio.call import Call
 from pyvfio.devices import ChannelDevice, Subchannel
 from pyvfio.errors import Misuse, NotAvailable, PermissionDenied, PyvfioError, WrongBus
@@ -77,6 +78,10 @@ def open_device(
     `PermissionDenied` (owner and mode of the node, or a VF token that is missing or wrong), `Misuse` for a wrong `way`
     or a device that cannot be asked back, `BadAddress` for a token that is no UUID, or the class for the errno.
     """
+    require_host("open_device", host)
+    if space is not None:
+        require_kind("open_device", "space", space, (AddressSpace, Container), "an AddressSpace or a Container")
+    require_numbers("open_device", optional=True, fd=fd)
     if way not in WAYS:
         raise Misuse("open device", str(device), cause=f"way is one of {', '.join(WAYS)}, not {way!r}")
     token = None if vf_token is None else parse_token(vf_token)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pyvfio.abi import vfio as abi
 from pyvfio.abi.layout import Capability
+from pyvfio.arguments import require_kind, require_numbers
 from pyvfio.backend import MAP_SHARED, PROT_READ, PROT_WRITE, Backend
 from pyvfio.errors import KernelRefused, Misuse, explained, from_oserror
 
@@ -177,6 +178,7 @@ class Region:
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write `data` in one ``pwrite``.  Raise `Misuse` outside it, `KernelRefused` when not all is taken."""
+        require_kind("Region.write", "data", data, (bytes, bytearray, memoryview), "bytes")
         self._check(offset, len(data), "write", self.writable)
         with explained("write region", self._name):
             taken = self._backend.pwrite(self._fd(), bytes(data), self.offset + offset)
@@ -206,7 +208,12 @@ class Region:
     def _store(self, offset: int, size: int, value: int) -> None:
         self._check(offset, size, "write", self.writable)
         self._check_aligned(offset, size)
-        if not 0 <= value < 1 << 8 * size:
+        try:
+            fits = 0 <= value < 1 << 8 * size
+        except TypeError:
+            require_numbers(f"Region.write_u{8 * size}", value=value)
+            raise
+        if not fits:
             raise Misuse("write region", self._name, cause=f"{value:#x} is no unsigned number of {8 * size} bits")
         view = self._view(offset, size)
         if view is None:
@@ -248,7 +255,12 @@ class Region:
     def _check(self, offset: int, count: int, verb: str, allowed: bool) -> None:
         if not allowed:
             raise Misuse(f"{verb} region", self._name, cause=f"its flags are {self.flags!r}, size {self.size:#x}")
-        if offset < 0 or count < 0 or offset + count > self.size:
+        try:
+            outside = offset < 0 or count < 0 or offset + count > self.size
+        except TypeError:
+            require_numbers(f"Region.{verb}", offset=offset, count=count)
+            raise
+        if outside:
             cause = f"{count} bytes at {offset:#x} are not inside {self.size:#x} bytes"
             raise Misuse(f"{verb} region", self._name, cause=cause)
 
