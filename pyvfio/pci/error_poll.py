@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import posixpath
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn, Self
 
 from pyvfio.address import PciAddress
+from pyvfio.devices import PciFunction
 from pyvfio.errors import NotAvailable, PyvfioError
 from pyvfio.host import Host
 from pyvfio.pci.device_error import DeviceError, describe
@@ -28,20 +29,24 @@ _SUCCESSFUL, _FAILED = "SUCCESSFUL_RECOVERY", "FAILED_RECOVERY"
 
 
 def error_roots(host: Host) -> list[str]:
-    """The directories of the root ports and event collectors whose messages Linux counts."""
-    found = []
+    """The directories of the root ports and event collectors whose messages Linux counts: they have a driver."""
+    return [function.path for function in _roots(host) if function.driver is not None]
+
+
+def _roots(host: Host) -> Iterator[PciFunction]:
+    """Those that Linux has counters of messages for."""
     for function in host.functions():
         counters = read_counters(host.sysfs, function.path)
         if counters is not None and counters.messages:
-            found.append(function.path)
-    return found
+            yield function
 
 
 class HostErrors:
     """Looks at root ports and event collectors every `interval` seconds; `names` are the functions of interest (all).
 
     A context manager.  Raise `NotAvailable` where Linux counts no messages (no PCI Express root port, or firmware keeps
-    its errors to itself), and for a function of `names` without advanced error reporting, of which nothing would come.
+    its errors to itself, or ports have no driver, as on bare-metal POWER), and for a function of `names` without
+    advanced error reporting, of which nothing would come.
     """
 
     def __init__(self, host: Host, names: Sequence[str] = (), *, interval: float = 0.5) -> None:
@@ -50,6 +55,13 @@ class HostErrors:
         self._interval = interval
         wanted = {name: host.function(name).path for name in names}
         counted = error_roots(host)
+        if not counted and any(_roots(host)):
+            raise NotAvailable(
+                "watch for errors",
+                ", ".join(names),
+                cause="the root ports here have no driver, which would be told of errors and count them",
+                next_step="on POWER an error stops the endpoint: pyvfio eeh status",
+            )
         if not counted:
             self._refuse(", ".join(names), "there is no root port here whose errors Linux counts", "rootport_total_err")
         for name, path in wanted.items():

@@ -68,12 +68,22 @@ class Monitor:
         return str(said)
 
     def device(self, address: str) -> str:
-        """QEMU's name of a PCI function, by the address that the guest has for it.  Raise LookupError without one."""
+        """QEMU's name of a PCI function, by the address that the guest has for it.  Raise LookupError without one.
+
+        QEMU knows no domains: where several host bridges have such a function, that of the domain counts, of bridges in
+        the order in which they were made, which is the reverse of QEMU's list.
+        """
         wanted = PciAddress.parse(address)
-        for bus in self.ask("query-pci"):
+        place = (wanted.bus, wanted.device, wanted.function)
+        found: dict[int, str] = {}
+        for domain, bus in enumerate(reversed(self.ask("query-pci"))):
             for one in _walk(bus["devices"]):
-                if (one["bus"], one["slot"], one["function"]) == (wanted.bus, wanted.device, wanted.function):
-                    return str(one["qdev_id"])
+                if (one["bus"], one["slot"], one["function"]) == place:
+                    found[domain] = str(one["qdev_id"])
+        if len(found) == 1:
+            return next(iter(found.values()))
+        if wanted.domain in found:
+            return found[wanted.domain]
         raise LookupError(f"QEMU has no PCI function {address}")
 
     def _send(self, message: dict[str, object]) -> None:

@@ -5,7 +5,7 @@ powernv9       device                             at
 0000:01:00.1   9p, results             /out
 0000:01:00.2   root disk
 0000:01:00.3   virtio-serial (port "qmp")
-0001:01:00.0   virtio-blk, for the contract       PHB 1
+0001:01:00.0   virtio-blk with AER, for the contract  PHB 1
 0002:01:00.0   virtio-rng, for the contract       PHB 2
 0003:01:00.0   virtio-rng, for DMA                PHB 3
 0004:01:00.0   nvme with a disk, for its driver   PHB 4
@@ -35,7 +35,7 @@ _MODERN = "disable-legacy=on,iommu_platform=on"
 #: The functions that the contract takes, each behind a root port of its own.
 CONTRACT = (
     *("-blockdev", "null-co,node-name=nb0,size=1048576,read-zeroes=on"),
-    *("-device", f"virtio-blk-pci,id=vb0,bus=pcie.1,drive=nb0,{_MODERN},x-pcie-flr-init=off"),
+    *("-device", f"virtio-blk-pci,id=vb0,bus=pcie.1,drive=nb0,{_MODERN},aer=on,x-pcie-flr-init=off"),
     *("-device", f"virtio-rng-pci,id=vr0,bus=pcie.2,{_MODERN}"),
     *("-device", f"virtio-rng-pci,id=vr1,bus=pcie.3,{_MODERN}"),
     *("-drive", "if=none,id=nd0,driver=null-co,size=16777216,read-zeroes=on,snapshot=on"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -111,14 +112,28 @@ def held_awake(backend: Backend, sysfs: Attributes, pci_path: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def inject(backend: Backend, function: BoundFunction, express: bool) -> Callable[[str], None]:
-    """A function that makes the PCI function detect an error, by QEMU's name for it."""
+def port(backend: Backend, sysfs: Attributes, pci_path: str, express: bool) -> str:
+    """The sysfs path of the root port above the PCI function."""
     if not express:
         pytest.skip("this is no function of PCI Express")
+    return os.path.dirname(os.path.normpath(f"{os.path.dirname(pci_path)}/{backend.readlink(pci_path)}"))
+
+
+@pytest.fixture(scope="module")
+def detect(backend: Backend, function: BoundFunction, port: str) -> Callable[[str], None]:
+    """A function that makes the PCI function detect an error, by QEMU's name for it."""
     found = injector(backend)
     if found is None:
         pytest.skip("this host has no monitor that sends errors")
     return lambda error: found.inject(function.address, error)
+
+
+@pytest.fixture(scope="module")
+def inject(sysfs: Attributes, port: str, detect: Callable[[str], None]) -> Callable[[str], None]:
+    """As `detect`, where Linux is told of it: it has a driver for root ports, unless the platform switched that off."""
+    if sysfs.link(f"{port}/driver") is None:
+        pytest.skip("the root ports of this host have no driver, which errors are told to")
+    return detect
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ Source of the rule: ``vfio_pci_core_aer_err_detected`` in ``drivers/vfio/pci/vfi
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -32,11 +31,10 @@ NONFATAL = [("COMP_TIME", "CmpltTO"), ("POISON_TLP", "TLP"), ("UNX_COMP", "UnxCm
 class Counters:
     """What Linux has counted for a function, and for the root port above it."""
 
-    def __init__(self, backend: Backend, sysfs: Attributes, function: BoundFunction) -> None:
+    def __init__(self, sysfs: Attributes, function: BoundFunction, port: str) -> None:
         self._sysfs = sysfs
         self._function = function.path
-        target = os.path.normpath(f"{os.path.dirname(function.path)}/{backend.readlink(function.path)}")
-        self._port = os.path.dirname(target)
+        self._port = port
 
     def of(self, severity: str) -> dict[str, int]:
         """The function's counters of ``correctable``, ``nonfatal`` or ``fatal`` errors, by the kernel's names."""
@@ -49,8 +47,8 @@ class Counters:
 
 
 @pytest.fixture
-def counters(backend: Backend, sysfs: Attributes, inject: Callable[[str], None], function: BoundFunction) -> Counters:
-    return Counters(backend, sysfs, function)
+def counters(sysfs: Attributes, inject: Callable[[str], None], function: BoundFunction, port: str) -> Counters:
+    return Counters(sysfs, function, port)
 
 
 class Armed:

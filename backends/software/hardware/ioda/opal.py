@@ -23,6 +23,7 @@ from pyvfio.abi.opal import (
 )
 from pyvfio.ioda.routing import ROUTING_IDS
 from pyvfio_backends.software.hardware.ioda.error_log import diagnose
+from pyvfio_backends.software.hardware.ioda.error_setup import set_up_errors
 from pyvfio_backends.software.hardware.ioda.injection_calls import prepare
 from pyvfio_backends.software.hardware.ioda.opal_tables import OpalTables
 from pyvfio_backends.software.hardware.ioda.phb import Phb
@@ -107,7 +108,7 @@ class Opal(OpalTables):
         function = phb.function(phb.number, rid) if phb is not None else None
         if phb is None or function is None:
             return api.OPAL_PARAMETER
-        phb.enable_reports_of(function)
+        set_up_errors(function)
         return api.OPAL_SUCCESS
 
     # errors

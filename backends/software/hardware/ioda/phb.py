@@ -26,18 +26,16 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pyvfio.abi import pci_bridge_regs as bridge_regs
-from pyvfio.abi import pci_regs as regs
 from pyvfio.ioda.pest import Cause, PestEntry, Transfer
 from pyvfio.ioda.routing import ROUTING_IDS, RidMatch
 from pyvfio.ioda.segments import Segments
 from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.hardware.ioda.endpoints import Endpoints
+from pyvfio_backends.software.hardware.ioda.error_setup import set_up_errors
 from pyvfio_backends.software.hardware.ioda.inbound import Inbound
 from pyvfio_backends.software.hardware.ioda.injection import Injected, Injector, config_address
 from pyvfio_backends.software.hardware.ioda.model import Injectable, PhbModel
 from pyvfio_backends.software.hardware.ioda.windows import Windows
-from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.host_bridges import HostBridge
 from pyvfio_backends.software.hardware.pcie.port import RootPort
@@ -373,18 +371,4 @@ class Phb(HostBridge):
     def enable_reports(self) -> None:
         """Have all functions report their errors, and bridges pass the messages on, as firmware does."""
         for _, function in self.functions():
-            self.enable_reports_of(function)
-
-    @staticmethod
-    def enable_reports_of(function: Function) -> None:
-        """Have one function do so."""
-        bits = (
-            regs.PCI_EXP_DEVCTL_CERE | regs.PCI_EXP_DEVCTL_NFERE | regs.PCI_EXP_DEVCTL_FERE | regs.PCI_EXP_DEVCTL_URRE
-        )
-        if isinstance(function, Bridge):
-            control = function.config.read(bridge_regs.PCI_BRIDGE_CONTROL, 2)
-            function.config.write(bridge_regs.PCI_BRIDGE_CONTROL, 2, control | bridge_regs.PCI_BRIDGE_CTL_SERR)
-        at = function.offset(regs.PCI_CAP_ID_EXP)
-        if at is not None:
-            control = function.config.read(at + regs.PCI_EXP_DEVCTL, 2)
-            function.config.write(at + regs.PCI_EXP_DEVCTL, 2, control | bits)
+            set_up_errors(function)

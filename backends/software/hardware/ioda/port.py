@@ -48,6 +48,6 @@ def phb_port(model: PhbModel, slot: Slot | None = None, *, name: str = "") -> Ph
     port = PhbPort(ConfigSpace(identity, bridge=True), name=name)
     port.add(SubsystemId(_IBM), _SUBSYSTEM_AT)
     port.add(Express(ExpressType.ROOT_PORT, ari=True, slot=slot), _EXPRESS_AT)
-    port.add(Aer(root=True), _AER_AT)
+    port.add(Aer(root=True, multiple=True), _AER_AT)
     port.finish()
     return port
