@@ -16,6 +16,7 @@ from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 from pyvfio_backends.software.linux import css, usage_boot, vfio_boot, zpci_boot
 from pyvfio_backends.software.linux.host_state import HugePages, ProcessEntry
 from pyvfio_backends.software.linux.kernel import Kernel
+from pyvfio_backends.software.linux.vfio_state import vfio_core
 from pyvfio_backends.software.memory import HostMemory
 from pyvfio_backends.software.pci_devices import with_devices
 from pyvfio_backends.software.pcie_errors import PcieErrors
@@ -115,6 +116,7 @@ class Machine:
         self.faults.release_all()
         self.clock.close()
         self.kernel.uevents.close()
+        vfio_core(self.kernel).close()
         if self.spec.architecture == "s390x":
             self.zpci.close()
         else:

@@ -25,11 +25,15 @@ from pyvfio.abi import vfio_spapr as spapr
 from pyvfio.abi import vfio_type1 as type1
 from pyvfio.call import Call
 from pyvfio.errors import KernelRefused, NotAvailable, PyvfioError
+from pyvfio.ioda.window import ENTRY_SIZE
 from pyvfio.iommu.address_space import IovaRange, Mapping
 
 __all__ = ["TCE_PREFERENCE", "SpaprTable"]
 
 _DEFAULT_PAGE = 1 << 12  # IOMMU_PAGE_SHIFT_4K
+_LARGEST_LEVEL = 8 << 20
+"""Bytes of a table; the largest block that the kernel allocates is twice as large."""
+_LEVEL_BITS = (_LARGEST_LEVEL // ENTRY_SIZE).bit_length() - 1
 
 
 class SpaprTable:
@@ -107,7 +111,9 @@ class SpaprTable:
     def grow(self, length: int) -> bool:
         """Make another window, in which `length` bytes have room; False when this kernel makes none.
 
-        It has pages as the host has, where it can, and as few levels as there is memory for.
+        It has pages as the host has, where it can, and as few levels as there is memory for: from the number on with
+        which a table of one level is no larger than `_LARGEST_LEVEL`, as what the kernel (6.12) has counted for one
+        that it could not allocate stays locked.
         """
         if self.version == 1:
             return False
@@ -118,7 +124,9 @@ class SpaprTable:
         page = self._call.backend.sysconf("SC_PAGE_SIZE")
         page = page if info.ddw.pgsizes & page else _DEFAULT_PAGE
         size = max(1 << (2 * length - 1).bit_length(), int(info.dma32_window_size))
-        for levels in range(1, max(int(info.ddw.levels), 1) + 1):
+        most_levels = max(int(info.ddw.levels), 1)
+        entry_bits = (size // page).bit_length() - 1
+        for levels in range(min(-(-entry_bits // _LEVEL_BITS), most_levels), most_levels + 1):
             try:
                 self.add_window(size, page, levels)
             except PyvfioError as error:
@@ -140,20 +148,31 @@ class SpaprTable:
         if self._cuts(mapping.iova, mapping.length):
             self._refuse(errno.EEXIST, f"something is mapped in {mapping.iova:#x}-{last:#x}")
         added = self._register(mapping.address, mapping.length) if self.version > 1 else []
-        flags = mapping.read * type1.VFIO_DMA_MAP_FLAG_READ | mapping.write * type1.VFIO_DMA_MAP_FLAG_WRITE
-        size = type1.PACK_DMA_MAP.size
-        argument = bytearray(type1.PACK_DMA_MAP.pack(size, flags, mapping.address, mapping.iova, mapping.length))
         try:
-            if self._call("map DMA", type1.VFIO_IOMMU_MAP_DMA, argument):
-                self._refuse(errno.EINVAL, f"{mapping.iova:#x} is not the start of a page")  # the kernel answers 1
+            self._enter(mapping)
         except PyvfioError:
             for address in added:
                 self._unregister(address)
             raise
         self._mapped[mapping.iova] = mapping
 
-    def _refuse(self, number: int, cause: str) -> NoReturn:
-        raise KernelRefused("map DMA", self.name, errno=number, cause=cause)
+    def _enter(self, mapping: Mapping) -> None:
+        flags = mapping.read * type1.VFIO_DMA_MAP_FLAG_READ | mapping.write * type1.VFIO_DMA_MAP_FLAG_WRITE
+        size = type1.PACK_DMA_MAP.size
+        argument = bytearray(type1.PACK_DMA_MAP.pack(size, flags, mapping.address, mapping.iova, mapping.length))
+        if self._call("map DMA", type1.VFIO_IOMMU_MAP_DMA, argument):
+            self._refuse(errno.EINVAL, f"{mapping.iova:#x} is not the start of a page")  # the kernel answers 1
+
+    def enter_again(self) -> None:
+        """Make all mappings again, as they are: a group left, others stay, and the kernel (6.12) cleared all tables.
+
+        DMA of the others is refused from then until this has been done.  Raise the class for the errno.
+        """
+        for mapping in self._mapped.values():
+            self._enter(mapping)
+
+    def _refuse(self, number: int, cause: str, operation: str = "map DMA") -> NoReturn:
+        raise KernelRefused(operation, self.name, errno=number, cause=cause)
 
     def _cuts(self, iova: int, length: int) -> list[Mapping]:
         """The mappings that a range has some of."""
@@ -173,14 +192,14 @@ class SpaprTable:
             size = type1.PACK_DMA_UNMAP.size
             argument = bytearray(type1.PACK_DMA_UNMAP.pack(size, 0, first, end - first))
             if self._call("unmap DMA", type1.VFIO_IOMMU_UNMAP_DMA, argument):
-                self._refuse(errno.EINVAL, f"{first:#x} is not the start of a page")
+                self._refuse(errno.EINVAL, f"{first:#x} is not the start of a page", "unmap DMA")
             del self._mapped[mapping.iova]
             for at, to in ((mapping.iova, first), (end, mapping.iova + mapping.length)):
                 if at < to:
                     address = mapping.address + at - mapping.iova
                     self._mapped[at] = Mapping(at, to - at, address, mapping.read, mapping.write)
             done += end - first
-        self._let_go()
+            self._let_go(mapping.address + first - mapping.iova, end - first)
         return done
 
     def unmap_all(self) -> int | None:
@@ -233,12 +252,16 @@ class SpaprTable:
         self._call("unregister memory", spapr.VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY, bytearray(bytes(request)))
         del self._regions[address]
 
-    def _let_go(self) -> None:
-        """Unregister what no mapping needs any more."""
-        spans = [(one.address, one.address + one.length) for one in self._mapped.values()]
-        for address, length in list(self._regions.items()):
-            if not any(start < address + length and address < end for start, end in spans):
-                self._unregister(address)
+    def _let_go(self, address: int, length: int) -> None:
+        """Unregister what no mapping needs any more, of the regions that a range has some of."""
+        before = self._regions.bisect_right(address) - 1
+        starts = [self._regions.peekitem(before)[0]] if before >= 0 else []
+        starts += self._regions.irange(address, address + length, inclusive=(False, False))
+        for start in starts:
+            end = start + self._regions[start]
+            used = ((one.address, one.address + one.length) for one in self._mapped.values())
+            if address < end and not any(first < end and start < last for first, last in used):
+                self._unregister(start)
 
     # what there is
 

@@ -111,7 +111,8 @@ class Container:
     def detach(self, group: Group) -> None:
         """Take a group out.  Raise `DeviceBusy` while one of its devices is open.
 
-        With the last group the kernel drops the IOMMU and all mappings; the address space remembers them.
+        With the last group the kernel drops the IOMMU and all mappings; the address space remembers them.  The TCE
+        IOMMU drops all mappings with any group: those of the others are made again, but DMA in between is refused.
         """
         _take_out(group)
         self._groups.remove(group)
@@ -119,6 +120,8 @@ class Container:
             return
         if self._groups:
             self._space.refresh()
+            if self._tce is not None:
+                self._tce.enter_again()
         else:
             self._space.dropped()
 

@@ -93,9 +93,20 @@ class PnvTableGroup:
     def table_size(self, page_shift: int, size: int, levels: int) -> int:
         """See `TableGroup.table_size`; 0 too for tables that would cover more addresses than a window can have."""
         try:
-            return DmaWindow(size, page_shift, levels, self._host_shift).table_bytes
+            return self._dma_window(page_shift, size, levels).table_bytes
         except Misuse:
             return 0
+
+    def _dma_window(self, page_shift: int, size: int, levels: int) -> DmaWindow:
+        """The window; one that is a little smaller than a page is one page.  Raise `Misuse`.
+
+        For such a one Linux 6.12 computes with a number of bits below zero, which its rounding makes one of zero when
+        there are more levels than bits are missing, or one level and at most the three bits of an entry's size.
+        """
+        missing = page_shift - _log2(size)
+        if 0 < missing < levels or (levels == 1 and 0 < missing <= _ENTRY_SHIFT):
+            size <<= missing
+        return DmaWindow(size, page_shift, levels, self._host_shift)
 
     def create_table(self, number: int, page_shift: int, size: int, levels: int) -> IommuTable:
         """See `TableGroup.create_table`.  Raise OSError EINVAL for no such window, ENOMEM for too large a level."""
@@ -103,7 +114,7 @@ class PnvTableGroup:
 
     def _table(self, number: int, page_shift: int, size: int, levels: int, *, allocated: int) -> MemoryTable:
         try:
-            window = DmaWindow(size, page_shift, levels, self._host_shift)
+            window = self._dma_window(page_shift, size, levels)
             if window.level_shift > _MOST_LEVEL_SHIFT:
                 raise fail(errno.ENOMEM)
             return MemoryTable(window_start(number), window, self._storage, allocated=allocated)

@@ -61,6 +61,13 @@ class RealMemory:
             self._starts.remove(run.first)
             del self._runs[run.first]
 
+    def close(self) -> None:
+        """The machine is no more: let all pages go, also those of programs that never did."""
+        for run in self._runs.values():
+            run.pin.close()
+        self._runs.clear()
+        self._starts.clear()
+
     def _run(self, address: int) -> _Run | None:
         index = bisect_right(self._starts, address) - 1
         return self._runs[self._starts[index]] if index >= 0 else None

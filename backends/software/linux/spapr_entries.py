@@ -30,7 +30,8 @@ class SpaprEntries:
 
         Raise OSError EFAULT (version 1: no memory that may be written, even for devices that only read), EINVAL
         (version 2: not registered, or in pages smaller than the IOMMU's), EPERM (the IOMMU's pages are larger than the
-        one that is mapped).  The pages before the one that failed are not mapped to anything then.
+        one that is mapped), ENOMEM (no memory for a table of a lower level).  The pages before the one that failed are
+        not mapped to anything then.
         """
         done = 0
         try:
@@ -49,11 +50,12 @@ class SpaprEntries:
     def _build_pinned(
         self, table: IommuTable, entry: int, caller: ProcessMemory, address: int, pages: int, access: TceAccess
     ) -> int:
-        """Pin and map; how many pages could be."""
+        """Pin and map; how many pages could be.
+
+        Version 1 has the default window alone, whose pages of 4 KiB are never larger than the kernel's.
+        """
         if not pages:
             return 0
-        if table.page_size > self._page:
-            raise fail(errno.EPERM)
         share = self._page // table.page_size  # entries that one page of the kernel has; each pins it
         memory = self._owner.core.real_memory
         if share == 1:
@@ -84,8 +86,8 @@ class SpaprEntries:
             raise fail(errno.EINVAL)
         if table.page_size > self._page and not region.has_page(address, table.page_size):
             raise fail(errno.EPERM)
-        region.mapped += 1
         self._replace(table, entry, region.real + address - region.address, address, access)
+        region.mapped += 1
 
     def _replace(self, table: IommuTable, entry: int, real: int, address: int, access: TceAccess) -> None:
         before, had = table.exchange(entry, real, access)

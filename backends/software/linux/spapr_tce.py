@@ -147,7 +147,7 @@ class SpaprTce:
         caller = self.caller
         if caller is not None:
             for region in self.registered:
-                self.memory.put(caller, region)
+                self._drop(caller, region)
         self.registered.clear()
         self._disable()
 
@@ -339,7 +339,7 @@ class SpaprTce:
     def _drop(self, caller: ProcessMemory, region: Region) -> None:
         try:
             self.memory.put(caller, region)
-        except OSError:  # mapped; nobody asks
+        except OSError:  # mapped: it stays, and nobody asks
             return
 
     def _create(self, argument: Argument) -> int:

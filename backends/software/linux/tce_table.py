@@ -11,12 +11,14 @@ Source: ``arch/powerpc/include/asm/iommu.h``, ``platforms/powernv/pci-ioda-tce.c
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
 from typing import Protocol
 
 from pyvfio.ioda.table import TceTable
 from pyvfio.ioda.tce import TceAccess, tce_address
 from pyvfio.ioda.window import ENTRY_SIZE, DmaWindow
+from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.memory import HostMemory
 
 __all__ = ["MOST_TABLES", "IommuTable", "MemoryTable", "TableGroup"]
@@ -63,7 +65,10 @@ class IommuTable(ABC):
 
     @abstractmethod
     def exchange(self, entry: int, real: int, access: TceAccess) -> tuple[int, TceAccess]:
-        """Replace an entry (``it_ops->xchg_no_kill``): the real address and the access that were there."""
+        """Replace an entry (``it_ops->xchg_no_kill``): the real address and the access that were there.
+
+        Raise OSError when it cannot be; nothing is changed then.
+        """
 
     def kill(self, entry: int, pages: int) -> None:
         """Have the bridges of its groups read entries again (``iommu_tce_kill``)."""
@@ -89,10 +94,16 @@ class MemoryTable(IommuTable):
         self.tces = TceTable(whole, storage, storage.allocate)
 
     def exchange(self, entry: int, real: int, access: TceAccess) -> tuple[int, TceAccess]:
-        """See `IommuTable.exchange` (``pnv_tce_xchg``): what may be written may be read too."""
+        """See `IommuTable.exchange` (``pnv_tce_xchg``): what may be written may be read too.
+
+        Raise OSError ENOMEM when there is no memory for a table of a lower level.
+        """
         if access & TceAccess.WRITE:
             access = _BOTH
-        before = self.tces.set(entry - self.offset, real, access)
+        try:
+            before = self.tces.set(entry - self.offset, real, access)
+        except MemoryError as error:
+            raise fail(errno.ENOMEM) from error
         return tce_address(before, self.page_shift), TceAccess(before & _BOTH)
 
     def free(self) -> None:

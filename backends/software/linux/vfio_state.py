@@ -65,6 +65,11 @@ class VfioCore:
 
         self.registered = RegisteredMemory(self.real_memory, self.locked)
 
+    def close(self) -> None:
+        """The machine is no more: no pages stay pinned."""
+        if "real_memory" in self.__dict__:
+            self.real_memory.close()
+
     def take_minor(self) -> int:
         """A minor number for a group's node."""
         return lowest_free(self.minors)

@@ -95,6 +95,20 @@ def test_a_size_that_is_no_power_of_2(container: TceContainer, size: int) -> Non
         container.create(SHIFT_4K, size)
 
 
+@pytest.mark.parametrize(("size", "levels"), [(0x800, 1), (0x200, 1), (0x800, 2), (0x400, 3)])
+def test_a_window_smaller_than_a_page(
+    container: TceContainer, memory: AnonymousMemory, page: int, size: int, levels: int
+) -> None:
+    """Linux 6.12 computes with bits below zero, and makes one with a page of entries of it."""
+    if container.info().ddw.levels < levels + 1:
+        pytest.skip("windows are the hypervisor's")
+    assert container.create(SHIFT_4K, size, levels=levels) == SECOND_WINDOW
+    reached = page // 8 << SHIFT_4K
+    mapped(container, memory, SECOND_WINDOW + reached - memory.length)
+    with fails(ENXIO):
+        container.map(SECOND_WINDOW + reached, memory.address, memory.length)
+
+
 @pytest.mark.parametrize("levels", [0, 6, 9, 1 << 31])
 def test_levels_that_there_are_not(container: TceContainer, levels: int) -> None:
     with fails(EINVAL):

@@ -10,6 +10,8 @@ from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.opal import OpalFreezeState, OpalReset
 from pyvfio.abi.pci_extended_regs import PCI_ERR_UNC_UNSUP, PCI_ERR_UNCOR_STATUS, PCI_EXT_CAP_ID_ERR
+from pyvfio.ioda.tce import TceAccess
+from pyvfio_backends.software.hardware.pcie.upstream import Source
 
 ASSERT, DEASSERT = api.OPAL_ASSERT_RESET, api.OPAL_DEASSERT_RESET
 
@@ -81,6 +83,18 @@ def test_a_complete_reset_ends_a_fence() -> None:
     assert r.phb.rids[0x300] == PE_A
     assert r.phb.inbound.entries[2 * PE_B] is not None
     assert r.opal.pci_eeh_freeze_status(0, ROOT).state == OpalFreezeState.NOT_FROZEN
+
+
+def test_a_complete_reset_forgets_what_was_read_of_tables() -> None:
+    """The bridge begins anew, and reads entries again that nobody said were old."""
+    r = rig()
+    rid = r.a.rid
+    r.a.dma_read(0, 4)
+    other = r.real(PE_A) + 0x2000
+    r.memory.write(other, b"new")
+    r.tables[PE_A].set(0, other, TceAccess.READ)
+    finish(r, r.opal.pci_reset(0, OpalReset.PHB_COMPLETE, ASSERT))
+    assert r.phb.inbound.read(Source(0, rid), 0, 3) == b"new"
 
 
 def test_the_bus_of_a_bridge_below() -> None:

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from spapr_rig import M32_BUS, SECOND, SpaprLab, protected
+from spapr_rig import M32_BUS, PES, SECOND, SpaprLab, protected
 from vfio_fixture import PAGE
 
 from pyvfio.abi import vfio as abi
 from pyvfio.errors import KernelRefused, Misuse, NotAvailable, PyvfioError
 from pyvfio.host import Host
+from pyvfio.ioda.tce import TableEntry
+from pyvfio.ioda.window import DmaWindow
 from pyvfio.iommu import AddressSpace
 from pyvfio.iommu.spapr import SpaprTable
 from pyvfio.process import AnonymousMemory
@@ -201,3 +203,54 @@ def test_two_groups_in_a_container(lab: SpaprLab) -> None:
         with pytest.raises(PyvfioError, match="one group in a container") as caught:
             container.attach(two)
         assert caught.value.errno == errno.EBUSY
+
+
+def test_one_of_two_groups_leaves(lab: SpaprLab, dma_memory: AnonymousMemory) -> None:
+    """Linux 6.12 clears the tables of the others too (tce_iommu_release_ownership)."""
+    host = Host(lab.host)
+    with Container(host) as container, Group(host, lab.number("p0")) as one, Group(host, lab.number("p1")) as two:
+        container.attach(one)
+        space = container.set_iommu()
+        container.attach(two)
+        space.map(dma_memory.address, 2 * PAGE, 0x10000, write=False)
+        space.map(dma_memory.address + 4 * PAGE, PAGE, 0x40000)
+        dma_memory.view[PAGE] = 3
+        locked = lab.locked
+        container.detach(two)
+        assert lab.functions["p0"].dma_read(0x10000 + PAGE, 1) == b"\x03"
+        lab.functions["p0"].dma_write(0x40000, b"\x04")
+        assert dma_memory.view[4 * PAGE] == 4
+        assert lab.locked == locked
+        space.unmap(0x10000, 2 * PAGE)
+        assert lab.locked == locked - (2 * PAGE >> 10)
+
+
+def test_a_large_window_has_levels_that_can_be_allocated(lab: SpaprLab) -> None:
+    """What Linux counts for a level that is too large it never takes back."""
+    with opened(lab, 2) as space:
+        table = space.table
+        assert isinstance(table, SpaprTable)
+        assert table.grow(1 << 40)
+        size = 1 << 41
+        assert space.ranges()[1].last - space.ranges()[1].start == size - 1
+        entry = lab.phb.inbound.entries[2 * PES["p0"] + 1]
+        assert isinstance(entry, TableEntry)
+        assert entry.levels == 2
+        assert lab.locked == DmaWindow(size, 12, 2).table_bytes + (8 << 20) >> 10  # and the first window
+
+
+def test_regions_are_let_go_one_by_one(lab: SpaprLab) -> None:
+    """A region stays while any mapping shows any of it, wherever that begins."""
+    with opened(lab, 2) as space, AnonymousMemory(64 * PAGE) as memory:
+        at = memory.address
+        space.map(at + 8 * PAGE, 8 * PAGE, 0x100000)
+        space.map(at + 32 * PAGE, 8 * PAGE, 0x200000)
+        space.map(at, 64 * PAGE, 0x300000)  # regions before, between and behind
+        tables = 8 << 10
+        assert lab.locked == tables + (64 * PAGE >> 10)
+        space.unmap(0x300000, 64 * PAGE)
+        assert lab.locked == tables + (16 * PAGE >> 10)
+        assert space.table.unmap(0x200000, 4 * PAGE) == 4 * PAGE  # a part
+        assert lab.locked == tables + (16 * PAGE >> 10)
+        assert space.table.unmap(0x200000, 8 * PAGE) == 4 * PAGE
+        assert lab.locked == tables + (8 * PAGE >> 10)

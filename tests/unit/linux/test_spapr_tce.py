@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from spapr_rig import M32_BUS, PES, SECOND, SpaprLab, protected
+from spapr_rig import M32_BUS, MEMORY_SIZE, PES, SECOND, SpaprLab, protected
 from vfio_fixture import PAGE, errno_of
 
 from pyvfio.abi import vfio as abi
@@ -24,6 +24,7 @@ from pyvfio.ioda.tce import BypassEntry
 from pyvfio.process import AnonymousMemory, ProcessMemory
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.linux.spapr_tce import SpaprTce
+from pyvfio_backends.software.linux.tce_table import MemoryTable
 from pyvfio_backends.software.linux.uaccess import AddressArgument
 from pyvfio_backends.software.linux.vfio_container import ContainerFile
 
@@ -129,7 +130,7 @@ def test_the_kernel_has_its_windows_back(lab: SpaprLab) -> None:
     """pnv_ioda2_take_ownership and _release_ownership: window 1 is all of memory while no program has the group."""
     entries, first = lab.phb.inbound.entries, 2 * PES["p0"]
     assert entries[first] is not None
-    assert isinstance(entries[first + 1], BypassEntry)
+    assert entries[first + 1] == BypassEntry(0, MEMORY_SIZE)
     container, group = lab.ready("p0", V1)
     assert entries[first : first + 2] == [None, None]
     lab.host.close(container)
@@ -210,6 +211,19 @@ def test_a_region_let_go_while_mapped_stays(lab: SpaprLab, dma_memory: Anonymous
     assert lab.locked == dma_memory.length >> 10
 
 
+def test_no_pages_stay_pinned_behind_the_machine(dma_memory: AnonymousMemory) -> None:
+    """Those that Linux forgets go with it."""
+    lab = SpaprLab()
+    with lab.host:
+        container = lab.ready_v2(dma_memory.address, dma_memory.length)
+        lab.map_raw(container, 0, PAGE, dma_memory.address)
+        lab.unregister(container, dma_memory.address, dma_memory.length)
+        lab.unmap(container, 0, PAGE)
+        pins = [run.pin for run in lab.core.real_memory._runs.values()]
+    assert [pin.aliased for pin in pins] == [False]
+    assert not lab.core.real_memory._runs
+
+
 def test_two_containers_of_a_process_share_a_region(lab: SpaprLab, dma_memory: AnonymousMemory) -> None:
     at, size = dma_memory.address, dma_memory.length
     first, second = lab.ready_v2(at, size, "p0"), lab.ready_v2(at, size, "p1")
@@ -284,6 +298,51 @@ def test_a_small_window_has_a_page_of_entries(lab: SpaprLab, dma_memory: Anonymo
     lab.create(fd, 12, PAGE)
     assert lab.map_raw(fd, SECOND + 511 * PAGE, PAGE, dma_memory.address) == 0
     assert errno_of(lab.map_raw, fd, SECOND + 512 * PAGE, PAGE, dma_memory.address) == errno.ENXIO
+
+
+def test_a_window_a_little_smaller_than_a_page(lab: SpaprLab, dma_memory: AnonymousMemory) -> None:
+    """The same: ``entries_shift`` is below 0, which rounding up to levels, or the size of an entry, makes good."""
+    fd = lab.ready_v2(dma_memory.address, dma_memory.length)
+    for size, levels in ((0x800, 1), (0x200, 1), (0x800, 2), (0x400, 3)):
+        assert lab.create(fd, 12, size, levels) == SECOND
+        assert lab.map_raw(fd, SECOND + 511 * PAGE, PAGE, dma_memory.address) == 0
+        lab.remove(fd, SECOND)
+    for size, levels in ((0x100, 1), (0x400, 2), (0, 1)):
+        assert errno_of(lab.create, fd, 12, size, levels) == errno.EINVAL
+
+
+def test_no_memory_for_a_lower_level(
+    lab: SpaprLab, dma_memory: AnonymousMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``pnv_tce_xchg``: levels below the first come with the first entry in them; what was mapped before is cleared."""
+    fd = lab.ready_v2(dma_memory.address, dma_memory.length)
+    lab.create(fd, 12, 1 << 30, 2)
+    below = SECOND + 512 * PAGE  # the first page behind the first table below
+    lab.map_raw(fd, below - PAGE, PAGE, dma_memory.address)
+
+    def none(size: int) -> int:
+        raise MemoryError
+
+    table = driver(lab, fd).windows.tables[1]
+    assert isinstance(table, MemoryTable)
+    monkeypatch.setattr(table.tces, "_allocate", none)
+    assert errno_of(lab.map_raw, fd, below - PAGE, 2 * PAGE, dma_memory.address) == errno.ENOMEM
+    assert not table.users
+    lab.remove(fd, SECOND)
+    lab.unregister(fd, dma_memory.address, dma_memory.length)
+    assert lab.locked == 2 * (M32_BUS >> 9) >> 10  # the table of the default window alone
+
+
+def test_a_large_window_goes_at_once(lab: SpaprLab, dma_memory: AnonymousMemory) -> None:
+    """The bridge forgets what it read of it; a program does not wait for 2**30 entries."""
+    fd = lab.ready_v2(dma_memory.address, dma_memory.length)
+    lab.create(fd, 12, 1 << 42, 4)
+    lab.map_raw(fd, SECOND, PAGE, dma_memory.address)
+    lab.functions["p0"].dma_read(SECOND, 1)
+    lab.remove(fd, SECOND)
+    lab.create(fd, 12, 1 << 42, 4)
+    with pytest.raises(DmaFault):
+        lab.functions["p0"].dma_read(SECOND, 1)
 
 
 def test_large_pages_of_the_iommu_need_large_pages(lab: SpaprLab, dma_memory: AnonymousMemory) -> None:
