@@ -18,11 +18,12 @@ from pyvfio.css.schib import SubchannelType
 from pyvfio.css.trace import Step, StepListener
 from pyvfio_backends.software.linux.cio_ignore import CioIgnoreFile, CioSettleFile, IgnoredDevices
 from pyvfio_backends.software.linux.css_bus import CssBus
+from pyvfio_backends.software.linux.css_driver import CssDriver
 from pyvfio_backends.software.linux.css_paths import KnownPaths
 from pyvfio_backends.software.linux.css_root import CssRoot
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.kernel import Kernel
-from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
+from pyvfio_backends.software.linux.subchannel import SubchannelDevice
 from pyvfio_backends.software.linux.subsystems import Key
 
 if TYPE_CHECKING:

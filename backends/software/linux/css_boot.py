@@ -27,12 +27,13 @@ from pyvfio_backends.software.linux.ccw_drivers import ALWAYS, DRIVERS
 from pyvfio_backends.software.linux.chsc_device import add_chsc_device
 from pyvfio_backends.software.linux.cio_ignore import IgnoredDevices
 from pyvfio_backends.software.linux.css import Css
+from pyvfio_backends.software.linux.css_driver import CssDriver
 from pyvfio_backends.software.linux.css_unbuilt import UnbuiltCcwDevices, UnbuiltSubchannels, run_of_spec
 from pyvfio_backends.software.linux.driver_core import Bus
 from pyvfio_backends.software.linux.io_subchannel import ChscSubchannelDriver, EadmSubchannelDriver, IoSubchannelDriver
 from pyvfio_backends.software.linux.mdev import mdev_bus
 from pyvfio_backends.software.linux.module import Module
-from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
+from pyvfio_backends.software.linux.subchannel import SubchannelDevice
 from pyvfio_backends.software.linux.zpci_host import zpci_host
 
 if TYPE_CHECKING:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from pyvfio_backends.software.linux.css_driver import CssDriver
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.driver_core import Bus, Driver
 from pyvfio_backends.software.linux.kernel import Kernel
-from pyvfio_backends.software.linux.subchannel import CssDriver, SubchannelDevice
+from pyvfio_backends.software.linux.subchannel import SubchannelDevice
 
 __all__ = ["BoundDevices", "CssBus"]
 

@@ -11,10 +11,11 @@ from pyvfio.css.chsc import CHSC_SIZE
 from pyvfio.css.sei import Configure, EventContent, PathConfiguration, Sei
 from pyvfio_backends.software.linux.chp import ChannelPathDevice
 from pyvfio_backends.software.linux.css_chsc import ChscCalls
+from pyvfio_backends.software.linux.css_driver import CssDriver, PathEvent
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.driver_core import Bus
 from pyvfio_backends.software.linux.kernel import Kernel
-from pyvfio_backends.software.linux.subchannel import CssDriver, PathEvent, SubchannelDevice
+from pyvfio_backends.software.linux.subchannel import SubchannelDevice
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware

@@ -16,8 +16,9 @@ from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 from pyvfio.css.schib import SubchannelType
 from pyvfio_backends.software.linux.ccw import CcwDevice, CcwState, Notice
+from pyvfio_backends.software.linux.css_driver import CssDriver, PathEvent
 from pyvfio_backends.software.linux.device import Device
-from pyvfio_backends.software.linux.subchannel import CssDriver, PathEvent, SubchannelDevice
+from pyvfio_backends.software.linux.subchannel import SubchannelDevice
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
 if TYPE_CHECKING:

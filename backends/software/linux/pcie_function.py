@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.hardware.pcie.access import requests
-from pyvfio_backends.software.hardware.pcie.bar_sizing import FoundBar, size_bars
+from pyvfio_backends.software.hardware.pcie.bar_sizing import size_bars
 from pyvfio_backends.software.hardware.pcie.request import Request, Space
 from pyvfio_backends.software.linux import pcie_reset
 from pyvfio_backends.software.linux.msi_domain import MsiDomain
@@ -22,6 +21,7 @@ from pyvfio_backends.software.linux.pci_host import BarMemory, PciSysdata
 from pyvfio_backends.software.linux.pci_iov import FIRST_IOV
 from pyvfio_backends.software.linux.pci_sysfs import number
 from pyvfio_backends.software.linux.pcie_aspm import LinkDirectory, aspm
+from pyvfio_backends.software.linux.pcie_resources import bar_resource, bridge_windows
 from pyvfio_backends.software.linux.pcie_vga import SHADOW, is_vga, shadow
 from pyvfio_backends.software.linux.pcie_virtual import add_virtual, remove_virtual, virtual_resources
 from pyvfio_backends.software.linux.resource import Resource, ResourceFlag
@@ -38,12 +38,6 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pcie_iommu import PcieIommu
 
 __all__ = ["PcieFunction"]
-
-_BAR_FLAGS = 0xF
-_ROM_FLAGS = ResourceFlag.MEM | ResourceFlag.PREFETCH | ResourceFlag.READONLY | ResourceFlag.SIZEALIGN
-_IO_SHIFT, _MEMORY_SHIFT = 8, 16
-_IO_MASK, _MEMORY_MASK = 0xF0, 0xFFF0
-_IO_PAGE, _MEMORY_PAGE = 0xFFF, 0xFFFFF
 
 
 class PcieFunction(PciSysdata):
@@ -166,7 +160,7 @@ class PcieFunction(PciSysdata):
         bridge = len(resources) > RESOURCES
         for bar in size_bars(self._complex, self._segment, self.rid, bridge=bridge):
             index = ROM if bar.rom else (bar.register - regs.PCI_BASE_ADDRESS_0) // 4
-            resources[index] = self._resource(bar)
+            resources[index] = bar_resource(self.config_read, bar, place=self.keeps_addresses)
         if is_vga(self) and self.bus.vga_default in (None, self):
             self._shadow = shadow(self)
             if self._shadow is not None:
@@ -176,67 +170,11 @@ class PcieFunction(PciSysdata):
         if iov:
             total = self.config_read(iov + regs.PCI_SRIOV_TOTAL_VF, 2)
             for bar in size_bars(self._complex, self._segment, self.rid, sriov=iov, count=total):
-                resources[FIRST_IOV + (bar.register - iov - regs.PCI_SRIOV_BAR) // 4] = self._resource(bar)
+                resources[FIRST_IOV + (bar.register - iov - regs.PCI_SRIOV_BAR) // 4] = bar_resource(
+                    self.config_read, bar, place=self.keeps_addresses
+                )
         if bridge and self.keeps_addresses:
-            resources[RESOURCES] = self._io_window()
-            resources[RESOURCES + 1] = self._window(bridge_regs.PCI_MEMORY_BASE, bridge_regs.PCI_MEMORY_LIMIT)
-            resources[RESOURCES + 2] = self._prefetchable_window()
-
-    def _resource(self, bar: FoundBar) -> Resource:
-        value = self.config_read(bar.register, 4)
-        if bar.rom:
-            start, flags = value & regs.PCI_ROM_ADDRESS_MASK, _ROM_FLAGS
-        elif bar.io:
-            start = value & regs.PCI_BASE_ADDRESS_IO_MASK
-            flags = ResourceFlag.IO | ResourceFlag.SIZEALIGN | value & 3
-        else:
-            start = value & regs.PCI_BASE_ADDRESS_MEM_MASK
-            flags = ResourceFlag.MEM | ResourceFlag.SIZEALIGN | value & _BAR_FLAGS
-            flags |= ResourceFlag.PREFETCH if bar.prefetchable else 0
-            flags |= ResourceFlag.MEM_64 if bar.wide else 0
-        start &= 0xFFFFFFFF
-        if bar.wide:
-            start |= self.config_read(bar.register + 4, 4) << 32
-        if not self.keeps_addresses:
-            start = 0
-        return Resource(start, start + bar.size - 1, flags)
-
-    def _io_window(self) -> Resource:
-        """``pci_read_bridge_io``."""
-        low = self.config_read(bridge_regs.PCI_IO_BASE, 1)
-        base = (low & _IO_MASK) << _IO_SHIFT
-        limit = (self.config_read(bridge_regs.PCI_IO_LIMIT, 1) & _IO_MASK) << _IO_SHIFT
-        kind = low & bridge_regs.PCI_IO_RANGE_TYPE_MASK
-        if kind == bridge_regs.PCI_IO_RANGE_TYPE_32:
-            base |= self.config_read(bridge_regs.PCI_IO_BASE_UPPER16, 2) << 16
-            limit |= self.config_read(bridge_regs.PCI_IO_LIMIT_UPPER16, 2) << 16
-        if not base or base > limit:
-            return Resource()
-        return Resource(base, limit | _IO_PAGE, ResourceFlag.IO | kind)
-
-    def _window(self, base_register: int, limit_register: int) -> Resource:
-        """``pci_read_bridge_mmio``."""
-        low = self.config_read(base_register, 2)
-        base = (low & _MEMORY_MASK) << _MEMORY_SHIFT
-        limit = (self.config_read(limit_register, 2) & _MEMORY_MASK) << _MEMORY_SHIFT
-        if not base or base > limit:
-            return Resource()
-        return Resource(base, limit | _MEMORY_PAGE, ResourceFlag.MEM | low & bridge_regs.PCI_MEMORY_RANGE_TYPE_MASK)
-
-    def _prefetchable_window(self) -> Resource:
-        """``pci_read_bridge_mmio_pref``."""
-        low = self.config_read(bridge_regs.PCI_PREF_MEMORY_BASE, 2)
-        base = (low & _MEMORY_MASK) << _MEMORY_SHIFT
-        limit = (self.config_read(bridge_regs.PCI_PREF_MEMORY_LIMIT, 2) & _MEMORY_MASK) << _MEMORY_SHIFT
-        kind = low & bridge_regs.PCI_PREF_RANGE_TYPE_MASK
-        flags = ResourceFlag.MEM | ResourceFlag.PREFETCH | kind
-        if kind == bridge_regs.PCI_PREF_RANGE_TYPE_64:
-            flags |= ResourceFlag.MEM_64
-            base |= self.config_read(bridge_regs.PCI_PREF_BASE_UPPER32, 4) << 32
-            limit |= self.config_read(bridge_regs.PCI_PREF_LIMIT_UPPER32, 4) << 32
-        if not base or base > limit:
-            return Resource()
-        return Resource(base, limit | _MEMORY_PAGE, flags)
+            resources[RESOURCES : RESOURCES + 3] = bridge_windows(self.config_read)
 
     def _place(self, bar: int, offset: int) -> tuple[int, Space]:
         resource = self.pdev.resources[bar] if self.pdev is not None else Resource()

@@ -9,25 +9,25 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Enum, auto
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING
 
 from pyvfio.address import SubchannelId
 from pyvfio.css.instructions import OperandException
-from pyvfio.css.irb import Irb
 from pyvfio.css.orb import Orb
 from pyvfio.css.schib import Pmcw, Schib, SubchannelType
 from pyvfio.css.scsw import Actl
+from pyvfio_backends.software.linux.css_driver import CssDriver, PathEvent
 from pyvfio_backends.software.linux.device import Device
-from pyvfio_backends.software.linux.driver_core import Driver, override_attribute
+from pyvfio_backends.software.linux.driver_core import override_attribute
+from pyvfio_backends.software.linux.subchannel_files import COMMON_FILES, IO_FILES
 from pyvfio_backends.software.linux.vfs import Attribute, Node
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.ccw import CcwDevice
     from pyvfio_backends.software.linux.css import Css
 
-__all__ = ["IO_ISC", "BootState", "CssDriver", "PathEvent", "SubchannelDevice", "intparm_of"]
+__all__ = ["IO_ISC", "BootState", "SubchannelDevice", "intparm_of"]
 
 IO_ISC = 3
 """The interruption subclass of I/O subchannels, and of vfio_ccw (``arch/s390/include/asm/isc.h``)."""
@@ -325,7 +325,7 @@ class SubchannelDevice(Device):
 
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
-        names = ["driver_override", *_COMMON, *(_IO if self.st == SubchannelType.IO else ())]
+        names = ["driver_override", *COMMON_FILES, *(IO_FILES if self.st == SubchannelType.IO else ())]
         entries = {name: node for name in names if (node := self.attribute(name)) is not None}
         if isinstance(self.driver, CssDriver):
             entries |= self.driver.files(self)
@@ -333,7 +333,7 @@ class SubchannelDevice(Device):
 
     def attribute(self, name: str) -> Node | None:
         """See `Device.attribute`."""
-        show = _COMMON.get(name) or (_IO.get(name) if self.st == SubchannelType.IO else None)
+        show = COMMON_FILES.get(name) or (IO_FILES.get(name) if self.st == SubchannelType.IO else None)
         if show is not None:
             return Attribute(partial(show, self))
         if name == "driver_override":
@@ -341,68 +341,6 @@ class SubchannelDevice(Device):
         if self._extra is not None and name in self._extra:
             return self._extra[name]
         return self.driver.files(self).get(name) if isinstance(self.driver, CssDriver) else None
-
-    def _modalias(self) -> str:
-        return f"css:t{self.st:01X}\n"
-
-    def _type(self) -> str:
-        return f"{self.st:01x}\n"
-
-    def _chpids(self) -> str:
-        pmcw = self.pmcw
-        return _installed(pmcw.pim, pmcw.chpid)
-
-    def _pimpampom(self) -> str:
-        pmcw = self.pmcw
-        return f"{pmcw.pim:02x} {pmcw.pam:02x} {pmcw.pom:02x}\n"
-
-    def _dev_busid(self) -> str:
-        return f"0.{self.schid.ssid:x}.{self.devno:04x}\n" if self.pmcw.dnv else "none\n"
-
-
-@lru_cache(maxsize=256)
-def _installed(pim: int, chpids: bytes) -> str:
-    """The text of ``chpids``: two digits and a blank for each of eight, zeros for a path that is not installed."""
-    shown = bytes(chpid if pim & _FIRST_PATH >> position else 0 for position, chpid in enumerate(chpids))
-    return f"{shown.hex(' ')} \n"
-
-
-_COMMON: Final = {"modalias": SubchannelDevice._modalias, "type": SubchannelDevice._type}
-_IO: Final = {
-    "chpids": SubchannelDevice._chpids,
-    "dev_busid": SubchannelDevice._dev_busid,
-    "pimpampom": SubchannelDevice._pimpampom,
-}
-
-
-class PathEvent(Enum):
-    """What happened to a channel path (``CHP_VARY_ON`` ...)."""
-
-    VARY_ON = auto()
-    VARY_OFF = auto()
-    ONLINE = auto()
-    OFFLINE = auto()
-
-
-class CssDriver(Driver):
-    """A driver of subchannels of the given types; what `Driver` has, and the events of a subchannel."""
-
-    types: frozenset[SubchannelType] = frozenset({SubchannelType.IO})
-
-    def files(self, sch: SubchannelDevice) -> dict[str, Node]:
-        """The attributes that every subchannel of this driver has."""
-        return {}
-
-    def irq(self, sch: SubchannelDevice, irb: Irb) -> None:
-        """A status of the subchannel was pending; `irb` is what TSCH stored."""
-
-    def sch_event(self, sch: SubchannelDevice) -> int:
-        """Something happened to the subchannel; look what.  0, or EAGAIN to be called again soon."""
-        return 0
-
-    def chp_event(self, sch: SubchannelDevice, chpid: int, event: PathEvent) -> int:
-        """Something happened to a channel path: 0 or ENODEV.  It may be none of the subchannel's."""
-        return 0
 
 
 def _valid(schib: Schib) -> bool:

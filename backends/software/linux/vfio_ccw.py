@@ -14,6 +14,7 @@ from pyvfio.css.crw import Crw, ErrorRecovery, ReportingSource
 from pyvfio.css.irb import Irb
 from pyvfio_backends.software.linux.css import CSS
 from pyvfio_backends.software.linux.css_bus import CssBus
+from pyvfio_backends.software.linux.css_driver import CssDriver, PathEvent
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.mdev import (
     MdevBus,
@@ -25,7 +26,7 @@ from pyvfio_backends.software.linux.mdev import (
     mdev_bus,
 )
 from pyvfio_backends.software.linux.module import Module
-from pyvfio_backends.software.linux.subchannel import CssDriver, PathEvent, SubchannelDevice
+from pyvfio_backends.software.linux.subchannel import SubchannelDevice
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
