@@ -24,12 +24,13 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_express_regs as express
-from pyvfio.abi import pci_regs as regs
 from pyvfio_backends.software.linux.kernel_log import ERROR, INFO, say
-from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice
+from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_hotplug import add_slot, remove_slot
+from pyvfio_backends.software.linux.pciehp_board import Board
 from pyvfio_backends.software.linux.pciehp_port import EVENTS, HotplugPort, Sleeps
 from pyvfio_backends.software.linux.pciehp_slot import PciehpSlot
+from pyvfio_backends.software.linux.pciehp_thread import Result, SlotThread, Steps
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ __all__ = ["Controller", "SlotPhase"]
 
 _DISABLE = 1 << 16
 """An event that no slot reports: the slot is to be switched off (``DISABLE_SLOT``)."""
-_BLINKING, _SETTLING = 5.0, 1.0
+_BLINKING = 5.0
 _CONTAINMENT, _POLL = 4.0, 0.01
-"""Seconds: how long a button press can be taken back, and how long power is off before anything else is done."""
+"""Seconds: how long a button press can be taken back; how long containment is waited for, and how often."""
 _PRESENCE, _LINK = express.PCI_EXP_SLTSTA_PDC, express.PCI_EXP_SLTSTA_DLLSC
 _ON, _OFF, _BLINK = (
     express.PCI_EXP_SLTCTL_PWR_IND_ON,
@@ -51,9 +52,6 @@ _ON, _OFF, _BLINK = (
 _ATTENTION_ON, _ATTENTION_OFF = express.PCI_EXP_SLTCTL_ATTN_IND_ON, express.PCI_EXP_SLTCTL_ATTN_IND_OFF
 _ALL = EVENTS | express.PCI_EXP_SLTSTA_MRLSC
 _ONES = 0xFFFF
-_Steps = Generator[float | Callable[[], None], None, None]
-"""What the thread does: seconds to sleep, or work that may block."""
-_Result = Generator[float | Callable[[], None], None, int]
 
 
 class SlotPhase(Enum):
@@ -79,19 +77,16 @@ class Controller:
         self.below = below
         self.port = HotplugPort(device, lambda text: self.say(text))
         self.phase = SlotPhase.ON if below.devices() else SlotPhase.OFF
-        self.pending = 0
-        self.running = False
+        self.thread = SlotThread(device.kernel.clock, self._handle)
         self.result = 0
         """What became of the last request: 0 or an errno."""
         self.name = ""
         self.recovered = recovered
         self._clock = device.kernel.clock
-        self._fault_reported = False
+        self.fault_reported = False
+        """Whether its power fault was told of, since it was switched on."""
         self._press = 0
-        self._awake = False
-        self._waits = False
-        self._stopped = False
-        self._steps: _Steps | None = None
+        self._board = Board(self)
         self.speed = self.port.current_speed
 
     # coming and going of the service itself
@@ -102,7 +97,7 @@ class Controller:
         port.clear(_ALL)
         self.say(port.describe())
         self.name = add_slot(self.device.pci_bus, str(port.number), PciehpSlot(self), quiet=quiet)
-        if self._controls_power and not port.occupied and port.powered:
+        if self.controls_power and not port.occupied and port.powered:
             self._at_once(port.disable_notification())
             self._at_once(port.power_off())
         self._at_once(port.enable_notification())
@@ -112,21 +107,23 @@ class Controller:
 
     def stop(self) -> None:
         """Give the slot up (``pciehp_remove``).  What the thread is at ends first, unless it waits for somebody."""
-        self._stopped = True
+        self.thread.close()
         remove_slot(self.device.pci_bus, self.name)
         self._at_once(self.port.disable_notification())
-        self._clock.run_until(lambda: self._waits or not self._awake)
+        self.thread.finish()
         self._press += 1  # a button that was pressed means nothing any more
 
     @property
-    def _controls_power(self) -> bool:
+    def controls_power(self) -> bool:
+        """Whether software switches the slot's power."""
         return self.port.has(express.PCI_EXP_SLTCAP_PCP)
 
     def say(self, text: str, level: int = INFO) -> None:
         """Write to the log."""
         say(self.device, level, f"pciehp: {text}")
 
-    def _slot(self, text: str, level: int = INFO) -> None:
+    def tell(self, text: str, level: int = INFO) -> None:
+        """Write of the slot to the log."""
         self.say(f"Slot({self.name}): {text}", level)
 
     def _at_once(self, sleeps: Sleeps) -> None:
@@ -155,10 +152,10 @@ class Controller:
                 self.say("pciehp_isr: no response from device")
                 return False
             status &= EVENTS
-            if self._fault_reported:
+            if self.fault_reported:
                 status &= ~express.PCI_EXP_SLTSTA_PFD
             elif status & express.PCI_EXP_SLTSTA_PFD:
-                self._fault_reported = True
+                self.fault_reported = True
             if not status:
                 break
             events |= status
@@ -185,73 +182,21 @@ class Controller:
 
     def request(self, events: int) -> None:
         """Have the thread do something (``pciehp_request``)."""
-        self.pending |= events
-        if not self._awake and not self._stopped:
-            self._awake = True
-            self._clock.schedule(0, self._run)
-
-    def wait(self) -> None:
-        """Wait until the thread has nothing to do; while it waits for a user of a function, without the machine."""
-
-        def idle() -> bool:
-            return not self.pending and not self.running
-
-        while not idle():
-            if self._waits:
-                self._clock.wait(lambda: idle() or not self._waits)
-            elif not self._clock.run_until(lambda: idle() or self._waits):
-                self._clock.wait(lambda: idle() or self._waits)
+        self.thread.request(events)
 
     # the thread
 
-    def _run(self) -> None:
-        self.running = True
-        self._steps = self._thread()
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Take steps until one sleeps, or waits; then it goes on from there."""
-        steps = self._steps
-        assert steps is not None
-        for step in steps:
-            if not callable(step):
-                self._clock.schedule(step, self._go_on)
-                return
-            if not self._work(step):
-                return
-        self.running = self._awake = False
-        if self.pending:
-            self.request(0)
-        self._clock.notify()
-
-    def _work(self, work: Callable[[], None]) -> bool:
-        """Do work that may block; whether it is done.  If not, its own thread goes on with the steps after it."""
-        done: list[bool] = []
-
-        def body() -> None:
-            work()
-            done.append(True)
-            if self._waits:
-                self._waits = False
-                self._go_on()
-                self._clock.settle()
-
-        self._clock.run_apart(body, "pciehp")
-        self._waits = not done
-        return bool(done)
-
-    def _thread(self) -> _Steps:
-        """Work off what is pending (``pciehp_ist``)."""
-        events, self.pending = self.pending, 0
+    def _handle(self, events: int) -> Steps:
+        """Work off what was pending (``pciehp_ist``)."""
         if events & express.PCI_EXP_SLTSTA_ABP:
             yield from self._button()
         if events & express.PCI_EXP_SLTSTA_PFD:
-            self._slot("Power fault", ERROR)
+            self.tell("Power fault", ERROR)
             yield from self.port.set_indicators(_OFF, _ATTENTION_ON)
         if events & _LINK and self.phase is SlotPhase.ON and (yield from self._contained()):
             events &= ~_LINK
-            self.pending &= ~_LINK
-            self._slot("Link Down/Up ignored (recovered by DPC)")
+            self.thread.pending &= ~_LINK
+            self.tell("Link Down/Up ignored (recovered by DPC)")
             if not self.port.link_active:
                 self.request(_LINK)
         if events & _DISABLE:
@@ -267,13 +212,13 @@ class Controller:
             yield _POLL
         return bool(found)
 
-    def _button(self) -> _Steps:
+    def _button(self) -> Steps:
         """``pciehp_handle_button_press``."""
         phase = self.phase
         if phase in (SlotPhase.OFF, SlotPhase.ON):
             on = phase is SlotPhase.OFF
             self.phase = SlotPhase.BLINKING_ON if on else SlotPhase.BLINKING_OFF
-            self._slot(f"Button press: will power {'on' if on else 'off'} in 5 sec")
+            self.tell(f"Button press: will power {'on' if on else 'off'} in 5 sec")
             yield from self.port.set_indicators(_BLINK, _ATTENTION_OFF)
             self._press += 1
             press = self._press
@@ -283,9 +228,9 @@ class Controller:
             on = phase is SlotPhase.BLINKING_ON
             self.phase = SlotPhase.OFF if on else SlotPhase.ON
             yield from self.port.set_indicators(_OFF if on else _ON, _ATTENTION_OFF)
-            self._slot(f"Button press: canceling request to power {'on' if on else 'off'}")
+            self.tell(f"Button press: canceling request to power {'on' if on else 'off'}")
         else:
-            self._slot(f"Button press: ignoring invalid state {phase.value:#x}", ERROR)
+            self.tell(f"Button press: ignoring invalid state {phase.value:#x}", ERROR)
 
     def _blinked(self, press: int) -> None:
         """Nobody took the button press back (``pciehp_queue_pushbutton_work``)."""
@@ -296,22 +241,22 @@ class Controller:
         elif self.phase is SlotPhase.BLINKING_ON:
             self.request(_PRESENCE)
 
-    def _disable_requested(self) -> _Steps:
+    def _disable_requested(self) -> Steps:
         """``pciehp_handle_disable_request``."""
         if self.phase in (SlotPhase.BLINKING_ON, SlotPhase.BLINKING_OFF):
             self._press += 1
         self.phase = SlotPhase.POWERING_OFF
         self.result = yield from self._disable(orderly=True)
 
-    def _changed(self, events: int) -> _Steps:
+    def _changed(self, events: int) -> Steps:
         """A card or the link came or went (``pciehp_handle_presence_or_link_change``)."""
         if self.phase in (SlotPhase.BLINKING_OFF, SlotPhase.ON):
             self._press += 1
             self.phase = SlotPhase.POWERING_OFF
             if events & _LINK:
-                self._slot("Link Down")
+                self.tell("Link Down")
             if events & _PRESENCE:
-                self._slot("Card not present")
+                self.tell("Card not present")
             yield from self._disable(orderly=False)
         present, link = self.port.present, self.port.link_active
         if not present and not link:
@@ -319,126 +264,39 @@ class Controller:
                 self.phase = SlotPhase.OFF
                 self._press += 1
                 yield from self.port.set_indicators(_OFF, None)
-                self._slot("Card not present")
+                self.tell("Card not present")
             return
         if self.phase in (SlotPhase.BLINKING_ON, SlotPhase.OFF):
             self._press += 1
             self.phase = SlotPhase.POWERING_ON
             if present:
-                self._slot("Card present")
+                self.tell("Card present")
             if link:
-                self._slot("Link Up")
+                self.tell("Link Up")
             self.result = yield from self._enable()
 
     # on
 
-    def _enable(self) -> _Result:
+    def _enable(self) -> Result:
         """``pciehp_enable_slot``; 0 or an errno."""
-        error = yield from self._bring_in()
+        error = yield from self._board.bring_in()
         if error and self.port.has(express.PCI_EXP_SLTCAP_ABP):
             yield from self.port.set_indicators(_OFF, None)
         self.phase = SlotPhase.OFF if error else SlotPhase.ON
         return error
 
-    def _bring_in(self) -> _Result:
-        port = self.port
-        if port.has(express.PCI_EXP_SLTCAP_MRLSP) and not port.latched:
-            self._slot("Latch open")
-            return errno.ENODEV
-        if self._controls_power:
-            if port.powered:
-                self._slot("Already enabled")
-                return 0
-            self._fault_reported = False
-            yield from port.power_on()
-        yield from port.set_indicators(_BLINK, None)
-        error = yield from self._await_card()
-        if not error and (self._fault_reported or port.status & express.PCI_EXP_SLTSTA_PFD):
-            self._slot("Power fault", ERROR)
-            error = errno.EIO
-        if not error:
-            error = yield from self._configure()
-        if error:
-            if self._controls_power:
-                yield from port.power_off()
-                yield _SETTLING
-            yield from port.set_indicators(_OFF, _ATTENTION_ON)
-            return error
-        yield from port.set_indicators(_ON, _ATTENTION_OFF)
-        return 0
-
-    def _await_card(self) -> _Result:
-        """``pciehp_check_link_status``; its -1 is EPERM to who asked for power."""
-        if not (yield from self.port.link_comes()):
-            self._slot("No link")
-            return errno.EPERM
-        found = yield from self.port.device_comes(self._first_word)
-        if found:
-            self.pending &= ~(_LINK | _PRESENCE)
-        untrained = self.port.untrained
-        if untrained is not None:
-            self._slot(f"Cannot train link: status {untrained:#06x}")
-            return errno.EPERM
-        self.speed = self.port.current_speed
-        if not found:
-            self._slot("No device found")
-            return errno.EPERM
-        return 0
-
-    def _first_word(self) -> int:
-        bridge = self.below.bridge
-        return bridge.complex.config_read(bridge.domain, self.below.number << 8, regs.PCI_VENDOR_ID, 4)
-
-    def _configure(self) -> _Result:
-        """Find the functions (``pciehp_configure_device``); 0 also when they are there already."""
-        error: list[int] = []
-
-        def work() -> None:
-            with self.device.pci_bus.rescan_remove():
-                if any(device.devfn == 0 for device in self.below.devices()):
-                    return
-                self.below.rescan_behind()
-                if not self.below.devices():
-                    self.say("No new device found", ERROR)
-                    error.append(errno.ENODEV)
-
-        yield work
-        return error[0] if error else 0
-
     # off
 
-    def _disable(self, *, orderly: bool) -> _Result:
+    def _disable(self, *, orderly: bool) -> Result:
         """``pciehp_disable_slot``; 0 or an errno."""
         error = 0
-        if self._controls_power and not self.port.powered:
-            self._slot("Already disabled")
+        if self.controls_power and not self.port.powered:
+            self.tell("Already disabled")
             error = errno.EINVAL
         else:
-            yield from self._take_away(orderly=orderly)
+            yield from self._board.take_away(orderly=orderly)
         self.phase = SlotPhase.OFF
         return error
-
-    def _take_away(self, *, orderly: bool) -> _Steps:
-        """``remove_board``: functions that left by surprise are not touched any more."""
-        if not orderly:
-            for function in self.below.walk():
-                if function.pdev is not None:
-                    function.pdev.error_state = ErrorState.LOST
-        yield lambda: self._unconfigure(orderly=orderly)
-        if self._controls_power:
-            yield from self.port.power_off()
-            yield _SETTLING
-            self.pending &= ~(_LINK | _PRESENCE)
-        yield from self.port.set_indicators(_OFF, None)
-
-    def _unconfigure(self, *, orderly: bool) -> None:
-        """Take the functions away, the last one first (``pciehp_unconfigure_device``); may block."""
-        quiet = regs.PCI_COMMAND_MASTER | regs.PCI_COMMAND_SERR
-        with self.device.pci_bus.rescan_remove():
-            for device in reversed(self.below.devices()):
-                self.device.pci_bus.remove_device(device)
-                if orderly:
-                    device.set_command(quiet, regs.PCI_COMMAND_INTX_DISABLE)
 
     # what a user asks for
 
@@ -447,24 +305,24 @@ class Controller:
         if self.phase in (SlotPhase.BLINKING_ON, SlotPhase.OFF):
             self.result = errno.ENODEV
             self.request(_PRESENCE)
-            self._finish()
+            self._await_result()
             return
         powering = self.phase is SlotPhase.POWERING_ON
-        self._slot("Already in powering on state" if powering else "Already enabled")
+        self.tell("Already in powering on state" if powering else "Already enabled")
         raise fail(errno.ENODEV)
 
     def disable(self) -> None:
         """Switch the slot off (``pciehp_sysfs_disable_slot``); may block.  Raise OSError."""
         if self.phase in (SlotPhase.BLINKING_OFF, SlotPhase.ON):
             self.request(_DISABLE)
-            self._finish()
+            self._await_result()
             return
         powering = self.phase is SlotPhase.POWERING_OFF
-        self._slot("Already in powering off state" if powering else "Already disabled")
+        self.tell("Already in powering off state" if powering else "Already disabled")
         raise fail(errno.ENODEV)
 
-    def _finish(self) -> None:
-        self.wait()
+    def _await_result(self) -> None:
+        self.thread.wait()
         if self.result:
             raise fail(self.result)
 

@@ -340,8 +340,8 @@ class Chaos(RuleBasedStateMachine):
         rig = self.rig
         rig.pass_time(20)
         assert rig.phase in (SlotPhase.OFF, SlotPhase.ON)
-        assert not rig.controller.pending
-        assert not rig.controller.running
+        assert not rig.controller.thread.pending
+        assert not rig.controller.thread.running
         on, state = rig.phase is SlotPhase.ON, rig.slot.state
         assert state.power == on
         assert state.link == (on and not rig.slot.hardware.cut_off)
