@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["eeh"]
 
+_BY = ("vfio", "debugfs")
 _HOW = ("hot", "fundamental", "unfreeze")
 
 
@@ -157,16 +158,26 @@ def _number(ctx: click.Context, param: click.Parameter, value: str | None) -> in
 @click.option("--address", metavar="A", callback=_number, help="The same as the firmware's address, and ...")
 @click.option("--mask", metavar="M", callback=_number, help="... which bits of it count. Default: none.")
 @click.option("--bits", type=click.Choice(["32", "64"]), help="Which window it is in. Default: it is looked up.")
+@click.option("--by", type=click.Choice(_BY), help="Default: vfio where VFIO has DEV, else debugfs (root).")
 @acting_options
 def inject(
-    host: Host, acting: Acting, device: str, error: str, at: str | None, address: int, mask: int, bits: str | None
+    host: Host,
+    acting: Acting,
+    device: str,
+    error: str,
+    at: str | None,
+    address: int,
+    mask: int,
+    bits: str | None,
+    by: str | None,
 ) -> None:
     """Have the next transfer of a kind fail in the endpoint of DEV, which freezes it.
 
     FUNCTION says which: load or store (LD, ST) of memory, I/O or configuration space (MEM, IO, CFG), or DMA (DMA_RD,
-    DMA_WR), and whether its address or data is wrong, or its master or target fails. VFIO must have DEV, and no
-    program; all functions of the endpoint are looked at, and if something uses one of them, this is refused with the
-    evidence.
+    DMA_WR), and whether its address or data is wrong, or its master or target fails. All functions of the endpoint are
+    looked at, and if something uses one of them, this is refused with the evidence. A function that VFIO has, and no
+    program, is struck through VFIO; any other by the kernel's debugfs, for root. With --by debugfs --force vfio that is
+    done to a function that a program has open, too: the way to see how the program recovers.
     The error strikes later, with the next such transfer, whoever makes it. Nothing takes it back.
 
     An address is the processor's (resource in sysfs) for memory, the device's for DMA, and for configuration space
@@ -176,6 +187,7 @@ def inject(
     Examples:
       pyvfio eeh inject 0002:01:00.0 LD_MEM_ADDR
       pyvfio eeh inject 0002:01:00.0 st-mem-data --at bar0:0x1000
+      pyvfio eeh inject 0002:01:00.0 ld-cfg-data --by debugfs --force vfio
       pyvfio eeh inject 0002:01:00.0 dma-rd-data --address 0x1000 --mask 0xfffff000 --dry-run
     """
     from pyvfio.binding.endpoint import find_function, plan_inject_endpoint
@@ -189,7 +201,7 @@ def inject(
         function.require()
         kind, address, mask = parse_place(function, wanted, at)
         width = 64 if kind else 32
-    acting.carry_out(plan_inject_endpoint(function, wanted, address=address, mask=mask, bits=width))
+    acting.carry_out(plan_inject_endpoint(function, wanted, address=address, mask=mask, bits=width, by=by))
 
 
 @eeh.command()

@@ -11,16 +11,24 @@ from pyvfio.address import PciAddress
 from pyvfio.binding.inspection import plan_for
 from pyvfio.binding.plan import Plan
 from pyvfio.binding.step import Step
-from pyvfio.binding.steps_eeh import InjectEndpointError, RecoverEndpoint, UnfreezeEndpoint
+from pyvfio.binding.steps_eeh import (
+    InjectByDebugfs,
+    InjectEndpointError,
+    RecoverEndpoint,
+    UnfreezeEndpoint,
+    injection_file,
+)
 from pyvfio.devices import PciFunction
 from pyvfio.errors import Misuse, NotAvailable
 from pyvfio.ioda.injection import needed_type, strikes
 from pyvfio.ioda.pe import STATE_WORDS
 from pyvfio.ioda.status import EndpointStatus, read_status
 
-__all__ = ["HOW", "find_function", "plan_inject_endpoint", "plan_recover_endpoint"]
+__all__ = ["BY", "HOW", "find_function", "plan_inject_endpoint", "plan_recover_endpoint"]
 
 HOW: Final = ("hot", "fundamental", "unfreeze")
+BY: Final = ("vfio", "debugfs")
+"""By what an error is injected: a request of VFIO, or the kernel's file for root."""
 _LIMIT: Final = 1 << 64
 
 
@@ -35,14 +43,22 @@ def find_function(name: str) -> EehErrorFunction:
 
 
 def plan_inject_endpoint(
-    function: PciFunction, error: EehErrorFunction, *, address: int = 0, mask: int = 0, bits: int | None = None
+    function: PciFunction,
+    error: EehErrorFunction,
+    *,
+    address: int = 0,
+    mask: int = 0,
+    bits: int | None = None,
+    by: str | None = None,
 ) -> Plan:
     """Plan to have the next transfer of a kind fail in a function's endpoint, which freezes it.
 
     `address` and `mask` say which one (`pyvfio.ioda.injection`); `bits` is 32 or 64 by the window that the address is
-    in, None: it is looked up.  Whoever uses a function of the endpoint is a finding.  Raise `NotAvailable` (no EEH, or
-    VFIO does not have it), `Misuse`.
+    in, None: it is looked up.  `by` is one of `BY`, None: VFIO where it has the function, else debugfs.  Whoever uses a
+    function of the endpoint is a finding.  Raise `Misuse`, and `NotAvailable`: no EEH, not VFIO's, or no debugfs.
     """
+    if by not in (None, *BY):
+        raise Misuse("inject an error", function.name, cause=f"it is injected by {' or '.join(BY)}, not {by!r}")
     if bits not in (None, 32, 64):
         raise Misuse("inject an error", function.name, cause=f"an address has 32 or 64 bits, not {bits}")
     if not (0 <= address < _LIMIT and 0 <= mask < _LIMIT):
@@ -50,14 +66,21 @@ def plan_inject_endpoint(
     if bits == 32 and address >> 32 and strikes(error) == "dma":
         raise Misuse("inject an error", function.name, cause=f"{address:#x} has more than 32 bits")
     _status(function, "inject an error")
-    _require_vfio(function, "inject an error")
+    by = by or ("vfio" if function.has_vfio_driver else "debugfs")
+    _require(function, by)
     types = {32: EehErrorType.BITS_32, 64: EehErrorType.BITS_64}
     kind = needed_type(function, error, address) if bits is None else types[bits]
-    step = InjectEndpointError(function.name, int(error), int(kind), address, mask)
-    notes = (
-        f"The endpoint freezes with the next {error.name}, whoever does it",
-        "While no program has the device open, Linux notices that and recovers it by itself",
-    )
+    step: Step
+    if by == "vfio":
+        step = InjectEndpointError(function.name, int(error), int(kind), address, mask)
+        after = "While no program has the device open, Linux notices that and recovers it by itself"
+    elif function.has_vfio_driver:
+        step = InjectByDebugfs(function.name, int(error), int(kind), address, mask)
+        after = "A program that has the device open has to recover it; while none has, Linux does"
+    else:
+        step = InjectByDebugfs(function.name, int(error), int(kind), address, mask)
+        after = "Linux recovers it: with its driver, or it takes the device out, resets it and brings it back"
+    notes = (f"The endpoint freezes with the next {error.name}, whoever does it", after)
     return _for_all(f"inject {error.name} into the endpoint of {function.name}", function, step, notes)
 
 
@@ -102,13 +125,23 @@ def _status(function: PciFunction, operation: str) -> EndpointStatus:
     return found
 
 
-def _require_vfio(function: PciFunction, operation: str) -> None:
-    if not function.has_vfio_driver:
+def _require(function: PciFunction, by: str) -> None:
+    """Raise `NotAvailable` unless an error can be injected so."""
+    if by == "vfio" and not function.has_vfio_driver:
         raise NotAvailable(
-            operation,
+            "inject an error",
             function.name,
-            cause=f"it is done through VFIO, which does not have it (driver: {function.driver or 'none'})",
-            next_step=f"pyvfio bind {function.name}",
+            cause=f"VFIO does not have it (driver: {function.driver or 'none'})",
+            next_step=f"--by debugfs as root, or: pyvfio bind {function.name}",
+        )
+    path = injection_file(function.name)
+    if by == "debugfs" and not function.sysfs.exists(path):
+        raise NotAvailable(
+            "inject an error",
+            function.name,
+            path=path,
+            cause=f"VFIO is not asked (driver: {function.driver or 'none'}), and the kernel's file for it is not there",
+            next_step=f"as root: mount -t debugfs none /sys/kernel/debug; or: pyvfio bind {function.name}",
         )
 
 

@@ -12,14 +12,19 @@ from pyvfio.abi.vfio_spapr import EehState
 from pyvfio.address import PciAddress
 from pyvfio.binding.step import Step, journaled
 from pyvfio.devices import PciFunction
-from pyvfio.errors import NotAvailable
+from pyvfio.errors import KernelRefused, NotAvailable
 from pyvfio.ioda.status import read_status
 from pyvfio.sysfs import Sysfs
 
 if TYPE_CHECKING:
     from pyvfio.ioda.pe import Pe
 
-__all__ = ["InjectEndpointError", "RecoverEndpoint", "UnfreezeEndpoint"]
+__all__ = ["InjectByDebugfs", "InjectEndpointError", "RecoverEndpoint", "UnfreezeEndpoint", "injection_file"]
+
+
+def injection_file(name: str) -> str:
+    """The file of debugfs by which root has the host bridge of a function make errors (``pnv_eeh_ei_write``)."""
+    return f"/sys/kernel/debug/powerpc/PCI{PciAddress.parse(name).domain:04x}/err_injct"
 
 
 def _function(sysfs: Sysfs, name: str) -> PciFunction:
@@ -84,6 +89,48 @@ class InjectEndpointError(_Endpoint):
         """See `Step.do`."""
         with _endpoint(sysfs, self.device) as pe:
             pe.inject(self.function, type=self.bits, address=self.address, mask=self.mask)
+
+    def verify(self, sysfs: Sysfs) -> str:
+        """See `Step.verify`: it strikes when somebody makes such an access."""
+        return ""
+
+
+@journaled("eeh-inject-debugfs")
+@dataclass(frozen=True, slots=True)
+class InjectByDebugfs(_Endpoint):
+    """As `InjectEndpointError`, by the kernel's file for that: whoever has `device`, its driver or a program."""
+
+    device: str
+    function: int
+    bits: int
+    address: int
+    mask: int
+
+    @property
+    def text(self) -> str:
+        """See `Step.text`."""
+        return InjectEndpointError(self.device, self.function, self.bits, self.address, self.mask).text
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """See `Step.paths`."""
+        return (injection_file(self.device),)
+
+    def do(self, sysfs: Sysfs) -> None:
+        """See `Step.do`."""
+        from pyvfio.ioda.pe import injection_refused
+
+        found = read_status(_function(sysfs, self.device))
+        if found is None or found.endpoint is None:
+            raise NotAvailable("inject an error", self.device, cause="it has no endpoint under EEH now")
+        values = (found.endpoint, self.bits, self.function, self.address, self.mask)
+        try:
+            sysfs.write_text(injection_file(self.device), ":".join(f"{value:x}" for value in values))
+        except KernelRefused as error:
+            why = injection_refused(error.errno or 0, self.bits, self.function)
+            if why is not None:
+                error.cause, error.next_step = why[0], why[1] or error.next_step
+            raise
 
     def verify(self, sysfs: Sysfs) -> str:
         """See `Step.verify`: it strikes when somebody makes such an access."""

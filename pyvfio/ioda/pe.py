@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pyvfio.vfio.container import Container
     from pyvfio.vfio.device import Device
 
-__all__ = ["STATE_WORDS", "Pe"]
+__all__ = ["STATE_WORDS", "Pe", "injection_refused"]
 
 STATE_WORDS: Final = {
     EehState.NORMAL: "loads, stores and DMA go",
@@ -242,7 +242,7 @@ class Pe:
             cause += " devices have left)"
             step = "pyvfio eeh status shows which functions have one"
         elif operation is PeOperation.INJECT_ERR:
-            cause, step = _injection_refused(error.errno, request) or (cause, step)
+            cause, step = injection_refused(error.errno, request.err.type, request.err.func) or (cause, step)
         elif error.errno == errno.EIO:
             state = self._state_now(operation)
             now = "" if state is None else f"; the endpoint is {state.name}: {STATE_WORDS[state]}"
@@ -277,12 +277,12 @@ def _container_of(device: Device | Container) -> Container:
     return container
 
 
-def _injection_refused(number: int, request: spapr.EehPeOp) -> tuple[str, str] | None:
-    """``eeh_pe_inject_err`` and ``pnv_eeh_err_inject``, which check type and function."""
+def injection_refused(number: int, type: int, function: int) -> tuple[str, str] | None:
+    """Cause and next step of a refused injection's errno (``eeh_pe_inject_err``, ``pnv_eeh_err_inject``)."""
     if number == errno.EINVAL:
-        return f"there are functions 0 to {EEH_ERR_FUNC_MAX} (EehErrorFunction), not {request.err.func}", ""
+        return f"there are functions 0 to {EEH_ERR_FUNC_MAX} (EehErrorFunction), not {function}", ""
     if number == errno.ERANGE:
-        return f"there are types 0 (32 bits) and 1 (64 bits), not {request.err.type}", ""
+        return f"there are types 0 (32 bits) and 1 (64 bits), not {type}", ""
     if number == errno.EIO:
         return "firmware refused: this host bridge cannot make that error, or an injection is waiting still", "dmesg"
     if number == errno.ENXIO:

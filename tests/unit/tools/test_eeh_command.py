@@ -19,12 +19,15 @@ from pyvfio.backend import open_backend
 from pyvfio.binding import run as carry_out
 from pyvfio.binding import step_from_dict
 from pyvfio.binding.endpoint import plan_inject_endpoint, plan_recover_endpoint
-from pyvfio.binding.steps_eeh import InjectEndpointError, RecoverEndpoint, UnfreezeEndpoint
+from pyvfio.binding.steps_eeh import InjectByDebugfs, InjectEndpointError, RecoverEndpoint, UnfreezeEndpoint
+from pyvfio.drivers.recovery import Recovery
 from pyvfio.errors import DeviceBusy, DeviceInUse, Misuse, NotAvailable, PyvfioError
 from pyvfio.host import Host
 from pyvfio.ioda.status import EndpointStatus, HostStatus, asked_by_vfio, host_status, read_status
+from pyvfio.sysfs import Sysfs
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.hardware.ioda.hub import Hub
+from pyvfio_backends.software.hardware.ioda.injection import Injected
 from pyvfio_backends.software.linux.pnv_boot import OPAL
 from pyvfio_tools import options
 from pyvfio_tools.cli import run
@@ -90,7 +93,9 @@ def test_mistakes(command: Command) -> None:
         (("inject", DISK, "LD_CFG_ADDR", "--at", "bar0:0"), 2, "an error of config, not memory"),
         (("inject", DISK, "LD_MEM_ADDR", "--at", "bar0:0x4000"), 2, "has 0x4000 bytes"),
         (("inject", DISK, "LD_MEM_ADDR", "--at", "bar5:0"), 6, "no memory behind base address 5"),
-        (("inject", DISK, "LD_CFG_ADDR"), 6, "VFIO, which does not have it"),
+        (("inject", DISK, "LD_CFG_ADDR", "--by", "vfio"), 6, "VFIO does not have it (driver: none)"),
+        (("inject", DISK, "LD_CFG_ADDR", "--by", "sysfs"), 2, "sysfs"),
+        (("inject", DISK, "DMA_RD_ADDR", "--by", "debugfs"), 10, "this host bridge cannot make that error"),
         (("inject", "0009:00:00.0", "LD_CFG_ADDR"), 3, "0009:00:00.0"),
         (("recover", DISK, "--healthy"), 6, "Linux recovers it for its drivers"),
         (("recover", DISK, "--how", "warm"), 2, "warm"),
@@ -224,14 +229,56 @@ def test_injection_at_a_place(host: Host, disk: str, command: Command) -> None:
     """A register of configuration space: no other is struck."""
     document = json.loads(command("inject", disk, "ld-cfg-data", "--at", "config:0x44", "--json"))
     assert [document["steps"][0][name] for name in ("bits", "address", "mask")] == [0, 0x100044 << 32, 0xFFFFFFC << 32]
+    assert (armed(host, 0).address, armed(host, 0).mask) == (0x100044 << 32, 0xFFFFFFC << 32)
+    shown = command("inject", EDU, "st-mem-data", "--at", "bar0:0x80", "--by", "vfio", "--dry-run", code=6)
+    assert "pyvfio bind" in shown
+
+
+def test_injection_into_what_linux_has(host: Host, command: Command) -> None:
+    """Its driver: by debugfs; the next access strikes, and Linux recovers it."""
+    assert host.function(NET).driver == "igb"
+    document = json.loads(command("inject", NET, "LD_CFG_ADDR", "--at", "config:0x44", "--json"))
+    assert document["steps"][0]["step"] == "eeh-inject-debugfs"
+    assert armed(host, 2).address == 0x100044 << 32
+    with contextlib.suppress(PyvfioError):  # ENODEV: it is frozen, and Linux resets it
+        host.sysfs.read_bytes(f"/sys/bus/pci/devices/{NET}/config")
+    deadline = time.monotonic() + 10
+    while not counters(host)["eeh_slot_resets"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert counters(host)["eeh_slot_resets"] == 1
+
+
+def test_injection_into_what_a_program_has(host: Host, disk: str, command: Command) -> None:
+    """Refused with the evidence, by VFIO and by debugfs; the latter can be had all the same, to see how it recovers."""
+    with pyvfio.open_device(host, disk) as device:
+        for by in ("vfio", "debugfs"):
+            command("inject", disk, "LD_CFG_ADDR", "--by", by, code=5)
+        with Recovery(device) as recovery:
+            command("inject", disk, "LD_CFG_ADDR", "--by", "debugfs", "--force", "vfio")
+            assert recovery.noticed(device.config.read_u32(0x44))
+            assert recovery.run().state is EehState.STOPPED
+            assert device.config.vendor_id == 0x1B36
+
+
+def test_injection_without_debugfs(host: Host, disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not mounted, or not for this user: said before anything is done."""
+    real = Sysfs.exists
+    monkeypatch.setattr(Sysfs, "exists", lambda self, path: "/debug/" not in path and real(self, path))
+    for name, by in ((NET, None), (NET, "debugfs"), (disk, "debugfs")):
+        with pytest.raises(NotAvailable, match="mount -t debugfs"):
+            plan_inject_endpoint(host.function(name), EehErrorFunction.LD_CFG_ADDR, by=by)
+    assert plan_inject_endpoint(host.function(disk), EehErrorFunction.LD_CFG_ADDR).steps
+    with pytest.raises(Misuse, match="vfio or debugfs"):
+        plan_inject_endpoint(host.function(disk), EehErrorFunction.LD_CFG_ADDR, by="magic")
+
+
+def armed(host: Host, bridge: int) -> Injected:
     assert isinstance(host.backend, SoftwareBackend)
     bridges = host.backend.machine.pcie
     assert isinstance(bridges, Hub)
-    armed = bridges.phbs[0].injector.armed
-    assert armed is not None
-    assert (armed.address, armed.mask) == (0x100044 << 32, 0xFFFFFFC << 32)
-    shown = command("inject", EDU, "st-mem-data", "--at", "bar0:0x80", "--dry-run", code=6)
-    assert "pyvfio bind" in shown
+    found = bridges.phbs[bridge].injector.armed
+    assert found is not None
+    return found
 
 
 def counters(host: Host) -> dict[str, int]:
@@ -269,6 +316,7 @@ def test_unfreezing_what_the_kernel_has(host: Host, command: Command) -> None:
 def test_steps_are_kept_in_journals() -> None:
     for step in (
         InjectEndpointError(DISK, 4, 1, 1 << 40, 0xF),
+        InjectByDebugfs(DISK, 4, 1, 1 << 40, 0xF),
         RecoverEndpoint(DISK, "hot"),
         UnfreezeEndpoint(DISK),
     ):
