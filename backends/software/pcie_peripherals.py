@@ -12,8 +12,9 @@ model          options
 `copier`       --
 `pair-nic`     `mac`, `cable`: two NICs with the same name of a cable are at its two ends
 both           `integrated` (false): part of the root complex, on a root bus, with errors for an event collector
-`virtio-*-pci` `size`, `readonly` and `legacy` of blk, `mac` of net, `mount_tag` and `legacy` (true) of 9p; `flr`
-               (true): whether it has a function-level reset; `aer` (true) of all but net: whether it reports errors
+`virtio-*-pci` `size`, `readonly` and `legacy` of blk, `mac` of net, `mount_tag` of 9p, `legacy` (true) of 9p and
+               serial; `flr` (true): whether it has a function-level reset; `aer` (true) of all but net: whether
+               it reports errors; `express` (true, never in a guest on POWER): whether it is of PCI Express at all
 =============  ==========================================================================================
 """
 
@@ -46,6 +47,7 @@ _FRAMES, _SHARED, _LEAST_MEMORY, _MOST_MEMORY = 16 << 20, 1 << 12, 1 << 4, 1 << 
 _LEAST_FRAMES, _MOST_FRAMES = 1 << 16, 1 << 31
 """What a VGA can say of its memory: 16 bits, in units of 64 KiB."""
 _INSIDE: Final = "integrated"
+_EXPRESS: Final = "express"
 _OPTIONS: Final[dict[str, dict[str, type]]] = {
     "edu": {},
     "pci-testdev": {"membar": int},
@@ -54,10 +56,11 @@ _OPTIONS: Final[dict[str, dict[str, type]]] = {
     "copier": {},
     "nvme": {**NVME_OPTIONS, _INSIDE: bool},
     "pair-nic": {"mac": str, "cable": str, _INSIDE: bool},
-    "virtio-9p-pci": {"mount_tag": str, "flr": bool, "aer": bool, "legacy": bool},
-    "virtio-blk-pci": {"size": int, "readonly": bool, "flr": bool, "aer": bool, "legacy": bool},
-    "virtio-net-pci": {"mac": str, "flr": bool},
-    "virtio-rng-pci": {"flr": bool, "aer": bool},
+    "virtio-9p-pci": {"mount_tag": str, "flr": bool, "aer": bool, "legacy": bool, _EXPRESS: bool},
+    "virtio-blk-pci": {"size": int, "readonly": bool, "flr": bool, "aer": bool, "legacy": bool, _EXPRESS: bool},
+    "virtio-net-pci": {"mac": str, "flr": bool, _EXPRESS: bool},
+    "virtio-serial-pci": {"flr": bool, "aer": bool, "legacy": bool, _EXPRESS: bool},
+    "virtio-rng-pci": {"flr": bool, "aer": bool, _EXPRESS: bool},
 }
 MODELS: Final = tuple(_OPTIONS)
 """The models that `Peripherals.make` knows."""
@@ -96,13 +99,14 @@ class Peripherals:
         if spec.model == "nvme":
             return self._nvme(name, spec.options)
         if spec.model in virtio.KINDS:
-            own = {key: value for key, value in spec.options.items() if key not in ("flr", "aer", "legacy")}
+            own = {key: value for key, value in spec.options.items() if key not in ("flr", "aer", "legacy", _EXPRESS)}
             return virtio.virtio(
                 spec.model,
                 virtio.KINDS[spec.model](**own),
                 flr=spec.options.get("flr", True),
                 aer=spec.options.get("aer", True),
                 legacy=spec.options.get("legacy"),
+                express=spec.options.get(_EXPRESS, True),
                 name=name,
             )
         if spec.model == "pair-nic":

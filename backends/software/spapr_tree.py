@@ -13,6 +13,7 @@ Functions are on the bridge's own bus.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from pyvfio.errors import Misuse
@@ -20,6 +21,7 @@ from pyvfio_backends.software.description import PcieFunctionSpec, PciePhbSpec
 from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.hardware.pcie.bridge import Bridge
 from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.pcie.virtio import KINDS as VIRTIO
 from pyvfio_backends.software.hardware.spapr.firmware import place_functions
 from pyvfio_backends.software.hardware.spapr.hypervisor import Hypervisor, LogicalBridges
 from pyvfio_backends.software.hardware.spapr.phb import LogicalPhb
@@ -60,7 +62,9 @@ class SpaprTree(PcieTree):
         return phb
 
     def add(self, spec: PcieFunctionSpec) -> Function:
-        """See `PcieTree.add`.  Raise `Misuse` for a bridge, too."""
+        """See `PcieTree.add`: virtio functions are conventional, as the bus is.  Raise `Misuse` for a bridge, too."""
+        if spec.model in VIRTIO:
+            spec = replace(spec, options={**spec.options, "express": False})
         function = super().add(spec)
         if isinstance(function, Bridge):
             cause = "bridges below a host bridge are not modelled on a pseries"

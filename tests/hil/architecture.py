@@ -116,6 +116,7 @@ PPC64 = Architecture(
     compiler="powerpc64le-linux-gnu-",
     stock="linux-image-powerpc64le",
     image="vmlinux",
+    guests=("qemu", "pseries"),
     initrd_modules=("virtio_blk", "crc32c_generic", "crc16", "mbcache", "jbd2", "ext4"),
     modules=("vfio", "vfio_iommu_spapr_tce", "vfio-pci", "e1000e", "nvme"),
     stock_modules=("9p", "9pnet_virtio", "pci-stub", "virtio_net", "virtio-rng"),

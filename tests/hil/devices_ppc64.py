@@ -22,6 +22,16 @@ pseries        the four of /src to "qmp"          PHB 0, slots 2 to 5
 0001:00:03.0   nvme
 0002:00:01.0   pci-testdev                        PHB 2
 
+pseries-contract   the same four                  PHB 0
+0001:00:01.0   virtio-blk, for the contract       PHB 1
+0002:00:01.0   virtio-rng, for the contract       PHB 2
+0003:00:01.0   virtio-rng, for DMA                PHB 3
+0004:00:01.0   nvme with a disk, for its driver   PHB 4
+0005:00:01.0   pci-testdev                        PHB 5, one group
+0005:00:02.0   pci-testdev
+0006:00:01.0   e1000e                             PHB 6, one group
+0006:00:02.0   edu
+
 QEMU's powernv has its PHBs only without ``-nodefaults``, and skiboot is silent with a second serial port.
 """
 
@@ -55,12 +65,26 @@ PSERIES = (
     *("-device", "spapr-pci-host-bridge,index=2,id=phb2"),
     *("-device", "pci-testdev,id=td0,bus=phb2.0,addr=1"),
 )
+PSERIES_CONTRACT = (
+    *(word for index in range(1, 7) for word in ("-device", f"spapr-pci-host-bridge,index={index},id=phb{index}")),
+    *("-blockdev", "null-co,node-name=nb0,size=1048576,read-zeroes=on"),
+    *("-device", f"virtio-blk-pci,id=vb0,bus=phb1.0,addr=1,drive=nb0,{_MODERN}"),
+    *("-device", f"virtio-rng-pci,id=vr0,bus=phb2.0,addr=1,{_MODERN}"),
+    *("-device", f"virtio-rng-pci,id=vr1,bus=phb3.0,addr=1,{_MODERN}"),
+    *("-drive", "if=none,id=nd0,driver=null-co,size=16777216,read-zeroes=on,snapshot=on"),
+    *("-device", "nvme,id=nvme0,bus=phb4.0,addr=1,serial=LAB0002,drive=nd0"),
+    *("-device", "pci-testdev,id=td0,bus=phb5.0,addr=1"),
+    *("-device", "pci-testdev,id=td1,bus=phb5.0,addr=2"),
+    *("-device", "e1000e,id=e0,bus=phb6.0,addr=1"),
+    *("-device", "edu,id=edu0,bus=phb6.0,addr=2"),
+)
 PROFILES: dict[str, tuple[str, ...]] = {
     "none": (),
     "contract": CONTRACT,
     "all": CONTRACT,
     "lab": LAB,
     "pseries": PSERIES,
+    "pseries-contract": PSERIES_CONTRACT,
 }
 SERIAL = "hil-root"
 """The root disk's serial number, by which the initial RAM disk knows it."""
@@ -69,10 +93,10 @@ SERIAL = "hil-root"
 def command(kernel: Path, disk: Path, src: Path, out: Path, sockets: Path, profile: str, more: list[str]) -> list[str]:
     """Give QEMU's command line. `sockets` is a directory with a short path; `more` are further QEMU words.
 
-    Profile ``pseries`` is that machine, the others are a powernv9. The guest owns a QMP connection to the QEMU that
-    runs it, the port "qmp", as in the s390x guest.
+    Profiles ``pseries...`` are that machine, the others are a powernv9. The guest owns a QMP connection to the QEMU
+    that runs it, the port "qmp", as in the s390x guest.
     """
-    pseries = profile == "pseries"
+    pseries = profile.startswith("pseries")
     machine: tuple[str, ...] = (
         *("-M", "pseries", "-nodefaults", "-chardev", f"file,id=con,path={out}/console.log"),
         *("-device", "spapr-vty,chardev=con,reg=0x30000000"),

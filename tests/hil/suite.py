@@ -21,7 +21,7 @@ from . import guest, hercules, rootfs, table, volumes, wheel
 from .architecture import PPC64, S390X, X86, Architecture
 from .differences import HERCULES, Difference, find, left_out
 from .progress import Progress, StepFailed
-from .skips import PPC64_LACKING, PPC64_SKIPS, X86_LACKING, X86_SKIPS, Skip
+from .skips import PPC64_LACKING, PPC64_SKIPS, PSERIES_SKIPS, X86_LACKING, X86_SKIPS, Skip
 
 AT_LEAST = 150
 # The functions that the contract takes (devices_x86.py, devices_ppc64.py); the whole addresses, as a user says them.
@@ -37,6 +37,12 @@ _PPC64_FUNCTIONS = {
     "pci2": "0002:01:00.0",
     "entropy": "0003:01:00.0",
     "nvme": "0004:01:00.0",
+}
+_PSERIES_FUNCTIONS = {
+    "pci": "0001:00:01.0",
+    "pci2": "0002:00:01.0",
+    "entropy": "0003:00:01.0",
+    "nvme": "0004:00:01.0",
 }
 # pytest's statuses: all passed, some failed, nothing collected. Others say that the run itself went wrong.
 _RAN = (0, 1, 5)
@@ -175,12 +181,21 @@ _PPC64_WITHOUT = (
         "test_pci_pin",
         "test_killed_run",
         "test_shared_group",
+        "test_eeh_absent",
+        "test_spapr_hypervisor",
     ),
 )
 # It reaches memory that is not mapped: QEMU's bridges freeze nothing then.
 _NOT_ON_POWERNV = ("test_nvme_driver.py::test_a_queue_that_cannot_be_reached_ends_with_words",)
 # No kernel of the others has the IOMMU of POWER.
-_POWER_MODULES = ("test_spapr_*", "test_eeh_operations")
+_POWER_MODULES = ("test_spapr_*", "test_eeh_*")
+# What a guest of POWER's hypervisor has otherwise than bare metal: windows that the hypervisor makes, no EEH, one group
+# for all that is on a host bridge, conventional functions, interrupts.  The rest is as on bare metal, and tried there.
+_PSERIES_MODULES = (
+    *("test_spapr_*", "test_eeh_absent", "test_shared_group", "test_library_groups", "test_library_topology"),
+    *("test_pci_info", "test_pci_irqs", "test_pci_config", "test_pci_bars", "test_pci_registers", "test_pci_reset"),
+    *("test_pci_reset_files", "test_pci_rescan", "test_library_device", "test_library_dma", "test_bind", "test_in_use"),
+)
 GUESTS = (
     Guest("qemu", guest.run, "lab-s390x", big_endian=True, without=("test_edu_driver", "test_nvme_*", *_POWER_MODULES)),
     Guest(
@@ -234,6 +249,22 @@ GUESTS = (
         architecture=PPC64,
         skips=PPC64_SKIPS,
         lacking=PPC64_LACKING,
+    ),
+    Guest(
+        "pseries",
+        guest.run,
+        "contract-pseries",
+        tuple(f"--pyvfio-{name}={address}" for name, address in _PSERIES_FUNCTIONS.items()),
+        ("--assert=plain",),
+        modules=_PSERIES_MODULES,
+        at_least=550,
+        architecture=PPC64,
+        under="pseries",
+        last=("test_spapr_hypervisor",),
+        skips=PSERIES_SKIPS,
+        lacking=X86_LACKING,
+        profile="pseries-contract",
+        apart=True,
     ),
 )
 

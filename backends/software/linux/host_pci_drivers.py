@@ -66,7 +66,7 @@ class HostPciDriver(PciDriver):
     def _hold(self, device: Device, *, quiet: bool) -> None:
         if not isinstance(device, PciDevice) or not self._made_for(device):
             raise fail(errno.ENODEV)
-        device.enable()
+        device.enable(io=False)
         device.dma_mask_bits = _DMA_BITS
         device.set_master(True)
         names = self.vectors(device)
@@ -88,7 +88,7 @@ class HostPciDriver(PciDriver):
 
     def slot_reset(self, device: PciDevice) -> Recovery:
         """See `PciDriver.slot_reset`."""
-        device.enable()
+        device.enable(io=False)
         device.restore_state(self._saved[device])
         device.set_master(True)
         return Recovery.RECOVERED

@@ -16,11 +16,15 @@ BASE: Final = "/firmware/devicetree/base"
 
 @dataclass(frozen=True)
 class OfNode:
-    """The node at `path` (from ``/`` on), with its device type, empty for none, and what it is compatible with."""
+    """The node at `path` (from ``/`` on), with its device type, empty for none, and what it is compatible with.
+
+    `aliases` are its other names, of those that end with a number.
+    """
 
     path: str
     type: str = ""
     compatible: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -33,7 +37,8 @@ class OfNode:
         if self.type:
             pairs.append(("OF_TYPE", self.type))
         pairs += [(f"OF_COMPATIBLE_{number}", word) for number, word in enumerate(self.compatible)]
-        return [*pairs, ("OF_COMPATIBLE_N", str(len(self.compatible)))]
+        pairs.append(("OF_COMPATIBLE_N", str(len(self.compatible))))
+        return [*pairs, *((f"OF_ALIAS_{number}", name) for number, name in enumerate(self.aliases))]
 
 
 def of_link(devpath: str, of_path: str) -> Node:

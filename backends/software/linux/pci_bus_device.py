@@ -9,7 +9,7 @@ from pyvfio_backends.software.linux import numa
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.numa import NO_NODE
 from pyvfio_backends.software.linux.of_node import of_link
-from pyvfio_backends.software.linux.pci_sysfs import number
+from pyvfio_backends.software.linux.pci_sysfs import WAITING, number
 from pyvfio_backends.software.linux.vfs import Attribute, Node
 
 if TYPE_CHECKING:
@@ -45,13 +45,20 @@ class PciBusDevice(Device):
 
     def attributes(self) -> dict[str, Node]:
         """See `Device.attributes`."""
-        node = self.of_node()
         return {
-            **({"of_node": of_link(self.devpath, node.path)} if node is not None else {}),
+            **self._node_files(),
             "cpuaffinity": Attribute(lambda: numa.mask(self.kernel, self._numa_node)),
             "cpulistaffinity": Attribute(lambda: numa.listed(self.kernel, self._numa_node)),
             "rescan": Attribute(store=self._store_rescan),
         }
+
+    def _node_files(self) -> dict[str, Node]:
+        """What is there for a node: no driver comes for a bus, so it waits for ever, if the node of its bridge does."""
+        node = self.of_node()
+        if node is None:
+            return {}
+        waits = self.parent is not None and self.parent.bus is not None
+        return {"of_node": of_link(self.devpath, node.path), WAITING: Attribute(lambda: f"{int(waits)}\n")}
 
     def _store_rescan(self, data: bytes) -> None:
         if number(data):

@@ -404,8 +404,9 @@ class PciDevice(Device):
         if new != old:
             self.write_config(regs.PCI_COMMAND, 2, new)
 
-    def enable(self) -> None:
-        """Enable the device once more (``pci_enable_device``), the first time with the bridges above it.
+    def enable(self, *, io: bool = True) -> None:
+        """Enable the device once more (``pci_enable_device``; without `io`, ``pci_enable_device_mem``), the first time
+        with the bridges above it.
 
         Raise OSError as `PciSysdata.enable`.
         """
@@ -421,8 +422,8 @@ class PciDevice(Device):
                 raise
             kinds = [resource.flags for resource in (*self.resources[:ROM], *self.resources[RESOURCES:])]
             memory = regs.PCI_COMMAND_MEMORY if any(flags & ResourceFlag.MEM for flags in kinds) else 0
-            io = regs.PCI_COMMAND_IO if any(flags & ResourceFlag.IO for flags in kinds) else 0
-            self.set_command(0, memory | io)
+            ports = regs.PCI_COMMAND_IO if io and any(flags & ResourceFlag.IO for flags in kinds) else 0
+            self.set_command(0, memory | ports)
             if not self.msi.irqs and self.read_config(regs.PCI_INTERRUPT_PIN, 1):
                 self.set_intx(True)  # do_pci_enable_device: whoever had it before may have left it off
 

@@ -90,7 +90,7 @@ class PowerFunction(PcieFunction):
         if self.virtual_of is not None:
             return None
         path = self.of_path
-        return OfNode(path, self.power.node_type(self))
+        return OfNode(path, self.power.node_type(self), aliases=self.power.aliases(self))
 
     def attributes(self, device: PciDevice) -> Mapping[str, Node]:
         """See `PciSysdata.attributes`."""

@@ -71,6 +71,10 @@ class PowerHostBridge(PcieHostBridge):
         """The device type that firmware says in a function's node; empty: it says none."""
         return ""
 
+    def aliases(self, function: PcieFunction) -> tuple[str, ...]:
+        """Other names that firmware has for a function, of those that end with a number."""
+        return ()
+
     @abstractmethod
     def root_node(self) -> OfNode:
         """The bridge's own node in the device tree."""

@@ -17,7 +17,7 @@ from pyvfio_backends.software.linux.nodes import StaticDirectory
 from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pci_drivers_boot import host_drivers
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
-from pyvfio_backends.software.linux.pseries_device_tree import MODEL, add_device_tree
+from pyvfio_backends.software.linux.pseries_device_tree import MODEL, add_device_tree, name_functions
 from pyvfio_backends.software.linux.pseries_host import PseriesHostBridge
 from pyvfio_backends.software.linux.pseries_irq import (
     PseriesMessages,
@@ -74,7 +74,10 @@ def boot(machine: Machine) -> None:
     for bridge in bridges:
         bridge.add_devices()
     add_late_interrupts(kernel)
-    add_device_tree(kernel, bridges)
+    names = name_functions(bridges)
+    for bridge in bridges:
+        bridge.names = names
+    add_device_tree(kernel, bridges, names)
     kernel.proc.add("powerpc", StaticDirectory({"eeh": proc_file(Eeh(kernel))}))
     kernel.cpuinfo = lambda: _cpuinfo(kernel)
     add_kernel_log(kernel)

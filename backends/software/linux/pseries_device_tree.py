@@ -5,7 +5,7 @@ Source: the tree of the POWER lab's pseries guest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from pyvfio_backends.software.hardware.spapr.dma import DEFAULT_SIZE
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.linux.kernel import Kernel
     from pyvfio_backends.software.linux.pseries_host import PseriesHostBridge
 
-__all__ = ["MODEL", "add_device_tree"]
+__all__ = ["MODEL", "add_device_tree", "name_functions"]
 
 MODEL: Final = "IBM pSeries (emulated by qemu)"
 """What the hypervisor calls the machine."""
@@ -25,11 +25,42 @@ _CALLS: Final = (0x2026, 0x2027, 0x2028)
 _EXTENSIONS: Final = (2, 0x2029, 1)
 """How many follow; the token of the call that resets DMA windows; six answers of the query."""
 _WORD: Final = 0xFFFFFFFF
+_VIRTIO, _DISKS = 0x1AF4, (0x1001, 0x1042)
+_INTEL, _ETHERNET = 0x8086, 0x0200
 
 
-def add_device_tree(kernel: Kernel, bridges: Iterable[PseriesHostBridge]) -> None:
-    """Have the tree of these bridges."""
-    base: dict[str, Node] = {"compatible": text("qemu,pseries"), "model": text(MODEL), "name": text("")}
+def name_functions(bridges: Iterable[PseriesHostBridge]) -> dict[str, str]:
+    """The short names that firmware (SLOF) has for functions that it can boot from, each with its node's path.
+
+    Disks are ``disk``, ``disk1``, ...; cards of Intel ``net0``, ...  Others, which firmware has drivers for, too, were
+    in no recording, and have none here.
+    """
+    disks: list[str] = []
+    cards: list[str] = []
+    for bridge in bridges:
+        for _, function in sorted(bridge.root.functions.items()):
+            device = function.pdev
+            if device is None:
+                continue
+            path = f"{bridge.of_path}/{bridge.node_name(function)}"
+            if device.vendor == _VIRTIO and device.device_id in _DISKS:
+                disks.append(path)
+            elif device.vendor == _INTEL and device.class_code >> 8 == _ETHERNET:
+                cards.append(path)
+    return {
+        **{f"disk{number or ''}": path for number, path in enumerate(disks)},
+        **{f"net{number}": path for number, path in enumerate(cards)},
+    }
+
+
+def add_device_tree(kernel: Kernel, bridges: Iterable[PseriesHostBridge], aliases: Mapping[str, str]) -> None:
+    """Have the tree of these bridges, with firmware's short names (`name_functions`)."""
+    base: dict[str, Node] = {
+        "aliases": StaticDirectory({"name": text("aliases"), **{name: text(path) for name, path in aliases.items()}}),
+        "compatible": text("qemu,pseries"),
+        "model": text(MODEL),
+        "name": text(""),
+    }
     for bridge in bridges:
         buid, liobn = bridge.phb.buid, bridge.phb.dma.tables[0].liobn
         base[bridge.of_path.removeprefix("/")] = StaticDirectory(

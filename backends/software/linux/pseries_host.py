@@ -47,6 +47,8 @@ class PseriesHostBridge(PowerHostBridge):
         self.phb = phb
         self.booting = True
         """Whether functions are taken from the device tree."""
+        self.names: dict[str, str] = {}
+        """Firmware's short names for functions, each with its node's path."""
         self.ports = _FIRST_PORT + place * _PORTS_STEP
         """Linux's number of the first port."""
         self.windows = [
@@ -68,6 +70,11 @@ class PseriesHostBridge(PowerHostBridge):
     def node_type(self, function: PcieFunction) -> str:
         """See `PowerHostBridge.node_type`."""
         return _TYPES.get(self.node_name(function).partition("@")[0], "")
+
+    def aliases(self, function: PcieFunction) -> tuple[str, ...]:
+        """See `PowerHostBridge.aliases`."""
+        path = f"{self.of_path}/{self.node_name(function)}"
+        return tuple(name for name, node in self.names.items() if node == path and name[-1].isdigit())
 
     def root_node(self) -> OfNode:
         """See `PowerHostBridge.root_node`."""

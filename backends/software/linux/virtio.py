@@ -19,8 +19,8 @@ _STATUS_UNUSED = 0x01
 _STATUS_IN_USE = 0x0F
 _STATUS_FAILED = 0x8B
 _FEATURE_BITS = 64
-_INDIRECT_DESC, _EVENT_IDX, _VERSION_1, _SR_IOV, _RING_RESET = 28, 29, 32, 37, 40
-RING_FEATURES = frozenset({_INDIRECT_DESC, _EVENT_IDX, _VERSION_1, _SR_IOV, _RING_RESET})
+_INDIRECT_DESC, _EVENT_IDX, _VERSION_1, _ACCESS_PLATFORM, _SR_IOV, _RING_RESET = 28, 29, 32, 33, 37, 40
+RING_FEATURES = frozenset({_INDIRECT_DESC, _EVENT_IDX, _VERSION_1, _ACCESS_PLATFORM, _SR_IOV, _RING_RESET})
 """What this kernel's rings and transports can do, whatever the device (virtio_ccw does not offer the last two)."""
 
 

@@ -18,7 +18,13 @@ from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, PciId
 from pyvfio_backends.software.linux.vfs import fail
 from pyvfio_backends.software.linux.virtio import RING_FEATURES, VirtioDevice, VirtioDriver, virtio_bus
-from pyvfio_backends.software.linux.virtio_drivers import VIRTIO_BLK, VIRTIO_NET, VIRTIO_P9, VIRTIO_RNG
+from pyvfio_backends.software.linux.virtio_drivers import (
+    VIRTIO_BLK,
+    VIRTIO_CONSOLE,
+    VIRTIO_NET,
+    VIRTIO_P9,
+    VIRTIO_RNG,
+)
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.irq_line import IrqAction, IrqLine
@@ -33,14 +39,21 @@ _FIRST_MODERN_ID = 0x1040
 _BAR = 4
 _MAC_LENGTH, _SECTOR = 6, 512
 _WORD = 0xFFFFFFFF
-# One interrupt for the configuration and one for each queue; other devices of this kind have at least one queue.
-_QUEUES = {VIRTIO_NET: ("input.0", "output.0"), VIRTIO_BLK: ("req.0",), VIRTIO_RNG: ("input",)}
+# One interrupt for the configuration and one for each queue, or one for all where there are not as many; other devices
+# of this kind have at least one queue.
+_QUEUES = {
+    VIRTIO_NET: ("input.0", "output.0"),
+    VIRTIO_BLK: ("req.0",),
+    VIRTIO_CONSOLE: ("virtqueues",),
+    VIRTIO_RNG: ("input",),
+    VIRTIO_P9: ("requests",),
+}
 _SOME_QUEUE = ("queue",)
 _ACKNOWLEDGE, _DRIVER_OK = 0x01, 0x0F
 _RUNS = 0x04
 _SR_IOV, _READ_ONLY = 37, 5
 # Virtio drivers register in link order (drivers/char, block, net), so their devices get interrupt numbers in it.
-_BOOT_ORDER = (VIRTIO_RNG, VIRTIO_BLK, VIRTIO_NET)
+_BOOT_ORDER = (VIRTIO_CONSOLE, VIRTIO_RNG, VIRTIO_BLK, VIRTIO_NET)
 
 
 class VirtioPciDriver(PciDriver):

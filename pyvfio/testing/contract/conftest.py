@@ -95,6 +95,12 @@ def vtd(sysfs: Attributes, pci_path: str) -> bool:
 
 
 @pytest.fixture(scope="module")
+def guest_on_power(sysfs: Attributes) -> bool:
+    """Whether Linux is a guest of a hypervisor of POWER (pseries), which keeps the tables of TCEs."""
+    return sysfs.exists("/proc/cpuinfo") and "pSeries" in sysfs.read("/proc/cpuinfo")
+
+
+@pytest.fixture(scope="module")
 def express(sysfs: Attributes, pci_path: str) -> bool:
     """Whether the function is one of PCI Express to Linux: then it has a link."""
     return sysfs.exists(f"{pci_path}/current_link_speed")

@@ -6,7 +6,7 @@ Errors that strike and resets are not here: no emulator freezes an endpoint, and
 from __future__ import annotations
 
 import ctypes
-from errno import EFAULT, EINVAL, ENODEV, ERANGE
+from errno import EFAULT, EINVAL, ERANGE
 
 import pytest
 
@@ -147,13 +147,3 @@ def test_all_groups_are_asked(
         assert opened.eeh(op) == 0
     backend.ioctl(other, vfio.VFIO_GROUP_UNSET_CONTAINER)
     assert state(opened) == abi.VFIO_EEH_PE_STATE_NORMAL
-
-
-def test_a_kernel_without_eeh(backend: Backend, files: OpenFiles, function: BoundFunction) -> None:
-    require_tce(backend)
-    opened = open_tce(backend, files, function, BOTH[1])
-    if opened.extension(vfio.VFIO_EEH):
-        pytest.skip("this kernel has adapters under EEH")
-    for op in (*ON_A_WORKING_ONE.values(), abi.VFIO_EEH_PE_INJECT_ERR, 99):
-        with fails(ENODEV):
-            opened.eeh(op)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from errno import EBADF, EFAULT, EINVAL, ENOSPC, ENOTTY
+from errno import EBADF, EFAULT, EINVAL, ENODEV, ENOSPC, ENOTTY
 
 import pytest
 
@@ -44,11 +44,30 @@ def test_info_too_small(opened: OpenDevice) -> None:
         )
 
 
+@pytest.fixture
+def resettable(guest_on_power: bool) -> None:
+    """For tests of a bus that can be reset, by the bridge or the slot above it."""
+    if guest_on_power:
+        pytest.skip("nothing resets the bus of a guest's host bridge")
+
+
+def test_a_bus_that_nothing_resets(opened: OpenDevice, guest_on_power: bool) -> None:
+    if not guest_on_power:
+        pytest.skip("this is no guest on POWER")
+    with fails(ENODEV):
+        hot_reset_info(opened, 16)
+    for fds in ([opened.group], [opened.group, opened.group], [987]):
+        with fails(ENODEV):
+            hot_reset(opened, fds)
+
+
+@pytest.mark.usefixtures("resettable")
 def test_no_room_for_the_devices(opened: OpenDevice) -> None:
     with fails(ENOSPC):
         hot_reset_info(opened, 0)
 
 
+@pytest.mark.usefixtures("resettable")
 def test_the_count_is_told_when_there_is_no_room(backend: Backend, opened: OpenDevice) -> None:
     info = vfio.PciHotResetInfo.sized()
     with fails(ENOSPC):
@@ -80,21 +99,25 @@ def test_reset_with_flags(opened: OpenDevice) -> None:
         hot_reset(opened, [opened.group], flags=1)
 
 
+@pytest.mark.usefixtures("resettable")
 def test_a_number_that_is_closed(opened: OpenDevice) -> None:
     with fails(EBADF):
         hot_reset(opened, [987])
 
 
+@pytest.mark.usefixtures("resettable")
 def test_more_groups_than_the_bus_has(opened: OpenDevice) -> None:
     with fails(EINVAL):
         hot_reset(opened, [opened.group, opened.group])
 
 
+@pytest.mark.usefixtures("resettable")
 def test_a_descriptor_that_is_no_group(opened: OpenDevice) -> None:
     with fails(EINVAL):
         hot_reset(opened, [opened.container])
 
 
+@pytest.mark.usefixtures("resettable")
 def test_info_by_group(opened: OpenDevice, function: BoundFunction) -> None:
     info, devices = hot_reset_info(opened, 16)
     assert info.flags == 0

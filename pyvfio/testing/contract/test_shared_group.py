@@ -1,7 +1,7 @@
 """A group of two functions: when it is viable, who may own its DMA, and that both see the same memory.
 
-The two are functions of one device without ACS and without a driver, if the host has such (the x86 lab's
-``pci-testdev``).
+The two are ``pci-testdev`` without a driver, if the host has such: functions of one device without ACS (x86), or all
+that is on a host bridge of a guest on POWER.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from errno import EBUSY, EINVAL, ENODEV, EPERM
 
 import pytest
 
-from pyvfio.abi.vfio import VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU
+from pyvfio.abi.vfio import VFIO_SET_IOMMU, VFIO_SPAPR_TCE_v2_IOMMU, VFIO_TYPE1v2_IOMMU
 from pyvfio.backend import Backend
 from pyvfio.errors import PyvfioError
 from pyvfio.host import Host
@@ -20,7 +20,7 @@ from pyvfio.testing import requests
 from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
-from pyvfio.testing.modes import CONTAINER, IOMMU
+from pyvfio.testing.modes import CONTAINER, IOMMU, TCE, group_mode, require_mode
 from pyvfio.vfio import Container, open_device
 
 TESTDEV = ("0x1b36", "0x0005")
@@ -68,12 +68,16 @@ def container(backend: Backend, files: OpenFiles, group: int) -> int:
     """A container with the group, and its IOMMU."""
     container = files.open(CONTAINER)
     requests.set_container(backend, group, container)
-    backend.ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU)
+    kind = VFIO_SPAPR_TCE_v2_IOMMU if group_mode(backend) == TCE else VFIO_TYPE1v2_IOMMU
+    backend.ioctl(container, VFIO_SET_IOMMU, kind)
     return container
 
 
 def test_they_are_in_one_group(first: BoundFunction, second: BoundFunction) -> None:
     assert first.group == second.group
+
+
+def test_each_has_a_node_of_its_own(first: BoundFunction, second: BoundFunction, iommu: int) -> None:
     assert first.cdev != second.cdev
 
 
@@ -126,7 +130,8 @@ def test_the_library_keeps_the_group_for_the_device_that_stays(
 
 
 @pytest.fixture
-def iommu(files: OpenFiles) -> int:
+def iommu(backend: Backend, files: OpenFiles) -> int:
+    require_mode(backend, "iommufd")
     return files.open(IOMMU)
 
 

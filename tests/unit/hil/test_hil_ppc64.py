@@ -17,6 +17,7 @@ from tests.hil.architecture import PPC64, X86
 from tests.hil.guest import _PANIC
 from tests.hil.progress import StepFailed
 
+GUESTS = {one.name: one for one in suite.GUESTS if one.architecture is PPC64}
 CONTRACT = Path(__file__).parents[3] / "pyvfio/testing/contract"
 
 
@@ -83,7 +84,7 @@ def test_the_ram_disk_knows_the_root_disk() -> None:
 
 def test_two_machines() -> None:
     machines = {profile: command(profile)[command(profile).index("-M") + 1] for profile in PPC64.profiles}
-    assert machines.pop("pseries") == "pseries"
+    assert {machines.pop(name) for name in ("pseries", "pseries-contract")} == {"pseries"}
     assert set(machines.values()) == {"powernv9"}
     assert "-nodefaults" not in command("all")  # powernv would be without PHBs
     assert "-nodefaults" in command("pseries")
@@ -101,19 +102,26 @@ def test_no_two_devices_are_in_one_place(profile: str) -> None:
     assert [name for name, count in Counter(ids).items() if count > 1] == []
 
 
-def test_what_the_contract_takes_is_alone_at_its_phb() -> None:
-    buses = [found[1] for word in command("contract") if (found := re.search(r"\bbus=pcie\.(\d)", word))]
-    (guest,) = (one for one in suite.GUESTS if one.architecture is PPC64)
-    for option in (one for one in guest.options if one.startswith("--pyvfio-")):
-        domain, bus, device = option.partition("=")[2].split(":")
-        assert (bus, device) == ("01", "00.0")
+@pytest.mark.parametrize(
+    ("name", "profile", "bus", "place"),
+    [
+        ("ppc64", "contract", r"pcie\.(\d)", ("01", "00.0")),
+        ("pseries", "pseries-contract", r"phb(\d)\.0", ("00", "01.0")),
+    ],
+)
+def test_what_the_contract_takes_is_alone_at_its_phb(name: str, profile: str, bus: str, place: tuple[str, str]) -> None:
+    buses = [found[1] for word in command(profile) if (found := re.search(rf"\bbus={bus}", word))]
+    assert GUESTS[name].profile in ("", profile)
+    for option in (one for one in GUESTS[name].options if one.startswith("--pyvfio-")):
+        domain, *found = option.partition("=")[2].split(":")
+        assert tuple(found) == place
         assert buses.count(str(int(domain, 16))) == 1
 
 
-def test_modules_and_skips_are_there() -> None:
-    (guest,) = (one for one in suite.GUESTS if one.architecture is PPC64)
+@pytest.mark.parametrize("guest", GUESTS.values(), ids=list(GUESTS))
+def test_modules_and_skips_are_there(guest: suite.Guest) -> None:
     texts = {path: path.read_text() for path in CONTRACT.parent.rglob("*.py")}
-    for pattern in guest.without:
+    for pattern in (*guest.without, *guest.modules):
         assert list(CONTRACT.glob(f"{pattern}.py")), pattern
     for skip in guest.skips:
         words = max(re.split(r"\d\S*", skip.reason), key=len).strip()

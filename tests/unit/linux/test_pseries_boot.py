@@ -101,12 +101,14 @@ def test_what_files_say(lab: Pseries) -> None:
 
 
 def test_events_tell_of_the_device_tree(lab: Pseries) -> None:
-    """Recorded; but not the alias that firmware makes for a network card."""
+    """Recorded."""
     node = "/pci@800000020000001"
     assert lab.text(f"/sys/bus/pci/devices/{EDU}/uevent").split("\n")[:3] == [
         *("OF_NAME=legacy-device", f"OF_FULLNAME={node}/legacy-device@2", "OF_COMPATIBLE_N=0")
     ]
-    assert "\nOF_TYPE=network\nOF_COMPATIBLE_N=0\n" in lab.text(f"/sys/bus/pci/devices/{E1000E}/uevent")
+    assert "\nOF_TYPE=network\nOF_COMPATIBLE_N=0\nOF_ALIAS_0=net0\n" in lab.text(
+        f"/sys/bus/pci/devices/{E1000E}/uevent"
+    )
     disk = lab.text("/sys/bus/pci/devices/0000:00:04.0/uevent").split("\n")
     assert disk[:4] == [
         *("DRIVER=virtio-pci", "OF_NAME=scsi", "OF_FULLNAME=/pci@800000020000000/scsi@4", "OF_TYPE=block")
@@ -114,8 +116,17 @@ def test_events_tell_of_the_device_tree(lab: Pseries) -> None:
     assert lab.text("/sys/class/pci_bus/0001:00/uevent").split("\n")[:5] == [
         *("OF_NAME=pci", f"OF_FULLNAME={node}", "OF_TYPE=pci", "OF_COMPATIBLE_0=IBM,Logical_PHB", "OF_COMPATIBLE_N=1")
     ]
+    assert not any(line.startswith("OF_ALIAS") for line in disk)  # "disk" has no number
+    assert lab.text("/sys/devices/pci0001:00/pci_bus/0001:00/waiting_for_supplier") == "0\n"
     link = lab.host.readlink("/sys/devices/pci0001:00/pci_bus/0001:00/of_node")
     assert link == f"../../../../firmware/devicetree/base{node}"
+
+
+def test_firmware_has_names_for_what_it_boots_from(lab: Pseries) -> None:
+    """Recorded (``/proc/device-tree/aliases``)."""
+    node = "/sys/firmware/devicetree/base/aliases"
+    assert lab.text(f"{node}/disk") == "/pci@800000020000000/scsi@4\0"
+    assert lab.text(f"{node}/net0") == "/pci@800000020000001/ethernet@1\0"
 
 
 def test_a_bridge_is_a_group(lab: Pseries) -> None:

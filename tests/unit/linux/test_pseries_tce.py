@@ -300,3 +300,9 @@ def test_tables_are_compared_by_identity(lab: Pseries) -> None:
     assert errno_of(tables.set_window, 0, foreign) == "EPERM"
     tables.unset_window(1)
     assert tables.tables[1] is None
+
+
+def test_a_window_of_more_entries_than_the_hypervisor_counts(lab: Pseries, user: User) -> None:
+    """As the pseries guest of ``make hil ARCH=ppc64`` answers; QEMU keeps their number in 32 bits."""
+    assert errno_of(user.create, 12, 1 << 44) == "ENODEV"
+    assert lab.tables(1).refused

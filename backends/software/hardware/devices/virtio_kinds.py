@@ -14,13 +14,24 @@ from dataclasses import dataclass
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.hardware.devices.virtio_block import BLOCK_FEATURES, block_config
 
-__all__ = ["NET_FEATURES", "VirtioKind", "virtio_9p", "virtio_blk", "virtio_net", "virtio_net_fields", "virtio_rng"]
+__all__ = [
+    "NET_FEATURES",
+    "VirtioKind",
+    "virtio_9p",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_net_fields",
+    "virtio_rng",
+    "virtio_serial",
+]
 
 _LINK_UP = 1
 NET_FEATURES = 0x00BF8024
 """Control of guest offloads, MAC, merged buffers, status, control queue (four kinds), announcement, setting the MAC."""
 _MOUNT_TAG = 1 << 0
 _READ_ONLY = 1 << 5
+_MANY_PORTS, _EMERGENCY_WRITE = 1 << 1, 1 << 2
+_PORTS = 31
 _RING_FEATURES = 1 << 28 | 1 << 29  # indirect descriptors, event index
 
 
@@ -72,6 +83,13 @@ def virtio_blk(size: int = 1 << 20, *, readonly: bool = False) -> VirtioKind:
 def virtio_rng() -> VirtioKind:
     """An entropy source."""
     return VirtioKind(4, 0x1005, 0x00FF00, _RING_FEATURES, (8,), (), 2, supply=random.randbytes)
+
+
+def virtio_serial() -> VirtioKind:
+    """A console of up to 31 ports; which there are it would tell in its control queue."""
+    fields: tuple[tuple[str, int | bytes], ...] = (("H", 0), ("H", 0), ("I", _PORTS), ("I", 0))
+    queues = (128, 128, 32, 32) + (128, 128) * (_PORTS - 1)  # the second pair is for control
+    return VirtioKind(3, 0x1003, 0x078000, _RING_FEATURES | _MANY_PORTS | _EMERGENCY_WRITE, queues, fields, 2)
 
 
 def virtio_9p(mount_tag: str = "src") -> VirtioKind:

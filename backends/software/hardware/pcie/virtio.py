@@ -1,14 +1,16 @@
 """Virtio devices as functions of PCI Express, with the capabilities that QEMU 10.0 gives them.
 
-=================  =================================================================================
-`virtio-blk-pci`   a disk that says how large it is; its queue is not served
-`virtio-net-pci`   an interface; its queues are not served
-`virtio-rng-pci`   an entropy source that writes by DMA (VIRTIO_F_ACCESS_PLATFORM)
-`virtio-9p-pci`    a mount tag; transitional, on a root bus as the integrated endpoint it is there
-=================  =================================================================================
+===================  ======================================================================================
+`virtio-blk-pci`     a disk that says how large it is; its queue is not served
+`virtio-net-pci`     an interface; its queues are not served
+`virtio-rng-pci`     an entropy source that writes by DMA (VIRTIO_F_ACCESS_PLATFORM)
+`virtio-9p-pci`      a mount tag; transitional, on a root bus as the integrated endpoint it is there
+`virtio-serial-pci`  a console; its queues are not served, so nobody hears of a port; transitional, too
+===================  ======================================================================================
 
 Those that are not transitional are version 1 only, report errors (AER) unless `aer` is false, and are reset by a
-function-level reset unless `flr` is false.
+function-level reset unless `flr` is false.  Without `express` they have none of that: they are conventional functions,
+as QEMU makes them on a root bus (``virtio_pci_realize``).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from pyvfio_backends.software.hardware.devices.virtio_kinds import (
     virtio_blk,
     virtio_net,
     virtio_rng,
+    virtio_serial,
 )
 from pyvfio_backends.software.hardware.devices.virtio_pci import Legacy
 from pyvfio_backends.software.hardware.devices.virtio_registers import VirtioRegisters
@@ -44,6 +47,7 @@ KINDS: Final[dict[str, Callable[..., VirtioKind]]] = {
     "virtio-net-pci": virtio_net,
     "virtio-rng-pci": virtio_rng,
     "virtio-9p-pci": virtio_9p,
+    "virtio-serial-pci": virtio_serial,
 }
 """What makes the device behind a model."""
 
@@ -52,10 +56,10 @@ _TABLE_BAR, _REGISTER_BAR = 1, 4
 _TABLE_SIZE, _REGISTERS_SIZE, _PENDING = 0x1000, 0x4000, 0x800
 _LEGACY_CONFIG = 24  # registers of a transitional device before its own configuration, with MSI-X
 _WIDE = regs.PCI_BASE_ADDRESS_MEM_TYPE_64 | regs.PCI_BASE_ADDRESS_MEM_PREFETCH
-_EXPRESS, _POWER, _FIRST, _LEGACY_FIRST = 0x40, 0x7C, 0x84, 0x40
+_EXPRESS, _POWER, _FIRST, _CONVENTIONAL_FIRST = 0x40, 0x7C, 0x84, 0x40
 _AER: Final = 0x100
 _PREFIXES: Final = 0x300000  # of device capabilities 2: extended format, end-end prefixes
-_TRANSITIONAL: Final = ("virtio-9p-pci",)
+_TRANSITIONAL: Final = ("virtio-9p-pci", "virtio-serial-pci")
 
 
 class VirtioCard(VirtioRegisters):
@@ -81,12 +85,14 @@ def virtio(
     flr: bool = True,
     aer: bool = True,
     legacy: bool | None = None,
+    express: bool = True,
     name: str = "",
 ) -> Function:
     """A function of the model, one of `KINDS`, with the device `kind` behind it; `legacy`: a transitional one (None: as
-    the model is on a root bus).
+    the model is on a root bus), which is never one of PCI Express.
     """
     legacy = model in _TRANSITIONAL if legacy is None else legacy
+    express = express and not legacy
     if legacy:
         identity = Identity(_VENDOR, kind.transitional_id, _VENDOR, kind.type, class_code=kind.class_code)
     else:
@@ -102,22 +108,22 @@ def virtio(
         size = 1 << (_LEGACY_CONFIG + len(kind.config("<")) - 1).bit_length()
         bars.insert(0, Bar(0, size, regs.PCI_BASE_ADDRESS_SPACE_IO, Legacy()))
     config = ConfigSpace(identity, interrupt_pin=1)
-    vendors = list(capabilities(_REGISTER_BAR, _LEGACY_FIRST if legacy else _FIRST))
+    vendors = list(capabilities(_REGISTER_BAR, _FIRST if express else _CONVENTIONAL_FIRST))
     window = vendors[-1][0]
     after = window + len(vendors[-1][1]) + regs.PCI_CAP_FLAGS
     opening = ConfigWindow(config, window, bars)
     function = Function(config, bars, rom_size=kind.rom_size, name=name)
-    if not legacy:
-        express = Express(
+    if express:
+        link = Express(
             ExpressType.ENDPOINT, flr=flr, control=REPORTING, control_reset=0, device2=_PREFIXES, serr_reports=False
         )
-        function.add(express, _EXPRESS)
+        function.add(link, _EXPRESS)
         function.add(PowerManagement(no_soft_reset=False), _POWER)
     for at, content in vendors:
         config.add_capability(at, regs.PCI_CAP_ID_VNDR, content)
     opening.open()
     table.place(0, function.add_msix(Msix(kind.vectors, _TABLE_BAR, pending_offset=_PENDING), after))
-    if aer and not legacy:
+    if aer and express:
         function.add(Aer(overwrites=True), _AER)
     device.attach(function)
     device.pins = function

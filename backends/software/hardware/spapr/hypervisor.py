@@ -28,6 +28,8 @@ from pyvfio_backends.software.hardware.spapr.phb import MESSAGES, LogicalPhb
 __all__ = ["Hypervisor", "LogicalBridges", "WindowsLeft"]
 
 _LARGEST_BLOCK: Final = 0x2000000000
+_ENTRIES_END: Final = 1 << 32
+"""A table has fewer entries: QEMU keeps their number in 32 bits, though it says that there can be more."""
 _SHIFTS: Final = (12, 16, 24, 21)
 _FIRST_MESSAGE, _END_OF_MESSAGES = 0x1300, 0x2000
 
@@ -95,11 +97,12 @@ class Hypervisor:
         return papr.RTAS_SUCCESS, WindowsLeft(MOST_WINDOWS - len(phb.dma.active), _LARGEST_BLOCK, sizes)
 
     def create_window(self, buid: int, page_shift: int, window_shift: int) -> tuple[int, LogicalTable | None]:
-        """The code, and the new table.  RTAS_HARDWARE_ERROR: there are as many as can be."""
+        """The code, and the new table.  RTAS_HARDWARE_ERROR: there are as many as can be, or it has too many pages."""
         phb = self._phbs.get(buid)
         if phb is None or page_shift not in _SHIFTS or window_shift < page_shift:
             return papr.RTAS_INVALID_PARAMETER, None
-        table = phb.dma.create(page_shift, window_shift)
+        fits = 1 << window_shift - page_shift < _ENTRIES_END
+        table = phb.dma.create(page_shift, window_shift) if fits else None
         return (papr.RTAS_SUCCESS if table is not None else papr.RTAS_HARDWARE_ERROR), table
 
     def remove_window(self, liobn: int) -> int:
