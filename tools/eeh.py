@@ -12,7 +12,7 @@ from pyvfio.abi.vfio_spapr import EehState
 from pyvfio.errors import NotAvailable, PyvfioError
 from pyvfio.host import Host
 from pyvfio.ioda.pe import STATE_WORDS
-from pyvfio.ioda.status import EndpointStatus, HostStatus, asked_by_vfio, host_status, read_status
+from pyvfio.ioda.status import EndpointStatus, HostStatus, asked_by_vfio, host_status, no_endpoint, read_status
 from pyvfio_tools.acting import Acting, acting_options
 from pyvfio_tools.commands import Commands
 from pyvfio_tools.complete import complete_device
@@ -37,6 +37,7 @@ def eeh() -> None:
       pyvfio eeh status
       pyvfio eeh status 0002:01:00.0 --json
       pyvfio eeh recover 0002:01:00.0 --dry-run
+      pyvfio eeh status --machine power9-phb4
     """
 
 
@@ -65,7 +66,7 @@ def status(host: Host, as_json: bool, device: str | None) -> None:
             "show the endpoint",
             function.name,
             path=f"{function.path}/eeh_mode",
-            cause="this kernel has no EEH of it" + ("" if support else "; only POWER has"),
+            cause=no_endpoint(function),
             next_step="pyvfio eeh status shows the functions that have it",
         )
     said, why = _by_vfio(host, function)
@@ -79,7 +80,7 @@ def status(host: Host, as_json: bool, device: str | None) -> None:
             ("driver", found.driver or "none"),
             ("group", "none" if found.group is None else found.group),
             ("endpoint", "none" if found.endpoint is None else f"{found.endpoint:#x}"),
-            ("state", _words(found.state)),
+            ("state", _words(found.state) + ("; a reset was begun and not ended" if found.held else "")),
             ("firmware", ", ".join(map(str, _list(found, "platform"))) or "says nothing"),
             ("Linux", ", ".join(map(str, _list(found, "flags"))) or "notes nothing"),
             ("by VFIO", _words(said) if why is None else f"not asked: {why.cause or why.errno_name}"),
@@ -178,14 +179,15 @@ def inject(
     looked at, and if something uses one of them, this is refused with the evidence. A function that VFIO has, and no
     program, is struck through VFIO; any other by the kernel's debugfs, for root. With --by debugfs --force vfio that is
     done to a function that a program has open, too: the way to see how the program recovers.
-    The error strikes later, with the next such transfer, whoever makes it. Nothing takes it back.
+    The error strikes later, with the next such transfer, whoever makes it. Nothing takes it back. A PHB4 makes errors
+    of configuration space alone. In a sandbox what is done through VFIO ends with the command: use --by debugfs there.
 
     An address is the processor's (resource in sysfs) for memory, the device's for DMA, and for configuration space
     bus << 52 | device and function << 44 | register << 32. One that is not the endpoint's counts as none.
 
     \b
     Examples:
-      pyvfio eeh inject 0002:01:00.0 LD_MEM_ADDR
+      pyvfio eeh inject 0002:01:00.0 LD_CFG_ADDR
       pyvfio eeh inject 0002:01:00.0 st-mem-data --at bar0:0x1000
       pyvfio eeh inject 0002:01:00.0 ld-cfg-data --by debugfs --force vfio
       pyvfio eeh inject 0002:01:00.0 dma-rd-data --address 0x1000 --mask 0xfffff000 --dry-run

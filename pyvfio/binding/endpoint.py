@@ -22,7 +22,7 @@ from pyvfio.devices import PciFunction
 from pyvfio.errors import Misuse, NotAvailable
 from pyvfio.ioda.injection import needed_type, strikes
 from pyvfio.ioda.pe import STATE_WORDS
-from pyvfio.ioda.status import EndpointStatus, read_status
+from pyvfio.ioda.status import EndpointStatus, no_endpoint, read_status
 
 __all__ = ["BY", "HOW", "find_function", "plan_inject_endpoint", "plan_recover_endpoint"]
 
@@ -87,25 +87,22 @@ def plan_inject_endpoint(
 def plan_recover_endpoint(function: PciFunction, how: str = "hot", *, healthy: bool = False) -> Plan:
     """Plan to bring an endpoint back in one of the ways `HOW`; nothing is to be done for one that is well.
 
-    With `healthy` that is reset, too.  A function that the kernel's driver has is only unfrozen: its recovery is Linux'
-    own.  Raise `NotAvailable`, `Misuse`.
+    A reset that a killed program has begun is ended.  With `healthy` what is well is reset, too.  A function that the
+    kernel's driver has is only unfrozen: its recovery is Linux' own.  Raise `NotAvailable`, `Misuse`.
     """
     if how not in HOW:
         raise Misuse("recover the endpoint", function.name, cause=f"how is one of {', '.join(HOW)}, not {how!r}")
     found = _status(function, "recover the endpoint")
     title = f"recover the endpoint of {function.name}"
     state = found.state
-    if state is EehState.NORMAL and not healthy:
+    if state is EehState.NORMAL and not healthy and not found.held:
         return plan_for(title, function, (), notes=("The endpoint is NORMAL: there is nothing to recover",))
     words = () if state is None else (f"The endpoint is {state.name}: {STATE_WORDS[state]}",)
+    if found.held:
+        words = (*words, "A reset of it was begun and not ended, so its configuration space is blocked")
     if not function.has_vfio_driver:
-        if how != "unfreeze":
-            raise NotAvailable(
-                "reset the endpoint",
-                function.name,
-                cause=f"driver {function.driver or 'none'} has it, not VFIO; Linux recovers it for its drivers",
-                next_step=f"pyvfio eeh recover {function.name} --how unfreeze, or bind it to vfio-pci",
-            )
+        if how != "unfreeze" or found.held:
+            raise _not_vfio(function, found)
         return _for_all(title, function, UnfreezeEndpoint(function.name), words)
     notes = words if how == "unfreeze" else (*words, "A reset clears what was set up in its functions")
     return _for_all(f"{title} ({how})", function, RecoverEndpoint(function.name, how), notes)
@@ -119,10 +116,20 @@ def _status(function: PciFunction, operation: str) -> EndpointStatus:
             operation,
             function.name,
             path=f"{function.path}/eeh_mode",
-            cause="it has no endpoint under EEH" if found else "this kernel has no EEH of it; only POWER has",
+            cause="it has no endpoint under EEH" if found else no_endpoint(function),
             next_step="pyvfio eeh status shows the functions that have one",
         )
     return found
+
+
+def _not_vfio(function: PciFunction, found: EndpointStatus) -> NotAvailable:
+    who = "no driver" if function.driver is None else f"driver {function.driver}"
+    cause = f"{who} has it, and a reset is done through VFIO; Linux recovers by itself what its drivers have"
+    steps = [] if found.held else [f"pyvfio eeh recover {function.name} --how unfreeze"]
+    if function.group is not None:
+        steps.append(f"pyvfio bind {function.name}")
+    step = ", or ".join(steps)
+    return NotAvailable("reset the endpoint", function.name, cause=cause, next_step=step)
 
 
 def _require(function: PciFunction, by: str) -> None:

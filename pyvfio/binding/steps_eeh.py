@@ -140,7 +140,10 @@ class InjectByDebugfs(_Endpoint):
 @journaled("eeh-recover")
 @dataclass(frozen=True, slots=True)
 class RecoverEndpoint(_Endpoint):
-    """Reset `device`'s endpoint by VFIO, `how` being ``hot`` or ``fundamental``, or only unfreeze it (``unfreeze``)."""
+    """Reset `device`'s endpoint by VFIO, `how` being ``hot`` or ``fundamental``, or only unfreeze it (``unfreeze``).
+
+    A run that is killed may leave a reset that was begun: to undo it is to end that.
+    """
 
     device: str
     how: str
@@ -160,12 +163,26 @@ class RecoverEndpoint(_Endpoint):
     def do(self, sysfs: Sysfs) -> None:
         """See `Step.do`."""
         with _endpoint(sysfs, self.device) as pe:
-            pe.unfreeze_io()
-            if self.how == "unfreeze":
-                pe.unfreeze_dma()
-            else:
+            if self.how != "unfreeze":
+                pe.unfreeze_io()
                 pe.reset(self.how)
+            elif _held(sysfs, self.device):
+                pe.deactivate_reset()
+            else:
+                pe.unfreeze_io()
+                pe.unfreeze_dma()
             pe.configure()
+
+    @property
+    def undo_text(self) -> str:
+        """See `Step.undo_text`."""
+        return "end a reset that was begun; nothing else takes it back"
+
+    def undo(self, sysfs: Sysfs) -> None:
+        """See `Step.undo`."""
+        if _held(sysfs, self.device):
+            with _endpoint(sysfs, self.device) as pe:
+                pe.deactivate_reset()
 
     def verify(self, sysfs: Sysfs) -> str:
         """See `Step.verify`."""
@@ -198,7 +215,14 @@ class UnfreezeEndpoint(_Endpoint):
         return _not_well(sysfs, self.device)
 
 
+def _held(sysfs: Sysfs, name: str) -> bool:
+    found = read_status(_function(sysfs, name))
+    return found is not None and found.held
+
+
 def _not_well(sysfs: Sysfs, name: str) -> str:
     found = read_status(_function(sysfs, name))
+    if found is not None and found.held:
+        return f"the endpoint of {name} is still held in reset"
     state = None if found is None else found.state
     return "" if state in (None, EehState.NORMAL) else f"the endpoint of {name} is still {state.name}"

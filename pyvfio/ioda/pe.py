@@ -284,7 +284,8 @@ def injection_refused(number: int, type: int, function: int) -> tuple[str, str] 
     if number == errno.ERANGE:
         return f"there are types 0 (32 bits) and 1 (64 bits), not {type}", ""
     if number == errno.EIO:
-        return "firmware refused: this host bridge cannot make that error, or an injection is waiting still", "dmesg"
+        cause = "firmware refused: this host bridge cannot make that error, or an injection is waiting still"
+        return cause, "a PHB4 makes errors of configuration space alone (LD_CFG_ADDR, ...); dmesg"
     if number == errno.ENXIO:
         return "this machine's firmware injects no errors", ""
     if number == errno.ENOENT:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pyvfio.host import Host
     from pyvfio.sysfs import Sysfs
 
-__all__ = ["EndpointStatus", "HostStatus", "asked_by_vfio", "host_status", "read_status"]
+__all__ = ["EndpointStatus", "HostStatus", "asked_by_vfio", "host_status", "no_endpoint", "read_status"]
 
 _SUPPORT: Final = "/proc/powerpc/eeh"
 
@@ -76,6 +76,16 @@ class EndpointStatus:
             return EehState.NORMAL if dma else EehState.STOPPED_DMA
         return EehState.UNAVAIL if dma else EehState.STOPPED
 
+    @property
+    def held(self) -> bool:
+        """Whether a reset was begun that nobody ends: its program was killed.  Configuration space is blocked then.
+
+        It is also while Linux is at it, and while an adapter is frozen that is not to be looked at then.
+        """
+        frozen = EehPeFlag.CFG_RESTRICTED | EehPeFlag.ISOLATED
+        at_work = bool(self.flags & (EehPeFlag.RECOVERING | EehPeFlag.RESET)) or self.flags & frozen == frozen
+        return bool(self.flags & EehPeFlag.CFG_BLOCKED) and not at_work
+
     def as_dict(self) -> dict[str, object]:
         """As plain data."""
         return {
@@ -121,6 +131,16 @@ def read_status(function: PciFunction) -> EndpointStatus | None:
         None if platform is None else EehPlatformState(platform & int(sum(EehPlatformState))),
         EehPeFlag(flags or 0),
     )
+
+
+def no_endpoint(function: PciFunction) -> str:
+    """Why Linux has no EEH of a function (`read_status` is None)."""
+    support = host_status(function.sysfs)
+    if support is None:
+        return "this kernel has no EEH; only POWER has"
+    if support.enabled:
+        return "Linux has no EEH of it"
+    return "EEH is not enabled here: it was switched off (eeh=off), or the hypervisor gives its guests none"
 
 
 def asked_by_vfio(host: Host, function: PciFunction) -> EehState:

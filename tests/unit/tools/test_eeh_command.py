@@ -23,8 +23,11 @@ from pyvfio.binding.steps_eeh import InjectByDebugfs, InjectEndpointError, Recov
 from pyvfio.drivers.recovery import Recovery
 from pyvfio.errors import DeviceBusy, DeviceInUse, Misuse, NotAvailable, PyvfioError
 from pyvfio.host import Host
+from pyvfio.ioda.pe import Pe
 from pyvfio.ioda.status import EndpointStatus, HostStatus, asked_by_vfio, host_status, read_status
 from pyvfio.sysfs import Sysfs
+from pyvfio.vfio.container import Container
+from pyvfio.vfio.group import Group
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.hardware.ioda.hub import Hub
 from pyvfio_backends.software.hardware.ioda.injection import Injected
@@ -97,7 +100,7 @@ def test_mistakes(command: Command) -> None:
         (("inject", DISK, "LD_CFG_ADDR", "--by", "sysfs"), 2, "sysfs"),
         (("inject", DISK, "DMA_RD_ADDR", "--by", "debugfs"), 10, "this host bridge cannot make that error"),
         (("inject", "0009:00:00.0", "LD_CFG_ADDR"), 3, "0009:00:00.0"),
-        (("recover", DISK, "--healthy"), 6, "Linux recovers it for its drivers"),
+        (("recover", DISK, "--healthy"), 6, "Linux recovers by itself what its drivers have"),
         (("recover", DISK, "--how", "warm"), 2, "warm"),
         (("status", "0009:00:00.0"), 3, "0009:00:00.0"),
     ):
@@ -321,4 +324,85 @@ def test_steps_are_kept_in_journals() -> None:
         UnfreezeEndpoint(DISK),
     ):
         assert step_from_dict(step.as_dict()) == step
-        assert step.undo_text == "nothing takes it back"
+        assert "nothing" in step.undo_text
+
+
+# a program that was killed in the middle of a reset
+
+
+@pytest.fixture
+def held(host: Host, disk: str) -> str:
+    """A function whose endpoint a program has begun to reset; it is gone.  Another has opened and closed it since."""
+    with Container(host) as container, Group(host, 0) as group:
+        container.attach(group)
+        container.set_iommu()
+        Pe(container).assert_reset()
+    with contextlib.suppress(PyvfioError), pyvfio.open_device(host, disk):
+        pass
+    found = read_status(host.function(disk))
+    assert found is not None
+    assert found.state is EehState.NORMAL  # as the kernel says, but
+    assert found.held
+    return disk
+
+
+@pytest.mark.parametrize("how", ["hot", "fundamental", "unfreeze"])
+def test_a_reset_that_nobody_ended(host: Host, held: str, how: str, command: Command) -> None:
+    assert "a reset was begun and not ended" in command("status", held)
+    assert "configuration space is blocked" in command("recover", held, "--how", how, "--dry-run")
+    assert "done" in command("recover", held, "--how", how)
+    assert "not ended" not in command("status", held)
+    with pyvfio.open_device(host, held) as device:
+        assert device.config.vendor_id == 0x1B36
+    assert "nothing to do" in command("recover", held)
+
+
+def test_what_a_killed_run_left_is_undone(host: Host, held: str) -> None:
+    plan = plan_recover_endpoint(host.function(held))
+    step = plan.steps[0]
+    assert step.undo_text == "end a reset that was begun; nothing else takes it back"
+    assert step.verify(host.sysfs) == f"the endpoint of {held} is still held in reset"
+    step.undo(host.sysfs)
+    assert step.verify(host.sysfs) == ""
+    step.undo(host.sysfs)  # nothing is left to undo
+    with pyvfio.open_device(host, held) as device:
+        assert device.config.vendor_id == 0x1B36
+
+
+def test_a_blocked_one_that_vfio_does_not_have(host: Host, held: str, command: Command) -> None:
+    pyvfio.release(host.function(held))
+    said = command("recover", held, "--how", "unfreeze", code=6)
+    assert "no driver has it, and a reset is done through VFIO" in said
+    assert f"next:  pyvfio bind {held}" in said
+    pyvfio.bind(host.function(held))
+    assert "done" in command("recover", held)
+
+
+def test_a_bridge_is_not_to_be_bound(command: Command) -> None:
+    said = command("recover", PORT, "--healthy", code=6)
+    assert "pyvfio bind" not in said
+    assert "--how unfreeze" in said
+
+
+def test_a_guest_has_no_endpoints(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["status", EDU], ["recover", EDU], ["inject", EDU, "LD_CFG_ADDR"]):
+        words[1] = "0001:00:02.0"
+        assert run(["eeh", *words, "--machine", "power9-pseries"]) == 6
+        assert "the hypervisor gives its guests none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "held"),
+    [
+        (EehPeFlag.CFG_BLOCKED | EehPeFlag.PRI_BUS, True),
+        (EehPeFlag.CFG_BLOCKED | EehPeFlag.ISOLATED, True),
+        (EehPeFlag.CFG_BLOCKED | EehPeFlag.CFG_RESTRICTED, True),
+        (EehPeFlag.CFG_BLOCKED | EehPeFlag.CFG_RESTRICTED | EehPeFlag.ISOLATED, False),
+        (EehPeFlag.CFG_BLOCKED | EehPeFlag.RECOVERING, False),
+        (EehPeFlag.CFG_BLOCKED | EehPeFlag.RESET, False),
+        (EehPeFlag.ISOLATED, False),
+    ],
+)
+def test_who_holds_a_reset(flags: EehPeFlag, held: bool) -> None:
+    """``eeh_pe_mark_isolated``, ``eeh_pe_reset`` and ``eeh_pe_reset_full`` of Linux 6.12 set the flag."""
+    assert EndpointStatus("d", None, 0, 1, EehDevMode(0), EehPlatformState(0), flags).held is held
