@@ -35,7 +35,7 @@ NAMES_ONLY = {
     "backends/software/linux/copier_vfio_pci.py",
     "backends/software/linux/file.py",
     "backends/software/linux/nodes.py",
-    "backends/software/linux/pci_device.py",
+    "backends/software/linux/pci_access.py",
     "backends/software/linux/pci_sysfs.py",
     "backends/software/linux/tmpfs.py",
     "backends/software/linux/vfio_core.py",
