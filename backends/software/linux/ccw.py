@@ -166,7 +166,7 @@ class CcwDevice(Device):
         else:
             self.options = sch.css.describe(sch.schid)
             self.ccw_bus.add(self)
-        self.fsm.recognised = True
+        self.fsm.recognition.over = True
 
     @property
     def is_offline(self) -> bool:

@@ -27,12 +27,10 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from pyvfio.css.ccw import Ccw, CcwFlag, Command
 from pyvfio.css.irb import Irb
 from pyvfio.css.scsw import Stctl
-from pyvfio.css.senseid import SenseId
-from pyvfio.errors import Misuse
 from pyvfio_backends.software.linux.ccw_paths import PathVerification, disband, steal_lock
+from pyvfio_backends.software.linux.ccw_recognition import Recognition
 from pyvfio_backends.software.linux.ccw_request import CcwRequest
 from pyvfio_backends.software.linux.ccw_state import REQUESTING, CcwState, Notice, Todo
 
@@ -42,10 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CcwFsm"]
 
-_SENSE_ID_TIMEOUT: Final = 10.0
-_SENSE_ID_RETRIES: Final = 256
-_SENSE_ID_SIZE: Final = 256
-_SENSE_ID_LEAST: Final = 4
 _KILL_TIMEOUT: Final = 3.0
 _CANCEL_TRIES: Final = 255
 _PATHS: Final = 8
@@ -61,7 +55,7 @@ class CcwFsm:
     def __init__(self, device: CcwDevice) -> None:
         self.device = device
         self.request: CcwRequest | None = None
-        self.recognised = False
+        self.recognition = Recognition(self)
         self.verify_again = False
         self.notify_when_done = False
         self.grouping = self.multipath = False
@@ -72,7 +66,6 @@ class CcwFsm:
         self._armed = False
         self._retries = [0]
         self._kill_code = 0
-        self._sensed: SenseId | None = None
         self._waiting: list[Callable[[], None]] = []
 
     @property
@@ -108,7 +101,8 @@ class CcwFsm:
     def _settled(self) -> bool:
         return self.device.state.final or self.device.state is CcwState.DISCONNECTED
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Do what waits for a final state, if it is in one."""
         if self._waiting and self._settled():
             works, self._waiting = self._waiting, []
             for work in works:
@@ -150,7 +144,7 @@ class CcwFsm:
         elif state is CcwState.QUIESCE:
             self._quiesced()
         elif state is CcwState.DISCONNECTED:
-            self._sense_again()
+            self.recognition.again()
 
     def timeout(self) -> None:
         """The time that was set is over."""
@@ -178,7 +172,7 @@ class CcwFsm:
         elif state is CcwState.ONLINE:
             self._verify_online()
         elif state is CcwState.DISCONNECTED:
-            self._sense_again()
+            self.recognition.again()
         elif state is CcwState.OFFLINE or (state is CcwState.BOXED and not device.online):
             if sch is not None:
                 sch.css.schedule_evaluation(sch)
@@ -187,101 +181,6 @@ class CcwFsm:
                 self._done(CcwState.NOT_OPERATIONAL)
             else:
                 self._verify_online()
-
-    # recognition
-
-    def recognise(self) -> None:
-        """Find out what the device is (``ccw_device_recognition``)."""
-        sch = self.subchannel
-        self.recognised = False
-        self.device.state = CcwState.SENSE_ID
-        if sch is None or sch.enable():
-            self._recognition_done(CcwState.NOT_OPERATIONAL)
-        else:
-            self._start_sense_id(sch)
-
-    def _start_sense_id(self, sch: SubchannelDevice) -> None:
-        ccw = Ccw(Command.SENSE_ID, CcwFlag.SLI, _SENSE_ID_SIZE, 0)
-        blank = bytes(1) + b"\xff\xff" + bytes(_SENSE_ID_SIZE - 3)
-        lpm = sch.schib.pmcw.pam & sch.opm
-        request = CcwRequest(self, (ccw,), blank, lpm, self._sense_id_done, _SENSE_ID_TIMEOUT, _SENSE_ID_RETRIES)
-
-        def check() -> int:
-            data = request.read()
-            if _SENSE_ID_SIZE - request.irb.scsw.count < _SENSE_ID_LEAST or data[1:3] == b"\xff\xff":
-                return errno.EAGAIN
-            try:
-                self._sensed = SenseId.from_bytes(data)
-            except Misuse:
-                return errno.EOPNOTSUPP
-            return 0
-
-        request.check = check
-        self.begin(request)
-
-    def _sense_id_done(self, code: int) -> None:
-        self._recognition_done(
-            CcwState.OFFLINE if not code else CcwState.BOXED if code == errno.ETIME else CcwState.NOT_OPERATIONAL
-        )
-
-    def _recognition_done(self, state: CcwState) -> None:
-        device, sch = self.device, self.subchannel
-        if sch is None or sch.disable():
-            state = CcwState.NOT_OPERATIONAL
-        if sch is None or sch.update_schib():
-            state = CcwState.NOT_OPERATIONAL
-        else:
-            sch.lpm = sch.schib.pmcw.pam & sch.opm
-        if device.state is CcwState.DISCONNECTED_SENSE_ID and state is not CcwState.OFFLINE:
-            self.recognised = True
-            device.state = CcwState.DISCONNECTED
-            self._wake()
-            return
-        if state is CcwState.OFFLINE and device.online:
-            device.state = CcwState.OFFLINE
-            self.recognised = True
-            if self._sensed is not None and _same(self._sensed, device.identity):
-                self.notify_when_done = True
-                self.go_online()
-                self._wake()
-            else:
-                device.identity = self._sensed or device.identity
-                self.schedule(Todo.REBIND)
-            return
-        if state is CcwState.OFFLINE:
-            device.identity = self._sensed or device.identity
-        elif state is CcwState.BOXED and device.identity.cu_type:
-            self.recognised = True
-            device.state = state
-            self._wake()
-            return
-        device.state = state
-        if state is CcwState.OFFLINE:
-            self.schedule(Todo.REGISTER)
-        else:
-            self.recognised = True
-            self.schedule(Todo.UNREGISTER)
-        self._wake()
-
-    def _sense_again(self) -> None:
-        sch = self.subchannel
-        if sch is not None and not sch.enable():
-            self.device.state = CcwState.DISCONNECTED_SENSE_ID
-            self._start_sense_id(sch)
-
-    def reprobe(self) -> None:
-        """Look whether a disconnected device is there again (``ccw_device_trigger_reprobe``)."""
-        sch = self.subchannel
-        if self.device.state is not CcwState.DISCONNECTED or sch is None or sch.update_schib():
-            return
-        sch.lpm = sch.schib.pmcw.pam & sch.opm
-        sch.init_config()
-        if sch.commit_config():
-            return
-        if sch.schib.pmcw.devno != self.device.devno:
-            sch.css.schedule_evaluation(sch)
-        else:
-            self._sense_again()
 
     # online and offline
 
@@ -421,7 +320,7 @@ class CcwFsm:
         if self.notify_when_done:
             self.notify_when_done = False
             self._operational_again()
-        self._wake()
+        self.wake()
 
     def _operational_again(self) -> None:
         sch = self.subchannel
@@ -500,7 +399,7 @@ class CcwFsm:
     def _quiesced(self) -> None:
         self.set_timeout(0)
         self.device.state = CcwState.NOT_OPERATIONAL
-        self._wake()
+        self.wake()
 
     def steal_lock(self) -> int:
         """Take a boxed device from the system that reserved it: 0 or an errno (``ccw_device_stlck``)."""
@@ -535,12 +434,3 @@ class CcwFsm:
 
 
 _ENDS: Final = frozenset({Stctl.PENDING, Stctl.ALERT | Stctl.PENDING})
-
-
-def _same(one: SenseId, other: SenseId) -> bool:
-    return (one.cu_type, one.cu_model, one.dev_type, one.dev_model) == (
-        other.cu_type,
-        other.cu_model,
-        other.dev_type,
-        other.dev_model,
-    )

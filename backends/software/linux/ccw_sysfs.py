@@ -109,8 +109,8 @@ def _online_by_user(device: CcwDevice, force: bool) -> None:
 
 def _recognise_and_set_online(device: CcwDevice) -> None:
     if device.state is CcwState.BOXED:
-        device.fsm.recognise()
-        device.fsm.wait(lambda: device.fsm.recognised)
+        device.fsm.recognition.start()
+        device.fsm.wait(lambda: device.fsm.recognition.over)
         if not device.is_offline:
             raise fail(errno.EAGAIN)
     driver = device.ccw_driver

@@ -133,7 +133,7 @@ class IoSubchannelDriver(CssDriver):
     def _act_at_once(sch: SubchannelDevice, ccw: CcwDevice, action: _Action) -> None:
         fsm = ccw.fsm
         if action is _Action.REPROBE:
-            fsm.reprobe()
+            fsm.recognition.reprobe()
         elif action is _Action.VERIFY:
             fsm.verify()
         elif action is _Action.DISCONNECT or action in _ORPHANING:
@@ -173,12 +173,12 @@ class IoSubchannelDriver(CssDriver):
         if isinstance(known, CcwDevice):
             code = self._move(known, sch)
             if not code:
-                known.fsm.reprobe()
+                known.fsm.recognition.reprobe()
             return code
         ccw = CcwDevice(bus, sch)
         ccw.state = CcwState.NOT_OPERATIONAL
         sch.cdev = ccw
-        ccw.fsm.recognise()
+        ccw.fsm.recognition.start()
         return 0
 
     @staticmethod
