@@ -398,6 +398,12 @@ class AddressSpace:
 
     # what the container or iommufd tells
 
+    def left(self, again: Callable[[], None]) -> None:
+        """`refresh`, and have `again` make what the kernel dropped when a group left, before anybody maps."""
+        with self._lock:
+            self.refresh()
+            again()
+
     def refresh(self) -> None:
         """A device joined or left: the kernel's ranges and limits may be others now."""
         with self._lock:

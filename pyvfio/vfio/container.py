@@ -119,9 +119,7 @@ class Container:
         if self._space is None:
             return
         if self._groups:
-            self._space.refresh()
-            if self._tce is not None:
-                self._tce.enter_again()
+            self._space.left(self._tce.enter_again if self._tce is not None else lambda: None)
         else:
             self._space.dropped()
 

@@ -195,7 +195,11 @@ class Eeh:
         if pe.flags & EehPeFlag.ISOLATED:
             pe.checks += 1
             if pe.checks == _MOST_IGNORED:
-                self.tell(dev, ERROR, f"{pe.checks} reads ignored for recovering device at location=unknown")
+                owner = None if dev.pdev is None else dev.pdev.driver
+                driver = "<null>" if dev.pdev is None else owner.name if owner is not None else "pci"
+                text = f"{pe.checks} reads ignored for recovering device at location=unknown driver={driver}"
+                self.tell(dev, ERROR, text)
+                self.tell(dev, ERROR, f"Might be infinite loop in {driver} driver")
             return True
         state = self.platform.state(pe)
         lost = dev.pdev is not None and dev.pdev.error_state is ErrorState.LOST
@@ -227,6 +231,8 @@ class Eeh:
         """Its state, once it is known (``eeh_wait_state``)."""
         while (state := self.platform.state(pe)) == EehPlatformState.UNAVAILABLE:
             if seconds <= 0:
+                text = f"eeh_wait_state: Timeout when getting PE's state ({int(1000 * seconds)})"
+                self.kernel_line(WARNING, text)
                 return EehPlatformState.NOT_SUPPORT
             self.sleep(min(1.0, seconds))
             seconds -= 1.0
@@ -244,14 +250,19 @@ class Eeh:
                 return 0
         code = self.platform.set_option(pe, option)
         if code:
-            self.say(WARNING, f"Unexpected state change {option} on {pe.name}, err={code}")
+            self.kernel_line(WARNING, f"eeh_pci_enable: Unexpected state change {option} on {pe.name}, err={code}")
         if wanted:
             return 0 if self.wait_state(pe, _RESET_WAIT) & wanted else -errno.EIO
         return code
 
     def unfreeze(self, pe: EehPe) -> int:
         """Thaw loads and stores, then DMA (``eeh_unfreeze_pe``)."""
-        return self.switch(pe, THAW_MMIO) or self.switch(pe, THAW_DMA)
+        for option, what in ((THAW_MMIO, "IO"), (THAW_DMA, "DMA")):
+            code = self.switch(pe, option)
+            if code:
+                self.kernel_line(WARNING, f"eeh_unfreeze_pe: Failure {code} enabling {what} on {pe.name}")
+                return code
+        return 0
 
     def set_option(self, pe: EehPe, option: int) -> int:
         """``eeh_pe_set_option``."""
@@ -316,11 +327,9 @@ class Eeh:
 
     def pe_of(self, group: IommuGroup) -> EehPe | None:
         """The endpoint of a group (``eeh_iommu_group_to_pe``)."""
-        for device in group.devices.values():
-            dev = self.by_device.get(device) if isinstance(device, PciDevice) else None
-            if dev is not None:
-                return dev.pe
-        return None
+        first = next(iter(group.devices.values()), None)
+        dev = self.by_device.get(first) if isinstance(first, PciDevice) else None
+        return None if dev is None else dev.pe
 
     def pe_op(self, group: IommuGroup, argument: Argument) -> int:
         """See `EehService.pe_op`."""

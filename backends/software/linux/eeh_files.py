@@ -35,7 +35,7 @@ __all__ = ["debug_files", "device_files", "host_debug_files", "proc_file"]
 
 _USAGE = "input format: <domain>:<bus>:<dev>.<fn>\n"
 _SPACE: Final = r"[ \t\n\v\f\r]*"
-_HEX: Final = rf"{_SPACE}([-+]?(?:0[xX])?[0-9a-fA-F]+)"
+_HEX: Final = rf"{_SPACE}(0[xX][0-9a-fA-F]*|[0-9a-fA-F]+)"
 _ADDRESS: Final = (_HEX, ":" + _HEX, ":" + _HEX, r"\." + _HEX)
 _PE: Final = (_HEX, ":" + _HEX)
 _INJECTION: Final = (_HEX, *(4 * (":" + _HEX,)))
@@ -45,13 +45,16 @@ _ROM = 6
 
 
 def _scan(data: bytes, parts: tuple[str, ...]) -> list[int]:
-    """What ``sscanf`` finds of ``%x`` with these between, up to the first that is not there."""
+    """What the kernel's ``sscanf`` finds of ``%x`` with these between, up to the first that is not there.
+
+    A number has no sign, and ``0x`` alone is 0 (a real kernel of POWER says so in ``eeh_dev_check``).
+    """
     text, at, found = data.split(b"\0")[0].decode("latin-1"), 0, []
     for part in parts:
         match = re.compile(part).match(text, at)
         if match is None:
             break
-        found.append(int(match[1], 16))
+        found.append(int("0" + match[1].lower().removeprefix("0x"), 16))
         at = match.end()
     return found
 
@@ -122,7 +125,7 @@ def _pdev(eeh: Eeh, who: str, data: bytes) -> PciDevice:
         eeh.kernel_line(ERROR, f"eeh_debug_lookup_pdev: expected 4 args, got {len(found)}")
         raise fail(errno.EINVAL)
     domain, bus, device, function = (value & _U32 for value in found)
-    devfn = device << 3 | function
+    devfn = (device << 3 | function) & _U32
     pdev = eeh.lookup(f"{domain:04x}:{bus:02x}:{devfn >> 3:02x}.{devfn & 7:x}")
     if pdev is None:
         raise fail(errno.ENODEV)
@@ -158,8 +161,9 @@ def _force(eeh: Eeh, data: bytes) -> None:
     found = _scan(data[:_PE_BUFFER], _PE)
     if len(found) != len(_PE):
         raise fail(errno.EINVAL)
-    host = next((one for one in eeh.hosts if one.number == found[0]), None)
-    pe = host.get(found[1]) if host is not None else None
+    domain, number = (value & _U32 for value in found)
+    host = next((one for one in eeh.hosts if one.number == domain), None)
+    pe = host.get(number) if host is not None else None
     if pe is None:
         raise fail(errno.ENODEV)
     eeh.recovery.send_anyway(pe)
@@ -222,10 +226,10 @@ def _inject(eeh: Eeh, host: EehHost, data: bytes) -> None:
     if len(found) != len(_INJECTION):
         raise fail(errno.EINVAL)
     number, type_, function, address, mask = found
-    pe = host.get(number)
+    pe = host.get(number & _U32)
     if pe is None:
         raise fail(errno.ENODEV)
-    code = eeh.platform.inject(pe, type_, function, address & _U64, mask & _U64)
+    code = eeh.platform.inject(pe, type_ & _U32, function & _U32, address & _U64, mask & _U64)
     if code:
         raise fail(-code)
 

@@ -75,7 +75,7 @@ class EehRecovery(EehEvents):
         with self._unchanging():
             bus = pe.top()
             if bus is None:
-                self.eeh.say(ERROR, f"Cannot find PCI bus for {pe.name}")
+                self.eeh.kernel_line(ERROR, f"eeh_handle_normal_event: Cannot find PCI bus for {pe.name}")
                 return
             if not self._recover(pe, bus):
                 self._give_up(pe)
@@ -122,7 +122,7 @@ class EehRecovery(EehEvents):
             say(INFO, "Reset with hotplug activity")
             code = self._reset_device(pe, bus, aware=False)
             if code:
-                say(WARNING, f"Unable to reset, err={code}")
+                eeh.kernel_line(WARNING, f"eeh_handle_normal_event: Unable to reset, err={code}")
                 return False
         if result is Recovery.CAN_RECOVER:
             result = self._thaw(pe)
@@ -130,7 +130,7 @@ class EehRecovery(EehEvents):
             say(INFO, "Reset without hotplug activity")
             code = self._reset_device(pe, bus, aware=True)
             if code:
-                say(WARNING, f"Cannot reset, err={code}")
+                eeh.kernel_line(WARNING, f"eeh_handle_normal_event: Cannot reset, err={code}")
                 return False
             pe.set_state(ErrorState.NORMAL)
             switch_pins(pe, on=True)
@@ -142,7 +142,7 @@ class EehRecovery(EehEvents):
         say(INFO, "Notify device driver to resume")
         pe.set_state(ErrorState.NORMAL)
         switch_pins(pe, on=True)
-        self._drivers.ask("resume", pe, self._drivers.resume)
+        self._drivers.tell("resume", pe, self._drivers.resume)
         for dev in pe.every():
             dev.mode &= ~EehDevMode.NO_HANDLER
             dev.in_error = False
@@ -184,7 +184,7 @@ class EehRecovery(EehEvents):
         eeh.say(ERROR, f"Unable to recover from failure from {pe.name}.\nPlease try reseating or replacing it")
         self._log(pe, permanent=True)
         switch_pins(pe, on=False)
-        self._drivers.ask("error_detected(permanent failure)", pe, self._drivers.failure)
+        self._drivers.tell("error_detected(permanent failure)", pe, self._drivers.failure)
         pe.set_state(ErrorState.LOST)
         pe.mark(EehPeFlag.REMOVED)
         if pe.type & PeType.VF:
@@ -196,7 +196,7 @@ class EehRecovery(EehEvents):
         self._mark_removed(pe)
         bus = pe.top()
         if bus is None:
-            eeh.say(ERROR, f"PCI bus for {pe.name} disappeared")
+            eeh.kernel_line(ERROR, f"eeh_handle_normal_event: PCI bus for {pe.name} disappeared")
         else:
             self._remove_all(bus)
 
@@ -243,7 +243,6 @@ class EehRecovery(EehEvents):
         """
         eeh = self.eeh
         passed = any(one.passed for one in pe.walk())
-        count, since = pe.freezes, pe.since
         virtual = bool(pe.type & PeType.VF)
         pe.mark(EehPeFlag.KEEP)
         gone: list[EehDev] = []
@@ -271,7 +270,6 @@ class EehRecovery(EehEvents):
                     pe.clear(EehPeFlag.PRI_BUS, passed=True)
                 bus.rescan()
         pe.clear(EehPeFlag.KEEP, passed=True)
-        pe.since, pe.freezes = since, count
         return 0
 
     @staticmethod
@@ -295,12 +293,14 @@ class EehRecovery(EehEvents):
         if pe.flags & EehPeFlag.RECOVERING:
             return 0
         pe.mark(EehPeFlag.RECOVERING)
-        saved = {dev: dev.pdev.save_state() for dev in pe.every() if dev.pdev is not None}
+        saved = {dev: dev.pdev.save_state() for dev in pe.every() if dev.pdev is not None and not _restricted(dev)}
         code = self.eeh.resets.full(pe, passed=True) or self._clear_frozen(pe, passed=True)
         if not code:
-            for dev, state in saved.items():
-                if dev.pdev is not None:
-                    dev.pdev.restore_state(state)
+            for dev in pe.every():
+                if dev in saved and dev.pdev is not None:
+                    dev.pdev.restore_state(saved[dev])
+                elif _restricted(dev) and dev.pe is not None and dev is dev.pe.devs[-1]:
+                    self.eeh.platform.restore_bars(dev.pe)
         pe.clear(EehPeFlag.RECOVERING, passed=True)
         return code
 
@@ -331,8 +331,13 @@ class EehRecovery(EehEvents):
         for dev in pe.every():
             dev.mode &= ~EehDevMode.NO_HANDLER
         pe.clear(EehPeFlag.PRI_BUS, passed=True)
-        self._drivers.ask("error_detected(permanent failure)", pe, self._drivers.failure)
+        self._drivers.tell("error_detected(permanent failure)", pe, self._drivers.failure)
         pe.set_state(ErrorState.LOST)
         for host in self.eeh.hosts:
             if host.pe.flags & EehPeFlag.ISOLATED and not host.pe.flags & EehPeFlag.RECOVERING:
                 self._remove_all(host.bus)
+
+
+def _restricted(dev: EehDev) -> bool:
+    """Whether its configuration is out of reach while it is frozen: what was found at first is restored then."""
+    return dev.pe is not None and bool(dev.pe.flags & EehPeFlag.CFG_RESTRICTED)

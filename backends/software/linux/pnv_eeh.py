@@ -210,12 +210,7 @@ class PnvEeh:
         if pe.flags & EehPeFlag.RESET:
             return ACTIVE
         state = _STATES[pe.host.endpoints.state(pe.address)]
-        if not state & (
-            EehPlatformState.NOT_SUPPORT
-            | EehPlatformState.UNAVAILABLE
-            | EehPlatformState.MMIO_ACTIVE
-            | EehPlatformState.DMA_ACTIVE
-        ):
+        if not state & _KNOWN:
             self._first_seen(pe)
         return state
 
@@ -229,14 +224,19 @@ class PnvEeh:
         self.take_log(pe)
 
     def take_log(self, pe: EehPe) -> None:
+        """`fetch_log`, and write it down at once where people want that (``eeh=early_log``)."""
+        self.fetch_log(pe)
+        if self.eeh.early_log:
+            phb_log(self.eeh.kernel, pe.host.number, pe.log)
+
+    def fetch_log(self, pe: EehPe) -> None:
         """Keep the bridge's error log with the endpoint (``pnv_eeh_get_phb_diag``)."""
         code, data = self.opal.pci_get_phb_diag_data(pe.host.opal_id, _LOG_BUFFER)
         if code:
-            self.eeh.say(WARNING, f"Failure {code} getting PHB#{pe.host.number:x} diag-data")
-            return
-        pe.log = data
-        if self.eeh.early_log:
-            phb_log(self.eeh.kernel, pe.host.number, data)
+            text = f"pnv_eeh_get_phb_diag: Failure {code} getting PHB#{pe.host.number:x} diag-data"
+            self.eeh.kernel_line(WARNING, text)
+        else:
+            pe.log = data
 
     def set_option(self, pe: EehPe, option: int) -> int:
         """Thaw or freeze; 0 or a negative errno (``pnv_eeh_set_option``)."""

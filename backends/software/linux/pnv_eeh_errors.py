@@ -83,14 +83,15 @@ class PnvErrors:
                 eeh.say(ERROR, f"Fenced PHB#{host.number:x} detected, location: N/A")
                 return Found(ErrorKind.FENCED_PHB, host.pe)
             eeh.say(INFO, f"PHB#{host.number:x} informative error detected, location: N/A")
-            self._platform.take_log(host.pe)
+            self._platform.fetch_log(host.pe)
             phb_log(eeh.kernel, host.number, host.pe.log)
             return Found(ErrorKind.NONE)
         if error is not OpalErrorType.PE_ERROR:
             return Found(ErrorKind.NONE)
         pe = self._frozen(host, number)
         if pe is None:
-            eeh.say(INFO, f"Clear non-existing PHB#{host.number:x}-PE#{number}")
+            eeh.say(INFO, f"Clear non-existing PHB#{host.number:x}-PE#{number:x}")
+            eeh.say(INFO, "PHB location: N/A")
             code, log = self._platform.opal.pci_get_phb_diag_data(host.opal_id, _LOG_BUFFER)
             if not code:
                 phb_log(eeh.kernel, host.number, log)

@@ -35,6 +35,7 @@ __all__ = ["PnvReset"]
 _HOLD, _SETTLE = 0.25, 1.8
 _LINK_DELAY, _NOT_READY = 0.1, 1.023
 _PEND_TRIES = 4
+_AF_FLR = capability_regs.PCI_AF_CAP_TP | capability_regs.PCI_AF_CAP_FLR
 
 
 class PnvReset:
@@ -130,23 +131,31 @@ class PnvReset:
         if not pe.devs:
             return -errno.ENXIO
         dev, over = pe.devs[0], kind == ResetKind.DEACTIVATE
-        if self._platform.read_config(dev, dev.express + regs.PCI_EXP_DEVCAP, 4) & regs.PCI_EXP_DEVCAP_FLR:
+        if self._can(dev, dev.express, regs.PCI_EXP_DEVCAP, 4, regs.PCI_EXP_DEVCAP_FLR):
             at, bit = dev.express + regs.PCI_EXP_DEVCTL, regs.PCI_EXP_DEVCTL_BCR_FLR
-            self._wait_pending(dev, dev.express + regs.PCI_EXP_DEVSTA, regs.PCI_EXP_DEVSTA_TRPND)
+            if not over:
+                self._wait_pending(dev, "", dev.express + regs.PCI_EXP_DEVSTA, regs.PCI_EXP_DEVSTA_TRPND)
             value = self._platform.read_config(dev, at, 4)
             self._platform.write_config(dev, at, 4, value & ~bit if over else value | bit)
-        elif dev.advanced and self._platform.read_config(dev, dev.advanced + capability_regs.PCI_AF_CAP, 1) & (
-            capability_regs.PCI_AF_CAP_FLR
-        ):
+        elif self._can(dev, dev.advanced, capability_regs.PCI_AF_CAP, 1, _AF_FLR):
             at = dev.advanced + capability_regs.PCI_AF_CTRL
+            if not over:  # the status is the byte behind
+                self._wait_pending(dev, "AF", at, capability_regs.PCI_AF_STATUS_TP << 8)
             self._platform.write_config(dev, at, 1, 0 if over else capability_regs.PCI_AF_CTRL_FLR)
         else:
             return -errno.ENOTTY
         self._sleep(_SETTLE if over else _HOLD)
         return 0
 
-    def _wait_pending(self, dev: EehDev, at: int, bit: int) -> None:
+    def _can(self, dev: EehDev, at: int, register: int, size: int, bits: int) -> bool:
+        """Whether a capability, at 0 when there is none, says that it can reset."""
+        return bool(at) and self._platform.read_config(dev, at + register, size) & bits == bits
+
+    def _wait_pending(self, dev: EehDev, kind: str, at: int, bit: int) -> None:
+        """Wait for what the function has asked for (``pnv_eeh_wait_for_pending``), not for ever."""
         for attempt in range(_PEND_TRIES):
             if not self._platform.read_config(dev, at, 2) & bit:
                 return
             self._sleep((1 << attempt) * 0.1)
+        text = f"pnv_eeh_wait_for_pending: Pending transaction while issuing {kind}FLR to {dev.name}"
+        self._platform.eeh.kernel_line(WARNING, text)
