@@ -8,6 +8,7 @@ memory; and memory that is unregistered while it is mapped stays registered unti
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 
 import pytest
@@ -15,16 +16,29 @@ import pytest
 from pyvfio.abi import vfio, vfio_type1
 from pyvfio.abi import vfio_spapr as spapr
 from pyvfio.backend import Backend
+from pyvfio.process import AnonymousMemory
 from pyvfio.process.locked import Locked
 from pyvfio.testing import requests
 from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.modes import CONTAINER
 
-__all__ = ["BOTH", "SECOND_WINDOW", "TceContainer", "add_group", "locked", "open_tce", "require_tce"]
+__all__ = [
+    "BOTH",
+    "SECOND_WINDOW",
+    "TCE_PAGE",
+    "PageMemory",
+    "TceContainer",
+    "add_group",
+    "locked",
+    "open_tce",
+    "require_tce",
+]
 
 BOTH = (vfio.VFIO_SPAPR_TCE_IOMMU, vfio.VFIO_SPAPR_TCE_v2_IOMMU)
 """The versions 1 and 2."""
+TCE_PAGE = 1 << 12
+"""Bytes of a page of the default window, whatever the host's are (``IOMMU_PAGE_SHIFT_4K``)."""
 SECOND_WINDOW = 1 << 59
 """Where the second window begins on bare metal (``pnv_pci_ioda2_create_table``)."""
 _MEMORY_SIZE = ctypes.sizeof(spapr.IommuSpaprRegisterMemory)
@@ -57,6 +71,19 @@ def open_tce(backend: Backend, files: OpenFiles, function: BoundFunction, kind: 
     opened.group = add_group(backend, files, opened.fd, function)
     opened.set_iommu(kind)
     return opened
+
+
+class PageMemory(AnonymousMemory):
+    """Memory that begins with a page of the host of `page` bytes, which may be larger than this process's own."""
+
+    def __init__(self, length: int, page: int) -> None:
+        super().__init__(length + page - mmap.PAGESIZE)
+        start = -self.address % page
+        self.address += start
+        self.length = length
+        whole = self.view
+        self._view = whole[start : start + length]
+        whole.release()
 
 
 class TceContainer:

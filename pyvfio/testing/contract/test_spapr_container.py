@@ -16,7 +16,7 @@ from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
 from pyvfio.testing.modes import CONTAINER
-from pyvfio.testing.spapr import BOTH, TceContainer, add_group, locked, open_tce, require_tce
+from pyvfio.testing.spapr import BOTH, PageMemory, TceContainer, add_group, locked, open_tce, require_tce
 
 V1, V2 = BOTH
 NO_OTHERS = {
@@ -57,7 +57,7 @@ def v2(backend: Backend, files: OpenFiles, function: BoundFunction) -> TceContai
 @pytest.fixture
 def registered(v2: TceContainer, page: int) -> Iterator[AnonymousMemory]:
     """A page that the container of version 2 may map."""
-    with AnonymousMemory(page) as memory:
+    with PageMemory(page, page) as memory:
         v2.register(memory.address, page)
         yield memory
         v2.unregister(memory.address, page)
@@ -196,7 +196,7 @@ def test_a_wild_structure(v2: TceContainer, registered: AnonymousMemory, wild: i
 @pytest.mark.parametrize("number", [vfio_type1.VFIO_IOMMU_MAP_DMA, vfio_type1.VFIO_IOMMU_UNMAP_DMA], ids=["map", "un"])
 @EITHER
 def test_a_wild_mapping(container: TceContainer, kind: int, page: int, wild: int, number: int) -> None:
-    with AnonymousMemory(page) as memory:
+    with PageMemory(page, page) as memory:
         if kind == V1:
             container.enable()
         else:
@@ -212,7 +212,7 @@ def test_a_wild_mapping(container: TceContainer, kind: int, page: int, wild: int
 
 @EITHER
 def test_before_it_works(container: TceContainer, page: int) -> None:
-    with AnonymousMemory(page) as memory, fails(EPERM):
+    with PageMemory(page, page) as memory, fails(EPERM):
         container.map(0, memory.address, page)
     with fails(EPERM):
         container.unmap(0, page)
@@ -247,7 +247,7 @@ def test_disable_needs_no_enable(backend: Backend, v1: TceContainer) -> None:
 
 def test_disabled_it_maps_nothing(v1: TceContainer, page: int) -> None:
     v1.enable()
-    with AnonymousMemory(page) as memory:
+    with PageMemory(page, page) as memory:
         v1.map(0, memory.address, page)
         v1.disable()
         with fails(EPERM):

@@ -17,7 +17,7 @@ from pyvfio.testing import requests
 from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
-from pyvfio.testing.spapr import BOTH, SECOND_WINDOW, TceContainer, locked, open_tce, require_tce
+from pyvfio.testing.spapr import BOTH, SECOND_WINDOW, TCE_PAGE, PageMemory, TceContainer, locked, open_tce, require_tce
 
 V1, V2 = BOTH
 READ, WRITE = vfio_type1.VFIO_DMA_MAP_FLAG_READ, vfio_type1.VFIO_DMA_MAP_FLAG_WRITE
@@ -69,7 +69,7 @@ def ready(
     require_tce(backend)
     kind: int = request.param
     container = open_tce(backend, files, function, kind)
-    with AnonymousMemory(PAGES * page) as memory:
+    with PageMemory(PAGES * page, page) as memory:
         if kind == V1:
             container.enable()
         else:
@@ -118,7 +118,7 @@ def test_a_larger_structure(ready: Ready) -> None:
 @pytest.mark.parametrize(("vaddr", "size"), [(8, 1), (0, 0.5), (0, 1.5), (1, 1)])
 def test_an_address_or_a_size_that_is_no_page(ready: Ready, vaddr: int, size: float) -> None:
     with fails(EINVAL):
-        ready.container.map(0, ready.address + vaddr, int(size * ready.page))
+        ready.container.map(0, ready.address + vaddr, int(size * TCE_PAGE))
 
 
 @pytest.mark.parametrize("size", [1, 0.5, 1.5])
@@ -126,7 +126,7 @@ def test_unmap_of_no_whole_page(ready: Ready, size: float) -> None:
     ready.map(0)
     if size % 1:
         with fails(EINVAL):
-            ready.container.unmap(0, int(size * ready.page))
+            ready.container.unmap(0, int(size * TCE_PAGE))
     assert ready.unmap(0)
 
 
@@ -186,7 +186,7 @@ def test_the_same_memory_many_times(ready: Ready) -> None:
 
 def test_memory_that_may_not_be_mapped(ready: Ready) -> None:
     """Version 1 pins what is there; version 2 takes what was registered, and no byte beyond."""
-    with AnonymousMemory(ready.page) as other:
+    with PageMemory(ready.page, ready.page) as other:
         if ready.kind == V1:
             assert ready.container.map(0, other.address, ready.page) == 0
             assert ready.unmap(0)
@@ -237,7 +237,7 @@ def test_mapping_locks_no_more(backend: Backend, ready: Ready) -> None:
 def test_memory_may_go_before_the_mapping(ready: Ready) -> None:
     if ready.kind == V2:
         return  # registered memory stays: test_spapr_memory
-    with AnonymousMemory(4 * ready.page) as gone:
+    with PageMemory(4 * ready.page, ready.page) as gone:
         ready.container.map(0, gone.address, 4 * ready.page)
     assert ready.unmap(0, 4)
 

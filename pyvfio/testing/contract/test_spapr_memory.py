@@ -13,7 +13,7 @@ from pyvfio.process import AnonymousMemory
 from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
-from pyvfio.testing.spapr import BOTH, TceContainer, locked, open_tce, require_tce
+from pyvfio.testing.spapr import BOTH, PageMemory, TceContainer, locked, open_tce, require_tce
 
 V1, V2 = BOTH
 PAGES = 16
@@ -30,7 +30,7 @@ def container(backend: Backend, files: OpenFiles, function: BoundFunction) -> Tc
 
 @pytest.fixture
 def memory(page: int) -> Iterator[AnonymousMemory]:
-    with AnonymousMemory(PAGES * page) as found:
+    with PageMemory(PAGES * page, page) as found:
         yield found
 
 
@@ -178,7 +178,7 @@ def test_a_container_maps_what_another_has_registered(
     backend: Backend, files: OpenFiles, container: TceContainer, function2: BoundFunction, page: int
 ) -> None:
     other = open_tce(backend, files, function2, V2)
-    with AnonymousMemory(2 * page) as first, AnonymousMemory(page) as second:
+    with PageMemory(2 * page, page) as first, PageMemory(page, page) as second:
         container.register(first.address, first.length)
         other.register(second.address, page)
         assert other.map(0, first.address, 2 * page) == 0
@@ -189,7 +189,7 @@ def test_a_container_maps_what_another_has_registered(
 
 def test_unregistered_while_it_is_mapped(backend: Backend, container: TceContainer, page: int) -> None:
     """Linux 6.12 answers 0, and has the region and its locked memory until the process ends."""
-    kept = AnonymousMemory(2 * page)
+    kept = PageMemory(2 * page, page)
     _KEPT.append(kept)
     container.register(kept.address, kept.length)
     container.map(0, kept.address, page)

@@ -14,12 +14,22 @@ from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
 from pyvfio.testing.modes import CONTAINER
-from pyvfio.testing.spapr import SECOND_WINDOW, TceContainer, add_group, locked, open_tce, require_tce
+from pyvfio.testing.spapr import (
+    SECOND_WINDOW,
+    TCE_PAGE,
+    PageMemory,
+    TceContainer,
+    add_group,
+    locked,
+    open_tce,
+    require_tce,
+)
 
 GIB = 1 << 30
 SHIFT_4K, SHIFT_64K, SHIFT_2M, SHIFT_16M, SHIFT_1G = 12, 16, 21, 24, 30
 LAST = -1
 """The last address of the default window."""
+ENTRY, MOST_BITS = 8, 55
 
 
 @pytest.fixture
@@ -31,7 +41,7 @@ def container(backend: Backend, files: OpenFiles, function: BoundFunction, page:
 @pytest.fixture
 def memory(container: TceContainer, page: int) -> Iterator[AnonymousMemory]:
     """A page that may be mapped."""
-    with AnonymousMemory(page) as found:
+    with PageMemory(page, page) as found:
         container.register(found.address, page)
         yield found
         container.unregister(found.address, page)
@@ -124,11 +134,13 @@ def test_levels_that_there_are_not(container: TceContainer, levels: int, guest_o
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
 def test_each_number_of_levels(
-    container: TceContainer, memory: AnonymousMemory, levels: int, guest_on_power: bool
+    container: TceContainer, memory: AnonymousMemory, page: int, levels: int, guest_on_power: bool
 ) -> None:
+    """A level has a page of the host at least; together they may not reach beyond what the host bridge takes."""
     size = 64 * GIB if levels > 1 else GIB
-    if levels > container.info().ddw.levels:
-        assert guest_on_power
+    too_many = levels * ((page // ENTRY).bit_length() - 1) + SHIFT_4K >= MOST_BITS
+    if too_many or levels > container.info().ddw.levels:
+        assert too_many or guest_on_power
         with fails(EINVAL):
             container.create(SHIFT_4K, size, levels=levels)
         return
@@ -173,7 +185,7 @@ def test_tables_count_as_locked_memory(
 def test_the_default_window_comes_with_the_first_use(
     backend: Backend, container: TceContainer, page: int, guest_on_power: bool
 ) -> None:
-    with AnonymousMemory(page) as memory:
+    with PageMemory(page, page) as memory:
         container.register(memory.address, page)
         before = locked(backend)
         table = table_size(int(container.info().dma32_window_size), guest_on_power)
@@ -290,8 +302,8 @@ def test_windows_are_those_of_all_groups(
 
 
 def test_a_page_is_not_larger_than_the_memory_s(container: TceContainer, page: int) -> None:
-    if not container.info().ddw.pgsizes & 1 << SHIFT_64K:
-        pytest.skip("no windows of pages of 64 KiB")
+    if not container.info().ddw.pgsizes & 1 << SHIFT_64K or page >= 1 << SHIFT_64K:
+        pytest.skip("no windows of pages of 64 KiB that are larger than the host's")
     large = 1 << SHIFT_64K
     container.create(SHIFT_64K, GIB)
     with AnonymousMemory(4 * large) as memory:
@@ -305,11 +317,11 @@ def test_a_page_is_not_larger_than_the_memory_s(container: TceContainer, page: i
         container.unregister(start, 2 * large)
 
 
-def test_unmap_in_pages_of_the_window(container: TceContainer, memory: AnonymousMemory, page: int) -> None:
+def test_unmap_in_pages_of_the_window(container: TceContainer, memory: AnonymousMemory) -> None:
     if not container.info().ddw.pgsizes & 1 << SHIFT_64K:
         pytest.skip("no windows of pages of 64 KiB")
     large = 1 << SHIFT_64K
     container.create(SHIFT_64K, GIB)
     with fails(EINVAL):
-        container.unmap(SECOND_WINDOW, page)
+        container.unmap(SECOND_WINDOW, TCE_PAGE)
     assert container.unmap(SECOND_WINDOW, large) == (0, large)
