@@ -27,6 +27,7 @@ __all__ = [
     "not_viable",
     "tce_group",
     "tce_window",
+    "tce_window_of_groups",
 ]
 
 _TOP = 1 << 64
@@ -152,6 +153,14 @@ def tce_group(number: int, errno_name: str, kind: str, groups: int) -> Cause:
     if errno_name == "EPERM" and kind.startswith("tce"):
         return Cause(f"group {number} cannot use the tables of the groups in the container", "a container of its own")
     return Cause()
+
+
+def tce_window_of_groups() -> Cause:
+    """EPERM when registered memory is mapped with version 2 of POWER: the first window could not be all groups'."""
+    return Cause(
+        "there is no DMA window that all groups of this container could have, as those of a guest on POWER share none",
+        "a container for each group",
+    )
 
 
 def not_viable(number: int, blockers: Sequence[object]) -> Cause:

@@ -24,7 +24,7 @@ from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_spapr as spapr
 from pyvfio.abi import vfio_type1 as type1
 from pyvfio.call import Call
-from pyvfio.errors import KernelRefused, NotAvailable, PyvfioError
+from pyvfio.errors import KernelRefused, NotAvailable, PermissionDenied, PyvfioError
 from pyvfio.ioda.window import ENTRY_SIZE
 from pyvfio.iommu.address_space import IovaRange, Mapping
 
@@ -160,7 +160,21 @@ class SpaprTable:
         flags = mapping.read * type1.VFIO_DMA_MAP_FLAG_READ | mapping.write * type1.VFIO_DMA_MAP_FLAG_WRITE
         size = type1.PACK_DMA_MAP.size
         argument = bytearray(type1.PACK_DMA_MAP.pack(size, flags, mapping.address, mapping.iova, mapping.length))
-        if self._call("map DMA", type1.VFIO_IOMMU_MAP_DMA, argument):
+        try:
+            answer = self._call("map DMA", type1.VFIO_IOMMU_MAP_DMA, argument)
+        except PermissionDenied as error:
+            if self.version == 1 or error.errno != errno.EPERM:
+                raise
+            why = causes.tce_window_of_groups()  # the memory is registered: then only making the window says so
+            raise PermissionDenied(
+                error.operation,
+                error.obj,
+                path=error.path,
+                errno=error.errno,
+                cause=why.sentence,
+                next_step=why.next_step,
+            ) from error
+        if answer:
             self._refuse(errno.EINVAL, f"{mapping.iova:#x} is not the start of a page")  # the kernel answers 1
 
     def enter_again(self) -> None:

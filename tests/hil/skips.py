@@ -93,6 +93,8 @@ PSERIES_SKIPS = (
     Skip("*", "this kernel has no adapter under EEH"),
     Skip("*", "groups of a guest on POWER share no windows"),
     Skip("test_spapr_windows::*", "the hypervisor has the tables of this guest"),
+    Skip("test_spapr_windows::*", "windows are the hypervisor's"),
+    Skip("test_spapr_dma::*", "no windows with tables of several levels"),
     Skip("test_pci_reset::*", "nothing resets the bus of a guest's host bridge"),
     Skip("test_pci_reset_files::*", "the function is behind no bridge"),
     # the functions of this guest are conventional

@@ -12,8 +12,11 @@ from errno import EINVAL, ENODEV, ENXIO, EPERM
 
 import pytest
 
+import pyvfio
 from pyvfio.abi import vfio
 from pyvfio.backend import Backend
+from pyvfio.errors import PermissionDenied
+from pyvfio.host import Host
 from pyvfio.process import AnonymousMemory
 from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.devices import BoundFunction
@@ -118,6 +121,21 @@ def test_two_groups_get_no_window(
     with fails(EPERM):
         container.map(0, memory.address, memory.length)
     backend.ioctl(other, vfio.VFIO_GROUP_UNSET_CONTAINER)
+
+
+def test_the_library_says_why_two_groups_get_no_window(
+    host: Host, function: BoundFunction, function2: BoundFunction, guest_on_power: bool, page: int
+) -> None:
+    if not guest_on_power:
+        pytest.skip("this is no guest on POWER")
+    with (
+        pyvfio.Container(host) as container,
+        pyvfio.open_device(host, function.address, space=container) as device,
+        pyvfio.open_device(host, function2.address, space=container),
+        pytest.raises(PermissionDenied) as caught,
+    ):
+        device.space.buffer(page)
+    assert (caught.value.errno, caught.value.next_step) == (EPERM, "a container for each group")
 
 
 def test_what_the_hypervisor_refuses_once(backend: Backend, container: TceContainer, memory: AnonymousMemory) -> None:

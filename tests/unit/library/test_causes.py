@@ -448,6 +448,20 @@ def test_a_second_group_of_version_1() -> None:
         assert caught.value.cause == "version 1 of the TCE IOMMU has one group in a container"
 
 
+def test_two_groups_of_a_guest_on_power_in_one_container() -> None:
+    with pyvfio.Host("software", machine="contract-pseries") as host, pyvfio.Container(host) as container:
+        names = ["0001:00:01.0", "0002:00:01.0"]
+        for name in names:
+            pyvfio.bind(host.device(name))
+        one, other = (pyvfio.open_device(host, name, space=container) for name in names)
+        with pytest.raises(PyvfioError) as caught:
+            one.space.buffer(PAGE)
+        assert (caught.value.errno, caught.value.next_step) == (errno.EPERM, "a container for each group")
+        other.close()
+        one.space.buffer(PAGE).close()
+        one.close()
+
+
 # the functions alone
 
 
@@ -476,5 +490,6 @@ def test_every_cause_is_tested_here() -> None:
         "not_viable": test_a_group_that_is_not_viable,
         "tce_group": test_a_second_group_of_version_1,
         "tce_window": test_a_window_that_counts_as_locked,
+        "tce_window_of_groups": test_two_groups_of_a_guest_on_power_in_one_container,
     }
     assert set(provoked) == set(causes.__all__) - {"Cause"}
