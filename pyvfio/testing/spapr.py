@@ -8,7 +8,6 @@ memory; and memory that is unregistered while it is mapped stays registered unti
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 
 import pytest
@@ -77,7 +76,7 @@ class PageMemory(AnonymousMemory):
     """Memory that begins with a page of the host of `page` bytes, which may be larger than this process's own."""
 
     def __init__(self, length: int, page: int) -> None:
-        super().__init__(length + page - mmap.PAGESIZE)
+        super().__init__(length + page)
         start = -self.address % page
         self.address += start
         self.length = length
