@@ -81,7 +81,7 @@ def status(host: Host, as_json: bool, device: str | None) -> None:
             ("group", "none" if found.group is None else found.group),
             ("endpoint", "none" if found.endpoint is None else f"{found.endpoint:#x}"),
             ("state", _words(found.state) + ("; a reset was begun and not ended" if found.held else "")),
-            ("firmware", ", ".join(map(str, _list(found, "platform"))) or "says nothing"),
+            ("firmware", _firmware(found)),
             ("Linux", ", ".join(map(str, _list(found, "flags"))) or "notes nothing"),
             ("by VFIO", _words(said) if why is None else f"not asked: {why.cause or why.errno_name}"),
         ]
@@ -119,6 +119,12 @@ def _all(host: Host, support: HostStatus | None, as_json: bool) -> None:
 def _list(found: EndpointStatus, name: str) -> list[object]:
     value = found.as_dict()[name]
     return value if isinstance(value, list) else []
+
+
+def _firmware(found: EndpointStatus) -> str:
+    if found.platform is None:
+        return "not known"
+    return ", ".join(map(str, _list(found, "platform"))) or "nothing is active or enabled"
 
 
 def _words(state: EehState | None) -> str:

@@ -15,6 +15,7 @@ in ``eeh.c`` (Linux 6.12); ``eeh_pe_get_state`` for the meaning of firmware's bi
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -112,14 +113,16 @@ def _number(text: str | None) -> int | None:
 
 
 def read_status(function: PciFunction) -> EndpointStatus | None:
-    """A function's status; None when Linux has no EEH of it (no file ``eeh_mode``)."""
+    """A function's status; None when Linux has no EEH of it (no file ``eeh_mode``).  Raise the class for the errno."""
     mode = _number(function.attribute("eeh_mode"))
     if mode is None:
         return None
     group = function.group
     try:
         words = (function.attribute("eeh_pe_state") or "").split()
-    except PyvfioError:  # ENODEV: the function has no endpoint
+    except PyvfioError as error:
+        if error.errno != errno.ENODEV:  # which says that the function has no endpoint
+            raise
         words = []
     platform, flags = (_number(words[0]), _number(words[1])) if len(words) > 1 else (None, None)
     return EndpointStatus(

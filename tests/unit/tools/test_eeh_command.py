@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -325,6 +326,21 @@ def test_steps_are_kept_in_journals() -> None:
     ):
         assert step_from_dict(step.as_dict()) == step
         assert "nothing" in step.undo_text
+
+
+def test_a_frozen_one(host: Host, disk: str, command: Command) -> None:
+    freeze(host, disk)
+    assert "firmware  nothing is active or enabled" in command("status", disk)
+
+
+def test_a_state_that_cannot_be_read(backend: SoftwareBackend, command: Command) -> None:
+    """ENODEV alone says that a function has no endpoint (``eeh_sysfs.c``)."""
+    backend.faults.fail("read", errno.EIO, path="*/eeh_pe_state", times=-1)
+    for words in (["status"], ["status", EDU], ["recover", EDU]):
+        assert "EIO" in command(*words, code=7)
+    backend.faults.clear()
+    backend.faults.fail("read", errno.ENODEV, path="*/eeh_pe_state", times=-1)
+    assert "endpoint  none" in command("status", EDU)
 
 
 # a program that was killed in the middle of a reset
