@@ -106,7 +106,7 @@ class NvmeControl:
                 "drive NVMe",
                 self.device.name,
                 cause="the controller does not answer: its registers read as ones",
-                next_step="it was taken out, or is powered down",
+                next_step="it was taken out, is powered down, or its endpoint froze (POWER: pyvfio eeh status)",
             )
         return value
 
