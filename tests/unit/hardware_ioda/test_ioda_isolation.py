@@ -6,17 +6,29 @@ from collections.abc import Callable
 
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
-from ioda_rig import MEMORY_SIZE, PAGES, PE_A, PE_B, IodaRig, rig
+from ioda_rig import M32_BASE, M32_BUS, M32_SIZE, MEMORY_SIZE, PAGES, PE_A, PE_B, IodaRig, rig
 
 from pyvfio.abi import opal as api
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.eeh import EehErrorFunction, EehErrorType
 from pyvfio.abi.opal import OpalFreezeAction, OpalFreezeState, OpalReset
+from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.ioda.message import message_64
+from pyvfio.ioda.routing import RidMatch
+from pyvfio.ioda.segments import Segments
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.hardware.ioda.injection import FUNCTIONS
 from pyvfio_backends.software.hardware.ioda.model import P7IOC, PHB3, PHB4, PhbModel
+from pyvfio_backends.software.hardware.ioda.phb import Phb
+from pyvfio_backends.software.hardware.ioda.placement import apertures, arrange
+from pyvfio_backends.software.hardware.ioda.port import phb_port
+from pyvfio_backends.software.hardware.pci.bar import Bar
+from pyvfio_backends.software.hardware.pci.config import ConfigSpace, Identity
+from pyvfio_backends.software.hardware.pcie.block import Memory
+from pyvfio_backends.software.hardware.pcie.express import Express
+from pyvfio_backends.software.hardware.pcie.firmware import Firmware
 from pyvfio_backends.software.hardware.pcie.function import Function
+from pyvfio_backends.software.hardware.pcie.remapping import NOTHING
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Severity
 from pyvfio_backends.software.hardware.pcie.request import AddressType, Request, Space
 
@@ -215,3 +227,28 @@ def test_each_half_goes_again_by_itself(model: PhbModel, error: str, half: OpalF
         assert r.phb.load(r.at(r.a) + 8, 4) == ONES
         assert r.memory.read(r.real(PE_A) + 0x100, 4) == b"half"
         assert r.interrupts == [(r.a.rid, 32)]
+
+
+def test_what_spans_two_segments_goes_in_pieces() -> None:
+    """Each has to be let through by the endpoint of its segment."""
+    port = phb_port(PHB4)
+    phb = Phb(PHB4, NOTHING, port, Segments(M32_BASE, M32_BUS, M32_SIZE, PHB4.segments))
+    segment = phb.windows.m32.size
+    config = ConfigSpace(Identity(0x1234, 0x5678, 0x1234, 1, 0xFF0000, 1))
+    function = Function(config, [Bar(0, 2 * segment, regs.PCI_BASE_ADDRESS_SPACE_MEMORY, Memory(2 * segment))])
+    function.add(Express(ExpressType.ENDPOINT))
+    port.plug(function)
+    with phb.probing():
+        Firmware(apertures(phb), arrange=arrange(phb)).set_up(phb)
+    phb.map_rids(3, RidMatch.of_buses(1))
+    phb.windows.m32.owners[0], phb.windows.m32.owners[1] = 3, 4
+    boundary = M32_BASE + segment
+    phb.store(boundary - 4, 8, 0x1122334455667788)
+    assert phb.load(boundary - 4, 8) == 0x1122334455667788
+    phb.endpoints.set(4, frozen=True)
+    assert phb.load(boundary - 4, 8) == (1 << 64) - 1
+    assert phb.load(boundary - 4, 4) == 0x55667788
+    phb.store(boundary - 4, 8, 0)
+    phb.endpoints.clear(4)
+    assert phb.load(boundary, 4) == 0x11223344  # what is frozen was not written
+    assert not phb.endpoints.troubled()

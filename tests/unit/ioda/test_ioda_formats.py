@@ -181,6 +181,8 @@ def test_states() -> None:
     entry = PestEntry(Transfer.LOAD, Cause.MMIO)
     states = [freeze_state(*entry.encode(frozen=bool(n & 1), stopped=bool(n & 2))) for n in range(4)]
     assert states == list(OpalFreezeState)[:4]
+    assert entry.encode(frozen=False, stopped=False) == (0, 0)
+    assert entry.encode(frozen=False, stopped=True)[0] == entry.encode(frozen=True, stopped=False)[1] == 0
 
 
 @pytest.mark.parametrize("kind", opal_diag.ERROR_DATA)

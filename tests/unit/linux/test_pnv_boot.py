@@ -27,6 +27,7 @@ from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.linux.kernel_log import kernel_log
 from pyvfio_backends.software.linux.pci_device import ROM
 from pyvfio_backends.software.linux.pci_rom import map_rom
+from pyvfio_backends.software.linux.pnv_irq import PnvMessages
 from pyvfio_backends.software.linux.pnv_pe import PeFlag
 from pyvfio_backends.software.loader import load_machine
 
@@ -253,6 +254,19 @@ def test_interrupts(lab: Pnv) -> None:
     assert set(lab.irqs(NVME)) == {"55", "56"}  # after those of two virtio devices
     opened.set_irqs(abi.VFIO_IRQ_SET_DATA_NONE | abi.VFIO_IRQ_SET_ACTION_TRIGGER, abi.VFIO_PCI_MSIX_IRQ_INDEX, 0, 0)
     opened.close()
+
+
+def test_messages_of_a_function_begin_at_a_multiple_of_their_number(lab: Pnv) -> None:
+    """``msi_bitmap_alloc_hwirqs`` aligns to the order of their number: of MSI the low bits of the data tell which."""
+    messages = lab.bridge(4).messages
+    assert isinstance(messages, PnvMessages)
+    taken = {0, 9}
+    messages.is_taken = lambda interrupt: interrupt in taken  # type: ignore[method-assign]
+    assert [messages.take(count) for count in (1, 2, 4, 8, 16, 32)] == [1, 2, 4, 16, 16, 32]
+    taken.update(range(lab.phb(4).model.messages - 3))
+    assert messages.take(2) == lab.phb(4).model.messages - 2
+    with pytest.raises(OSError, match="No space left"):
+        messages.take(4)
 
 
 def test_what_the_log_is_told_of_endpoints(lab: Pnv) -> None:

@@ -12,6 +12,7 @@ from pci_fixture import errno_of
 from pnv_fixture import Pnv
 
 import pyvfio
+from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.opal import OpalFreezeAction
 from pyvfio.drivers import Edu, Nvme
 from pyvfio_backends.software.linux.pnv_pe import PeFlag
@@ -45,6 +46,16 @@ def test_windows_of_ports_are_segments(lab: Pnv) -> None:
     """``pnv_pci_window_alignment``: 4 MiB of the 32-bit window, whose segments are the buses' endpoints'."""
     owners = lab.phb(3).windows.m32.owners
     assert owners[:3] == [0x1FB, 0x1FA, 0x1F9]
+
+
+def test_pins_turn_at_each_bridge(lab: Pnv) -> None:
+    """``of_irq_parse_pci``: behind port n of the switch, pin A is the host bridge's line n."""
+    pins = lab.bridge(3).pins
+    lines = {number: line for line, number in pins._numbers.items()}
+    functions = [lab.function(name) for name in ("0003:03:00.0", "0003:04:00.0")]
+    assert [one.config.data[regs.PCI_INTERRUPT_PIN] for one in functions] == [1, 1]
+    assert [lines[one.irq] for one in functions] == [0, 1]
+    assert lab.function("0003:05:00.0").irq == 0  # it has no pin
 
 
 def test_an_error_of_a_port_stops_what_is_below(lab: Pnv) -> None:

@@ -16,6 +16,7 @@ from pyvfio.host import Host
 from pyvfio.ioda.tce import TableEntry
 from pyvfio.ioda.window import DmaWindow
 from pyvfio.iommu import AddressSpace
+from pyvfio.iommu.address_space import Mapping
 from pyvfio.iommu.spapr import SpaprTable
 from pyvfio.process import AnonymousMemory
 from pyvfio.vfio.container import Container
@@ -254,3 +255,30 @@ def test_regions_are_let_go_one_by_one(lab: SpaprLab) -> None:
         assert lab.locked == tables + (16 * PAGE >> 10)
         assert space.table.unmap(0x200000, 8 * PAGE) == 4 * PAGE
         assert lab.locked == tables + (8 * PAGE >> 10)
+
+
+def test_mappings_beside_each_other(lab: SpaprLab, dma_memory: AnonymousMemory) -> None:
+    with opened(lab, 2) as space:
+        for iova in (0x12000, 0x10000, 0x14000):
+            space.map(dma_memory.address, 2 * PAGE, iova)
+        for iova in (0x11000, 0x13000, 0x15000):
+            with pytest.raises(PyvfioError) as caught:
+                space.table.map(Mapping(iova, PAGE, dma_memory.address, True, True))
+            assert caught.value.errno == errno.EEXIST
+
+
+def test_what_was_registered_for_a_mapping_that_fails(lab: SpaprLab) -> None:
+    """It is let go, what was registered before is not."""
+    fd = lab.ready("p1", abi.VFIO_SPAPR_TCE_v2_IOMMU)[0]
+    with opened(lab, 2) as space, AnonymousMemory(8 * PAGE) as memory:
+        at = memory.address
+        lab.register(fd, at + 7 * PAGE, PAGE)
+        space.map(at + 4 * PAGE, 2 * PAGE, 0x10000)
+        locked = lab.locked
+        with pytest.raises(PyvfioError, match="has registered a part of this memory"):
+            space.map(at, 8 * PAGE, 0x20000)  # what is before the own region can be registered
+        assert lab.locked == locked
+        with pytest.raises(PyvfioError, match="not the start of a page"):
+            space.table.map(Mapping(0x20800, 4 * PAGE, at, True, True))
+        assert lab.locked == locked
+        assert lab.unregister(fd, at + 7 * PAGE, PAGE) == 0

@@ -23,8 +23,9 @@ from pyvfio.errors import NotModelled
 from pyvfio.ioda.tce import BypassEntry
 from pyvfio.process import AnonymousMemory, ProcessMemory
 from pyvfio_backends.software.hardware.dma import DmaFault
+from pyvfio_backends.software.hardware.pcie.upstream import Source
 from pyvfio_backends.software.linux.spapr_tce import SpaprTce
-from pyvfio_backends.software.linux.tce_table import MemoryTable
+from pyvfio_backends.software.linux.tce_table import IommuTable, MemoryTable
 from pyvfio_backends.software.linux.uaccess import AddressArgument
 from pyvfio_backends.software.linux.vfio_container import ContainerFile
 
@@ -488,3 +489,62 @@ def test_a_kernel_with_pages_of_64_kib(version: int) -> None:
             lab.register(fd, start, 2 * large)
             assert lab.map_raw(fd, SECOND, large, start + large) == 0
             assert lab.functions["p0"].dma_read(SECOND, 1) == b"\x10"
+
+
+# what fails is undone
+
+
+@pytest.fixture
+def refuses(lab: SpaprLab, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The group of ``p1`` takes its first window, and not the second."""
+    group = lab.groups["p1"]
+    usual = group.set_window
+
+    def set_window(number: int, table: IommuTable) -> None:
+        if number:
+            raise OSError(errno.EPERM, "OPAL_PARAMETER")
+        usual(number, table)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(group, "set_window", set_window)
+        yield
+
+
+def test_a_window_that_one_group_does_not_take_is_none(
+    lab: SpaprLab, dma_memory: AnonymousMemory, refuses: None
+) -> None:
+    """``tce_iommu_create_window``, ``unset_exit``: nobody has it then, and its tables are not counted."""
+    fd = lab.ready_v2(dma_memory.address, dma_memory.length)
+    lab.map_raw(fd, 0, PAGE, dma_memory.address)
+    lab.set_container(lab.group("p1"), fd)
+    before, blocks = lab.locked, len(lab.kernel.memory._blocks)
+    assert errno_of(lab.create, fd, 12, 1 << 30) == errno.EPERM
+    assert lab.phb.inbound.entries[2 * PES["p0"] + 1] is None
+    assert lab.locked == before
+    assert len(lab.kernel.memory._blocks) == blocks
+    assert errno_of(lab.map_raw, fd, SECOND, PAGE, dma_memory.address) == errno.ENXIO
+    lab.functions["p0"].dma_read(0, 1)  # the first is as it was
+
+
+def test_a_group_that_does_not_take_all_windows_takes_none(
+    lab: SpaprLab, dma_memory: AnonymousMemory, refuses: None
+) -> None:
+    """``tce_iommu_take_ownership``, ``release_exit``; the kernel has it again."""
+    fd = lab.ready_v2(dma_memory.address, dma_memory.length)
+    lab.map_raw(fd, 0, PAGE, dma_memory.address)
+    lab.create(fd, 12, 1 << 30)
+    entries, first = lab.phb.inbound.entries, 2 * PES["p1"]
+    group = lab.group("p1")
+    assert errno_of(lab.set_container, group, fd) == errno.EPERM
+    assert entries[first] not in (None, entries[2 * PES["p0"]])
+    assert entries[first + 1] == BypassEntry(0, MEMORY_SIZE)
+    lab.functions["p0"].dma_read(0, 1)
+
+
+def test_pages_that_follow_each_other_by_chance(lab: SpaprLab, dma_memory: AnonymousMemory) -> None:
+    """Two mappings beside each other are two runs of memory: a transfer goes over both."""
+    fd = lab.ready_v1()
+    dma_memory.view[PAGE - 2 : PAGE + 2] = b"both"
+    lab.map_raw(fd, 0, PAGE, dma_memory.address)
+    lab.map_raw(fd, PAGE, PAGE, dma_memory.address + PAGE)
+    assert lab.phb.inbound.read(Source(0, lab.functions["p0"].rid), PAGE - 2, 4) == b"both"

@@ -26,7 +26,6 @@ DEFAULT_SIZE: Final = 1 << 30
 DEFAULT_SHIFT: Final = 12
 _LIOBN: Final = 0x80000000
 _BRIDGE_SHIFT: Final = 8
-_ADDRESS_END: Final = 1 << 64
 
 
 class LogicalTable:
@@ -120,7 +119,7 @@ class DmaWindows:
             table = next((one for one in self.active if one.entry(at) is not None), None)
             page = table.entry(at) if table is not None else None
             tce = table.entries.get(page, 0) if table is not None and page is not None else 0
-            if table is None or not tce & access or end > _ADDRESS_END:
+            if table is None or not tce & access:
                 raise DmaFault(address, count, write=access is TceAccess.WRITE)
             within = at & (1 << table.page_shift) - 1
             length = min((1 << table.page_shift) - within, end - at)
