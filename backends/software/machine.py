@@ -5,25 +5,26 @@ from __future__ import annotations
 import random
 import threading
 import uuid
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pyvfio.css.trace import StepListener
 from pyvfio_backends.software.clock import Clock
 from pyvfio_backends.software.description import POWER, PSERIES, MachineSpec
 from pyvfio_backends.software.faults import Faults
-from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
-from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
-from pyvfio_backends.software.linux import css, usage_boot, vfio_boot, zpci_boot
+from pyvfio_backends.software.linux import usage_boot, vfio_boot
 from pyvfio_backends.software.linux.host_state import HugePages, ProcessEntry
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.vfio_state import vfio_core
 from pyvfio_backends.software.memory import HostMemory
 from pyvfio_backends.software.pci_devices import with_devices
-from pyvfio_backends.software.pcie_errors import PcieErrors
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.css import ChannelSubsystemHardware
     from pyvfio_backends.software.hardware.pcie.host_bridges import HostBridges
     from pyvfio_backends.software.hardware.pcie.root_complex import RootComplex
+    from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
+    from pyvfio_backends.software.pcie_errors import PcieErrors
     from pyvfio_backends.software.pcie_peripherals import Peripherals
     from pyvfio_backends.software.pcie_slots import MachineSlots
 
@@ -57,7 +58,6 @@ class Machine:
         self.lock = threading.RLock()
         self.clock = Clock(self.lock, paced=paced)
         self.faults = Faults(self.clock)
-        self.errors = PcieErrors(self)
         self.ccw_trace: list[StepListener] = []
         self.memory = HostMemory(spec.page_size) if memory is None else memory
         self.kernel = Kernel(
@@ -94,6 +94,8 @@ class Machine:
         self.kernel.processes += [ProcessEntry(each.pid, each.name, each.open) for each in spec.processes]
         with self.lock:
             if spec.architecture == "s390x":
+                from pyvfio_backends.software.linux import css, zpci_boot  # each architecture has much of its own
+
                 for subsystem in (vfio_boot, zpci_boot, css, usage_boot):
                     subsystem.boot(self)
                 self.pci_devices.facility = self.zpci
@@ -101,15 +103,22 @@ class Machine:
                 if spec.platform == PSERIES:
                     from pyvfio_backends.software.linux.pseries_boot import boot as boot_power
                 else:
-                    from pyvfio_backends.software.linux.pnv_boot import boot as boot_power  # few machines are of POWER
+                    from pyvfio_backends.software.linux.pnv_boot import boot as boot_power
 
                 for boot in (vfio_boot.boot, boot_power, usage_boot.boot):
                     boot(self)
             else:
-                from pyvfio_backends.software.linux import pcie_boot  # most machines have no PCI Express
+                from pyvfio_backends.software.linux import pcie_boot
 
                 for boot in (vfio_boot.boot, pcie_boot.boot, usage_boot.boot):
                     boot(self)
+
+    @cached_property
+    def errors(self) -> PcieErrors:
+        """Errors of its PCI Express functions on demand."""
+        from pyvfio_backends.software.pcie_errors import PcieErrors
+
+        return PcieErrors(self)
 
     def close(self) -> None:
         """End the machine: no thread, no listener, no descriptor stays, and no call hangs."""

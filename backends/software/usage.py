@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 __all__ = [
+    "BOND_MODES",
     "CONSOLES",
     "P9",
     "AddressSpec",
@@ -40,6 +41,7 @@ CONSOLES = {
 """
 
 
+BOND_MODES = ("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb")
 P9 = "9p"
 """The file system whose `device` is the tag of a virtio-9p device, not a node."""
 

@@ -10,12 +10,20 @@ from pyvfio_backends.software.description import MachineSpec
 from pyvfio_backends.software.file_report import Report
 from pyvfio_backends.software.medium.signatures import SIGNATURES
 from pyvfio_backends.software.medium.tables import SECTOR, TABLES, Part, Table
-from pyvfio_backends.software.usage import CONSOLES, P9, BondSpec, BridgeSpec, DiskSpec, HolderSpec, VlanSpec
+from pyvfio_backends.software.usage import (
+    BOND_MODES,
+    CONSOLES,
+    P9,
+    BondSpec,
+    BridgeSpec,
+    DiskSpec,
+    HolderSpec,
+    VlanSpec,
+)
 from pyvfio_backends.software.usage_disks import BootDisk, boot_disks, boot_interfaces, boot_tags, lay_out
 
-__all__ = ["BOND_MODES", "check_usage"]
+__all__ = ["check_usage"]
 
-BOND_MODES = ("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb")
 """The modes of a bond in the order of their numbers (``drivers/net/bonding/bond_options.c``)."""
 _RAID_LEVELS = ("linear", "raid0", "raid1", "raid4", "raid5", "raid6", "raid10")
 _ARRAY_STATES = ("clean", "active", "active-idle", "write-pending", "readonly", "read-auto", "inactive")

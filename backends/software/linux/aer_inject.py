@@ -18,9 +18,9 @@ from pyvfio_backends.software.linux.file import File
 from pyvfio_backends.software.linux.kernel_log import ERROR, say
 from pyvfio_backends.software.linux.misc import add_misc_device
 from pyvfio_backends.software.linux.module import Module
-from pyvfio_backends.software.linux.pci_aer import express_type
 from pyvfio_backends.software.linux.pci_device import PciDevice
 from pyvfio_backends.software.linux.pcie_recovery import above
+from pyvfio_backends.software.linux.pcie_type import express_type
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:

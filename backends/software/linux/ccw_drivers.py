@@ -27,7 +27,6 @@ from pyvfio_backends.software.linux.ccw import CcwDevice, CcwDriver
 from pyvfio_backends.software.linux.ccw_bus import CcwBus
 from pyvfio_backends.software.linux.consoles import add_terminal, remove_terminal
 from pyvfio_backends.software.linux.dasd_sysfs import DasdFeatures
-from pyvfio_backends.software.linux.dasd_volume import VolumeBlocks, find_partitions, volume_of
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.io_subchannel import run_program, run_writing
 from pyvfio_backends.software.linux.subchannel import SubchannelDevice
@@ -185,6 +184,9 @@ class _DasdEckdDriver(CcwDriver):
 
     def show(self, device: CcwDevice, *, quiet: bool) -> None:
         """See `CcwDriver.show`."""
+        # not all machines have one
+        from pyvfio_backends.software.linux.dasd_volume import VolumeBlocks, find_partitions, volume_of
+
         kernel = self.kernel
         blocks = VolumeBlocks(volume_of(device))
 

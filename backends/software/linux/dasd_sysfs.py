@@ -13,7 +13,6 @@ from pyvfio.css.ccw import Ccw, CcwFlag
 from pyvfio_backends.software.linux.block import Disk
 from pyvfio_backends.software.linux.ccw import CcwDevice
 from pyvfio_backends.software.linux.dasd_settings import DasdSettings
-from pyvfio_backends.software.linux.dasd_volume import volume_of
 from pyvfio_backends.software.linux.io_subchannel import run_reading
 from pyvfio_backends.software.linux.kstrtox import kstrtoul
 from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory, fail
@@ -179,5 +178,7 @@ def _protected(device: CcwDevice) -> bool:
     """Whether the volume itself cannot be written, as far as the driver knows it: while it is online."""
     if _disk(device) is None:
         return False
+    from pyvfio_backends.software.linux.dasd_volume import volume_of
+
     volume = volume_of(device)
     return volume is None or volume.readonly

@@ -11,7 +11,7 @@ import os
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.net import Interface
 from pyvfio_backends.software.linux.vfs import Node, StaticDirectory, Symlink, constant
-from pyvfio_backends.software.usage_check import BOND_MODES
+from pyvfio_backends.software.usage import BOND_MODES
 
 __all__ = ["Bond", "Bridge", "Loopback", "Vlan"]
 

@@ -15,12 +15,17 @@ from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.pci.aer import CORRECTABLE, UNCORRECTABLE, AerError, Severity
+from pyvfio_backends.software.linux.pcie_type import express_type
 from pyvfio_backends.software.linux.vfs import Attribute, Node
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
-__all__ = ["REPORTING", "PciAer", "clear_device_status", "express_type"]
+__all__ = [
+    "REPORTING",
+    "PciAer",
+    "clear_device_status",
+]
 
 REPORTING: Final = (
     regs.PCI_EXP_DEVCTL_CERE | regs.PCI_EXP_DEVCTL_NFERE | regs.PCI_EXP_DEVCTL_FERE | regs.PCI_EXP_DEVCTL_URRE
@@ -33,13 +38,6 @@ _ARRAYS: Final = {
     Severity.FATAL: "dev_fatal_errs",
 }
 _ROOT_FILES: Final = {Severity.CORRECTABLE: "cor", Severity.NONFATAL: "nonfatal", Severity.FATAL: "fatal"}
-
-
-def express_type(device: PciDevice) -> int | None:
-    """What a device is to PCI Express (``pci_pcie_type``); None for conventional PCI."""
-    if not device.express:
-        return None
-    return regs.pci_exp_type(device.read_config(device.express + regs.PCI_EXP_FLAGS, 2))
 
 
 def clear_device_status(device: PciDevice) -> None:

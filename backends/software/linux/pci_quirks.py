@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
-from pyvfio_backends.software.linux.pcieport import express_type
+from pyvfio_backends.software.linux.pcie_type import express_type
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice

@@ -26,10 +26,11 @@ from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.pci.aer import CORRECTABLE, UNCORRECTABLE, Severity
 from pyvfio.pci.tlp import rid_text
 from pyvfio_backends.software.linux.kernel_log import ERROR, INFO, WARNING, say
-from pyvfio_backends.software.linux.pci_aer import REPORTING, clear_device_status, express_type
+from pyvfio_backends.software.linux.pci_aer import REPORTING, clear_device_status
 from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice
 from pyvfio_backends.software.linux.pcie_rcec import reporters
 from pyvfio_backends.software.linux.pcie_recovery import above, recover, reset_secondary
+from pyvfio_backends.software.linux.pcie_type import express_type
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_aer import PciAer

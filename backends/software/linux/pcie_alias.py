@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.linux.pci_quirks import dma_alias, is_express_bridge
-from pyvfio_backends.software.linux.pcieport import express_type
+from pyvfio_backends.software.linux.pcie_type import express_type
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pcie_function import PcieFunction

@@ -25,8 +25,8 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.linux.kstrtox import kstrtobool
 from pyvfio_backends.software.linux.module import Module
-from pyvfio_backends.software.linux.pci_aer import express_type
 from pyvfio_backends.software.linux.pci_device import PciDevice
+from pyvfio_backends.software.linux.pcie_type import express_type
 from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import Attribute, Directory, Node, fail
 

@@ -25,7 +25,7 @@ from pyvfio_backends.software.linux.pcie_assign import assign_behind, assign_bus
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
 from pyvfio_backends.software.linux.pcie_numbers import add_bridge, scan_bridges
 from pyvfio_backends.software.linux.pcie_sizing import hotplugs
-from pyvfio_backends.software.linux.pcieport import express_type
+from pyvfio_backends.software.linux.pcie_type import express_type
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.function import Function

@@ -22,7 +22,7 @@ from pyvfio_backends.software.hardware.pcie.interrupt_remapping import (
 )
 from pyvfio_backends.software.linux.ida import Ida
 from pyvfio_backends.software.linux.msi_domain import MsiDomain
-from pyvfio_backends.software.linux.pcieport import express_type
+from pyvfio_backends.software.linux.pcie_type import express_type
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio.pci.tlp import rid_text
 from pyvfio_backends.software.linux.kernel_log import INFO, say
-from pyvfio_backends.software.linux.pci_aer import express_type
 from pyvfio_backends.software.linux.pci_power import take_event
 from pyvfio_backends.software.linux.pcie_rcec import on_bus
 from pyvfio_backends.software.linux.pcie_recovery import walk
+from pyvfio_backends.software.linux.pcie_type import express_type
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice

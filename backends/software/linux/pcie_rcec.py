@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_extended_regs as extended
 from pyvfio.abi.pci_regs import ExpressType
-from pyvfio_backends.software.linux.pci_aer import express_type
 from pyvfio_backends.software.linux.pcie_recovery import walk
+from pyvfio_backends.software.linux.pcie_type import express_type
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice

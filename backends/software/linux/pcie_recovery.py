@@ -27,10 +27,11 @@ from collections.abc import Callable, Iterator
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.linux.kernel_log import INFO, WARNING, say
-from pyvfio_backends.software.linux.pci_aer import clear_device_status, express_type
+from pyvfio_backends.software.linux.pci_aer import clear_device_status
 from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice
 from pyvfio_backends.software.linux.pci_driver import PciDriver, Recovery
 from pyvfio_backends.software.linux.pci_error_events import tell_recovery
+from pyvfio_backends.software.linux.pcie_type import express_type
 
 __all__ = ["above", "merge", "recover", "reset_secondary", "walk"]
 

@@ -26,9 +26,7 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.driver_core import Bus, Driver
-from pyvfio_backends.software.linux.pci_aer import express_type
-from pyvfio_backends.software.linux.pcie_dpc import contains
-from pyvfio_backends.software.linux.pcie_sizing import hotplugs
+from pyvfio_backends.software.linux.pcie_type import express_type
 from pyvfio_backends.software.linux.vfs import Node, StaticDirectory
 
 if TYPE_CHECKING:
@@ -147,6 +145,9 @@ class PortServices:
 
 def services_of(port: PciDevice) -> list[PortService]:
     """What a port can do (``get_port_device_capability``)."""
+    from pyvfio_backends.software.linux.pcie_dpc import contains  # not all machines have ports
+    from pyvfio_backends.software.linux.pcie_sizing import hotplugs
+
     kind = express_type(port)
     root = kind in _ROOTS
     errors = root and port.aer is not None and port.aer.root

@@ -9,10 +9,8 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from pyvfio_backends.software.linux.pcie_function import PcieFunction
 from pyvfio_backends.software.linux.pcie_services import PortService, services_of
 from pyvfio_backends.software.linux.pcie_sizing import hotplugs
-from pyvfio_backends.software.linux.pciehp import Controller
 from pyvfio_backends.software.linux.pcieport_irq import PortInterrupts
 from pyvfio_backends.software.linux.subsystems import Key
 from pyvfio_backends.software.linux.vfs import fail
@@ -20,6 +18,7 @@ from pyvfio_backends.software.linux.vfs import fail
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci_device import PciDevice
     from pyvfio_backends.software.linux.pcie_bus import PcieBus
+    from pyvfio_backends.software.linux.pciehp import Controller
 
 __all__ = ["SLOT_NAMES", "HotplugService"]
 
@@ -56,6 +55,8 @@ class HotplugService:
 
     def _below(self, device: PciDevice) -> PcieBus | None:
         """The bus that the cards of a port come to; None without a slot for that."""
+        from pyvfio_backends.software.linux.pcie_function import PcieFunction  # not all machines have ports
+
         function = device.sysdata
         if not self.built_in or not isinstance(function, PcieFunction) or not hotplugs(device):
             return None
@@ -69,6 +70,8 @@ class HotplugService:
         interrupts, below = self.interrupts.get(device), self._below(device)
         if interrupts is None or not interrupts.there or below is None:
             raise fail(errno.ENODEV)
+        from pyvfio_backends.software.linux.pciehp import Controller
+
         controller = Controller(device, below, recovered)
         try:
             interrupts.request(interrupts.slot_message, controller.interrupt, "pciehp")

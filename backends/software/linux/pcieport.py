@@ -11,22 +11,21 @@ from pyvfio.abi import pci_ids as ids
 from pyvfio.abi.pci_regs import ExpressType
 from pyvfio_backends.software.linux.device import Device
 from pyvfio_backends.software.linux.kernel_log import INFO, say
-from pyvfio_backends.software.linux.pci_aer import express_type
 from pyvfio_backends.software.linux.pci_device import ErrorState, PciDevice, SavedState
 from pyvfio_backends.software.linux.pci_driver import ANY, PciDriver, PciId, Recovery
-from pyvfio_backends.software.linux.pcie_aer import ErrorService
-from pyvfio_backends.software.linux.pcie_dpc import ContainmentService
-from pyvfio_backends.software.linux.pcie_pme import PowerEventService
-from pyvfio_backends.software.linux.pcie_rcec import link
 from pyvfio_backends.software.linux.pcie_services import PortServices, Work, services_of
+from pyvfio_backends.software.linux.pcie_type import express_type
 from pyvfio_backends.software.linux.pciehp_service import HotplugService
 from pyvfio_backends.software.linux.pcieport_irq import PortInterrupts
 from pyvfio_backends.software.linux.vfs import fail
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.linux.pci import PciBus
+    from pyvfio_backends.software.linux.pcie_aer import ErrorService
+    from pyvfio_backends.software.linux.pcie_dpc import ContainmentService
+    from pyvfio_backends.software.linux.pcie_pme import PowerEventService
 
-__all__ = ["PortDriver", "express_type"]
+__all__ = ["PortDriver"]
 
 _CLASSES = (
     ids.PCI_CLASS_BRIDGE_PCI_NORMAL,
@@ -70,6 +69,8 @@ class PortDriver(PciDriver):
         if not isinstance(device, PciDevice) or express_type(device) not in _PORTS:
             raise fail(errno.ENODEV)
         if express_type(device) == ExpressType.RC_EC:
+            from pyvfio_backends.software.linux.pcie_rcec import link
+
             link(device)
         device.enable()
         if services_of(device):  # without any, nothing more is done to the port (`pcie_port_device_register`)
@@ -90,6 +91,8 @@ class PortDriver(PciDriver):
 
     def _start_events(self, port: PciDevice) -> None:
         """Power management events, where their messages end (``pcie_pme_probe``)."""
+        from pyvfio_backends.software.linux.pcie_pme import PowerEventService  # not all machines have ports
+
         interrupts, service = self._interrupts(port), PowerEventService(port)
         service.prepare()
         interrupts.request(interrupts.slot_message, service.interrupt, "PCIe PME")
@@ -104,6 +107,8 @@ class PortDriver(PciDriver):
 
     def _start_errors(self, port: PciDevice) -> None:
         """AER where messages end (``aer_probe``)."""
+        from pyvfio_backends.software.linux.pcie_aer import ErrorService
+
         if port.aer is None:
             raise fail(errno.ENODEV)
         interrupts, service = self._interrupts(port), ErrorService(port, port.aer)
@@ -119,6 +124,8 @@ class PortDriver(PciDriver):
 
     def _start_containment(self, port: PciDevice) -> None:
         """Downstream port containment (``dpc_probe``)."""
+        from pyvfio_backends.software.linux.pcie_dpc import ContainmentService
+
         interrupts = self._interrupts(port)
         service = ContainmentService(port, port.find_extended_capability(extended_regs.PCI_EXT_CAP_ID_DPC))
         interrupts.request(interrupts.containment_message, service.interrupt, "pcie-dpc")

@@ -18,7 +18,7 @@ from pyvfio_backends.software.hardware.pcie.request import Space
 from pyvfio_backends.software.linux.of_node import OfNode
 from pyvfio_backends.software.linux.pci_device import RESOURCES, ROM
 from pyvfio_backends.software.linux.pcie_bus import PcieBus
-from pyvfio_backends.software.linux.pcieport import express_type
+from pyvfio_backends.software.linux.pcie_type import express_type
 from pyvfio_backends.software.linux.pnv_function import PnvFunction
 from pyvfio_backends.software.linux.pnv_pe import PeFlag, PnvEndpoints, PnvPe
 from pyvfio_backends.software.linux.pnv_sriov import fix_virtual

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from pyvfio.errors import Misuse
 from pyvfio_backends.software.linux.block import BlockEntry, Disk, Medium, media
 from pyvfio_backends.software.linux.consoles import set_consoles
-from pyvfio_backends.software.linux.dasd_volume import find_partitions
 from pyvfio_backends.software.linux.host_state import MountEntry, SwapEntry
 from pyvfio_backends.software.linux.kernel import Kernel
 from pyvfio_backends.software.linux.net_boot import boot_network
@@ -92,6 +91,8 @@ def _fill(kernel: Kernel, row: DiskSpec, facts: BootDisk, machine: str) -> None:
         raise Misuse("boot machine", row.name, cause="it is not a disk")
     parts = list(lay_out(row, facts)) if row.table or facts.volser else []
     if facts.volser:  # what is written is on the volume, where channel programs find it, too
+        from pyvfio_backends.software.linux.dasd_volume import find_partitions  # not all machines have one
+
         image = disk.image()
         write_dasd(image, facts.volser, parts)
         _sign_all(image, row, parts, machine, kernel)

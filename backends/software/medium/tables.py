@@ -20,8 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pyvfio.drivers.label import LabelKind, VolumeLabel
-from pyvfio.drivers.volume_table import VolumeTable
 from pyvfio_backends.software.medium.image import Image
 
 __all__ = ["DASD_BLOCK", "DASD_TRACK", "SECTOR", "TABLES", "Part", "Table", "write_dasd", "write_table"]
@@ -131,6 +129,8 @@ def _write_gpt(image: Image, identity: uuid.UUID, parts: Sequence[Part]) -> None
 
 def write_dasd(image: Image, volser: str, parts: Sequence[Part], heads: int = 15) -> None:
     """Write the volume label and the VTOC of a DASD with volume serial `volser`; parts begin and end with a track."""
+    from pyvfio.drivers.label import LabelKind, VolumeLabel  # few machines have a DASD with contents
+    from pyvfio.drivers.volume_table import VolumeTable
 
     def block(number: int, record: bytes) -> None:
         image.write(number * DASD_BLOCK, record.ljust(DASD_BLOCK, bytes((_FILL,))))

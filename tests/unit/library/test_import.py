@@ -58,3 +58,19 @@ def test_every_public_name_is_there() -> None:
     assert sorted(pyvfio.__all__) == dir(pyvfio)
     for name in pyvfio.__all__:
         assert getattr(pyvfio, name).__doc__, f"{name} has no docstring"
+
+
+@pytest.mark.parametrize(
+    ("machine", "left_alone"),
+    [
+        ("lab-s390x", "pyvfio.pci.aer .pciehp .pcie_aer .pcie_dpc .hardware.devices.dasd pyvfio.drivers.vtoc"),
+        ("lab-x86", ".linux.css .linux.zpci_boot .hardware.devices.dasd pyvfio.drivers.vtoc"),
+    ],
+)
+def test_a_machine_needs_only_what_it_has(machine: str, left_alone: str) -> None:
+    """Most of the time of ``pyvfio list --machine`` is that of imports."""
+    program = f"import sys, pyvfio; pyvfio.open_backend('software', machine={machine!r}).close(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    modules = done.stdout.split()
+    assert "pyvfio_backends.software.machine" in modules
+    assert not [name for name in modules for end in left_alone.split() if name.endswith(end)]
