@@ -14,6 +14,7 @@ from pyvfio_backends.software.linux.interrupts_powerpc import PowerInterruptCoun
 from pyvfio_backends.software.linux.kernel_log import add_node as add_kernel_log
 from pyvfio_backends.software.linux.pci import PciBus
 from pyvfio_backends.software.linux.pci_drivers_boot import host_drivers
+from pyvfio_backends.software.linux.pcie_aspm import boot as boot_aspm
 from pyvfio_backends.software.linux.pcie_assign import assign_unassigned
 from pyvfio_backends.software.linux.pcie_services import PortServices
 from pyvfio_backends.software.linux.pnv_device_tree import MODEL, add_device_tree
@@ -60,6 +61,7 @@ def boot(machine: Machine) -> None:
     kernel.subsystems[OPAL] = opal
     bus = PciBus(kernel)
     kernel.add_bus(bus)
+    boot_aspm(kernel)
     PortServices(kernel, {})  # without drivers, and without that of ports: the platform sets pcie_ports_disabled
     drivers = host_drivers(machine, bus)
     bridges: list[PnvHostBridge] = []

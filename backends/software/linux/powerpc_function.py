@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from pyvfio_backends.software.linux.of_node import OfNode, of_link
 from pyvfio_backends.software.linux.pci_sysfs import WAITING
+from pyvfio_backends.software.linux.pcie_aspm import LinkDirectory
 from pyvfio_backends.software.linux.pcie_function import PcieFunction
 from pyvfio_backends.software.linux.pcie_vga import is_vga
-from pyvfio_backends.software.linux.vfs import Attribute, Node, StaticDirectory
+from pyvfio_backends.software.linux.vfs import Attribute, Node
 
 if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.dma import DmaSpace
@@ -95,7 +96,7 @@ class PowerFunction(PcieFunction):
     def attributes(self, device: PciDevice) -> Mapping[str, Node]:
         """See `PciSysdata.attributes`."""
         shown = f"{self.node_shown}\n"
-        found: dict[str, Node] = {"link": StaticDirectory({}), "numa_node": Attribute(lambda: shown, _ignored)}
+        found: dict[str, Node] = {"link": LinkDirectory(self), "numa_node": Attribute(lambda: shown, _ignored)}
         if self.virtual_of is None:
             found["devspec"] = Attribute(lambda: f"{self.of_path}\n")
             found["of_node"] = of_link(device.devpath, self.of_path)

@@ -21,7 +21,7 @@ from pyvfio.testing.channel import Channel
 from pyvfio.testing.devices import BoundFunction, BoundMdev, BoundSubchannel
 from pyvfio.testing.disk import Disk
 from pyvfio.testing.injecting import injector
-from pyvfio.testing.modes import MODES, OpenDevice, group_mode, open_device, require_way
+from pyvfio.testing.modes import MODES, OpenDevice, group_mode, open_device, require_mode, require_way
 from pyvfio.testing.plugin import Lab
 from pyvfio.vfio import Device
 
@@ -216,6 +216,12 @@ def way(request: pytest.FixtureRequest, lab: Lab) -> str:
 def iommufd(backend: Backend) -> None:
     """For tests of what a kernel without iommufd has not: its node, and the nodes of devices."""
     require_way(backend, "iommufd")
+
+
+@pytest.fixture
+def type1(backend: Backend) -> None:
+    """For tests of the type 1 IOMMU, which kernels of POWER have not."""
+    require_mode(backend, "type1v2")
 
 
 @pytest.fixture

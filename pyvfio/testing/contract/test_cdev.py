@@ -18,6 +18,8 @@ from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
 from pyvfio.testing.modes import CONTAINER, IOMMU, OpenDevice, group_mode, open_device
 
+pytestmark = pytest.mark.usefixtures("iommufd")
+
 
 @pytest.fixture
 def node(files: OpenFiles, function: BoundFunction) -> int:

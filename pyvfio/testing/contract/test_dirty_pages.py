@@ -22,6 +22,8 @@ from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
 from pyvfio.testing.modes import OpenDevice, open_device
 
+pytestmark = pytest.mark.usefixtures("type1")
+
 START, STOP = VFIO_IOMMU_DIRTY_PAGES_FLAG_START, VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP
 GET = VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP
 Memory = Callable[[int], AnonymousMemory]

@@ -14,6 +14,8 @@ from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
 from pyvfio.testing.modes import OpenDevice, open_device
 
+pytestmark = pytest.mark.usefixtures("type1")
+
 LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
 
 

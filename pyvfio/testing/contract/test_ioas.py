@@ -17,6 +17,8 @@ from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.expect import fails
 from pyvfio.testing.modes import IOMMU
 
+pytestmark = pytest.mark.usefixtures("iommufd")
+
 Memory = Callable[[int], AnonymousMemory]
 
 

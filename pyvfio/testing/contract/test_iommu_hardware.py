@@ -131,6 +131,7 @@ def test_the_unsafe_mode_is_off(backend: Backend, sysfs: Attributes, files: Open
     assert requests.check_extension(backend, container, vfio.VFIO_NOIOMMU_IOMMU) == 0
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_iommufd_says_whether_the_kernel_has_it(backend: Backend, sysfs: Attributes, files: OpenFiles) -> None:
     built = sysfs.exists(SWITCH)
     assert requests.check_extension(backend, files.open(IOMMU), vfio.VFIO_NOIOMMU_IOMMU) == built

@@ -17,6 +17,8 @@ from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.expect import fails
 from pyvfio.testing.modes import IOMMU
 
+pytestmark = pytest.mark.usefixtures("iommufd")
+
 Memory = Callable[[int], AnonymousMemory]
 COMMANDS: dict[str, tuple[int, type[AbiStructure], str]] = {
     "destroy": (iommufd.IOMMU_DESTROY, iommufd.Destroy, "id"),

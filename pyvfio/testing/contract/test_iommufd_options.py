@@ -15,6 +15,8 @@ from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.expect import fails
 from pyvfio.testing.modes import IOMMU
 
+pytestmark = pytest.mark.usefixtures("iommufd")
+
 Memory = Callable[[int], AnonymousMemory]
 
 

@@ -10,6 +10,7 @@ from pyvfio.host import Host
 from pyvfio.testing.devices import BoundFunction
 
 
+@pytest.mark.usefixtures("type1")
 def test_version_1_of_type_1_keeps_none(host: Host, function: BoundFunction) -> None:
     with pyvfio.open_device(host, function.address, way="type1") as opened:
         with pytest.raises(NotAvailable, match="type1 keeps no log") as caught:
@@ -17,6 +18,7 @@ def test_version_1_of_type_1_keeps_none(host: Host, function: BoundFunction) -> 
         assert caught.value.errno_name == "EACCES"
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_an_iommu_that_does_not_note_writes(host: Host, function: BoundFunction, page: int) -> None:
     with pyvfio.open_device(host, function.address, way="iommufd") as opened, opened.space.buffer(page) as memory:
         with pytest.raises(NotAvailable, match="no device was attached so"):
@@ -29,6 +31,7 @@ def test_an_iommu_that_does_not_note_writes(host: Host, function: BoundFunction,
             opened.space.map(memory.address, page, iova=memory.iova)  # the device has its address space all the same
 
 
+@pytest.mark.usefixtures("type1")
 def test_a_log_that_was_closed(host: Host, function: BoundFunction, page: int) -> None:
     with pyvfio.open_device(host, function.address, way="type1v2") as opened, opened.space.buffer(page) as memory:
         with opened.space.dirty_log() as log:
@@ -39,6 +42,7 @@ def test_a_log_that_was_closed(host: Host, function: BoundFunction, page: int) -
                 call(memory.iova, page)
 
 
+@pytest.mark.usefixtures("type1")
 def test_a_range_that_cuts_a_mapping(host: Host, function: BoundFunction, page: int) -> None:
     with (
         pyvfio.open_device(host, function.address, way="type1v2") as opened,
@@ -51,6 +55,7 @@ def test_a_range_that_cuts_a_mapping(host: Host, function: BoundFunction, page: 
             assert caught.value.errno_name == "EINVAL"
 
 
+@pytest.mark.usefixtures("type1")
 def test_type_1_takes_all_that_a_device_can_reach_for_written(host: Host, function: BoundFunction, page: int) -> None:
     with pyvfio.open_device(host, function.address, way="type1v2") as opened:
         space = opened.space
@@ -64,6 +69,7 @@ def test_type_1_takes_all_that_a_device_can_reach_for_written(host: Host, functi
             assert not log.take(nothing, 64 * page)
 
 
+@pytest.mark.usefixtures("type1")
 def test_unmapping_tells_what_was_written(host: Host, function: BoundFunction, page: int) -> None:
     with pyvfio.open_device(host, function.address, way="type1v2") as opened:
         buffer = opened.space.buffer(2 * page)

@@ -34,6 +34,7 @@ def memory(page: int) -> Iterator[MemoryFile]:
     file.close()
 
 
+@pytest.mark.usefixtures("iommufd")
 def test_the_request_is_known_or_not(backend: Backend, files: OpenFiles, memory: MemoryFile, page: int) -> None:
     context = files.open(IOMMU)
     fields = {"flags": BOTH, "ioas_id": requests.ioas_alloc(backend, context), "fd": memory.fileno(), "length": page}
