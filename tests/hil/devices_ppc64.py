@@ -1,10 +1,11 @@
 """The devices of the ppc64 guest: a powernv9, where each device has a PHB4 of its own, or a pseries with three PHBs.
 
 powernv9       device                             at
-0000:01:00.0   9p, the host's tree     /src       the root port of PHB 0, four functions of one device
+0000:01:00.0   9p, the host's tree     /src       the root port of PHB 0, functions of one device
 0000:01:00.1   9p, results             /out
 0000:01:00.2   root disk
 0000:01:00.3   virtio-serial (port "qmp")
+0000:01:00.4   virtio-net that nobody uses
 0001:01:00.0   virtio-blk with AER, for the contract  PHB 1
 0002:01:00.0   virtio-rng, for the contract       PHB 2
 0003:01:00.0   virtio-rng, for DMA                PHB 3
@@ -44,6 +45,7 @@ from . import initrd
 _MODERN = "disable-legacy=on,iommu_platform=on"
 #: The functions that the contract takes, each behind a root port of its own.
 CONTRACT = (
+    *("-device", f"virtio-net-pci,id=vn0,bus=pcie.0,addr=00.4,{_MODERN},aer=on"),
     *("-blockdev", "null-co,node-name=nb0,size=1048576,read-zeroes=on"),
     *("-device", f"virtio-blk-pci,id=vb0,bus=pcie.1,drive=nb0,{_MODERN},aer=on,x-pcie-flr-init=off"),
     *("-device", f"virtio-rng-pci,id=vr0,bus=pcie.2,{_MODERN}"),
