@@ -43,6 +43,11 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--mirror", default=os.environ.get("HIL_MIRROR", ""), help="Debian archive (default: the one of apt's sources)"
     )
+    common.add_argument(
+        "--stock",
+        metavar="PACKAGE",
+        help="another kernel of Debian's, as linux-image-powerpc64le-64k, where one is taken",
+    )
     commands = top.add_subparsers(dest="command", required=True)
     test = commands.add_parser("test", parents=[common], help="run the contract tests in the guest and compare")
     suite.add_arguments(test)
@@ -136,7 +141,13 @@ def _architectures(arguments: argparse.Namespace) -> list[Architecture]:
             if arguments.profile not in architecture.profiles:
                 known = ", ".join(sorted(architecture.profiles))
                 raise StepFailed(f"the {architecture.name} guest has no profile {arguments.profile}; it has: {known}")
-    return chosen
+    return chosen if arguments.stock is None else [_with_stock(one, arguments.stock) for one in chosen]
+
+
+def _with_stock(architecture: Architecture, package: str) -> Architecture:
+    if not architecture.stock:
+        raise StepFailed(f"the kernel of {architecture.name} is built, not one of Debian's: leave --stock out")
+    return replace(architecture, stock=package)
 
 
 def _stop(number: int, frame: object) -> None:

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wheel", type=Path, help="pyvfio's built wheel (default: build one now)")
     guests = dict.fromkeys(one.under for one in GUESTS)
     parser.add_argument("--guest", default="all", choices=("all", *guests), help="which guest (default: %(default)s)")
-    parser.add_argument("--machine", help="the software machine for the s390x guest under QEMU (default: lab-s390x)")
+    parser.add_argument("--machine", help="the software machine for the (s390x) guest under QEMU (default: its own)")
     parser.add_argument("--suite", type=Path, help="a test file or folder to run instead of pyvfio.testing.contract")
     parser.add_argument("--timeout", type=float, default=1500, help="seconds for the guest (default: %(default).0f)")
     parser.add_argument("--verbose", action="store_true", help="show every line of the guest's pytest")
@@ -289,7 +289,8 @@ def test(
         and (arguments.guest == one.under or (arguments.guest == "all" and not (one.apart and part)))
     ]
     if arguments.machine is not None:
-        chosen = [replace(one, machine=arguments.machine) if one.name == "qemu" else one for one in chosen]
+        own = arguments.arch if arguments.arch in {one.name for one in GUESTS} else "qemu"
+        chosen = [replace(one, machine=arguments.machine) if one.name == own else one for one in chosen]
     reports = [_sides(one, arguments, made[one.architecture.name], tree, folder, progress) for one in chosen]
     report = reports[0]
     for other in reports[1:]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -84,11 +85,18 @@ def test_another_architecture_is_not_modelled(capsys: pytest.CaptureFixture[str]
             ["test", "--arch", "x86", "--profile", "zpci"],
             "the x86 guest has no profile zpci; it has: all, bare, contract, none",
         ),
+        (["build", "--arch", "x86", "--stock", "linux-image-amd64"], "the kernel of x86 is built, not one of Debian's"),
     ],
 )
 def test_what_an_architecture_has_not(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert runner.main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_another_of_debians_kernels() -> None:
+    words = ["test", "--arch", "ppc64", "--guest", "qemu", "--stock", "linux-image-powerpc64le-64k"]
+    (chosen,) = runner._architectures(runner.parser().parse_args(words))
+    assert chosen == dataclasses.replace(ARCHITECTURES["ppc64"], stock="linux-image-powerpc64le-64k")
 
 
 def test_each_architecture_adds_its_own() -> None:
