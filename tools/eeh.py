@@ -47,8 +47,9 @@ def eeh() -> None:
 def status(host: Host, as_json: bool, device: str | None) -> None:
     """Show whether endpoints are frozen: of all functions, or of DEV, where VFIO is asked, too.
 
-    It reads what the kernel shows to anybody, and changes nothing. VFIO is asked when vfio-pci has DEV and no program
-    does; that needs the right to use its group. Nothing is opened that would unfreeze an endpoint.
+    It reads what the kernel shows to anybody. VFIO is asked when vfio-pci has DEV and no program does; that needs the
+    right to use its group. Nothing is opened that would unfreeze an endpoint. Linux takes note of a freeze that it is
+    read of first, and does not recover it by itself then: recover does.
 
     \b
     Examples:
@@ -84,8 +85,18 @@ def status(host: Host, as_json: bool, device: str | None) -> None:
             ("firmware", _firmware(found)),
             ("Linux", ", ".join(map(str, _list(found, "flags"))) or "notes nothing"),
             ("by VFIO", _words(said) if why is None else f"not asked: {why.cause or why.errno_name}"),
+            *_next(function, found, asked=why is None),
         ]
     )
+
+
+def _next(function: PciFunction, found: EndpointStatus, *, asked: bool) -> list[tuple[str, str]]:
+    """What helps where something is wrong and no program has the function."""
+    if found.state in (None, EehState.NORMAL) and not found.held:
+        return []
+    if function.has_vfio_driver:
+        return [("next", f"pyvfio eeh recover {function.name}")] if asked else []
+    return [("next", f"Linux recovers it, or pyvfio eeh recover {function.name} --how unfreeze")]
 
 
 def _all(host: Host, support: HostStatus | None, as_json: bool) -> None:

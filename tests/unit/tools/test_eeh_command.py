@@ -330,7 +330,16 @@ def test_steps_are_kept_in_journals() -> None:
 
 def test_a_frozen_one(host: Host, disk: str, command: Command) -> None:
     freeze(host, disk)
-    assert "firmware  nothing is active or enabled" in command("status", disk)
+    assert "next " not in command("status", EDU)
+    said = command("status", disk)
+    assert "firmware  nothing is active or enabled" in said
+    assert f"next      pyvfio eeh recover {disk}\n" in said
+    freeze(host, NET)
+    assert f"next      Linux recovers it, or pyvfio eeh recover {NET} --how unfreeze" in command("status", NET)
+    with pyvfio.open_device(host, disk) as device:
+        freeze(host, disk)
+        assert device.name == disk
+        assert "next " not in command("status", disk)  # it is the program's
 
 
 def test_a_state_that_cannot_be_read(backend: SoftwareBackend, command: Command) -> None:
