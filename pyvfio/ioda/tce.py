@@ -40,7 +40,6 @@ class TceAccess(IntFlag):
     WRITE = 2
 
 
-_ACCESS_MASK = TceAccess.READ | TceAccess.WRITE
 _ADDRESS_MASK: Final = ~0xFFF & (1 << 64) - 1
 _TABLE_SHIFT, _TVE_TABLE_SHIFT = 12, 16
 _LEVELS_SHIFT, _LEVELS_MASK = 13, 0x7

@@ -116,7 +116,7 @@ def proc_file(eeh: Eeh) -> Node:
 # debugfs
 
 
-def _pdev(eeh: Eeh, who: str, data: bytes) -> PciDevice:
+def _pdev(eeh: Eeh, data: bytes) -> PciDevice:
     """The device that is written into a file (``eeh_debug_lookup_pdev``).  Raise OSError EFAULT, EINVAL, ENODEV."""
     if not data:
         raise fail(errno.EFAULT)
@@ -133,7 +133,7 @@ def _pdev(eeh: Eeh, who: str, data: bytes) -> PciDevice:
 
 
 def _check(eeh: Eeh, data: bytes) -> None:
-    pdev = _pdev(eeh, "check", data)
+    pdev = _pdev(eeh, data)
     dev = eeh.by_device.get(pdev)
     if dev is None:
         say(pdev, ERROR, "No eeh_dev for this device!")
@@ -142,11 +142,11 @@ def _check(eeh: Eeh, data: bytes) -> None:
 
 
 def _break(eeh: Eeh, data: bytes) -> None:
-    eeh.break_device(_pdev(eeh, "break", data))
+    eeh.break_device(_pdev(eeh, data))
 
 
 def _can_recover(eeh: Eeh, data: bytes) -> None:
-    driver = _pdev(eeh, "can recover", data).driver
+    driver = _pdev(eeh, data).driver
     if not isinstance(driver, PciDriver) or not driver.detects_errors or not driver.resets_slots:
         raise fail(errno.EOPNOTSUPP)
 

@@ -72,6 +72,7 @@ ERRORS: dict[str, Callable[[IodaRig], None]] = {
     "a configuration write there": lambda r: r.phb.config_write(0, r.a.rid + 1, 0, 4, 0),
     "a device that hangs": lambda r: _hang(r),
     "a fatal message": lambda r: r.a.report(ErrorMessage(Severity.FATAL, r.a.rid)),
+    "a load in which the device reports": lambda r: _report_in_load(r),
     "a non-fatal message": lambda r: r.a.report(ErrorMessage(Severity.NONFATAL, r.a.rid)),
     "parity": lambda r: r.phb.parity(PE_A),
     "an injected load": lambda r: _injected(r, EehErrorFunction.LD_MEM_DATA),
@@ -104,6 +105,21 @@ def _hang(r: IodaRig) -> None:
     r.a.hung = True
     r.phb.load(r.at(r.a), 4)
     r.a.hung = False
+
+
+def _report_in_load(r: IodaRig) -> None:
+    """The answer, which comes after the freeze, is lost."""
+    block = r.a.bars[0].registers
+    read = block.read
+
+    def reporting(offset: int, length: int) -> int:
+        r.a.report(ErrorMessage(Severity.FATAL, r.a.rid))
+        return read(offset, length)
+
+    block.write(0, 4, 0x600D)
+    block.read = reporting  # type: ignore[method-assign]
+    assert r.phb.load(r.at(r.a), 4) == ONES
+    block.read = read  # type: ignore[method-assign]
 
 
 def _injected(r: IodaRig, function: EehErrorFunction) -> None:

@@ -1,7 +1,8 @@
 """Through vfio-pci: whatever a program, its device or the host does, nothing moves into or out of a frozen endpoint.
 
-Loads, stores, DMA and messages, that is: configuration goes on (``eeh_powernv_init`` of Linux 6.12; `PhbModel`).  What
-is behind other ports of the same switch, and behind other bridges, works all the time.
+Loads, stores, DMA and messages, that is: configuration goes on (``eeh_powernv_init`` of Linux 6.12; `PhbModel`), but
+in a reset, when Linux blocks it.  What is behind other ports of the same switch, and behind other bridges, works all
+the time.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_spapr as spapr
 from pyvfio.abi import vfio_type1 as t1
+from pyvfio.abi.eeh_state import EehPeFlag
+from pyvfio.abi.opal import OpalFreezeAction
 from pyvfio.ioda.message import message_64
 from pyvfio.process import AnonymousMemory
 from pyvfio_backends.software.backend import SoftwareBackend
@@ -29,6 +32,7 @@ from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage, Severity
 from pyvfio_backends.software.hardware.pcie.request import Request
+from pyvfio_backends.software.linux.eeh import EEH
 from pyvfio_backends.software.machine import Machine
 
 A, B, C = "0000:03:00.0", "0000:04:00.0", "0001:01:00.0"
@@ -39,7 +43,9 @@ _FUNCTIONS = [
     ("edu", "left", "00.0", ""),
     ("edu", "right", "00.0", ""),
     ("edu", "phb1", "00.0", ""),
+    ("pci-testdev", "phb2", "00.0", ""),
 ]
+TESTDEV, MEMBAR, MEMBAR_SIZE = "0002:01:00.0", 2, 0x10000
 LIVENESS, RAISE = 0x04, 0x60
 IOVA, SIZE = 0x10000, 0x10000
 BAR_SIZE = 0x100000
@@ -143,6 +149,28 @@ class Program:
                 self.raise_interrupt()
             assert bytes(self.memory.view) == memory
             assert self.events() == 0
+        if self._flags() & EehPeFlag.CFG_BLOCKED:
+            self._has_no_configuration()
+
+    def _flags(self) -> EehPeFlag:
+        """What Linux notes of the endpoint."""
+        pe = self.lab.kernel.subsystems[EEH].by_device[self.lab.device(self.name)].pe
+        assert pe is not None
+        return pe.flags
+
+    def _has_no_configuration(self) -> None:
+        """While it is reset configuration is out of reach too, for the program and for the host."""
+        before = bytes(self.function.config.data)
+        for work in (
+            lambda: self.device.read(1, regs.PCI_CACHE_LINE_SIZE),
+            lambda: self.device.write(b"\x5a", regs.PCI_CACHE_LINE_SIZE),
+        ):
+            with pytest.raises(OSError, match="No such device"):
+                work()
+        path = f"/sys/bus/pci/devices/{self.name}/config"
+        assert self.lab.bytes(path, 16) == b"\xff" * 16
+        self.lab.write(path, b"\xa5" * 16)
+        assert bytes(self.function.config.data) == before
 
     def recover(self) -> None:
         """What a program does to have it work again; an injected error that still waited strikes once more."""
@@ -183,8 +211,13 @@ class Lab(Pnv):
             architecture="ppc64le",
             memory=1 << 31,
             modules=("vfio", "vfio_iommu_spapr_tce", "vfio_pci"),
-            pcie_phbs=[PciePhbSpec(segment=number, model=model) for number in range(2)],
-            pcie_functions=[PcieFunctionSpec(kind, behind, at, name) for kind, behind, at, name in _FUNCTIONS],
+            pcie_phbs=[PciePhbSpec(segment=number, model=model) for number in range(3)],
+            pcie_functions=[
+                PcieFunctionSpec(
+                    kind, behind, at, name, options={"membar": MEMBAR_SIZE} if kind == "pci-testdev" else {}
+                )
+                for kind, behind, at, name in _FUNCTIONS
+            ],
         )
         self.machine = Machine(spec)
         self.kernel = self.machine.kernel
@@ -277,3 +310,24 @@ def test_nothing_moves_into_or_out_of_a_frozen_endpoint(model: str, steps: list[
         for program in programs:
             program.works()
             program.close()
+
+
+def test_mapped_memory_of_a_frozen_endpoint() -> None:
+    """Memory behind a base address that a program has mapped reads as ones too, and keeps what it has."""
+    lab = Lab("PHB4")
+    with lab.host:
+        lab.take(TESTDEV)
+        device = lab.open(TESTDEV, iommu=abi.VFIO_SPAPR_TCE_v2_IOMMU)
+        device.write(regs.PCI_COMMAND_MEMORY.to_bytes(2, "little"), regs.PCI_COMMAND)
+        mapped = lab.host.mmap(device.fd, MEMBAR_SIZE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, MEMBAR << 40)
+        mapped[0x100:0x104] = b"kept"
+        with lab.machine.lock:
+            lab.phb(2).parity(lab.pe(TESTDEV).number)
+        assert mapped[0x100:0x104] == device.read(4, 0x100, region=MEMBAR) == ONES
+        mapped[0x100:0x104] = b"lost"
+        device.write(b"lost", 0x100, region=MEMBAR)
+        with lab.machine.lock:
+            lab.opal.pci_eeh_freeze_clear(2, lab.pe(TESTDEV).number, OpalFreezeAction.ALL)
+        assert mapped[0x100:0x104] == device.read(4, 0x100, region=MEMBAR) == b"kept"
+        mapped.close()
+        device.close()
