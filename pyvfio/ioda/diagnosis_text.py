@@ -22,7 +22,8 @@ from pyvfio.ioda.diagnosis import Diagnosis
 __all__ = ["parse_messages"]
 
 _KINDS: Final = {"3": OPAL_PHB_ERROR_DATA_TYPE_PHB3, "4": OPAL_PHB_ERROR_DATA_TYPE_PHB4}
-_BEGIN: Final = re.compile(r"PHB([34]) PHB#([0-9a-f]+) Diag-data")
+_BEGIN: Final = re.compile(r"PHB(?:(3) PHB#([0-9a-f]+)|(4) PHB#([0-9]+)) Diag-data")
+"""The number of a bridge is in hexadecimal, of later ones in decimal."""
 _PE: Final = re.compile(r"PE\[(\.\.)?([0-9a-f]{3})\] A/B: (?:as above|([0-9a-f]{16}) ([0-9a-f]{16}))")
 _LINE: Final = re.compile(r"(\w+): +([0-9a-f ]+)$")
 _BOTH: Final = {
@@ -62,8 +63,6 @@ _LABELS: Final = {
         **_errors("RegbErr", "phbRegb"),
     },
 }
-_DECIMAL: Final = "4"
-"""The generation whose bridge number is printed in decimal."""
 
 
 def parse_messages(lines: Iterable[str]) -> list[tuple[int, Diagnosis]]:
@@ -75,9 +74,9 @@ def parse_messages(lines: Iterable[str]) -> list[tuple[int, Diagnosis]]:
     for line in lines:
         text = line.strip()
         if begin := _BEGIN.search(text):
-            generation = begin[1]
+            generation = begin[1] or begin[3]
             registers, endpoints = {}, {}
-            domain = int(begin[2], 10 if generation == _DECIMAL else 16)
+            domain = int(begin[2], 16) if begin[1] else int(begin[4])
             found.append((domain, Diagnosis(_KINDS[generation], registers, endpoints)))
         elif "Diag-data" in text:  # of a P7IOC
             generation = ""

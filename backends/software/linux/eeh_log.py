@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.eeh_state import EehDevMode
-from pyvfio.abi.opal_diag import OPAL_PHB_ERROR_DATA_TYPE_PHB3, OPAL_PHB_ERROR_DATA_TYPE_PHB4
+from pyvfio.abi.opal_diag import ERROR_DATA, OPAL_PHB_ERROR_DATA_TYPE_PHB3, OPAL_PHB_ERROR_DATA_TYPE_PHB4
 from pyvfio.ioda.diagnosis import Diagnosis
 from pyvfio_backends.software.linux.kernel_log import INFO, WARNING, kernel_log
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["device_log", "phb_log"]
 
-_NAMES: Final = {OPAL_PHB_ERROR_DATA_TYPE_PHB3: ("PHB3", 12), OPAL_PHB_ERROR_DATA_TYPE_PHB4: ("PHB4", 11)}
-"""The generation, and how wide what stands before the numbers is."""
+_NAMES: Final = {OPAL_PHB_ERROR_DATA_TYPE_PHB3: ("PHB3", 12, "x"), OPAL_PHB_ERROR_DATA_TYPE_PHB4: ("PHB4", 11, "d")}
+"""The generation, how wide what stands before the numbers is, and how the bridge's own number is written."""
 _LINES: Final = {
     "brdgCtl:": ("brdgCtl",),
     "RootSts:": ("deviceStatus", "slotStatus", "linkStatus", "devCmdStatus", "devSecStatus"),
     "RootErrSts:": ("rootErrorStatus", "uncorrErrorStatus", "corrErrorStatus"),
     "RootErrLog:": ("tlpHdr1", "tlpHdr2", "tlpHdr3", "tlpHdr4"),
-    "sourceId:": ("sourceId",),
 }
+_STOPPED = 1 << 63
 _VERSION = 1
 _EXPRESS_WORDS, _AER_WORDS, _ROW = 9, 14, 4
 
@@ -42,14 +42,42 @@ def phb_log(kernel: Kernel, number: int, data: bytes) -> None:
         return
     log = kernel_log(kernel)
     diagnosis = Diagnosis.parse(data)
-    generation, width = _NAMES.get(diagnosis.type, ("P7IOC", 12))
-    log.add(INFO, f"{generation} PHB#{number:x} Diag-data (Version: {_VERSION})")
+    registers = diagnosis.registers
+    generation, width, base = _NAMES.get(diagnosis.type, ("P7IOC", 12, "x"))
+    log.add(INFO, f"{generation} PHB#{number:{base}} Diag-data (Version: {_VERSION})")
     for title, names in _LINES.items():
-        values = [diagnosis.registers.get(name, 0) for name in names]
+        values = [registers.get(name, 0) for name in names]
         if any(values):
             log.add(INFO, f"{title:<{width}} " + " ".join(f"{value:08x}" for value in values))
-    for endpoint, (a, b) in diagnosis.endpoints.items():
-        log.add(INFO, f"PE[{endpoint:03x}] A/B: {a:016x} {b:016x}")
+    source = registers.get("sourceId", 0)
+    if source and diagnosis.type == OPAL_PHB_ERROR_DATA_TYPE_PHB4:
+        log.add(INFO, f"{'sourceId:':<{width}} {source:08x}")
+    elif source:
+        rest = (registers.get("errorClass", 0), registers.get("correlator", 0))
+        log.add(INFO, f"{'RootErrLog1:':<{width}} {source:08x} " + " ".join(f"{value:016x}" for value in rest))
+    for line in _endpoint_lines(diagnosis):
+        log.add(INFO, line)
+
+
+def _endpoint_lines(diagnosis: Diagnosis) -> Iterator[str]:
+    """Those that are frozen (``pnv_pci_dump_pest``): of a run that are alike, the first and the last.
+
+    The last is told with what follows, so not where nothing does.
+    """
+    before: tuple[int, int] | None = None
+    repeated = False
+    count = next(kind.ENDPOINTS for kind in ERROR_DATA if diagnosis.type == kind.TYPE)
+    for number in range(count):
+        pair = diagnosis.endpoints.get(number, (0, 0))
+        frozen = any(value & _STOPPED for value in pair)
+        if pair == before:
+            repeated = repeated or frozen
+            continue
+        if repeated:
+            yield f"PE[..{number - 1:03x}] A/B: as above"
+        before, repeated = pair, False
+        if frozen:
+            yield f"PE[{number:03x}] A/B: {pair[0]:016x} {pair[1]:016x}"
 
 
 def device_log(platform: PnvEeh, pe: EehPe) -> None:

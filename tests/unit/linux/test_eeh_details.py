@@ -13,13 +13,17 @@ from eeh_rig import DEBUG, EDU, LEFT, OTHER, RIGHT, RIGHT1, UPSTREAM, EehRig
 from pci_fixture import errno_of
 from pnv_fixture import Pnv
 
+from pyvfio.abi import opal_diag
 from pyvfio.abi import pci_capability_regs as capability_regs
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
 from pyvfio.abi.eeh_state import EehPeFlag, EehPlatformState
+from pyvfio.ioda.diagnosis import Diagnosis
+from pyvfio.ioda.diagnosis_text import parse_messages
 from pyvfio_backends.software.description import HostSpec
 from pyvfio_backends.software.linux import eeh as eeh_module
 from pyvfio_backends.software.linux.eeh import EEH, ResetKind
+from pyvfio_backends.software.linux.eeh_log import phb_log
 from pyvfio_backends.software.linux.eeh_pe import EehDev
 from pyvfio_backends.software.linux.kernel_log import kernel_log
 from pyvfio_backends.software.linux.pci_device import ErrorState
@@ -76,6 +80,40 @@ def test_a_notice_of_the_bridge_is_written_once(cmdline: str) -> None:
         assert rig.log[0] == "EEH: PHB#2 informative error detected, location: N/A"
         assert sum("Diag-data" in line for line in rig.log) == 1
         assert not phb.informative
+
+
+STOPPED = 1 << 63
+
+
+@pytest.mark.parametrize("kind", [opal_diag.Phb3ErrorData, opal_diag.Phb4ErrorData])
+@pytest.mark.parametrize("number", [2, 11, 0x1A])
+def test_the_error_log_of_a_bridge_can_be_read_back(
+    rig: EehRig, kind: type[opal_diag.PhbErrorData], number: int
+) -> None:
+    """``pnv_pci_dump_phb3_diag_data`` writes the bridge's number in hexadecimal, ``..._phb4_...`` in decimal."""
+    alike = dict.fromkeys(range(5, 9), (STOPPED | 1, 2))
+    endpoints = {1: (STOPPED, 0), **alike, 9: (STOPPED | 3, STOPPED), kind.ENDPOINTS - 1: (0, STOPPED)}
+    said = {"brdgCtl": 2, "slotStatus": 5, "corrErrorStatus": 7, "tlpHdr4": 9, "sourceId": 0x1_0203}
+    log = Diagnosis(kind.TYPE, said, endpoints)
+    phb_log(rig.kernel, number, log.to_bytes())
+    assert parse_messages(rig.log) == [(number, log)]
+    frozen = [line for line in rig.log if line.startswith("PE[")]
+    assert [line[:7] for line in frozen] == [
+        "PE[001]",
+        "PE[005]",
+        "PE[..00",
+        "PE[009]",
+        f"PE[{kind.ENDPOINTS - 1:03x}]",
+    ]
+    assert frozen[2] == "PE[..008] A/B: as above"
+
+
+def test_the_end_of_a_log_that_goes_on_alike(rig: EehRig) -> None:
+    """``pnv_pci_dump_pest`` tells where a run ends with what follows: of the last, that is nowhere."""
+    kind = opal_diag.Phb4ErrorData
+    every = dict.fromkeys(range(kind.ENDPOINTS), (STOPPED, STOPPED))
+    phb_log(rig.kernel, 0, Diagnosis(kind.TYPE, {}, every).to_bytes())
+    assert rig.log[-1] == "PE[000] A/B: 8000000000000000 8000000000000000"
 
 
 def test_a_thaw_that_firmware_refuses(rig: EehRig, monkeypatch: pytest.MonkeyPatch) -> None:
