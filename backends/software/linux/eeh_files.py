@@ -142,7 +142,10 @@ def _check(eeh: Eeh, data: bytes) -> None:
 
 
 def _break(eeh: Eeh, data: bytes) -> None:
-    eeh.break_device(_pdev(eeh, data))
+    pdev = _pdev(eeh, data)
+    if not eeh.hosts:
+        raise NotModelled("machine checks: a load of what decodes nothing freezes no endpoint of a guest")
+    eeh.break_device(pdev)
 
 
 def _can_recover(eeh: Eeh, data: bytes) -> None:
@@ -156,6 +159,8 @@ def _force(eeh: Eeh, data: bytes) -> None:
     if not data:
         raise fail(errno.EFAULT)
     if data.startswith(b"hwcheck"):
+        if not eeh.hosts:
+            raise NotModelled("a guest's kernel that looks for errors: it has nobody to ask, and crashes")
         eeh.recovery.send_anyway(None)
         return
     found = _scan(data[:_PE_BUFFER], _PE)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pyvfio.errors import Misuse
+from pyvfio_backends.software.linux.debugfs import DebugDirectory
 from pyvfio_backends.software.linux.eeh import Eeh
-from pyvfio_backends.software.linux.eeh_files import proc_file
+from pyvfio_backends.software.linux.eeh_files import debug_files, proc_file
 from pyvfio_backends.software.linux.interrupts_powerpc import PowerInterruptCounts
 from pyvfio_backends.software.linux.kernel_log import add_node as add_kernel_log
 from pyvfio_backends.software.linux.nodes import StaticDirectory
@@ -78,7 +79,10 @@ def boot(machine: Machine) -> None:
     for bridge in bridges:
         bridge.names = names
     add_device_tree(kernel, bridges, names)
-    kernel.proc.add("powerpc", StaticDirectory({"eeh": proc_file(Eeh(kernel))}))
+    eeh = Eeh(kernel)
+    kernel.proc.add("powerpc", StaticDirectory({"eeh": proc_file(eeh)}))
+    files = debug_files(eeh)
+    kernel.debug["powerpc"] = lambda: DebugDirectory(lambda: files)
     kernel.cpuinfo = lambda: _cpuinfo(kernel)
     add_kernel_log(kernel)
     devices = [device for bridge in bridges for device in bridge.devices()]

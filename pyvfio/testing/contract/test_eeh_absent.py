@@ -5,7 +5,7 @@ Source: the POWER lab's pseries guest (QEMU), whose firmware knows no capable ad
 
 from __future__ import annotations
 
-from errno import ENODEV
+from errno import EINVAL, ENODEV, EOPNOTSUPP
 
 import pytest
 
@@ -23,6 +23,7 @@ from pyvfio.testing.expect import fails
 from pyvfio.testing.modes import CONTAINER
 from pyvfio.testing.spapr import BOTH, TceContainer, open_tce, require_tce
 
+DEBUG = "/sys/kernel/debug/powerpc"
 OPERATIONS = (*range(abi.VFIO_EEH_PE_DISABLE, abi.VFIO_EEH_PE_INJECT_ERR + 1), 99, (1 << 32) - 1)
 
 
@@ -63,6 +64,29 @@ def test_the_kernel_says_so(host: Host, sysfs: Attributes, container: TceContain
     status = host_status(host.sysfs)
     assert status is not None
     assert not status.enabled
+
+
+def test_what_debugfs_says(sysfs: Attributes, container: TceContainer) -> None:
+    found = {
+        name: sysfs.read(f"{DEBUG}/{name}") for name in ("eeh_address_cache", "eeh_disable_recovery", "eeh_enable")
+    }
+    assert found == {"eeh_address_cache": "", "eeh_disable_recovery": "N", "eeh_enable": "0x0"}
+    sysfs.write(f"{DEBUG}/eeh_enable", "0x1")
+    assert sysfs.read(f"{DEBUG}/eeh_enable") == "0x0"  # there is nothing to enable
+
+
+def test_what_debugfs_refuses(sysfs: Attributes, function: BoundFunction, container: TceContainer) -> None:
+    for name, text, number in (
+        ("eeh_dev_check", function.address, ENODEV),
+        ("eeh_dev_check", "0", EINVAL),
+        ("eeh_dev_can_recover", function.address, EOPNOTSUPP),
+        ("eeh_force_recover", "0:1", ENODEV),
+        ("eeh_force_recover", "0", EINVAL),
+    ):
+        with fails(number):
+            sysfs.write(f"{DEBUG}/{name}", text)
+    with fails(EINVAL):
+        sysfs.read(f"{DEBUG}/eeh_force_recover")
 
 
 def test_functions_have_no_files_of_it(backend: Backend, function: BoundFunction, container: TceContainer) -> None:

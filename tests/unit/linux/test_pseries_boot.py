@@ -19,7 +19,7 @@ from pyvfio.abi import pci_regs as regs
 from pyvfio.abi import vfio as abi
 from pyvfio.abi import vfio_spapr as spapr
 from pyvfio.drivers import Edu, Nvme
-from pyvfio.errors import BadMachine, Misuse
+from pyvfio.errors import BadMachine, Misuse, NotModelled
 from pyvfio_backends.software.description import PcieFunctionSpec, PciePhbSpec
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.loader import load_machine
@@ -180,6 +180,16 @@ def test_there_is_no_eeh(lab: Pseries) -> None:
     lab.host.ioctl(container, abi.VFIO_SET_IOMMU, abi.VFIO_SPAPR_TCE_v2_IOMMU)
     for request in (spapr.EehPeOp.sized(op=spapr.VFIO_EEH_PE_GET_STATE), spapr.EehPeOp(argsz=1)):
         assert errno_of(lab.host.ioctl, container, spapr.VFIO_EEH_PE_OP, request) == "ENODEV"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [("eeh_dev_break", EDU, "machine checks"), ("eeh_force_recover", "hwcheck", "it has nobody to ask, and crashes")],
+)
+def test_what_would_end_a_guest_s_kernel(lab: Pseries, name: str, text: str, words: str) -> None:
+    """``eeh_pseries.c`` has no `next_error`; what the first does was recorded."""
+    with pytest.raises(NotModelled, match=words):
+        lab.write(f"/sys/kernel/debug/powerpc/{name}", text)
 
 
 @pytest.mark.parametrize("interrupts", ["msi", "intx", "poll"])
