@@ -9,12 +9,14 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
+from pyvfio.backend import Backend
+from pyvfio.errors import Misuse
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.description import MachineSpec
 from pyvfio_backends.software.loader import find_machine, load_machine
 from pyvfio_backends.software.machine import Machine
 
-__all__ = ["Machine", "MachineSpec", "SoftwareBackend", "open_backend"]
+__all__ = ["Machine", "MachineSpec", "SoftwareBackend", "open_backend", "software_of"]
 
 
 def open_backend(
@@ -49,3 +51,13 @@ def open_backend(
 
     with booted.lock:
         return SoftwareBackend(booted, CallLog(os.fspath(log), booted, seed))
+
+
+def software_of(backend: Backend) -> SoftwareBackend:
+    """A backend as the software backend that it is, with its ``machine`` and its ``faults``.
+
+    Raise `Misuse` for any other: there is no machine to look into.
+    """
+    if not isinstance(backend, SoftwareBackend):
+        raise Misuse("look into the machine", cause="it is no software machine")
+    return backend

@@ -10,6 +10,7 @@ import pyvfio
 from pyvfio.abi.pci_regs import PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY
 from pyvfio.abi.vfio import PciIrq
 from pyvfio.pci import edu
+from pyvfio_backends.software import software_of
 
 __all__ = ["pcie_vfio"]
 
@@ -23,7 +24,7 @@ def pcie_vfio() -> list[Line]:
     with pyvfio.Host("software", machine="lab-x86") as host:
         for name in (_NVME, _EDU):
             pyvfio.bind(host.device(name))
-        machine = host.backend.machine  # type: ignore[attr-defined]
+        machine = software_of(host.backend).machine
         with pyvfio.open_device(host, _NVME) as device, device.irq(PciIrq.MSIX) as irq:
             irq.enable()
             device.config.write_u16(PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER)

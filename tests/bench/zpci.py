@@ -25,6 +25,7 @@ from pyvfio.zpci.fib import Fib
 from pyvfio.zpci.instructions import Answer, FunctionOperation, Request, ZpciInstructions
 from pyvfio.zpci.processor import Processor
 from pyvfio.zpci.table import FRAME, Designation, Iota, page_entry, region_entry, segment_entry
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.hardware.zpci.facility import ZpciFacility
 
@@ -311,7 +312,7 @@ def interrupts() -> list[Line]:
             with pyvfio.open_device(host, NAME) as device, device.irq(PciIrq.MSIX) as irq:
                 irq.enable()
                 device.config.write_u16(PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER)
-                function = host.backend.machine.zpci.functions[0x20]  # type: ignore[attr-defined]
+                function = software_of(host.backend).machine.zpci.functions[0x20]
                 rate = 1 / best(partial(function.signal, 0), 50, 60)
                 if not irq.eventfds[0].read():
                     raise RuntimeError("no interrupt came")

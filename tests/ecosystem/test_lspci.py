@@ -72,13 +72,13 @@ def everything() -> RootComplex:
     further = complex_.add_root_bus(0x10001, 0)
     bus.plug(q35_host(), 0)
     bus.plug(pxb_host(), 0xE)
-    bus.plug(ioh3420(Slot(1)), 8).plug(_endpoint())  # type: ignore[attr-defined]
-    up = bus.plug(root_port(Slot(3)), 9).plug(x3130_upstream())  # type: ignore[attr-defined]
+    bus.plug(ioh3420(Slot(1)), 8).plug(_endpoint())
+    up = bus.plug(root_port(Slot(3)), 9).plug(x3130_upstream())
     for number in range(2):
         port = up.secondary.plug(xio3130_downstream(Slot(number)), number)
         for function in range(2):
             port.plug(_endpoint(), function)
-    bridge = bus.plug(root_port(), 10).plug(pcie_pci_bridge())  # type: ignore[attr-defined]
+    bridge = bus.plug(root_port(), 10).plug(pcie_pci_bridge())
     bridge.secondary.plug(Function(_config(), [Bar(0, 0x20, regs.PCI_BASE_ADDRESS_SPACE_IO, Memory(0x20))]), 4)
     integrated = Function(_config())
     integrated.add(Express(ExpressType.RC_END))
@@ -179,7 +179,7 @@ def test_devices_that_do_something_are_parsed_without_complaint(lspci: Callable[
         if function.express_type is None:
             bus.plug(function, device)
         else:
-            bus.plug(root_port(), device).plug(function)  # type: ignore[attr-defined]
+            bus.plug(root_port(), device).plug(function)
     Firmware().set_up(complex_)
     path = tmp_path / "dump"
     path.write_text(dump(complex_))

@@ -215,7 +215,7 @@ def test_a_command_that_comes_before_its_abort(device: Device, controller: NvmeC
 def test_arguments(device: Device) -> None:
     for words in ({"interrupts": "morse"}, {"depth": 0}, {"queues": 0}):
         with pytest.raises(Misuse):
-            Nvme(device, **words)  # type: ignore[arg-type]
+            Nvme(device, **words)
     with pytest.raises(Misuse, match="registers are accessed by"), Nvme(device, access="ioctl"):
         pass
     with pytest.raises(NotAvailable, match="has no msi"), Nvme(device, interrupts="msi"):

@@ -331,7 +331,7 @@ def test_a_program_without_end_gives_the_machine_its_turns(first: str, answer: E
     unit = Restless(answer)
     bench = Bench(unit)
     if first.startswith("03"):
-        bench.css._on_io_interrupt = lambda schid: (bench.css.tpi(), bench.css.tsch(schid))  # type: ignore[func-returns-value,assignment]
+        bench.css._on_io_interrupt = lambda schid: (bench.css.tpi(), bench.css.tsch(schid))  # type: ignore[assignment]
     begun(bench, first + f"08000000{PROGRAM:08x}", SUSPENDING)
     asked = unit.asked
     assert asked < 5_000

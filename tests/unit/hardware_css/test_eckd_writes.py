@@ -294,7 +294,7 @@ def test_options_that_cannot_be(tmp_path: Path) -> None:
         {"image": path, "cylinders": 3}, {"image": path, "volser": "OTHER"}, {"image": path, "model": "3390-1"},
     ):  # fmt: skip
         with pytest.raises(Misuse):
-            make_dasd(**options)  # type: ignore[arg-type]
+            make_dasd(**options)
     with pytest.raises(BadImage):
         make_dasd(image=str(tmp_path / "none"))
     for model in ("3380-A", "3390-A"):

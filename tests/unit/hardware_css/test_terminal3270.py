@@ -115,7 +115,7 @@ def test_the_keyboard_refuses() -> None:
         (lambda: screen.type("1"), "locked"),
     ):
         with pytest.raises(Misuse, match=cause):
-            act()  # type: ignore[no-untyped-call]
+            act()
     unformatted = Terminal3270().screen
     with pytest.raises(Misuse, match="not on the keyboard"):
         unformatted.type("\u4e2d")

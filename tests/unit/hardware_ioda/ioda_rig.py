@@ -127,7 +127,7 @@ def rig(model: PhbModel = PHB3) -> IodaRig:
     down = [xio3130_downstream(name=f"dn{number}") for number in range(2)]
     for number, one in enumerate(down):
         one.add(Acs())
-        up.secondary.plug(one, number)  # type: ignore[attr-defined]
+        up.secondary.plug(one, number)
     a, b, c = endpoint("a"), endpoint("b"), endpoint("c")
     down[0].plug(a)
     down[1].plug_all({0: b, 1: c})

@@ -131,7 +131,7 @@ def test_bad_data_of_a_load_does_not_get_through() -> None:
 
         def reset(self) -> None: ...
 
-    r.a.bars[0].registers = Trap()  # type: ignore[assignment,misc]
+    r.a.bars[0].registers = Trap()  # type: ignore[assignment]
     assert r.phb.load(r.at(r.a), 4) == 0xFFFFFFFF
     assert r.phb.endpoints[PE_A].state == OpalFreezeState.MMIO_DMA_FREEZE
 

@@ -133,13 +133,13 @@ def rig(*, peer_to_peer: bool = True, acs: bool = False, endpoint_acs: bool = Fa
     for number, port in enumerate(down):
         if acs:
             port.add(Acs())
-        up.secondary.plug(port, number)  # type: ignore[attr-defined]
+        up.secondary.plug(port, number)
     a, b = (port.plug(endpoint(name=name)) for port, name in zip(down, "ab", strict=True))
     c = ports[1].plug(endpoint([(0x1000, MEMORY32), (0x100000, PREFETCH64)], name="c", acs=endpoint_acs))
     d = ports[1].plug(endpoint(name="d", acs=endpoint_acs), 1)
     bridge = ports[2].plug(pcie_pci_bridge())
-    e = bridge.secondary.plug(endpoint([(0x1000, MEMORY32), (0x100, IO)], kind=None, name="e"), 1)  # type: ignore[attr-defined]
-    f = bridge.secondary.plug(endpoint(kind=None, name="f"), 2)  # type: ignore[attr-defined]
+    e = bridge.secondary.plug(endpoint([(0x1000, MEMORY32), (0x100, IO)], kind=None, name="e"), 1)
+    f = bridge.secondary.plug(endpoint(kind=None, name="f"), 2)
     g = bus.plug(endpoint(kind=ExpressType.RC_END, name="g"), 3)
     setup = Firmware().set_up(complex_)
     for function in (a, b, c, d, e, f, g):
@@ -200,9 +200,9 @@ def _below(draw: st.DrawFn, port: DownstreamPort, depth: int, acs: bool) -> None
             down = xio3130_downstream(Slot(number))
             if acs:
                 down.add(Acs())
-            up.secondary.plug(down, number)  # type: ignore[attr-defined]
+            up.secondary.plug(down, number)
             _below(draw, down, depth + 1, acs)
     elif what == "pci":
         bridge = port.plug(pcie_pci_bridge())
         for device in sorted(draw(st.sets(st.integers(0, 31), max_size=3))):
-            bridge.secondary.plug(endpoint(draw(BARS), kind=None), device)  # type: ignore[attr-defined]
+            bridge.secondary.plug(endpoint(draw(BARS), kind=None), device)

@@ -103,7 +103,7 @@ def test_the_functions_of_igb_are_where_they_are_on_the_card() -> None:
     port = complex_.add_root_bus().plug(root_port(), 1)
     card = ENDPOINTS["igb"].build(name="igb0")
     virtual = add_igb_functions(card)
-    port.plug(card)  # type: ignore[attr-defined]
+    port.plug(card)
     Firmware().set_up(complex_)
     card.config.write(virtual.offset + regs.PCI_SRIOV_NUM_VF, 2, 2)
     card.config.write(virtual.offset + regs.PCI_SRIOV_CTRL, 2, regs.PCI_SRIOV_CTRL_VFE | regs.PCI_SRIOV_CTRL_MSE)

@@ -93,7 +93,7 @@ def test_reservations_go_first_when_there_is_not_enough() -> None:
     for device in range(20):
         port = bus.plug(root_port(Slot(device)), device)
         if device == 7:
-            port.plug(endpoint([(0x20, IO)]))  # type: ignore[attr-defined]
+            port.plug(endpoint([(0x20, IO)]))
     setup = Firmware().set_up(complex_)
     assert setup.layout.unplaced == []
     io = [one for one in setup.layout.placed if one.pool is Pool.IO]
@@ -117,7 +117,7 @@ def test_a_bridge_too_many_is_left_without_numbers() -> None:
     bus = complex_.add_root_bus(0, 0xFD)
     for device in range(3):
         port = bus.plug(ioh3420(), device)
-        port.plug(endpoint())  # type: ignore[attr-defined]
+        port.plug(endpoint())
     setup = Firmware().set_up(complex_)
     assert [function.behind is None for function in setup.functions() if function.bridge] == [False, False, True]
     assert complex_.function(0, 0xFF00) is not None
@@ -129,7 +129,7 @@ def test_alternative_routing_ids_are_followed_where_the_port_forwards_them() -> 
     for number, following in ((0, 9), (9, 40), (40, 0)):
         function = endpoint()
         function.add(Ari(following))
-        port.plug(function, number & 7, device=number >> 3)  # type: ignore[attr-defined]
+        port.plug(function, number & 7, device=number >> 3)
     setup = Firmware().set_up(complex_)
     assert [function.rid for function in setup.functions()] == [0x8, 0x100, 0x109, 0x128]
 
@@ -137,7 +137,7 @@ def test_alternative_routing_ids_are_followed_where_the_port_forwards_them() -> 
 def test_virtual_functions_get_buses_and_addresses() -> None:
     complex_ = RootComplex(Host())
     port = complex_.add_root_bus().plug(root_port(), 0)
-    physical = port.plug(endpoint())  # type: ignore[attr-defined]
+    physical = port.plug(endpoint())
     bars = [VfBar(0, 0x4000, PREFETCH64)]
     VirtualFunctions(physical, Sriov(8, 0x10CA, 250, 2, bars), lambda number: None)  # type: ignore[arg-type,return-value]
     physical.config.seal()
@@ -179,7 +179,7 @@ def test_random_trees_are_found_whole_and_laid_out_soundly(arrange: Arrange, com
 @pytest.mark.parametrize("arrange", [lay_out, lay_out_downwards])
 def test_windows_that_are_no_multiple_of_what_is_in_them_are_aligned_all_the_same(arrange: Arrange) -> None:
     complex_ = RootComplex(Host())
-    switch = complex_.add_root_bus().plug(root_port(), 1).plug(x3130_upstream())  # type: ignore[attr-defined]
+    switch = complex_.add_root_bus().plug(root_port(), 1).plug(x3130_upstream())
     for number in range(3):
         port = switch.secondary.plug(xio3130_downstream(), number)
         for function in range(2):
@@ -241,5 +241,5 @@ def test_what_is_allocated_is_reached_and_nothing_else(arrange: Arrange, complex
 
 def test_a_switch_without_ports_is_no_obstacle() -> None:
     complex_ = RootComplex(Host())
-    complex_.add_root_bus().plug(ioh3420(), 0).plug(x3130_upstream())  # type: ignore[attr-defined]
+    complex_.add_root_bus().plug(ioh3420(), 0).plug(x3130_upstream())
     assert len(Firmware().set_up(complex_).functions()) == 2

@@ -124,7 +124,7 @@ def test_a_port_that_is_reset_shows_the_card_and_the_link_that_it_keeps() -> Non
     """A function-level reset, as ports of switches have it, touches neither (PCI Express 6.0, 6.6.2)."""
     root = RootComplex()
     down = xio3130_downstream(Slot(3))
-    up = root.add_root_bus().plug(root_port(), 1).plug(x3130_upstream())  # type: ignore[attr-defined]
+    up = root.add_root_bus().plug(root_port(), 1).plug(x3130_upstream())
     up.secondary.plug(down)
     down.plug(endpoint())
     Firmware().set_up(root)

@@ -33,7 +33,7 @@ def test_all_are_found_placed_and_reached() -> None:
         port = bus.plug(ioh3420(), 1 + ports % 240 // 8, ports % 8)
         ports, left = ports + 1, left - 1
         for number in range(min(8, left)):
-            port.plug(endpoint([(0x1000, MEMORY32)], aer=False), number)  # type: ignore[attr-defined]
+            port.plug(endpoint([(0x1000, MEMORY32)], aer=False), number)
             left -= 1
     setup = Firmware(Apertures(memory=range(0x40000000, 0xFEC00000))).set_up(complex_)
     assert len(setup.functions()) == FUNCTIONS

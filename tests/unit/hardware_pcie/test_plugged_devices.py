@@ -78,7 +78,7 @@ def test_a_bell_rings_behind_a_root_port() -> None:
     function.add(Aer())
     function.use_msix(device.msix)
     device.attach(function)
-    port.plug(function)  # type: ignore[attr-defined]
+    port.plug(function)
     Firmware().set_up(complex_)
     function.config.write(regs.PCI_COMMAND, 2, MEMORY | MASTER)
     function.config.write(device.msix.capability + regs.PCI_MSIX_FLAGS, 2, regs.PCI_MSIX_FLAGS_ENABLE)

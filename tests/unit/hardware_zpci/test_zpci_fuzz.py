@@ -25,6 +25,7 @@ from pyvfio.zpci.fib import DirectedFib, Fib
 from pyvfio.zpci.function import FunctionState
 from pyvfio.zpci.instructions import CONFIG_SPACE, Answer, FunctionOperation, Request, Status
 from pyvfio.zpci.table import Designation, Iota, page_entry, region_entry, segment_entry
+from pyvfio_backends.software import software_of
 
 WORD = (1 << 64) - 1
 SLOW = 2.0
@@ -85,7 +86,7 @@ class Anything(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.slowest = 0.0
-        self.rig = self.kind()  # type: ignore[abstract]
+        self.rig = self.kind()
         self.old = self.rig.enable()
         self.rig.tables()
         self.seen = 0
@@ -225,7 +226,7 @@ class Anything(RuleBasedStateMachine):
             function.device.close()  # type: ignore[attr-defined]
         else:
             if not self.lost:
-                self.rig.host.backend.machine.zpci.unplug(0x20, surprise=True)  # type: ignore[attr-defined]
+                software_of(self.rig.host.backend).machine.zpci.unplug(0x20, surprise=True)
             self.lost = True
 
     @initialize()
@@ -244,7 +245,7 @@ class Anything(RuleBasedStateMachine):
 def test_anything(kind: type[Rig]) -> None:
     machine = type("Machine", (Anything,), {"kind": kind})
     before, threads = descriptors(), threading.active_count()
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=5 if kind is NestedRig else 25,  # it takes long to build

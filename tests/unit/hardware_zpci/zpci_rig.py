@@ -21,6 +21,7 @@ from pyvfio.zpci.function import FunctionState, InstructedFunction
 from pyvfio.zpci.instructions import CONFIG_SPACE, FunctionOperation, Request
 from pyvfio.zpci.processor import Processor
 from pyvfio.zpci.table import Designation, Iota, page_entry, region_entry, segment_entry
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.guest import GuestMachine
@@ -233,7 +234,7 @@ class GuestRig(Rig):
             )
 
     def signal(self, vector: int) -> None:
-        self.host.backend.machine.zpci.functions[0x20].signal(vector)  # type: ignore[attr-defined]
+        software_of(self.host.backend).machine.zpci.functions[0x20].signal(vector)
         self.guest.poll()
 
     def unplug(self) -> None:
@@ -286,7 +287,7 @@ class NestedRig(Rig):
             self.guest.attach(open_device(self.linux, between), uid=0x60 + n, fid=0x100 + n)
 
     def signal(self, vector: int) -> None:
-        self.host.backend.machine.zpci.functions[0x20].signal(vector)  # type: ignore[attr-defined]
+        software_of(self.host.backend).machine.zpci.functions[0x20].signal(vector)
         self.machine.look()
         self.guest.poll()
 

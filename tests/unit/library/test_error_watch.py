@@ -21,6 +21,7 @@ from pyvfio.pci.aer import Severity
 from pyvfio.pci.device_error import DeviceError, describe
 from pyvfio.pci.error_state import TreeErrors
 from pyvfio.vfio import Device
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.description import MachineSpec, PcieFunctionSpec
 from pyvfio_backends.software.loader import find_machine, load_machine
 
@@ -47,7 +48,7 @@ def host() -> Iterator[Host]:
 
 @pytest.fixture
 def machine(host: Host) -> Any:
-    return host.backend.machine  # type: ignore[attr-defined]
+    return software_of(host.backend).machine
 
 
 @pytest.fixture
@@ -83,14 +84,14 @@ def test_a_contained_error_tells_why(host: Host) -> None:
     with pyvfio.Host("software", machine=containing()) as other:
         pyvfio.bind(other.function(NET))
         with pyvfio.open_device(other, NET) as device, device.errors() as errors:
-            other.backend.machine.errors.inject(NET, "MALF_TLP", header=PACKET)  # type: ignore[attr-defined]
+            software_of(other.backend).machine.errors.inject(NET, "MALF_TLP", header=PACKET)
             error = errors.wait(5)
             assert error.containment == "ERR_FATAL from 0d:00.0"
             assert (error.source, error.severity, error.outcome) == (NET, Severity.FATAL, "recovered")
             assert [one.name for one in error.errors] == ["MalfTLP"]
             assert (error.answers, error.reset) == (True, True)
             assert error.counters == {}  # no message came to the root port
-            other.backend.machine.errors.trigger_containment(PORT)  # type: ignore[attr-defined]
+            software_of(other.backend).machine.errors.trigger_containment(PORT)
             again = errors.wait(5)
             assert (again.containment, again.source, again.errors) == ("software", PORT, ())
 

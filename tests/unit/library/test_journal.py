@@ -19,6 +19,7 @@ from pyvfio.binding.steps_online import SetOnline
 from pyvfio.errors import UNTOUCHED, DeviceBusy, MalformedAnswer, Misuse, PyvfioError, StepFailed
 from pyvfio.files import HostFiles
 from pyvfio.host import Host
+from pyvfio_backends.software import software_of
 
 DASD = "0.0.013f"
 
@@ -86,7 +87,7 @@ def test_the_journal_is_there_before_the_first_write(host: Host) -> None:
 
 
 def test_every_line_is_flushed_before_what_it_announces(host: Host) -> None:
-    faults = host.backend.faults  # type: ignore[attr-defined]
+    faults = software_of(host.backend).faults
     log = faults.log = []
     pyvfio.bind(host.function(DISK))
     faults.log = None
@@ -193,7 +194,7 @@ def test_a_line_that_was_cut_off(host: Host, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_journal_that_cannot_be_written_stops_the_run(host: Host) -> None:
     before = state(host)
-    host.backend.faults.fail("open", errno.EROFS, path="/var/*")  # type: ignore[attr-defined]
+    software_of(host.backend).faults.fail("open", errno.EROFS, path="/var/*")
     with pytest.raises(PyvfioError) as caught:
         pyvfio.bind(host.function(DISK))
     assert caught.value.host == UNTOUCHED
@@ -202,7 +203,7 @@ def test_a_journal_that_cannot_be_written_stops_the_run(host: Host) -> None:
 
 def test_a_run_that_cannot_commit_is_undone(host: Host) -> None:
     before = state(host)
-    faults = host.backend.faults  # type: ignore[attr-defined]
+    faults = software_of(host.backend).faults
     log = faults.log = []
     plan = pyvfio.plan_bind(host.function(DISK))
     pyvfio.run(plan)
@@ -219,7 +220,7 @@ def test_a_run_that_cannot_commit_is_undone(host: Host) -> None:
 
 
 def test_no_journal_when_none_is_wanted(host: Host) -> None:
-    faults = host.backend.faults  # type: ignore[attr-defined]
+    faults = software_of(host.backend).faults
     log = faults.log = []
     pyvfio.run(pyvfio.plan_bind(host.function(DISK)), journal=None)
     faults.log = None

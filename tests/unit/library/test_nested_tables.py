@@ -11,6 +11,7 @@ import pytest
 import pyvfio
 from pyvfio.errors import DeviceBusy, Misuse, NotAvailable
 from pyvfio.iommu.nested import PAGE_SIZE, Invalidation
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.description import PcieIommuSpec
 from pyvfio_backends.software.loader import load_machine, machine_files
@@ -52,7 +53,7 @@ def test_a_program_translates_by_its_own_table(device: pyvfio.Device) -> None:
     def copy_out() -> None:
         for register, value in ((SOURCE, 0x40000), (TARGET, 0), (COUNT, 4), (COMMAND, 3)):
             device.region(0).write_u64(register, value)
-        device.backend.machine.clock.advance(1)  # type: ignore[attr-defined]
+        software_of(device.backend).machine.clock.advance(1)
 
     device.config.command |= 6
     with device.nest_parent(space) as parent, parent.table(buffer.iova) as table:

@@ -15,6 +15,7 @@ from pyvfio.errors import DeviceInUse, KernelRefused, Misuse, NotAvailable, Perm
 from pyvfio.host import Host
 from pyvfio.pci.sriov import physical_function, sriov, virtual_functions
 from pyvfio.vfio import Device
+from pyvfio_backends.software import software_of
 from pyvfio_tools.cli import run
 
 PF, BELL = "0070:00:00.0", "0080:00:00.0"
@@ -97,7 +98,7 @@ def test_a_failure_on_the_way_puts_the_old_number_back(host: Host) -> None:
     set_virtual_functions(function, 2)
     before = state(host)
     plan = plan_virtual_functions(function, 4)
-    faults = host.backend.faults  # type: ignore[attr-defined]
+    faults = software_of(host.backend).faults
     faults.fail("write", 5, path="*/sriov_numvfs", nth=2)
     with pytest.raises(StepFailed):
         pyvfio.run(plan, force=PROBES)
@@ -147,7 +148,7 @@ def test_vfio_pci_without_its_parameter(host: Host) -> None:
 
 def test_a_driver_that_makes_none(host: Host) -> None:
     plan = plan_virtual_functions(host.function(PF), 1)
-    host.backend.faults.fail("write", 2, path="*/sriov_numvfs")  # type: ignore[attr-defined]
+    software_of(host.backend).faults.fail("write", 2, path="*/sriov_numvfs")
     with pytest.raises(StepFailed) as caught:
         pyvfio.run(plan)
     assert "does not make virtual functions" in caught.value.cause

@@ -21,6 +21,7 @@ from pyvfio.errors import UNTOUCHED, DeviceBusy, DeviceInUse, StepFailed
 from pyvfio.files import HostFiles
 from pyvfio.host import Host
 from pyvfio.sysfs import Sysfs
+from pyvfio_backends.software import software_of
 
 
 def open_group(host: Host, name: str) -> int:
@@ -144,7 +145,7 @@ def test_a_run_on_another_thread_of_this_program_is_at_work(host: Host) -> None:
 def test_a_commit_that_was_taken_back_is_no_commit(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line "done" may be on the disk although its flush failed; a kill in the rollback must not be lost then."""
     before = state(host)
-    faults = host.backend.faults  # type: ignore[attr-defined]
+    faults = software_of(host.backend).faults
     monkeypatch.setattr(running_module._Run, "back", lambda work, steps: (_ for _ in ()).throw(SystemExit))
     log = faults.log = []
     pyvfio.run(pyvfio.plan_bind(host.function(DISK)))

@@ -36,6 +36,7 @@ from pyvfio.css import CcwFlag, Command, Crw, Cstat, Dstat, Fctl, Irb, Orb, Prog
 from pyvfio.css.scsw import Actl
 from pyvfio.errors import ChannelProgramFailed, DeviceBusy, Misuse, NotAvailable, PyvfioError, Timeout
 from pyvfio.vfio import Device
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.description import ChannelPathSpec, MachineSpec, SubchannelSpec
 from pyvfio_backends.software.machine import Machine
 
@@ -65,7 +66,7 @@ def echo() -> Iterator[Subchannel]:
 
 
 def machine(subchannel: Subchannel) -> Machine:
-    found: Machine = subchannel.device.backend.machine  # type: ignore[attr-defined]
+    found: Machine = software_of(subchannel.device.backend).machine
     return found
 
 

@@ -91,7 +91,7 @@ class NvmeLab(SpaprLab):
         self.storage = MemoryStorage(BLOCKS << ORDER)
         self.card: NvmeCard = nvme([Namespace(self.storage, order=ORDER)])
         super().__init__(functions={NAME: self.card.function})
-        self.core.eeh = self.firmwared = Firmwared(self)  # type: ignore[assignment]
+        self.core.eeh = self.firmwared = Firmwared(self)
         self.function = self.card.function
         segment = (self._bus_address - 0x80000000) // ((1 << 31) // PHB4.segments)
         assert not self.opal.pci_map_pe_mmio_window(0, PE, OpalWindow.M32, 0, segment)

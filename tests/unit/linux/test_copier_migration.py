@@ -158,7 +158,7 @@ def test_what_is_no_stream_leaves_the_device_as_it_was(stream: Any) -> None:
 
 def test_an_iterator_is_looked_at_as_it_goes() -> None:
     with copier() as one, pytest.raises(Misuse, match="not NoneType"):
-        one.device.migration.resume(iter([None]))  # type: ignore[list-item]
+        one.device.migration.resume(iter([None]))
 
 
 def test_a_stream_comes_in_anything_that_is_bytes() -> None:

@@ -27,6 +27,8 @@ from pyvfio.iommu.file_mapping import FileMapping
 from pyvfio.iommu.iommufd import IoasTable
 from pyvfio.pci.edu import DMA_MASK
 from pyvfio.process import MemoryFile
+from pyvfio_backends.software import software_of
+from pyvfio_backends.software.linux.iommufd import IommufdFile
 from pyvfio_backends.software.linux.iommufd_files import FilePages
 
 PAGE = 1 << 12
@@ -218,7 +220,8 @@ def test_what_is_not_modelled_leaves_no_page_and_no_range_taken(
 
     with pyvfio.Iommufd(host) as iommufd, iommufd.allocate() as space, space.buffer(PAGE, iova=0) as first:
         space.map_file(memfd, 0, PAGE, iova=SIZE)
-        file = host.backend.machine.kernel.fds.get(iommufd.fileno())  # type: ignore[attr-defined]
+        file = software_of(host.backend).machine.kernel.fds.get(iommufd.fileno())
+        assert isinstance(file, IommufdFile)
         table = file.context.ioas(number(space)).table
         with monkeypatch.context() as patched:
             patched.setattr(FilePages, "pin", refuse)

@@ -22,6 +22,7 @@ from pyvfio.zpci.fib import DirectedFib, Fib
 from pyvfio.zpci.fmb import Fmb
 from pyvfio.zpci.function import FunctionState
 from pyvfio.zpci.statistics import measure, read_statistics
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.linux.airq import AirqVector
 from pyvfio_backends.software.linux.irq_affinity import read_list, read_mask
@@ -42,7 +43,7 @@ class Rig:
             "bells", functions=[FunctionSpec(uid=0x10 + n, fid=0x20 + n, model="virtio-bell") for n in range(2)], **how
         )
         self.host = Host("software", machine=spec)
-        self.machine: Machine = self.host.backend.machine  # type: ignore[attr-defined]
+        self.machine: Machine = software_of(self.host.backend).machine
         self.devices: list[Device] = []
         for n in range(2):
             function = self.host.device(f"{0x10 + n:04x}:00:00.0")
@@ -259,7 +260,7 @@ def test_more_vectors_than_the_processors_have(make: Callable[..., Rig]) -> None
 
 def test_a_machine_file_with_directed_interrupts() -> None:
     with Host("software", machine="z17-pci") as host:
-        machine: Machine = host.backend.machine  # type: ignore[attr-defined]
+        machine: Machine = software_of(host.backend).machine
         function = next(one for one in machine.zpci.functions.values() if one.uid == 0x4000)
         assert function.query_group().dnoi == function.query_group().noi
         bind(host.device("4000:00:00.0"))
@@ -354,7 +355,7 @@ def test_what_was_set_up_at_boot_is_told_to_the_machine_when_it_matters() -> Non
         "held", functions=[FunctionSpec(uid=n, fid=n, model="virtio-rng", driver="virtio-pci") for n in (1, 2, 3)]
     )
     with Host("software", machine=spec) as host:
-        machine: Machine = host.backend.machine  # type: ignore[attr-defined]
+        machine: Machine = software_of(host.backend).machine
         interrupts = zpci_host(machine.kernel).interrupts
         host.sysfs.write_text("/sys/bus/pci/drivers/virtio-pci/unbind", "0002:00:00.0")
         assert interrupts._delivery is None
@@ -377,7 +378,7 @@ def test_linux_has_functions_measured_by_instructions() -> None:
         "measured", functions=[FunctionSpec(uid=n, fid=n, model="virtio-rng", driver="virtio-pci") for n in (1, 2)]
     )
     with Host("software", machine=spec) as host:
-        machine: Machine = host.backend.machine  # type: ignore[attr-defined]
+        machine: Machine = software_of(host.backend).machine
         processor = zpci_host(machine.kernel).interrupts.processor
 
         def place(fid: int) -> int:

@@ -20,6 +20,7 @@ from pcie_invariants import Tree, Watched, chain, every_function
 from pyvfio.abi import pci_regs as regs
 from pyvfio.backend import Backend, open_backend
 from pyvfio.errors import NotModelled, PyvfioError
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.hardware.ioda.hub import Hub
 from pyvfio_backends.software.hardware.ioda.placement import apertures, arrange
 from pyvfio_backends.software.hardware.pci.bar import Unmapped
@@ -161,7 +162,7 @@ def _names(backend: Backend, machine: Any) -> dict[str, Function]:
 
 def _round(backend: Backend, dice: random.Random, steps: int) -> tuple[int, int]:
     """One machine; how many writes were refused, and how many requests came out of the tree."""
-    machine = backend.machine  # type: ignore[attr-defined]
+    machine = software_of(backend).machine
     watched = [Watched(name, function) for name, function in sorted(_names(backend, machine).items())]
     assert len(watched) == len(every_function(machine.pcie))
     places = [_places(one.function) for one in watched]
@@ -244,4 +245,4 @@ def test_random_registers(name: str) -> None:
     assert refused < STEPS // 3
     assert came
     with open_backend("software", machine=name) as backend:  # and nothing of it is left
-        assert None not in _names(backend, backend.machine).values()  # type: ignore[attr-defined]
+        assert None not in _names(backend, software_of(backend).machine).values()

@@ -28,6 +28,7 @@ from pyvfio.errors import Misuse, NotAvailable
 from pyvfio.pci.aer import Severity
 from pyvfio.pci.error_poll import HostErrors, error_roots
 from pyvfio.testing.devices import BoundFunction
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.backend import SoftwareBackend
 from pyvfio_backends.software.description import MachineSpec, PcieBusSpec, PcieFunctionSpec
 from pyvfio_backends.software.linux.kernel_log import kernel_log
@@ -348,7 +349,7 @@ OWNED, OWNER_PORT = "0000:00:1c.0", "0000:00:1e.0"
 
 @pytest.mark.parametrize("way", ["group", "iommufd"])
 def test_the_owner_is_told_what_it_was(host: pyvfio.Host, way: str) -> None:
-    injector = host.backend.machine.errors  # type: ignore[attr-defined]
+    injector = software_of(host.backend).machine.errors
     with BoundFunction(host.backend, OWNED), pyvfio.open_device(host, OWNED, way=way) as device:
         errors = device.errors()
         injector.inject(OWNED, "COMP_TIME", header=(0x40000001, 0x0D00000F, 0xFEE00000, 0))
@@ -367,7 +368,7 @@ def test_its_disk_works_after_an_error(host: pyvfio.Host) -> None:
     with BoundFunction(host.backend, OWNED):
         for error in ("COMP_TIME", "DLP"):
             with pyvfio.open_device(host, OWNED):
-                host.backend.machine.errors.inject(OWNED, error)  # type: ignore[attr-defined]
+                software_of(host.backend).machine.errors.inject(OWNED, error)
             with pyvfio.open_device(host, OWNED) as device, Nvme(device) as disk:
                 disk.write(0, error.encode().ljust(512))
                 assert disk.read(0).rstrip() == error.encode()
@@ -377,11 +378,11 @@ def test_the_collector_is_watched_for_its_endpoints(host: pyvfio.Host) -> None:
     paths = {path.rsplit("/", 1)[-1] for path in error_roots(host)}
     assert OWNER_PORT in paths
     with HostErrors(host, [OWNED], interval=0.01) as errors:
-        host.backend.machine.errors.inject(OWNED, "RxErr")  # type: ignore[attr-defined]
+        software_of(host.backend).machine.errors.inject(OWNED, "RxErr")
         found = errors.read(5)
         assert found is not None
         assert (found.device, found.source, found.severity) == (OWNED, OWNED, Severity.CORRECTABLE)
-        host.backend.machine.errors.inject("0000:06:00.0", "RxErr")  # type: ignore[attr-defined]
+        software_of(host.backend).machine.errors.inject("0000:06:00.0", "RxErr")
         assert errors.read(0) is None
 
 

@@ -46,7 +46,7 @@ class User:
         return group
 
     def ask(self, request: int, argument: object = 0) -> int:
-        return self.lab.host.ioctl(self.container, request, argument)  # type: ignore[arg-type]
+        return self.lab.host.ioctl(self.container, request, argument)
 
     def close(self) -> None:
         for one in (*self.groups, self.container):

@@ -13,6 +13,7 @@ from pyvfio.host import Host
 from pyvfio.zpci.event import AvailabilityEvent, ErrorEvent
 from pyvfio.zpci.event_code import AvailabilityCode, ErrorCode
 from pyvfio.zpci.function import FunctionState
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.hardware.zpci.facility import ZpciEvent
 from pyvfio_backends.software.hardware.zpci.reports import event_information, told_event
@@ -29,7 +30,7 @@ def host() -> Iterator[Host]:
 
 @pytest.fixture
 def machine(host: Host) -> Machine:
-    found: Machine = host.backend.machine  # type: ignore[attr-defined]
+    found: Machine = software_of(host.backend).machine
     return found
 
 

@@ -22,6 +22,7 @@ from pyvfio.zpci.facts import ZpciBase, ZpciFacts
 from pyvfio.zpci.fib import Fib
 from pyvfio.zpci.instructions import Answer, FunctionOperation, Request, Status
 from pyvfio.zpci.table import Iota, page_entry
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.hardware.zpci.models import build_function
 
@@ -40,7 +41,7 @@ def on() -> Iterator[GuestRig]:
 def test_interrupts_come_through_eventfds_without_a_call(on: GuestRig) -> None:
     on.interrupts_on()
     with on.guest.serve():
-        on.host.backend.machine.zpci.functions[0x20].signal(1)  # type: ignore[attr-defined]
+        software_of(on.host.backend).machine.zpci.functions[0x20].signal(1)
         for _ in range(500):
             if on.interrupts:
                 break
@@ -113,7 +114,7 @@ def test_exhausted_mappings_are_the_architectures_status() -> None:
 
 
 def test_a_device_that_does_not_answer_is_a_permanent_error(on: GuestRig) -> None:
-    on.host.backend.machine.zpci.unplug(0x20, surprise=True)  # type: ignore[attr-defined]
+    software_of(on.host.backend).machine.zpci.unplug(0x20, surprise=True)
     on.function().device.close()  # type: ignore[attr-defined]
     assert on.cpu.pcilg(Request(on.fh, 15, 4), 0) == Answer(1, Status.BLOCKED)
     assert [event.pec for event in on.errors] == [ErrorCode.PERMANENT_ERROR]
@@ -126,7 +127,7 @@ def test_a_device_that_does_not_answer_is_listed_still(on: GuestRig) -> None:
     before = on.list().entries[0]
     query = clp.QueryRequest(handle=on.fh).to_bytes()
     known = on.cpu.clp(query, 4096)
-    on.host.backend.machine.zpci.unplug(0x20, surprise=True)  # type: ignore[attr-defined]
+    software_of(on.host.backend).machine.zpci.unplug(0x20, surprise=True)
     on.function().device.close()  # type: ignore[attr-defined]
     assert on.list().entries[0] == before
     assert on.cpu.clp(query, 4096) == known

@@ -25,6 +25,7 @@ from pyvfio.zpci.fib import Fib
 from pyvfio.zpci.handle import FH_ENABLED
 from pyvfio.zpci.instructions import Answer, FunctionOperation, OperandException, Refused, Request, Status
 from pyvfio.zpci.sic import SicOperation
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.hardware.zpci.models import build_function
 
@@ -100,7 +101,8 @@ def test_an_index_that_is_taken(on: InterpretedRig) -> None:
 
 
 def test_a_function_has_one_guest(on: InterpretedRig) -> None:
-    machine = on.host.backend.interpretation(on.memory.areas, print)  # type: ignore[attr-defined]
+    machine = software_of(on.host.backend).interpretation(on.memory.areas, print)
+    assert machine is not None
     with pytest.raises(OSError, match="Invalid argument"):
         machine.add(function(on).device.fileno())
     with GuestMemory(0x1000) as memory, GuestPci(memory) as other, pytest.raises(KernelRefused, match="interpreted"):
@@ -153,7 +155,7 @@ def test_interruptions_come_without_a_program(kind: type[InterpretedRig], monkey
     rig.interrupts_on()
     seen = calls(rig, monkeypatch)
     assert function(rig).filenos() == function(rig)._signals.filenos()
-    rig.host.backend.machine.zpci.functions[0x20].signal(2)  # type: ignore[attr-defined]
+    software_of(rig.host.backend).machine.zpci.functions[0x20].signal(2)
     assert rig.interrupts == [3]  # nobody polled
     assert (rig.memory.read(VECTOR, 2), rig.memory.read(SUMMARY, 1)) == (b"\0\x20", b"\x04")
     assert seen == []
@@ -164,7 +166,7 @@ def test_interruptions_come_without_a_program(kind: type[InterpretedRig], monkey
 
 def test_an_interruption_that_was_forwarded_ends_a_wait(on: InterpretedRig) -> None:
     on.interrupts_on()
-    device = on.host.backend.machine.zpci.functions[0x20]  # type: ignore[attr-defined]
+    device = software_of(on.host.backend).machine.zpci.functions[0x20]
     assert not on.guest.wait(0.01)
     device.signal(1)
     assert on.guest.wait(5)
@@ -181,7 +183,7 @@ def test_suppression_is_the_same(on: InterpretedRig) -> None:
     on.interrupts_on()
     on.cpu.sic(SicOperation.SINGLE, 3)
     for vector in range(3):
-        on.host.backend.machine.zpci.functions[0x20].signal(vector)  # type: ignore[attr-defined]
+        software_of(on.host.backend).machine.zpci.functions[0x20].signal(vector)
     assert on.interrupts == [3]
     assert on.cpu.interruptions.suppressed[3] == 2
 
@@ -211,7 +213,7 @@ def test_vectors_that_cannot_be_pinned(on: InterpretedRig, changes: dict[str, in
 
 def test_an_error_of_the_function_is_the_machines_answer(on: InterpretedRig) -> None:
     on.interrupts_on(noi=2)
-    on.host.backend.machine.zpci.functions[0x20].signal(3)  # type: ignore[attr-defined]
+    software_of(on.host.backend).machine.zpci.functions[0x20].signal(3)
     assert on.cpu.pcilg(Request(on.fh, 15, 4), 0) == Answer(1, Status.BLOCKED)
     assert on.errors == []
 
@@ -222,7 +224,7 @@ def test_an_error_of_the_function_is_the_machines_answer(on: InterpretedRig) -> 
 def test_a_function_that_is_gone(on: InterpretedRig) -> None:
     on.interrupts_on()
     thread = threading.Thread(
-        target=lambda: on.host.backend.machine.zpci.unplug(0x20, surprise=True),  # type: ignore[attr-defined]
+        target=lambda: software_of(on.host.backend).machine.zpci.unplug(0x20, surprise=True),
     )
     thread.start()
     time.sleep(0.05)
@@ -252,7 +254,7 @@ def test_a_device_that_is_closed_is_the_hosts_again(on: InterpretedRig) -> None:
 def test_detaching_ends_forwarding(on: InterpretedRig) -> None:
     on.interrupts_on()
     on.guest.detach(0x100)
-    on.host.backend.machine.zpci.functions[0x20].signal(1)  # type: ignore[attr-defined]
+    software_of(on.host.backend).machine.zpci.functions[0x20].signal(1)
     assert (on.interrupts, on.memory.read(VECTOR, 2)) == ([], bytes(2))
 
 
@@ -306,12 +308,12 @@ def test_instructions_and_interruptions_of_a_paced_machine_do_not_wait_for_each_
             rig.cpu, rig.memory = guest, memory
             rig.enable()
             rig.interrupts_on()
-            device = host.backend.machine.zpci.functions[1]  # type: ignore[attr-defined]
+            device = software_of(host.backend).machine.zpci.functions[1]
             stop = threading.Event()
 
             def ring() -> None:
                 while not stop.is_set():
-                    with host.backend.machine.lock:  # type: ignore[attr-defined]
+                    with software_of(host.backend).machine.lock:
                         device.signal(0)
 
             thread = threading.Thread(target=ring)

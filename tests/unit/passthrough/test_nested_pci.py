@@ -20,7 +20,7 @@ from pyvfio.testing.entropy import EntropySource
 from pyvfio.zpci import clp
 from pyvfio.zpci.instructions import CONFIG_SPACE, Answer, OperandException, Request, Status
 from pyvfio.zpci.node import ClpNode
-from pyvfio_backends.software import SoftwareBackend
+from pyvfio_backends.software import SoftwareBackend, software_of
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.guest import GuestMachine
 
@@ -42,7 +42,7 @@ class Storeys:
 
     @property
     def hardware(self) -> Any:
-        return self.host.backend.machine  # type: ignore[attr-defined]
+        return software_of(self.host.backend).machine
 
 
 def two_functions(interpretation: bool) -> MachineSpec:

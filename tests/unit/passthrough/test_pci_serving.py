@@ -18,6 +18,7 @@ from pyvfio.passthrough.events import EventThread
 from pyvfio.zpci.fib import Fib
 from pyvfio.zpci.fmb import Fmb
 from pyvfio.zpci.instructions import CONFIG_SPACE, Answer, FunctionOperation, Request
+from pyvfio_backends.software import software_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hardware_zpci"))
 from zpci_rig import BASE, FMB, GuestRig
@@ -51,7 +52,7 @@ def until(there: Callable[[], object]) -> None:
 
 
 def raise_interrupt(rig: GuestRig, vector: int) -> None:
-    rig.host.backend.machine.zpci.functions[0x20].signal(vector)  # type: ignore[attr-defined]
+    software_of(rig.host.backend).machine.zpci.functions[0x20].signal(vector)
 
 
 def test_it_starts_and_ends_many_times(on: GuestRig) -> None:

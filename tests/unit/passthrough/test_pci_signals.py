@@ -25,6 +25,7 @@ from pyvfio.zpci.handle import FH_ENABLED
 from pyvfio.zpci.instructions import Answer, FunctionOperation, OperandException, Request, Status
 from pyvfio.zpci.sic import SicOperation
 from pyvfio.zpci.table import Iota, page_entry
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
 from pyvfio_backends.software.hardware.zpci.models import build_function
 
@@ -94,7 +95,7 @@ def test_an_error_that_the_host_reports_is_the_guests() -> None:
     function: Any = guest.function(1)
     function.enable()
     fh = function.fh
-    host.backend.machine.zpci.fail(1)  # type: ignore[attr-defined]
+    software_of(host.backend).machine.zpci.fail(1)
     assert errors == []
     assert guest.wait(5)
     assert [(event.pec, event.fid, event.fh) for event in errors] == [(ErrorCode.PERMANENT_ERROR, 1, fh)]
@@ -333,7 +334,7 @@ def test_waiting_in_an_event_loop() -> None:
     async def work() -> list[bool]:
         found = [await rig.guest.wait_async(0.01)]
         loop = asyncio.get_running_loop()
-        device = rig.host.backend.machine.zpci.functions[0x20]  # type: ignore[attr-defined]
+        device = software_of(rig.host.backend).machine.zpci.functions[0x20]
         loop.call_later(0.01, device.signal, 2)
         found.append(await rig.guest.wait_async(5))
         return found
@@ -426,7 +427,7 @@ def test_a_function_goes_while_instructions_are_on_their_way(on: GuestRig, how: 
             on.function().device.close()  # type: ignore[attr-defined]
         else:
             events = events_of(on)
-            machine = on.host.backend.machine  # type: ignore[attr-defined]
+            machine = software_of(on.host.backend).machine
             leaving = threading.Thread(
                 target=(lambda: on.host.sysfs.write_text("/sys/bus/pci/drivers/vfio-pci/unbind", "0010:00:00.0"))
                 if how == "unbind"

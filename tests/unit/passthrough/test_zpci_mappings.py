@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pyvfio.zpci.fib import Fib
 from pyvfio.zpci.instructions import Answer, FunctionOperation, Status
 from pyvfio.zpci.table import FRAME, Iota, page_entry, segment_entry
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.hardware.dma import DmaFault
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hardware_zpci"))
@@ -67,7 +68,7 @@ class Mappings(RuleBasedStateMachine):
 
     @property
     def domain(self):  # type: ignore[no-untyped-def]
-        return self.rig.host.backend.machine.zpci.functions[0x20].dma  # type: ignore[attr-defined]
+        return software_of(self.rig.host.backend).machine.zpci.functions[0x20].dma
 
     def put(self, page: int, frame: int | None, protected: bool = False) -> None:
         entry = page_entry(frame or 0, protected=protected, valid=frame is not None)
@@ -205,7 +206,7 @@ class Mappings(RuleBasedStateMachine):
 @pytest.mark.parametrize(("way", "limit"), [("iommufd", None), ("group", None), ("group", 3)])
 def test_the_iommu_has_what_the_tables_said(way: str, limit: int | None) -> None:
     machine = type("Machine", (Mappings,), {"way": way, "limit": limit})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=40,

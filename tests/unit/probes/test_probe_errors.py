@@ -10,6 +10,7 @@ from pyvfio.backend import open_backend
 from pyvfio.binding.inspection import in_use
 from pyvfio.errors import PyvfioError
 from pyvfio.host import Host
+from pyvfio_backends.software import software_of
 
 
 @pytest.mark.parametrize("code", [errno.ENODEV, errno.EIO], ids=lambda code: errno.errorcode[code])
@@ -19,17 +20,17 @@ def test_no_failing_call_makes_it_free(address: str, code: int) -> None:
         function = Host(backend).function(address)
         found = {finding.probe for finding in in_use(function)}
         assert found
-        log = backend.faults.log = []  # type: ignore[attr-defined]
+        log = software_of(backend).faults.log = []
         in_use(function)
-        backend.faults.log = None  # type: ignore[attr-defined]
+        software_of(backend).faults.log = None
         for number, (verb, path) in enumerate(tuple(log), 1):
-            backend.faults.fail("*", code, nth=number)  # type: ignore[attr-defined]
+            software_of(backend).faults.fail("*", code, nth=number)
             try:
                 left = in_use(function)
             except PyvfioError:
                 continue  # no plan is made
             finally:
-                backend.faults.clear()  # type: ignore[attr-defined]
+                software_of(backend).faults.clear()
             assert left, f"{verb} {path}: free"
             unseen = any("could not be seen" in finding.summary for finding in left)
             assert unseen or found <= {finding.probe for finding in left}, f"{verb} {path}: {left}"

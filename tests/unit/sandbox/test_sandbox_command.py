@@ -18,6 +18,7 @@ from pyvfio import binding
 from pyvfio.binding.journal import DIRECTORY
 from pyvfio.errors import Misuse
 from pyvfio.sandbox import VARIABLE, Sandbox
+from pyvfio_backends.software import software_of
 from pyvfio_tools.cli import run
 
 FUNCTION = "0060:00:00.0"
@@ -132,7 +133,7 @@ def _bind(box: Sandbox, kill_at: int = 0) -> int:
         try:
             with box.host() as host:
                 plan = binding.plan_bind(host.function(FUNCTION))
-                host.backend.faults.log = _KillAt(kill_at)  # type: ignore[attr-defined]
+                software_of(host.backend).faults.log = _KillAt(kill_at)
                 binding.run(plan, journal=DIRECTORY)
         finally:
             os._exit(0)
@@ -144,7 +145,7 @@ def test_killed_in_the_middle(box: Sandbox) -> None:
     before = state(box, "/sys", "/dev")
     with box.host() as host:
         plan = binding.plan_bind(host.function(FUNCTION))
-        calls = host.backend.faults.log = []  # type: ignore[attr-defined]
+        calls = software_of(host.backend).faults.log = []
         binding.run(plan, journal=DIRECTORY)
     done = state(box, "/sys", "/dev")
     assert run(["release", FUNCTION]) == 0

@@ -25,6 +25,7 @@ from pyvfio.pci.error_state import TreeErrors
 from pyvfio.pci.kernel_messages import KernelMessages
 from pyvfio.sandbox import VARIABLE, Sandbox
 from pyvfio.sysfs import Sysfs
+from pyvfio_backends.software import software_of
 from pyvfio_tools import options
 from pyvfio_tools.cli import run
 
@@ -46,7 +47,7 @@ def host(backend: Backend) -> Host:
 
 @pytest.fixture
 def machine(backend: Backend) -> Any:
-    return backend.machine  # type: ignore[attr-defined]
+    return software_of(backend).machine
 
 
 @pytest.fixture
@@ -285,7 +286,7 @@ def test_a_function_of_the_root_complex_has_a_collector(switch: tuple[Backend, C
     lines = {line.split()[0]: line.split()[1:] for line in call("list").splitlines()}
     assert lines[INSIDE] == ["0", "0", "0", "-", "-", "-"]
     assert lines[COLLECTOR] == ["0", "0", "0", "0/0/0", "-", "pcieport"]
-    backend.machine.errors.inject(INSIDE, "RxErr")  # type: ignore[attr-defined]
+    software_of(backend).machine.errors.inject(INSIDE, "RxErr")
     shown = call("show", INSIDE)
     assert "collector           0000:00:1e.0" in shown.splitlines()
     assert "last sources        uncorrectable 00:00.0, correctable 00:1c.0" in shown.splitlines()
@@ -311,7 +312,7 @@ def test_errors_of_the_root_complex_are_watched(switch: tuple[Backend, Command])
 
     def again() -> None:
         while not seen.wait(0.2):
-            backend.machine.errors.inject(INSIDE, "RCVR")  # type: ignore[attr-defined]
+            software_of(backend).machine.errors.inject(INSIDE, "RCVR")
 
     thread = threading.Thread(target=again)
     thread.start()

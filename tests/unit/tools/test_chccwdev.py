@@ -15,6 +15,7 @@ from pyvfio.binding.steps_ccw import ForceOnline, SafeOffline, SetAttribute
 from pyvfio.errors import NotAvailable
 from pyvfio.files import HostFiles
 from pyvfio.host import Host
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.description import ChannelPathSpec, MachineSpec, SubchannelSpec
 from pyvfio_tools import options
 from pyvfio_tools.cli import run
@@ -113,7 +114,7 @@ def test_a_mounted_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def test_one_fails_and_all_is_as_before(chccwdev: Command, backend: Backend, host: Host) -> None:
-    backend.faults.fail("write", 5, path="/sys/devices/css0/0.0.0002/0.0.0101/online")  # type: ignore[attr-defined]
+    software_of(backend).faults.fail("write", 5, path="/sys/devices/css0/0.0.0002/0.0.0101/online")
     lines = chccwdev("-d", "100-101", status=10)
     assert lines[:4] == [
         f"Setting device {FIRST} offline",

@@ -130,7 +130,7 @@ def test_an_empty_slot_and_an_open_latch(pyvfio: Command, machine: Any) -> None:
 def test_no_button_to_press(host: Host, backend: Backend) -> None:
     with pytest.raises(NotAvailable, match="no attention button"):
         plan_button(host, find_slot(host.sysfs, "3"))
-    real = Host(Bare(backend))  # type: ignore[arg-type]
+    real = Host(Bare(backend))
     assert beyond(real.backend, "press_button") is None
     with pytest.raises(NotAvailable, match="somebody has to stand before it"):
         plan_button(real, find_slot(real.sysfs, "2"))
@@ -318,7 +318,7 @@ def test_watching_the_hardware(host: Host, machine: Any) -> None:
 
 
 def test_watching_a_host_by_its_registers(backend: Backend, machine: Any) -> None:
-    host = Host(Bare(backend))  # type: ignore[arg-type]
+    host = Host(Bare(backend))
     with SlotWatch(host, interval=0.01) as watch:
         assert watch.read(0.05) is None
         machine.slots.press("2")
@@ -329,7 +329,7 @@ def test_watching_a_host_by_its_registers(backend: Backend, machine: Any) -> Non
 
 
 def test_events_of_other_functions_do_not_shorten_the_wait(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Host(Bare(backend))  # type: ignore[arg-type]
+    host = Host(Bare(backend))
     other = Uevent("change", "/devices/pci0000:00/0000:00:1f.0", {"SUBSYSTEM": "pci"})
     with SlotWatch(host) as watch:
         monkeypatch.setattr(watch._uevents, "read", lambda timeout=0.0: other if timeout else None)
@@ -339,7 +339,7 @@ def test_events_of_other_functions_do_not_shorten_the_wait(backend: Backend, mon
 
 
 def test_a_watch_that_cannot_begin_leaves_nothing(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Host(Bare(backend))  # type: ignore[arg-type]
+    host = Host(Bare(backend))
     streams, listen = [], host.uevents
     monkeypatch.setattr(host, "uevents", lambda names: streams.append(listen(names)) or streams[-1])
 

@@ -19,7 +19,9 @@ from pyvfio.errors import DeviceBusy, KernelRefused, NotAvailable, StepFailed
 from pyvfio.host import Host
 from pyvfio.zpci.function_watch import FunctionEvent, FunctionWatch
 from pyvfio.zpci.known import known_functions, type_name
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.description import FunctionSpec, MachineSpec
+from pyvfio_backends.software.linux.pci import PCI
 from pyvfio_backends.software.usage import DiskSpec, MountSpec
 from pyvfio_tools import options
 from pyvfio_tools.cli import run
@@ -129,7 +131,7 @@ def test_virtual_functions_go_first(host: Host) -> None:
 
 
 def test_no_slot(host: Host, backend: Backend) -> None:
-    del backend.machine.kernel.buses["pci"].slots["00000103"]  # type: ignore[attr-defined]
+    del software_of(backend).machine.kernel.subsystems[PCI].slots["00000103"]
     with pytest.raises(NotAvailable) as caught:
         plan_power(host, [0x103], False)
     assert "slot" in str(caught.value.cause)
@@ -137,14 +139,14 @@ def test_no_slot(host: Host, backend: Backend) -> None:
 
 def test_the_machine_does_not_configure_it(host: Host, backend: Backend) -> None:
     plan = plan_power(host, [0x102], True)
-    backend.machine.zpci.unplug(0x102)  # type: ignore[attr-defined]
+    software_of(backend).machine.zpci.unplug(0x102)
     with pytest.raises((StepFailed, KernelRefused)):
         carry_out(plan)
 
 
 def test_one_that_fails_brings_the_others_back(host: Host, backend: Backend) -> None:
     plan = plan_power(host, [0x101, 0x103], False)
-    backend.faults.fail("write", 5, path="/sys/bus/pci/slots/00000103/power")  # type: ignore[attr-defined]
+    software_of(backend).faults.fail("write", 5, path="/sys/bus/pci/slots/00000103/power")
     with pytest.raises(StepFailed) as caught:
         carry_out(plan)
     assert "as it was before" in str(caught.value)
@@ -185,13 +187,13 @@ def test_json(pyvfio: Command) -> None:
 
 
 def test_an_error_is_seen(pyvfio: Command, backend: Backend) -> None:
-    backend.machine.zpci.fail(0x101)  # type: ignore[attr-defined]
+    software_of(backend).machine.zpci.fail(0x101)
     assert "error" in pyvfio("show")[2].split()
     assert any("reads as ones" in line for line in pyvfio("show", "101"))
 
 
 def test_what_is_missing_is_said(pyvfio: Command, backend: Backend) -> None:
-    kernel = backend.machine.kernel  # type: ignore[attr-defined]
+    kernel = software_of(backend).machine.kernel
     kernel.remove_node("clp")
     kernel.debug.clear()
     lines = pyvfio("show")
@@ -255,9 +257,9 @@ def test_the_firmware_does_not(pyvfio: Command) -> None:
 def test_a_driver_that_cannot_recover(host: Host, backend: Backend) -> None:
     """The machine resets the function and reports an error; virtio-pci has no handlers, so the device is found anew."""
     (step,) = plan_reset(host, 0x101, "firmware").steps
-    backend.machine.zpci.takes_reports = True  # type: ignore[attr-defined]
+    software_of(backend).machine.zpci.takes_reports = True
 
-    short = dataclasses.replace(step, seconds=0)  # type: ignore[type-var]
+    short = dataclasses.replace(step, seconds=0)
     with pytest.raises(StepFailed) as caught:
         carry_out(Plan("reset", ("0011:00:00.0",), (short,), sysfs=host.sysfs))
     assert "does not answer" in str(caught.value)
@@ -266,7 +268,7 @@ def test_a_driver_that_cannot_recover(host: Host, backend: Backend) -> None:
 
 
 def test_statistics(pyvfio: Command, backend: Backend) -> None:
-    backend.machine.clock.advance(5)  # type: ignore[attr-defined]
+    software_of(backend).machine.clock.advance(5)
     found = json.loads("\n".join(pyvfio("statistics", "101", "--json")))
     assert found["samples"] == 1
     assert found["counters"]["load operations"] > 0
@@ -291,7 +293,7 @@ def test_steps_through_the_journal(step: SwitchSlot | Recover | ResetFunction | 
 
 def test_a_reset_that_does_not_help(host: Host, backend: Backend) -> None:
     (step,) = plan_reset(host, 0x101, "function").steps
-    backend.machine.zpci.fail(0x101)  # type: ignore[attr-defined]
+    software_of(backend).machine.zpci.fail(0x101)
     assert "does not answer" in step.verify(host.sysfs)
 
 
@@ -323,7 +325,7 @@ def when_watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable
 def test_events(pyvfio: Command, host: Host, backend: Backend, when_watched: Callable[..., None]) -> None:
     def change() -> None:
         host.sysfs.write_text("/sys/bus/pci/slots/00000103/power", "0")
-        backend.machine.zpci.fail(0x101)  # type: ignore[attr-defined]
+        software_of(backend).machine.zpci.fail(0x101)
 
     when_watched(change)
     (line,) = pyvfio("events", "101", "--json", "--count", "1", "--seconds", "30")
@@ -355,5 +357,5 @@ def test_ctrl_c_ends_the_watch(pyvfio: Command, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_without_notes_uevents_are_left(pyvfio: Command, backend: Backend) -> None:
-    del backend.machine.kernel.debug["s390dbf"]  # type: ignore[attr-defined]
+    del software_of(backend).machine.kernel.debug["s390dbf"]
     assert any("event codes" in line for line in pyvfio("events", "--seconds", "0"))

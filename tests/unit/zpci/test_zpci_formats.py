@@ -54,14 +54,14 @@ def test_size_is_the_headers(kind: type[BigBlock]) -> None:
 @pytest.mark.parametrize("kind", SIZES, ids=lambda kind: kind.__name__)
 def test_every_field_has_bits_of_its_own(kind: type[BigBlock]) -> None:
     seen = 0
-    for field in fields(kind):  # type: ignore[arg-type]
+    for field in fields(kind):
         place = field.metadata["place"]
         value: Any = (1 << place.width) - 1
         if place.make is bytes:
             value = b"\xff" * (place.width // 8)
         blank: dict[str, Any] = {
             other.name: bytes(other.metadata["place"].width // 8) if other.metadata["place"].make is bytes else 0
-            for other in fields(kind)  # type: ignore[arg-type]
+            for other in fields(kind)
         }
         bits = int.from_bytes(kind(**blank | {field.name: value}).to_bytes(), "big")
         assert bits.bit_count() == place.width

@@ -15,6 +15,7 @@ from pyvfio.zpci.event_code import AvailabilityCode
 from pyvfio.zpci.function_watch import FunctionWatch
 from pyvfio.zpci.notes import NOTES, Note, NoteReader
 from pyvfio.zpci.report import LOG_ZPCICTL, ErrorReport, ReportAction
+from pyvfio_backends.software import software_of
 from pyvfio_backends.software.linux.zpci_host import zpci_host
 
 HEAD = "00 01795269058:031242 3 - 0000 000003ffe0108922  "
@@ -102,7 +103,7 @@ def test_a_full_ring_is_printed_as_it_lies() -> None:
 
 def test_without_debugfs() -> None:
     with Host("software", machine="lab-s390x") as host:
-        del host.backend.machine.kernel.debug["s390dbf"]  # type: ignore[attr-defined]
+        del software_of(host.backend).machine.kernel.debug["s390dbf"]
         with pytest.raises(PyvfioError):
             NoteReader(host.sysfs)
 
@@ -112,7 +113,7 @@ def test_a_function_that_comes_and_goes_is_seen() -> None:
     from pyvfio_backends.software.description import FunctionSpec
 
     with Host("software", machine="lab-s390x") as host, FunctionWatch(host) as watch:
-        machine = host.backend.machine.zpci  # type: ignore[attr-defined]
+        machine = software_of(host.backend).machine.zpci
         machine.plug(FunctionSpec(0x77, 0x78, "virtio-rng"))
         machine.unplug(0x78)
         found = []

@@ -10,6 +10,7 @@ import pytest
 from pyvfio.errors import MalformedAnswer, NotAvailable
 from pyvfio.host import Host
 from pyvfio.zpci.statistics import Statistics, read_statistics
+from pyvfio_backends.software import software_of
 
 COMMON = {"Load operations": 11, "Store operations": 12, "Store block operations": 13, "Refresh operations": 14}
 FORMATS = {
@@ -93,7 +94,7 @@ def test_why_there_is_none(machine: str) -> None:
     with Host("software", machine=spec) as host:
         function = host.function("0011:00:00.0")
         if machine == "x86":
-            del host.backend.machine.kernel.debug["pci"]  # type: ignore[attr-defined]
+            del software_of(host.backend).machine.kernel.debug["pci"]
         with pytest.raises(NotAvailable) as caught:
             read_statistics(function)
         assert ("mounted" if machine == "x86" else "enabled") in str(caught.value.cause)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_extended_regs as extended
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from pyvfio_backends.software.hardware.pcie.reporting import ErrorMessage
 
 __all__ = ["Bus", "ConventionalBus", "Link", "SwitchBus", "may_go_direct"]
+
+F = TypeVar("F", bound="Function")
 
 _FUNCTIONS = 8
 _DEVFNS = 256
@@ -65,7 +67,7 @@ class Bus:
 
     # who is on it
 
-    def plug(self, function: Function, device: int = 0, number: int = 0) -> Function:
+    def plug(self, function: F, device: int = 0, number: int = 0) -> F:
         """Put a function on the bus, as function `number` of a device; give it back.
 
         The device says so in its function 0 when it has more than one.  Raise `Misuse` where the place is taken, or the

@@ -12,6 +12,7 @@ with access control services its requester id (source validation) and the kind o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from pyvfio.abi import pci_express_regs as express
 from pyvfio.abi import pci_extended_regs as extended
@@ -29,6 +30,8 @@ from pyvfio_backends.software.hardware.pcie.request import AddressType, Completi
 from pyvfio_backends.software.hardware.pcie.slot import HotplugSlot
 
 __all__ = ["DownstreamPort", "Port", "RootPort", "UpstreamPort"]
+
+F = TypeVar("F", bound=Function)
 
 
 class Port(Bridge):
@@ -92,7 +95,7 @@ class DownstreamPort(Port):
         else:
             schedule(seconds, work)
 
-    def plug(self, function: Function, number: int = 0, *, device: int = 0) -> Function:
+    def plug(self, function: F, number: int = 0, *, device: int = 0) -> F:
         """Put a function (0 of the device unless said) at the other end of the link; give it back.
 
         Nobody sees the device before its function 0 is there.
