@@ -7,6 +7,7 @@ Sources: ``drivers/vfio/pci/vfio_pci_dmabuf.c``, ``vfio_pci_core.c`` and ``vfio_
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from collections.abc import Callable, Iterator
 
@@ -282,6 +283,7 @@ HEAD = {"region_index": BAR, "open_flags": os.O_RDWR | os.O_CLOEXEC, "flags": 0,
 def test_bad_requests(
     host: pyvfio.Host, peer: Device, head: dict[str, int], ranges: list[tuple[int, int]], expected: int
 ) -> None:
+    gc.collect()  # what earlier tests left is not this one's
     before = len(os.listdir("/proc/self/fd"))
     tail = b"".join(bytes(RegionDmaRange(offset=offset, length=length)) for offset, length in ranges)
     with pytest.raises(PyvfioError) as caught:

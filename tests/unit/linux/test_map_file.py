@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import gc
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -312,6 +313,7 @@ def test_a_mediated_device_copies_and_pins(memfd: int) -> None:
 def test_bad_input_changes_nothing(memfd: int, way: str, map_file: bool) -> None:
     with opened_host(map_file=map_file) as host, pyvfio.open_device(host, EDU, way=way) as device:
         space = device.space
+        gc.collect()  # what earlier tests left is not this one's
         before = len(os.listdir("/proc/self/fd"))
         for offset, length in (
             (-1, PAGE),
@@ -340,7 +342,9 @@ def test_bad_input_changes_nothing(memfd: int, way: str, map_file: bool) -> None
 def test_no_mapping_is_left_behind(host: pyvfio.Host, memfd: int) -> None:
     def mapped() -> int:
         with open("/proc/self/maps", encoding="utf-8") as maps:
-            return sum("/memfd:guest" in line for line in maps)
+            return sum("/memfd:guest" in line and line.split()[4] == inode for line in maps)
+
+    inode = str(os.fstat(memfd).st_ino)  # earlier tests' files of this name may still be mapped
 
     with pyvfio.open_device(host, EDU, way="iommufd") as device:
         mapping = device.space.map_file(memfd, 0, SIZE)

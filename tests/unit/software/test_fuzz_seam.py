@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import mmap
 import os
 import random
@@ -66,6 +67,7 @@ class Rig:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        gc.collect()  # what earlier tests left is not this one's
         self.descriptors = len(os.listdir("/proc/self/fd"))
         backend = open_backend("software", machine="lab-s390x")
         assert isinstance(backend, SoftwareBackend)

@@ -6,6 +6,7 @@ The machine is small, so that all of its ``/sys`` and ``/dev`` can be compared a
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from collections.abc import Iterator
 
@@ -90,6 +91,7 @@ class Sweep:
         self.wanted = rig.state()
         rig.close()
         self.rig = Rig(self.prepare)
+        gc.collect()  # what earlier tests left is not this one's
         self.descriptors = len(os.listdir("/proc/self/fd"))
 
     def fail(self, number: int, code: int, times: int) -> PyvfioError | None:
