@@ -63,6 +63,8 @@ class PnvHostBridge(PowerHostBridge):
         super().__init__(bus, phb, messages, pins)
         self.endpoints = PnvEndpoints(opal, self.opal_id)
         """The endpoints, by number and by routing id."""
+        self._given: dict[int, int] = {}
+        """The segments of the 32-bit window that endpoints were given, each with the endpoint's number."""
         self.taken_m64: set[int] = set()
         """The 64-bit windows that virtual functions have, by number."""
         self.eeh: Eeh | None = None
@@ -275,7 +277,9 @@ class PnvHostBridge(PowerHostBridge):
             return
         first, last = (at - self.m32.base for at in (resource.start, resource.end))
         for segment in range(first // self.m32.segment_size, last // self.m32.segment_size + 1):
-            self.opal.pci_map_pe_mmio_window(self.opal_id, pe.number, OpalWindow.M32, 0, segment)
+            if self.opal.pci_map_pe_mmio_window(self.opal_id, pe.number, OpalWindow.M32, 0, segment):
+                break
+            self._given[segment] = pe.number
 
     def set_up_dma(self, pe: PnvPe) -> None:
         """Give an endpoint DMA windows and an IOMMU group (``pnv_pci_ioda2_setup_dma_pe``)."""
@@ -306,9 +310,9 @@ class PnvHostBridge(PowerHostBridge):
         if pe.table_group is not None:
             pe.table_group.take_ownership()
             pe.table_group = pe.group = None
-        for segment, owner in enumerate(self.phb.windows.m32.owners):
-            if owner == pe.number:
-                self.opal.pci_map_pe_mmio_window(self.opal_id, self.endpoints.reserved, OpalWindow.M32, 0, segment)
+        for segment in [segment for segment, number in self._given.items() if number == pe.number]:
+            self.opal.pci_map_pe_mmio_window(self.opal_id, self.endpoints.reserved, OpalWindow.M32, 0, segment)
+            del self._given[segment]
         slaves = list(pe.slaves)
         self.endpoints.deconfigure(pe)
         for slave in slaves:

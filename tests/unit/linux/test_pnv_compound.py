@@ -81,9 +81,14 @@ def test_numbers_are_free_again_when_it_goes(rig: EehRig) -> None:
     known = rig.bridge(1).endpoints
     before = [one.number for one in known]
     assert {MASTER, SLAVE} <= set(before)
+    phb = rig.phb(1)
+    assert phb.inbound.entries[2 * MASTER] is not None
     rig.write(f"/sys/bus/pci/devices/{OTHER}/remove", "1")
     assert not {MASTER, SLAVE} & {one.number for one in known}
     assert known.every[SLAVE].flags == PeFlag.NONE
+    assert phb.inbound.entries[2 * MASTER : 2 * MASTER + 2] == [None, None]
+    owners = phb.windows.m32.owners  # all begin as endpoint 0's; those that it was given are nobody's now
+    assert owners == [phb.model.reserved] + [MASTER] * (len(owners) - 1)
     rig.write("/sys/bus/pci/rescan", "1")
     assert [one.number for one in known] == before
     assert [one.number for one in rig.pe(OTHER).slaves] == [SLAVE]
