@@ -22,7 +22,7 @@ from pyvfio.ioda.diagnosis import Diagnosis
 __all__ = ["parse_messages"]
 
 _KINDS: Final = {"3": OPAL_PHB_ERROR_DATA_TYPE_PHB3, "4": OPAL_PHB_ERROR_DATA_TYPE_PHB4}
-_BEGIN: Final = re.compile(r"PHB(?:(3) PHB#([0-9a-f]+)|(4) PHB#([0-9]+)) Diag-data")
+_BEGIN: Final = re.compile(r"PHB(?:(3) PHB#([0-9a-f]{1,8})|(4) PHB#([0-9]{1,10})) Diag-data")
 """The number of a bridge is in hexadecimal, of later ones in decimal."""
 _PE: Final = re.compile(r"PE\[(\.\.)?([0-9a-f]{3})\] A/B: (?:as above|([0-9a-f]{16}) ([0-9a-f]{16}))")
 _LINE: Final = re.compile(r"(\w+): +([0-9a-f ]+)$")

@@ -53,7 +53,9 @@ class DmaWindow:
 
     def __post_init__(self) -> None:
         cause = ""
-        if not 1 <= self.levels <= MOST_LEVELS:
+        if self.page_shift < 0 or self.host_shift < 0:
+            cause = "a page has a byte at least"
+        elif not 1 <= self.levels <= MOST_LEVELS:
             cause = f"there are 1 to {MOST_LEVELS} levels"
         elif self.size < 1 or self.size & self.size - 1:
             cause = "its size is no power of two"

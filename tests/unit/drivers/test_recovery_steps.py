@@ -310,6 +310,12 @@ def test_what_the_kernel_prints() -> None:
     assert (domain, dict(log.registers)) == (0x1F, {"lemFir": 1})
 
 
+def test_messages_that_no_kernel_writes() -> None:
+    """Whoever may write to ``/dev/kmsg`` writes what he likes; a recovery goes on all the same."""
+    for number in ("a", "12345678901", "9" * 5000, ""):
+        assert parse_messages([f"PHB4 PHB#{number} Diag-data (Version: 1)", "Lem: 0000000000000001 0 0"]) == []
+
+
 def test_the_host_bridge_says_why(endpoint: Endpoint) -> None:
     ((_, log),) = parse_messages(dump())
     recovery = recovery_of(endpoint, diagnosis=log.to_bytes)

@@ -110,7 +110,7 @@ def test_memory_of_tables_is_what_linux_counts(shift: int, order: int, levels: i
 
 @pytest.mark.parametrize(
     ("size", "shift", "levels"),
-    [(3 << 20, 12, 1), (0, 12, 1), (1 << 30, 12, 0), (1 << 30, 12, 6), (1 << 10, 12, 1), (1 << 58, 12, 1)],
+    [(3 << 20, 12, 1), (0, 12, 1), (1 << 30, 12, 0), (1 << 30, 12, 6), (1 << 10, 12, 1), (1 << 58, 12, 1), (8, -1, 1)],
 )
 def test_windows_that_linux_refuses(size: int, shift: int, levels: int) -> None:
     """pnv_pci_ioda2_table_alloc_pages: EINVAL."""
