@@ -26,6 +26,7 @@ __all__ = [
     "not_permitted",
     "not_viable",
     "tce_group",
+    "tce_large_pages",
     "tce_window",
     "tce_window_of_groups",
 ]
@@ -160,6 +161,14 @@ def tce_window_of_groups() -> Cause:
     return Cause(
         "there is no DMA window that all groups of this container could have, as those of a guest on POWER share none",
         "a container for each group",
+    )
+
+
+def tce_large_pages(page: int) -> Cause:
+    """EINVAL in a DMA window of POWER whose pages are larger than the host's: `page` is how large."""
+    return Cause(
+        f"the DMA window has pages of {page:#x} bytes, and maps memory of huge pages as large as that, by whole ones",
+        f"AnonymousMemory(length, huge={page:#x}), all of it; or an address in the first window",
     )
 
 

@@ -100,7 +100,8 @@ class AddressSpace:
 
     `gone` says whether the kernel has dropped them because the devices were taken away (a program that lets go of a
     device on another thread): then there is nothing to unmap.  `grow` is asked for more addresses when so many bytes
-    have no place; it says whether there are more now.
+    have no place; it says whether there are more now.  `places` are the ranges that addresses are chosen from (default:
+    all of them).
 
     Several threads may map and unmap at once; each waits for the others.
     """
@@ -112,10 +113,12 @@ class AddressSpace:
         *,
         gone: Callable[[], bool] = lambda: False,
         grow: Callable[[int], bool] = lambda length: False,
+        places: Callable[[], list[IovaRange]] | None = None,
     ) -> None:
         self.table = table
         self._gone = gone
         self._grow = grow
+        self._places = table.ranges if places is None else places
         self._backend = backend
         self._lock = threading.RLock()
         """Held for each change, the kernel's part of it too, so that what is noted here is what the kernel has."""
@@ -154,7 +157,7 @@ class AddressSpace:
         """Gives out IOVAs inside the kernel's ranges.  Raise `NotAvailable` when the kernel does not say its ranges."""
         with self._lock:
             if self._allocator is None:
-                allocator = IovaAllocator(((one.start, one.last) for one in self.ranges()), self.granule)
+                allocator = IovaAllocator(((one.start, one.last) for one in self._places()), self.granule)
                 for mapping in self._mappings.values():
                     self._reserve(allocator, mapping)
                 self._allocator = allocator
@@ -520,4 +523,5 @@ class AddressSpace:
             if start % self.granule or mapping.length % self.granule:
                 self._allocator = None  # its granules may hold other mappings; it is made again when it is needed
             else:
-                self._allocator.free(start)
+                with contextlib.suppress(Misuse):  # of a place that is never chosen
+                    self._allocator.free(start)

@@ -94,6 +94,9 @@ class SpaprTable:
     def add_window(self, size: int, page_size: int = _DEFAULT_PAGE, levels: int = 1) -> IovaRange:
         """Make a window of `size` bytes (a power of two) in pages of `page_size`, with tables of `levels` levels.
 
+        One of pages larger than the host's maps only memory of huge pages as large as that (``AnonymousMemory(length,
+        huge=page_size)``), and only where `AddressSpace.map` is told an address in it: none is chosen there.
+
         Raise `NotAvailable` for version 1, else the class for the errno: ENOSPC when there are two, EINVAL for what
         `info` does not name, ENOMEM for too much locked memory (its tables count), or for too few levels.
         """
@@ -160,10 +163,25 @@ class SpaprTable:
         flags = mapping.read * type1.VFIO_DMA_MAP_FLAG_READ | mapping.write * type1.VFIO_DMA_MAP_FLAG_WRITE
         size = type1.PACK_DMA_MAP.size
         argument = bytearray(type1.PACK_DMA_MAP.pack(size, flags, mapping.address, mapping.iova, mapping.length))
+        pages = (page for window, page in self._windows if window.start <= mapping.iova <= window.last)
+        page = next(pages, _DEFAULT_PAGE)
+        large = page > self._call.backend.sysconf("SC_PAGE_SIZE")
         try:
             answer = self._call("map DMA", type1.VFIO_IOMMU_MAP_DMA, argument)
+        except KernelRefused as error:
+            if not large or error.errno != errno.EINVAL:
+                raise
+            why = causes.tce_large_pages(page)
+            raise KernelRefused(
+                error.operation,
+                error.obj,
+                path=error.path,
+                errno=error.errno,
+                cause=why.sentence,
+                next_step=why.next_step,
+            ) from error
         except PermissionDenied as error:
-            if self.version == 1 or error.errno != errno.EPERM:
+            if self.version == 1 or large or error.errno != errno.EPERM:
                 raise
             why = causes.tce_window_of_groups()  # the memory is registered: then only making the window says so
             raise PermissionDenied(
@@ -283,9 +301,16 @@ class SpaprTable:
         """See `IommuTable.ranges`: the windows."""
         return sorted((window for window, _ in self._windows), key=lambda window: window.start)
 
+    def places(self) -> list[IovaRange]:
+        """The windows that any memory can be mapped in, by address: with pages no larger than the host's."""
+        host = self._call.backend.sysconf("SC_PAGE_SIZE")
+        found = (window for window, page in self._windows if page <= host)
+        return sorted(found, key=lambda window: window.start)
+
     def page_sizes(self) -> int:
-        """See `IommuTable.page_sizes`: of windows with different pages, the larger."""
-        return max(page for _, page in self._windows)
+        """See `IommuTable.page_sizes`: of windows with different pages, the larger, but no larger than the host's."""
+        host = self._call.backend.sysconf("SC_PAGE_SIZE")
+        return max(page for _, page in self._windows if page <= host)
 
     def available(self) -> int | None:
         """See `IommuTable.available`: there is no limit."""

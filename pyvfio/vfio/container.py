@@ -180,7 +180,9 @@ class Container:
                 self._type = (number, its_version)
                 self._tce = SpaprTable(self._call, its_version)
                 self._tce.start()
-                self._space = AddressSpace(self._tce, self.backend, gone=self._gone, grow=self._tce.grow)
+                self._space = AddressSpace(
+                    self._tce, self.backend, gone=self._gone, grow=self._tce.grow, places=self._tce.places
+                )
                 return self._space
         return None
 

@@ -15,12 +15,17 @@ from hypothesis import strategies as st
 from spapr_rig import PES, SECOND, SpaprLab
 from vfio_fixture import errno_of
 
+import pyvfio
+import pyvfio.drivers
+from pyvfio.errors import KernelRefused
+from pyvfio.iommu.spapr import SpaprTable
 from pyvfio.process import AnonymousMemory
 from pyvfio.process.vma import Vma
 from pyvfio_backends.software.hardware.dma import DmaFault
 from pyvfio_backends.software.linux import spapr_memory
 
 K4, K64, MIB2 = 12, 16, 21
+EDU = "0004:01:00.0"
 LARGE = 1 << MIB2
 
 
@@ -196,3 +201,31 @@ def test_a_mapping_that_fails_halfway_maps_nothing(
     assert errno_of(lab.map_raw, fd, SECOND, 2 * LARGE, start) == errno.EPERM
     with pytest.raises(DmaFault):
         lab.functions["p0"].dma_read(SECOND, 1)
+
+
+def test_the_library_keeps_a_window_of_large_pages_for_who_asks(
+    memory: AnonymousMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buffers stay in the first window; memory of huge pages goes where it is said, and other memory is refused."""
+    start = aligned(memory, LARGE)
+    with pyvfio.Host("software", machine="lab-ppc64") as host:
+        pyvfio.bind(host.device(EDU))
+        with pyvfio.open_device(host, EDU) as device, pyvfio.drivers.Edu(device) as edu:
+            space = device.space
+            table = space.table
+            assert isinstance(table, SpaprTable)
+            window = table.add_window(1 << 30, page_size=LARGE)
+            space.refresh()
+            assert (space.granule, table.places()) == (1 << K4, [space.ranges()[0]])
+            assert space.ranges()[1] == window
+            with space.buffer(LARGE) as buffer:
+                assert buffer.iova < window.start
+            with pytest.raises(KernelRefused, match="pages of 0x200000 bytes, and maps memory of huge pages") as caught:
+                space.map(start, LARGE, iova=window.start)
+            assert caught.value.errno == errno.EINVAL
+            made_of(monkeypatch, start, LARGE, LARGE)
+            space.map(start, 2 * LARGE, iova=window.start + LARGE)
+            edu.put(b"still in the first")
+            assert edu.get(18) == b"still in the first"
+            assert space.unmap(window.start + LARGE, 2 * LARGE) == 2 * LARGE
+            assert space.mappings() == [] or all(one.iova < window.start for one in space.mappings())
