@@ -5,7 +5,8 @@
     eeh_mode, eeh_pe_config_addr     numbers (`EehDevMode`, the endpoint's)
     eeh_pe_state                     what firmware says (`EehPlatformState`), and Linux (`EehPeFlag`); written: thaw it
     /proc/powerpc/eeh                counters
-    debugfs powerpc/eeh_*            switches, and errors on purpose; powerpc/PCIxxxx/err_injct: injection
+    debugfs powerpc/eeh_*            switches, and errors on purpose
+            powerpc/PCIxxxx/err_injct, err_injct_{outbound,inboundA,inboundB}: injection
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from pyvfio.abi.eeh_state import EehDevMode, EehPeFlag
 from pyvfio.errors import NotModelled
+from pyvfio_backends.software.hardware.ioda.error_units import ErrorUnit
 from pyvfio_backends.software.linux.debugfs import DebugFile
 from pyvfio_backends.software.linux.kernel_log import ERROR, INFO, say
 from pyvfio_backends.software.linux.kstrtox import kstrtobool, kstrtoul
@@ -27,12 +29,18 @@ from pyvfio_backends.software.linux.resource import ResourceFlag
 from pyvfio_backends.software.linux.vfs import Attribute, Node, fail
 
 if TYPE_CHECKING:
+    from pyvfio_backends.software.hardware.ioda.phb import Phb
     from pyvfio_backends.software.linux.eeh import Eeh
     from pyvfio_backends.software.linux.eeh_pe import EehHost
     from pyvfio_backends.software.linux.pci_device import PciDevice
 
 __all__ = ["debug_files", "device_files", "host_debug_files", "proc_file"]
 
+_UNITS: Final = {
+    ErrorUnit.INBOUND_A: "err_injct_inboundA",
+    ErrorUnit.INBOUND_B: "err_injct_inboundB",
+    ErrorUnit.OUTBOUND: "err_injct_outbound",
+}
 _USAGE = "input format: <domain>:<bus>:<dev>.<fn>\n"
 _SPACE: Final = r"[ \t\n\v\f\r]*"
 _HEX: Final = rf"{_SPACE}(0[xX][0-9a-fA-F]*|[0-9a-fA-F]+)"
@@ -242,13 +250,19 @@ def _inject(eeh: Eeh, host: EehHost, data: bytes) -> None:
 def host_debug_files(eeh: Eeh, host: EehHost) -> dict[str, Callable[[], Node]]:
     """Those of debugfs' directory of a host bridge, ``powerpc/PCIxxxx``."""
 
-    def registers() -> str:
-        raise NotModelled("the error injection registers of a host bridge")
-
-    def written(data: bytes) -> None:
-        raise NotModelled("the error injection registers of a host bridge")
-
-    names = ("err_injct_inboundA", "err_injct_inboundB", "err_injct_outbound")
     found: dict[str, Callable[[], Node]] = {"err_injct": lambda: DebugFile(_refuse, partial(_inject, eeh, host), 0o200)}
-    found.update({name: lambda: DebugFile(registers, written, 0o600) for name in names})
+    phb = eeh.platform.opal.phbs[host.opal_id]
+    for unit, name in _UNITS.items():
+        read, write = partial(_register, phb, unit), partial(_set_register, phb, unit)
+        found[name] = lambda read=read, write=write: DebugFile(read, write, 0o600)  # type: ignore[misc]
     return found
+
+
+def _register(phb: Phb, unit: ErrorUnit) -> str:
+    """``pnv_eeh_dbgfs_get``."""
+    return f"{phb.unit_register(unit):#x}\n"
+
+
+def _set_register(phb: Phb, unit: ErrorUnit, data: bytes) -> None:
+    """``pnv_eeh_dbgfs_set``."""
+    phb.inject_into(unit, kstrtoul(data, 0))

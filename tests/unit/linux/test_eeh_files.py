@@ -145,9 +145,37 @@ def test_an_injected_error_is_recovered_from(rig: EehRig) -> None:
     assert rig.works(LEFT)
 
 
-def test_registers_of_injection_are_not_modelled(rig: EehRig) -> None:
+@pytest.mark.parametrize(
+    ("unit", "value"), [("outbound", 1 << 63), ("inboundA", 1 << 60), ("inboundB", 0x8000000000000000)]
+)
+def test_registers_of_injection(unit: str, value: int) -> None:
+    """``pnv_eeh_dbgfs_set``; what people write to have a bridge fenced (op-test's OpTestEEH), and that it comes back.
+
+    Which bits fence it is what skiboot writes into ..._AIB_FENCE_ENABLE.
+    """
+    rig = EehRig()
+    with rig.host:
+        path = f"PCI0001/err_injct_{unit}"
+        assert rig.text_of(path) == "0x0\n"
+        rig.write(f"{DEBUG}/{path}", f"{value:#x}")
+        assert rig.phb(1).fenced
+        assert rig.text_of(path) == f"{(1 << 64) - 1:#x}\n"
+        assert "EEH: Fenced PHB#1 detected, location: N/A" in kernel_log(rig.kernel).lines
+        rig.wait(60)
+        assert not rig.phb(1).fenced
+        assert rig.works(OTHER)
+        assert rig.works(LEFT)
+        assert rig.text_of(path) == "0x0\n"
+
+
+def test_what_registers_of_injection_do_not_take(rig: EehRig) -> None:
+    """Numbers of 64 bits; and only errors that fence the bridge are modelled."""
+    for text, error in (("", "EINVAL"), ("x", "EINVAL"), ("0x10000000000000000", "ERANGE")):
+        assert errno_of(rig.write, f"{DEBUG}/PCI0000/err_injct_inboundA", text + "\n") == error
     with pytest.raises(NotModelled):
-        rig.write(f"{DEBUG}/PCI0000/err_injct_inboundA", "1")
+        rig.write(f"{DEBUG}/PCI0000/err_injct_outbound", "0x1")
+    rig.write(f"{DEBUG}/PCI0000/err_injct_outbound", "0")
+    assert not rig.phb(0).fenced
 
 
 def test_switches(rig: EehRig) -> None:

@@ -26,12 +26,14 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pyvfio.errors import NotModelled
 from pyvfio.ioda.pest import Cause, PestEntry, Transfer
 from pyvfio.ioda.routing import ROUTING_IDS, RidMatch
 from pyvfio.ioda.segments import Segments
 from pyvfio_backends.software.hardware.dma import DmaSpace
 from pyvfio_backends.software.hardware.ioda.endpoints import Endpoints
 from pyvfio_backends.software.hardware.ioda.error_setup import set_up_errors
+from pyvfio_backends.software.hardware.ioda.error_units import FENCES, ErrorUnit
 from pyvfio_backends.software.hardware.ioda.inbound import Inbound
 from pyvfio_backends.software.hardware.ioda.injection import Injected, Injector, config_address
 from pyvfio_backends.software.hardware.ioda.model import Injectable, PhbModel
@@ -94,6 +96,7 @@ class Phb(HostBridge):
         self.informative = False
         """Whether there was something that froze nothing."""
         self.on_error: Callable[[], None] | None = None
+        self._units: dict[ErrorUnit, int] = {}
         self._guarded = False
         self._probing = False
         self.port = port
@@ -170,6 +173,25 @@ class Phb(HostBridge):
         """Have the next access that it names fail; None: no longer."""
         self.injector.armed = injected
         self._settle()
+
+    def unit_register(self, unit: ErrorUnit) -> int:
+        """A unit's injection register: what was written last; ones of a bridge that is fenced or dead."""
+        return (1 << 64) - 1 if self.fenced or self.dead else self._units.get(unit, 0)
+
+    def inject_into(self, unit: ErrorUnit, errors: int) -> None:
+        """Write it: have a unit find these errors.  Raise `NotModelled` for errors that do not fence the bridge."""
+        if self.fenced or self.dead:
+            return
+        fences = FENCES.get(self.model.name, {}).get(unit, 0)
+        if errors & ~fences and not errors & fences:
+            raise NotModelled("errors of a host bridge's units that do not fence it", f"{self.model.name}: {errors:#x}")
+        self._units[unit] = errors
+        if errors & fences:
+            self.fence()
+
+    def forget_units(self) -> None:
+        """Bring the units' registers back to the start."""
+        self._units.clear()
 
     def parity(self, endpoint: int | None = None) -> None:
         """A parity error, in what an endpoint has or in the bridge itself."""

@@ -113,6 +113,7 @@ class SlotReset:
             phb.port.reset_self(cold=True)
             phb.port.power_up()
             phb.inbound.forget()
+            phb.forget_units()
             phb.endpoints.clear_all()
             phb.informative = False
             phb.unfence()
