@@ -75,8 +75,10 @@ class _EduFacts:
     def _recovery_of_start(self) -> Recovery | None:
         """What recovers the endpoint, if that is why the start failed."""
         recovery, frozen = self.work.recovery, self.work.frozen()
+        if recovery is None or not frozen:
+            return None  # it may be that it has been started before, and goes on
         self.work.stop()
-        return recovery if frozen else None
+        return recovery
 
     def close(self) -> None:
         """No interrupts, no access to memory, memory free.  The device stays open; a second call does nothing."""
