@@ -28,6 +28,7 @@ from pyvfio.testing.attributes import Attributes, OpenFiles
 
 __all__ = [
     "CONTAINER",
+    "EVERY_MODE",
     "IOMMU",
     "MODES",
     "TCE",
@@ -44,6 +45,8 @@ CONTAINER = "/dev/vfio/vfio"
 IOMMU = "/dev/iommu"
 MODES = ("type1", "type1v2", "compat-type1", "compat-type1v2", "iommufd")
 TCE = "tce"
+EVERY_MODE = (*MODES, TCE)
+"""With POWER's: for tests of nothing that differs there."""
 _IN_CONTAINER = ("type1", "type1v2", TCE)
 
 
@@ -130,6 +133,8 @@ def require_mode(backend: Backend, mode: str) -> None:
         type1 = _has(backend, vfio.VFIO_TYPE1v2_IOMMU)
     except OSError:
         return
+    if mode == TCE and group_mode(backend) != TCE:
+        pytest.skip("this kernel has no sPAPR TCE IOMMU")
     if not type1 and mode in ("type1", "type1v2"):
         pytest.skip("this kernel has no type 1 IOMMU")
     if not type1 and mode not in _IN_CONTAINER and not Attributes(backend).exists(IOMMU):

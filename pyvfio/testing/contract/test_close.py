@@ -16,7 +16,7 @@ from pyvfio.testing import requests
 from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
-from pyvfio.testing.modes import CONTAINER, group_mode, open_device
+from pyvfio.testing.modes import CONTAINER, EVERY_MODE, group_mode, open_device
 from pyvfio.testing.plugin import Lab
 
 
@@ -41,6 +41,7 @@ def test_a_failed_open(backend: Backend) -> None:
     assert descriptors() == before
 
 
+@pytest.mark.parametrize("mode", EVERY_MODE)
 def test_an_open_device(backend: Backend, function: BoundFunction, mode: str) -> None:
     before = descriptors()
     with OpenFiles(backend) as files:

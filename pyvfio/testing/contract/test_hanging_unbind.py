@@ -18,7 +18,7 @@ from pyvfio.host import Host
 from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.devices import BoundFunction, BoundSubchannel
 from pyvfio.testing.expect import settles
-from pyvfio.testing.modes import MODES, group_mode, open_device
+from pyvfio.testing.modes import EVERY_MODE, group_mode, open_device
 from pyvfio.testing.plugin import Lab
 
 DEADLINE = 0.5
@@ -36,7 +36,7 @@ def forced(plan: pyvfio.Plan) -> list[str]:
     return [finding.probe for finding in plan.findings]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", EVERY_MODE)
 def test_it_is_given_up_and_restored(host: Host, device: BoundFunction, mode: str) -> None:
     with OpenFiles(host.backend) as files:
         opened = open_device(host.backend, files, device, mode)

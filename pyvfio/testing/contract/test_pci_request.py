@@ -16,7 +16,7 @@ from pyvfio.testing import requests
 from pyvfio.testing.attributes import Attributes, OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails, settles
-from pyvfio.testing.modes import MODES, group_mode, open_device
+from pyvfio.testing.modes import EVERY_MODE, group_mode, open_device
 from pyvfio.testing.plugin import Lab
 
 VFIO = "/sys/bus/pci/drivers/vfio-pci"
@@ -53,7 +53,7 @@ def device(backend: Backend, pci_path: str, lab: Lab) -> Iterator[BoundFunction]
         yield bound
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", EVERY_MODE)
 def test_it_waits_until_the_device_is_closed(backend: Backend, device: BoundFunction, mode: str) -> None:
     with OpenFiles(backend) as files, EventFd() as asked:
         opened = open_device(backend, files, device, mode)

@@ -14,7 +14,7 @@ from pyvfio.testing import requests
 from pyvfio.testing.attributes import OpenFiles
 from pyvfio.testing.devices import BoundFunction
 from pyvfio.testing.expect import fails
-from pyvfio.testing.modes import OpenDevice, group_mode, open_device
+from pyvfio.testing.modes import EVERY_MODE, OpenDevice, group_mode, open_device
 
 HEAD = ctypes.sizeof(vfio.PciHotResetInfo)
 
@@ -159,6 +159,7 @@ def test_reset_takes_no_argument(backend: Backend, opened: OpenDevice, argument:
         assert backend.ioctl(opened.fd, vfio.VFIO_DEVICE_RESET, argument) == 0
 
 
+@pytest.mark.parametrize("mode", EVERY_MODE)
 def test_reset_in_every_mode(backend: Backend, space: OpenDevice) -> None:
     if requests.device_info(backend, space.fd)[0].flags & vfio.VFIO_DEVICE_FLAGS_RESET:
         assert backend.ioctl(space.fd, vfio.VFIO_DEVICE_RESET) == 0
