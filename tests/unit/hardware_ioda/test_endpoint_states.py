@@ -1,4 +1,7 @@
-"""The state of every endpoint after any calls and errors, against sets that are kept beside it."""
+"""The state of every endpoint after any calls and errors, against sets that are kept beside it.
+
+Source: ``hw/phb4.c`` of skiboot (phb4_eeh_freeze_set, _clear, phb4_set_peltv, phb4_ioda_reset, phb4_eeh_next_error).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What is logged of errors, who else is frozen by them, fences, injected errors, and the calls about all this."""
+"""What is logged of errors, who else is frozen by them, fences, injected errors, and the calls about all this.
+
+Sources, where a test names no other: ``hw/phb4.c`` of skiboot (phb4_eeh_freeze_status, _clear, _set,
+phb4_eeh_next_error, phb4_get_diag_data, phb4_err_inject) and the PEST of ``phb4-regs.h``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A frozen endpoint: after any sequence of errors nothing moves into or out of it, and the others go on untouched."""
+"""A frozen endpoint: after any sequence of errors nothing moves into or out of it, and the others go on untouched.
+
+The rule is that of the architecture: loads give ones, stores are lost, DMA is refused until software lets it go
+(``Documentation/arch/powerpc/eeh-pci-error-recovery.rst`` of Linux 6.12); messages are DMA.
+"""
 
 from __future__ import annotations
 

@@ -63,6 +63,7 @@ def test_drivers_that_can_recover_need_no_reset(rig: EehRig) -> None:
 
 
 def test_others_are_not_concerned(rig: EehRig) -> None:
+    """``eeh_pe_dev_traverse``: what is asked is of the endpoint, and of those below it."""
     rig.strike(RIGHT)
     rig.wait()
     assert {name for name, _, _ in rig.answers.asked} == {RIGHT, RIGHT1}
@@ -70,6 +71,7 @@ def test_others_are_not_concerned(rig: EehRig) -> None:
 
 
 def test_one_that_needs_a_reset_has_all_reset(rig: EehRig) -> None:
+    """``pci_ers_merge_result``, then ``eeh_reset_device`` and ``eeh_report_reset``."""
     rig.answers.said[RIGHT, "error_detected"] = Recovery.NEED_RESET
     rig.strike(RIGHT)
     assert rig.asked(RIGHT1) == ["error_detected"]
@@ -182,6 +184,7 @@ def test_after_an_hour_they_are_counted_anew(rig: EehRig) -> None:
 
 
 def test_how_many_can_be_told(rig: EehRig) -> None:
+    """``eeh_max_freezes`` of debugfs (``eeh_init`` in ``eeh.c``)."""
     rig.write(f"{DEBUG}/eeh_max_freezes", "0")
     rig.strike(LEFT)
     rig.wait()

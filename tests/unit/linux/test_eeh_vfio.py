@@ -96,6 +96,7 @@ def test_who_leaves_during_a_reset_leaves_it_blocked(rig: EehRig, program: Opene
 
 
 def test_a_reset_of_what_works(program: Opened) -> None:
+    """``eeh_pe_reset``: it is frozen for the time of the reset, whatever it was."""
     program.op(spapr.VFIO_EEH_PE_RESET_HOT)
     assert program.load() == 0xFFFFFFFF
     program.op(spapr.VFIO_EEH_PE_RESET_DEACTIVATE)
@@ -128,7 +129,7 @@ def test_an_injected_error_strikes_once(program: Opened) -> None:
 
 
 def test_injections_of_an_older_bridge() -> None:
-    """PHB3 takes loads and stores, and DMA."""
+    """PHB3 takes loads and stores, and DMA (``phb3_err_inject`` of skiboot)."""
     rig = EehRig("PHB3")
     with rig.host:
         program = Opened(rig)

@@ -194,6 +194,7 @@ def test_a_message_of_another_endpoint_freezes(lab: Pnv) -> None:
 
 
 def test_what_is_frozen_reads_as_ones_in_a_program(lab: Pnv) -> None:
+    """All reads give ones, writes are lost (``Documentation/arch/powerpc/eeh-pci-error-recovery.rst``)."""
     opened = lab.open(EDU, iommu=abi.VFIO_SPAPR_TCE_v2_IOMMU)
     number, identity, ones = lab.pe(EDU).number, 0x010000ED.to_bytes(4, "little"), b"\xff" * 4
     opened.write(regs.PCI_COMMAND_MEMORY.to_bytes(2, "little"), regs.PCI_COMMAND)

@@ -112,6 +112,7 @@ def test_virtual_functions_have_endpoints_in_a_row(lab: Pnv) -> None:
 
 
 def test_one_virtual_function_freezes_alone(lab: Pnv) -> None:
+    """``pnv_ioda_setup_vf_PE``: each has an endpoint of its own."""
     lab.write(NUMVFS, "2")
     first, second = lab.function(PF).virtual.values()
     pe = lab.pe(first.name)
