@@ -62,12 +62,12 @@ class EehReset:
         marks = EehPeFlag.RESET | EehPeFlag.CFG_BLOCKED
         kind = ResetKind.HOT
         pe.mark(marks)
-        code = 0
+        code, state = 0, EehPlatformState(0)
         for attempt in range(1, _TRIES + 1):
             code = self.step(pe, kind, passed=passed) or self.step(pe, ResetKind.DEACTIVATE, passed=passed)
             if code:
                 code = -errno.EIO
-                self._eeh.say(WARNING, f"Failure 0 resetting {pe.name} (attempt {attempt})\n")
+                self._eeh.say(WARNING, f"Failure {state:d} resetting {pe.name} (attempt {attempt})\n")
                 continue
             if attempt > 1:
                 self._eeh.say(WARNING, f"{pe.name}: Successful reset (attempt {attempt})")

@@ -8,6 +8,7 @@ from ioda_rig import PE_A, PE_B, ROOT, IodaRig, rig
 from pyvfio.abi import opal as api
 from pyvfio.abi import pci_bridge_regs as bridge_regs
 from pyvfio.abi import pci_regs as regs
+from pyvfio.abi.eeh import EehErrorFunction
 from pyvfio.abi.opal import OpalFreezeState, OpalReset
 from pyvfio.abi.pci_extended_regs import PCI_ERR_UNC_UNSUP, PCI_ERR_UNCOR_STATUS, PCI_EXT_CAP_ID_ERR
 from pyvfio.ioda.tce import TceAccess
@@ -71,12 +72,14 @@ def test_an_empty_slot() -> None:
 def test_a_complete_reset_ends_a_fence() -> None:
     """Tables stay as software set them up (phb4_ioda_reset without purge); the root port starts over."""
     r = rig()
+    assert r.opal.pci_err_inject(0, PE_B, 0, EehErrorFunction.LD_CFG_ADDR, 0, 0) == api.OPAL_SUCCESS
     r.phb.parity(PE_A)
     r.phb.parity()
     assert r.opal.pci_reset(0, OpalReset.PCI_HOT, ASSERT) == api.OPAL_HARDWARE
     code, waited = finish(r, r.opal.pci_reset(0, OpalReset.PHB_COMPLETE, ASSERT))
     assert code == api.OPAL_SUCCESS
     assert waited == 260
+    assert r.phb.injector.armed is None
     assert not r.phb.fenced
     assert not r.phb.endpoints.troubled()
     assert r.phb.port.config.data[bridge_regs.PCI_SECONDARY_BUS] == 0

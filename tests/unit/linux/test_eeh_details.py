@@ -24,7 +24,7 @@ from pyvfio_backends.software.description import HostSpec
 from pyvfio_backends.software.linux import eeh as eeh_module
 from pyvfio_backends.software.linux.eeh import EEH, ResetKind
 from pyvfio_backends.software.linux.eeh_log import phb_log
-from pyvfio_backends.software.linux.eeh_pe import EehDev
+from pyvfio_backends.software.linux.eeh_pe import ACTIVE, EehDev
 from pyvfio_backends.software.linux.kernel_log import kernel_log
 from pyvfio_backends.software.linux.pci_device import ErrorState
 from pyvfio_backends.software.linux.pci_driver import Recovery
@@ -251,6 +251,27 @@ def test_what_cannot_be_asked_while_frozen_gets_what_was_found_at_first(
     assert not rig.phb(2).endpoints.frozen
     assert rig.hardware(EDU).config.data[0x10:0x28] == bars
     assert rig.state(EDU)[1] == EehPeFlag.PRI_BUS | EehPeFlag.CFG_RESTRICTED
+
+
+# resets
+
+
+def test_a_slot_that_is_not_well_after_a_reset_is_reset_again(rig: EehRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``eeh_pe_reset_full``: three times at the most; what the last one left it in is in the log, and no failure."""
+    pe, half = rig.eeh_pe(OTHER), EehPlatformState.MMIO_ACTIVE
+    states, steps = [half, EehPlatformState(0), ACTIVE], [0, 0, -errno.EIO, 0, 0]
+    monkeypatch.setattr(rig.eeh, "wait_state", lambda pe, seconds: states.pop(0))
+    monkeypatch.setattr(rig.eeh.resets, "step", lambda pe, kind, *, passed: steps.pop(0))
+    assert rig.eeh.resets.full(pe, passed=True) == 0
+    assert rig.log == [
+        f"EEH: {pe.name}: Slot inactive after reset: {half:#x} (attempt 1)",
+        f"EEH: Failure {half:d} resetting {pe.name} (attempt 2)\n",
+        f"EEH: {pe.name}: Successful reset (attempt 3)",
+        f"EEH: {pe.name}: Slot inactive after reset: 0x0 (attempt 3)",
+    ]
+    assert states == [ACTIVE]
+    assert not steps
+    assert pe.flags == EehPeFlag.PRI_BUS
 
 
 # resets of virtual functions

@@ -156,6 +156,36 @@ def test_interrupts(lab: Pseries) -> None:
     os.close(event)
 
 
+def test_interrupts_are_given_back(lab: Pseries, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the hypervisor (``ibm,change-msi`` with none): when a program has done, and when there are not as many."""
+    before = set(lab.hypervisor._taken)
+    opened = lab.open(NVME, iommu=abi.VFIO_SPAPR_TCE_v2_IOMMU)
+    events = [os.eventfd(0) for _ in range(3)]
+    for _ in range(2):
+        opened.eventfds(abi.VFIO_PCI_MSIX_IRQ_INDEX, 0, *events)
+        assert len(lab.hypervisor._taken - before) == len(events)
+        none = abi.VFIO_IRQ_SET_DATA_NONE | abi.VFIO_IRQ_SET_ACTION_TRIGGER
+        opened.set_irqs(none, abi.VFIO_PCI_MSIX_IRQ_INDEX, 0, 0)
+        assert lab.hypervisor._taken == before
+    usual, asked = lab.hypervisor.take_messages, 0
+
+    def two(count: int) -> int | None:
+        nonlocal asked
+        asked += 1
+        return usual(count) if asked < len(events) else None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.hypervisor, "take_messages", two)
+        assert errno_of(opened.eventfds, abi.VFIO_PCI_MSIX_IRQ_INDEX, 0, *events) == "ENOSPC"
+    assert asked == len(events)
+    assert lab.hypervisor._taken == before
+    opened.eventfds(abi.VFIO_PCI_MSIX_IRQ_INDEX, 0, *events)
+    opened.close()
+    assert lab.hypervisor._taken == before
+    for event in events:
+        os.close(event)
+
+
 def test_the_machine_says_what_it_is(lab: Pseries) -> None:
     assert "platform\t: pSeries\n" in lab.text("/proc/cpuinfo")
     assert lab.text("/proc/device-tree/compatible") == "qemu,pseries\0"
