@@ -16,6 +16,8 @@ from pyvfio.errors import Misuse, Timeout
 
 __all__ = ["EventFd", "EventFdReference", "wait_for_any"]
 
+_ONE = (1).to_bytes(8, sys.byteorder)
+
 
 class EventFd:
     """An eventfd of this program, for a VFIO interrupt.  Non-blocking and close-on-exec; a context manager."""
@@ -120,7 +122,7 @@ class EventFdReference:
     def signal(self) -> None:
         """Add one; a counter that is full stays full, as in the kernel."""
         if self._room.poll(0):
-            os.eventfd_write(self._fd, 1)
+            os.write(self._fd, _ONE)
 
     def fileno(self) -> int:
         """The descriptor of the reference (-1 after `close`)."""

@@ -20,7 +20,7 @@ from pyvfio.abi import vfio as abi
 from pyvfio.abi.layout import Capability
 from pyvfio.arguments import require_kind, require_numbers
 from pyvfio.backend import MAP_SHARED, PROT_READ, PROT_WRITE, Backend
-from pyvfio.errors import KernelRefused, Misuse, explained, from_oserror
+from pyvfio.errors import KernelRefused, Misuse, from_oserror
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -170,8 +170,13 @@ class Region:
     def read(self, offset: int, count: int) -> bytes:
         """Read `count` bytes in one ``pread``.  Raise `Misuse` outside it, `KernelRefused` for a short answer."""
         self._check(offset, count, "read", self.readable)
-        with explained("read region", self._name):
+        return self._get(offset, count)
+
+    def _get(self, offset: int, count: int) -> bytes:
+        try:  # as `explained` has it, without what a context manager costs at each register
             data = self._backend.pread(self._fd(), count, self.offset + offset)
+        except OSError as error:
+            raise from_oserror(error, "read region", self._name) from error
         if len(data) != count:
             raise KernelRefused("read region", self._name, cause=f"{len(data)} of {count} bytes came")
         return data
@@ -180,8 +185,13 @@ class Region:
         """Write `data` in one ``pwrite``.  Raise `Misuse` outside it, `KernelRefused` when not all is taken."""
         require_kind("Region.write", "data", data, (bytes, bytearray, memoryview), "bytes")
         self._check(offset, len(data), "write", self.writable)
-        with explained("write region", self._name):
-            taken = self._backend.pwrite(self._fd(), bytes(data), self.offset + offset)
+        self._put(offset, bytes(data))
+
+    def _put(self, offset: int, data: bytes) -> None:
+        try:
+            taken = self._backend.pwrite(self._fd(), data, self.offset + offset)
+        except OSError as error:
+            raise from_oserror(error, "write region", self._name) from error
         if taken != len(data):
             raise KernelRefused("write region", self._name, cause=f"{taken} of {len(data)} bytes were taken")
 
@@ -201,7 +211,7 @@ class Region:
         self._check_aligned(offset, size)
         view = self._view(offset, size)
         if view is None:
-            return int.from_bytes(self.read(offset, size), "little")
+            return int.from_bytes(self._get(offset, size), "little")
         value = int(view[0][view[1]])
         return int.from_bytes(value.to_bytes(size, "big"), "little") if _SWAPPED else value
 
@@ -217,7 +227,7 @@ class Region:
             raise Misuse("write region", self._name, cause=f"{value:#x} is no unsigned number of {8 * size} bits")
         view = self._view(offset, size)
         if view is None:
-            self.write(offset, value.to_bytes(size, "little"))
+            self._put(offset, value.to_bytes(size, "little"))
         else:
             swapped = int.from_bytes(value.to_bytes(size, "big"), "little") if _SWAPPED else value
             view[0][view[1]] = swapped

@@ -38,8 +38,8 @@ def _place(address: int, bit: int) -> tuple[int, int]:
 
 def set_bit(memory: BitMemory, address: int, bit: int) -> bool:
     """Set a bit of the vector at `address`; whether it was set already.  Raise `StorageError`."""
-    place, mask = _place(address, bit)
-    return bool(memory.update_byte(place, 0xFF, mask) & mask)
+    mask = 0x80 >> bit % 8
+    return bool(memory.update_byte(address + bit // 8, 0xFF, mask) & mask)
 
 
 def test_bit(memory: BitMemory, address: int, bit: int) -> bool:

@@ -23,7 +23,8 @@ class AirqVector:
         self._taken: set[int] = set()
         self.bits = bits
         self.end = 0 if allocate else bits
-        self.address = memory.allocate(-(-bits // (8 * _WORD)) * _WORD)
+        self._size = -(-bits // (8 * _WORD)) * _WORD
+        self.address = memory.allocate(self._size)
         self._block = None if memory.shared else memory.block(self.address)
 
     def release(self) -> None:
@@ -47,13 +48,14 @@ class AirqVector:
 
     def scan(self, start: int) -> int:
         """Find the next bit that is set, from `start` on, and clear it; -1 when there is none (``airq_iv_scan``)."""
-        block, end = self._block, self.end
-        size = -(-end // (8 * _WORD)) * _WORD
-        width = 8 * size
-        raw = self._memory.read(self.address, size) if block is None else block[:size]
-        found = int.from_bytes(raw, "big") & (1 << width - start) - 1
-        bit = width - found.bit_length()
-        if bit >= end:
+        block = self._block
+        raw = self._memory.read(self.address, self._size) if block is None else block
+        found = int.from_bytes(raw, "big")
+        if not found:  # most often
+            return -1
+        width = 8 * len(raw)
+        bit = width - (found & (1 << width - start) - 1).bit_length()
+        if bit >= self.end:
             return -1
         keep = 0xFF ^ 0x80 >> bit % 8
         if block is None:

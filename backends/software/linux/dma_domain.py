@@ -223,6 +223,10 @@ class DmaDomain:
         sources = self._pieces(source, count, False)
         targets = self._pieces(target, count, True)
         try:
+            if len(sources) == len(targets) == 1:  # most often
+                (into, offset, _), (origin, from_, _) = targets[0], sources[0]
+                into.copy_from(offset, origin, from_, count)
+                return
             for into, offset, origin, from_, length in _steps(targets, sources):
                 into.copy_from(offset, origin, from_, length)
         except OSError as error:

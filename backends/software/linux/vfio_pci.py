@@ -155,23 +155,29 @@ class VfioPciDevice(VfioDevice):
 
     def read(self, n: int, offset: int) -> bytes:
         """See `VfioDevice.read`."""
-        index = offset >> OFFSET_SHIFT
-        with self.pdev.runtime.awake():
+        index, runtime = offset >> OFFSET_SHIFT, self.pdev.runtime
+        runtime.get()  # no context manager: registers are read and written often
+        try:
             if index == _CONFIG:
                 return self.config.read(n, offset & _OFFSET_MASK) if n else b""
             if index == _VGA and self.has_vga:
                 return vfio_pci_vga.read(self.pdev, n, offset & _OFFSET_MASK) if n else b""
             return self._bars.read(n, index, offset & _OFFSET_MASK) if n else b""
+        finally:
+            runtime.put()
 
     def write(self, data: bytes, offset: int) -> int:
         """See `VfioDevice.write`."""
-        index = offset >> OFFSET_SHIFT
-        with self.pdev.runtime.awake():
+        index, runtime = offset >> OFFSET_SHIFT, self.pdev.runtime
+        runtime.get()
+        try:
             if index == _CONFIG:
                 return self.config.write(data, offset & _OFFSET_MASK) if data else 0
             if index == _VGA and self.has_vga:
                 return vfio_pci_vga.write(self.pdev, data, offset & _OFFSET_MASK) if data else 0
             return self._bars.write(data, index, offset & _OFFSET_MASK) if data else 0
+        finally:
+            runtime.put()
 
     def mmap(self, length: int, flags: int, prot: int, offset: int) -> mmap.mmap:
         """See `VfioDevice.mmap` (``vfio_pci_core_mmap``): BARs, shared, where the kernel maps any.

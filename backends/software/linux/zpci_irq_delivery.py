@@ -79,7 +79,7 @@ class Delivery(ABC):
         self._inside.add(cpu)
         try:
             handler(cpu)
-            while waiting := next((each for each in self._waiting if each[0] == cpu), None):
+            while self._waiting and (waiting := next((each for each in self._waiting if each[0] == cpu), None)):
                 del self._waiting[waiting]
                 waiting[1](cpu)
         finally:

@@ -45,6 +45,7 @@ _MSIX_CAPABILITY = 0x40
 _PENDING_OFFSET = 0x800
 _WIDE = (SOURCE, TARGET, FAULT)
 _REGISTERS = (SOURCE, TARGET, COUNT, COMMAND, STATUS, VECTOR, PATTERN, SERIAL, FAULT, MAGIC)
+_COMMANDS = {int(one): one for one in BellCommand}
 _PLACES = RegisterPlaces(_REGISTERS, _WIDE)
 _READ_ONLY = (SERIAL, FAULT, MAGIC)
 _DWORD = 0xFFFFFFFF
@@ -141,11 +142,10 @@ class Bell:
             function.signal(vector)
 
     def _execute(self, function: Initiator, number: int) -> None:
-        command = BellCommand(number)
-        values = self._values
+        command, values = _COMMANDS.get(number), self._values
         count = values[COUNT]
-        if count > COUNT_LIMIT:
-            raise ValueError(count)
+        if command is None or count > COUNT_LIMIT:
+            raise ValueError(number, count)
         if command is BellCommand.COPY:
             function.dma_copy(values[TARGET], values[SOURCE], count)
         elif command is BellCommand.FILL:

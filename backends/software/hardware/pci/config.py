@@ -292,4 +292,4 @@ class ConfigSpace:
     @property
     def bus_master(self) -> bool:
         """Whether the function may access memory and send message-signalled interrupts."""
-        return bool(self.command & regs.PCI_COMMAND_MASTER)
+        return bool(self.data[regs.PCI_COMMAND] & regs.PCI_COMMAND_MASTER)  # in the lower byte

@@ -66,7 +66,7 @@ class MsixTable:
         entries = self._entries
         if offset + length <= entries.size:
             for vector in entries.write(offset, length, value):
-                self._deliver(vector)
+                self._deliver(vector, self._control)
         elif not self.takes(offset, length):
             raise Unmapped
 
@@ -94,19 +94,20 @@ class MsixTable:
 
     def signal(self, vector: int) -> None:
         """Raise interrupt `vector`.  A vector past the table is lost, as the device's own error."""
-        if vector >= self.vectors or not self.enabled or not self.config.bus_master:
+        control = self._control
+        if vector >= self.vectors or not control & regs.PCI_MSIX_FLAGS_ENABLE or not self.config.bus_master:
             return
         self._entries.signal(vector)
-        self._deliver(vector)
+        self._deliver(vector, control)
 
     def control_changed(self) -> None:
         """The control word was written: what was pending may go out now."""
         if self._entries.pending:
             for vector in range(self.vectors):
-                self._deliver(vector)
+                self._deliver(vector, self._control)
 
-    def _deliver(self, vector: int) -> None:
-        if self.send is None or not self.enabled or self._control & regs.PCI_MSIX_FLAGS_MASKALL:
+    def _deliver(self, vector: int, control: int) -> None:
+        if self.send is None or not control & regs.PCI_MSIX_FLAGS_ENABLE or control & regs.PCI_MSIX_FLAGS_MASKALL:
             return
         message = self._entries.take(vector)
         if message is not None:

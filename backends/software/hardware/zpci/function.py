@@ -15,9 +15,8 @@ space, the registers behind the BARs, DMA and interrupts.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pyvfio.abi import pci_regs as regs
@@ -292,28 +291,32 @@ class ZpciFunction:
     def dma_read(self, iova: int, count: int) -> bytes:
         """Read memory.  Raise `DmaFault`, also while there is no address space or the function is no bus master."""
         space = self._space(iova, count, write=False)
-        with self._watched():
+        try:
             return space.read(iova, count)
+        except DmaFault as fault:
+            self._refused(fault)
+            raise
 
     def dma_write(self, iova: int, data: bytes) -> None:
         """Write memory.  Raise `DmaFault`."""
         space = self._space(iova, len(data), write=True)
-        with self._watched():
+        try:
             space.write(iova, data)
+        except DmaFault as fault:
+            self._refused(fault)
+            raise
 
     def dma_copy(self, target: int, source: int, count: int) -> None:
         """Copy within memory.  Raise `DmaFault`."""
         space = self._space(source, count, write=False)
-        with self._watched():
-            space.copy(target, source, count)
-
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        """An access that is refused puts the function into the error state, and the machine reports it."""
         try:
-            yield
+            space.copy(target, source, count)
         except DmaFault as fault:
-            if self.usable and self.on_dma_fault is not None:
-                self.state = FunctionState.ERROR
-                self.on_dma_fault(fault)
+            self._refused(fault)
             raise
+
+    def _refused(self, fault: DmaFault) -> None:
+        """An access that is refused puts the function into the error state, and the machine reports it."""
+        if self.usable and self.on_dma_fault is not None:
+            self.state = FunctionState.ERROR
+            self.on_dma_fault(fault)
