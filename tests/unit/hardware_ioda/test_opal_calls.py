@@ -165,6 +165,22 @@ def test_p7ioc_maps_the_segments_of_its_wide_windows() -> None:
     assert found.owner(M64_BASE + M64_SIZE - 1) == 99
 
 
+@pytest.mark.parametrize(("model", "count"), [(P7IOC, 128), (PHB3, 256), (PHB4, 512)])
+def test_the_32_bit_window_has_equal_segments(model: PhbModel, count: int) -> None:
+    """As many as there are endpoints: 128 of the first bridges.  What is given anew is the new endpoint's at once."""
+    r = rig(model)
+    segments = r.phb.windows.m32.segments
+    assert segments is not None
+    assert (segments.count, segments.segment_size * count) == (count, segments.size)
+    assert r.opal.pci_map_pe_mmio_window(0, PE_A, OpalWindow.M32, 0, count) == BAD
+    assert r.opal.pci_map_pe_mmio_window(0, PE_A, OpalWindow.M32, 0, -1) == BAD
+    r.phb.endpoints.set(PE_B, frozen=True)
+    assert r.phb.load(r.at(r.b), 4) == 0xFFFFFFFF
+    for endpoint, value in ((PE_A, 0), (PE_B, 0xFFFFFFFF), (PE_A, 0)):
+        assert not r.opal.pci_map_pe_mmio_window(0, endpoint, OpalWindow.M32, 0, segments.segment(r.at(r.b)))
+        assert r.phb.load(r.at(r.b), 4) == value
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.sampled_from([P7IOC, PHB3, PHB4]),
