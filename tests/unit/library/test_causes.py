@@ -17,6 +17,7 @@ import pyvfio
 from pyvfio import causes
 from pyvfio.errors import DeviceBusy, KernelRefused, Misuse, NotAvailable, PermissionDenied, PyvfioError, StepFailed
 from pyvfio.files import HostFiles
+from pyvfio.iommu.spapr import SpaprTable
 from pyvfio.process import AnonymousMemory
 from pyvfio_backends.software.loader import load_machine, machine_files
 
@@ -448,6 +449,19 @@ def test_a_second_group_of_version_1() -> None:
         assert caught.value.cause == "version 1 of the TCE IOMMU has one group in a container"
 
 
+def test_small_memory_in_a_window_of_large_pages() -> None:
+    large = 2 << 20
+    with power(-1) as host, pyvfio.open_device(host, "0000:01:00.0") as device, AnonymousMemory(2 * large) as memory:
+        assert isinstance(device.space.table, SpaprTable)
+        window = device.space.table.add_window(1 << 30, page_size=large)
+        device.space.refresh()
+        start = memory.address + -memory.address % large
+        with pytest.raises(PyvfioError) as caught:
+            device.space.map(start, large, iova=window.start)
+        assert caught.value.errno == errno.EINVAL
+        assert caught.value.cause.startswith("the DMA window has pages of 0x200000 bytes")
+
+
 def test_two_groups_of_a_guest_on_power_in_one_container() -> None:
     with pyvfio.Host("software", machine="contract-pseries") as host, pyvfio.Container(host) as container:
         names = ["0001:00:01.0", "0002:00:01.0"]
@@ -488,6 +502,7 @@ def test_every_cause_is_tested_here() -> None:
         "no_vfio": test_no_module_vfio,
         "not_permitted": test_not_permitted_names_owner_and_mode,
         "not_viable": test_a_group_that_is_not_viable,
+        "tce_large_pages": test_small_memory_in_a_window_of_large_pages,
         "tce_group": test_a_second_group_of_version_1,
         "tce_window": test_a_window_that_counts_as_locked,
         "tce_window_of_groups": test_two_groups_of_a_guest_on_power_in_one_container,
