@@ -20,7 +20,7 @@ from pyvfio.abi import eeh as abi
 from pyvfio.abi import pci_regs as regs
 from pyvfio.abi.eeh_state import EehDevMode, EehPeFlag, EehPlatformState
 from pyvfio_backends.software.linux.eeh_pe import EehDev, EehHost, EehPe, PeType, is_active
-from pyvfio_backends.software.linux.kernel_log import ERROR, WARNING, kernel_log
+from pyvfio_backends.software.linux.kernel_log import ERROR, WARNING, kernel_log, say
 from pyvfio_backends.software.linux.pci_device import ROM, ErrorState, PciDevice
 from pyvfio_backends.software.linux.resource import ResourceFlag
 from pyvfio_backends.software.linux.subsystems import Key
@@ -348,10 +348,16 @@ class Eeh:
         Of a virtual function it is the physical one that stops decoding its virtual ones' memory.
         Raise OSError ENXIO for one without memory.
         """
-        memory = (i for i, one in enumerate(pdev.resources[:ROM]) if one.start and one.flags & ResourceFlag.MEM)
+        memory = (
+            index
+            for index, one in enumerate(pdev.resources[:ROM])
+            if one.start and one.flags & ResourceFlag.MEM and (one.claimed or pdev.is_virtual)
+        )
         index = next(memory, None)
         if index is None:
+            say(pdev, ERROR, "Unable to find Memory BAR to cause EEH with")
             raise fail(errno.ENXIO)
+        say(pdev, ERROR, f"Going to break: {pdev.resources[index]}")
         physical, register, bit = pdev, regs.PCI_COMMAND, regs.PCI_COMMAND_MEMORY
         if pdev.physfn is not None:
             physical = pdev.physfn

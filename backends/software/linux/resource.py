@@ -39,6 +39,14 @@ class Resource:
         """Bytes, 0 when there is none (``pci_resource_len``)."""
         return self.end - self.start + 1 if self.end else 0
 
+    def __str__(self) -> str:
+        """As the kernel's log has it (``%pR``, with flags of memory alone)."""
+        if self.flags & ResourceFlag.IO:
+            return f"[io  {self.start:#06x}-{self.end:#06x}]"
+        wide = " 64bit" if self.flags & ResourceFlag.MEM_64 else ""
+        pref = " pref" if self.flags & ResourceFlag.PREFETCH else ""
+        return f"[mem {self.start:#010x}-{self.end:#010x}{wide}{pref}]"
+
     def clear(self) -> None:
         """Make it none."""
         self.start = self.end = self.flags = 0

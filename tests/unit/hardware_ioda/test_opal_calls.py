@@ -16,12 +16,13 @@ from pyvfio.abi import opal as api
 from pyvfio.abi.opal import OpalBusCompare, OpalM64Action, OpalTceKill, OpalWindow
 from pyvfio.errors import Misuse
 from pyvfio.ioda.grouping import BusResources, group
-from pyvfio.ioda.message import message_32, message_64
+from pyvfio.ioda.message import is_message, message_32, message_64
 from pyvfio.ioda.segments import Segments
 from pyvfio.ioda.tce import TableEntry
 from pyvfio.ioda.window import MOST_LEVELS, SECOND_WINDOW
 from pyvfio_backends.software.hardware.ioda.hub import Hub
 from pyvfio_backends.software.hardware.ioda.model import P7IOC, PHB3, PHB4, PhbModel
+from pyvfio_backends.software.hardware.ioda.placement import apertures
 from pyvfio_backends.software.hardware.ioda.windows import Windows
 from pyvfio_backends.software.hardware.pcie.function import Function
 from pyvfio_backends.software.hardware.pcie.request import Request, Space
@@ -287,3 +288,11 @@ def test_what_a_kernel_tells_of_its_windows() -> None:
     assert PHB4.page_sizes == 0x40211000
     assert MOST_LEVELS == 5
     assert SECOND_WINDOW == 0x800000000000000
+
+
+def test_nothing_is_placed_where_messages_go() -> None:
+    """The last 64 KiB below 4 GiB: a base address there would take the messages of all functions below its bridge."""
+    memory = apertures(rig().phb).memory
+    assert (memory.start, memory.stop) == (M32_BUS, (1 << 32) - 0x10000)
+    assert is_message(memory.stop)
+    assert not is_message(memory.stop - 1)

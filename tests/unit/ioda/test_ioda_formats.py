@@ -63,6 +63,8 @@ def test_segments(base: int, bus: int, count: int, shift: int, data: st.DataObje
     last = data.draw(st.integers(address, base + window.size - 1))
     reached = {(one - base) >> shift for one in range(address, last + 1, 1 << shift)} | {(last - base) >> shift}
     assert set(window.of_bus_range(window.to_bus(address), window.to_bus(last))) == reached
+    assert window.of_bus_range(window.to_bus(address), bus + 2 * window.size) == range(segment, count)
+    assert window.of_bus_range(bus + window.size, bus + 2 * window.size) == range(0)
 
 
 def test_segments_that_are_not_equal_are_none() -> None:

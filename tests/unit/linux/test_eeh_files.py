@@ -94,6 +94,22 @@ def test_who_can_recover(rig: EehRig) -> None:
 def test_what_has_no_memory_cannot_be_broken(rig: EehRig) -> None:
     """``eeh_break_device``."""
     assert errno_of(rig.write, f"{DEBUG}/eeh_dev_break", ROOT) == "ENXIO"
+    assert rig.log[-1].endswith(f"{ROOT}: Unable to find Memory BAR to cause EEH with")
+
+
+def test_what_is_broken_is_told(rig: EehRig) -> None:
+    """The first of its memory that has a place: there a load is made."""
+    device = rig.device(OTHER)
+    memory = device.resources[1]
+    rig.write(f"{DEBUG}/eeh_dev_break", OTHER)
+    assert rig.log[0] == f"answers {OTHER}: Going to break: [mem {memory.start:#x}-{memory.end:#x}]"
+    rig.wait()
+    memory.claimed = False
+    rig.write(f"{DEBUG}/eeh_dev_break", OTHER)
+    wide = device.resources[4]
+    text = f"[mem {wide.start:#x}-{wide.end:#x} 64bit pref]"
+    assert f"answers {OTHER}: Going to break: {text}" in rig.log
+    memory.claimed = True
 
 
 @pytest.mark.parametrize(
