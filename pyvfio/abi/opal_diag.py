@@ -26,6 +26,11 @@ class PhbErrorData(ctypes.BigEndianStructure):
     TYPE: ClassVar[int]
     ENDPOINTS: ClassVar[int]
     _c_name_: ClassVar[str]
+    version: int
+    ioType: int
+    len: int
+    pestA: ctypes.Array[ctypes.c_uint64]
+    pestB: ctypes.Array[ctypes.c_uint64]
 
 
 def _fields(words: str, registers: str, endpoints: int) -> list[tuple[str, Any]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from pyvfio.abi.opal_diag import ERROR_DATA, OPAL_PHB_ERROR_DATA_VERSION_1, PhbErrorData
-from pyvfio.errors import MalformedAnswer
+from pyvfio.abi.opal_diag import ERROR_DATA, OPAL_PHB_ERROR_DATA_VERSION_1
+from pyvfio.errors import MalformedAnswer, Misuse
 from pyvfio.ioda.pest import PestEntry
 
 __all__ = ["Diagnosis"]
@@ -34,7 +33,7 @@ class Diagnosis:
         kind = kinds.get(int.from_bytes(data[4:8], "big"))
         if kind is None or len(data) < ctypes.sizeof(kind):
             raise MalformedAnswer("read an error log", "of a host bridge", f"{len(data)} bytes of no known kind")
-        read: Any = kind.from_buffer_copy(data)
+        read = kind.from_buffer_copy(data)
         names = [name for name, *_ in kind._fields_ if name not in _NOT_REGISTERS]
         registers = {name: value for name in names if (value := getattr(read, name))}
         pairs = enumerate(zip(read.pestA, read.pestB, strict=True))
@@ -46,9 +45,16 @@ class Diagnosis:
         return {number: PestEntry.decode(*pair) for number, pair in self.endpoints.items()}
 
     def to_bytes(self) -> bytes:
-        """Build the structure."""
-        kind: type[PhbErrorData] = next(one for one in ERROR_DATA if self.type == one.TYPE)
-        made: Any = kind()
+        """Build the structure.  Raise `Misuse` for a kind, a register or an endpoint that there is not."""
+        kind = next((one for one in ERROR_DATA if self.type == one.TYPE), None)
+        if kind is None:
+            raise Misuse("write an error log", "of a host bridge", cause=f"there is no kind {self.type}")
+        known = {name for name, *_ in kind._fields_}.difference(_NOT_REGISTERS)
+        unknown = [*(set(self.registers) - known), *(one for one in self.endpoints if not 0 <= one < kind.ENDPOINTS)]
+        if unknown:
+            cause = f"{kind._c_name_} has no {', '.join(map(str, unknown))}"
+            raise Misuse("write an error log", "of a host bridge", cause=cause)
+        made = kind()
         made.version, made.ioType, made.len = OPAL_PHB_ERROR_DATA_VERSION_1, kind.TYPE, ctypes.sizeof(kind)
         for name, value in self.registers.items():
             setattr(made, name, value)

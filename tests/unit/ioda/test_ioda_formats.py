@@ -223,3 +223,17 @@ def test_states_as_linux_tells_them() -> None:
 
 def test_operations() -> None:
     assert [int(one) for one in PeOperation] == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (Diagnosis(9), "no kind 9"),
+        (Diagnosis(opal_diag.OPAL_PHB_ERROR_DATA_TYPE_PHB4, {"portStatusReg": 1}), "has no portStatusReg"),
+        (Diagnosis(opal_diag.OPAL_PHB_ERROR_DATA_TYPE_PHB4, {"len": 1}), "has no len"),
+        (Diagnosis(opal_diag.OPAL_PHB_ERROR_DATA_TYPE_PHB3, {}, {256: (1, 1)}), "has no 256"),
+    ],
+)
+def test_error_logs_that_cannot_be(log: Diagnosis, words: str) -> None:
+    with pytest.raises(Misuse, match=words):
+        log.to_bytes()
