@@ -22,18 +22,21 @@ from pyvfio.uevent import UeventStream
 __all__ = ["Patience", "Pending"]
 
 _OPENING = ("open", "create")
+_SEARCH = 15.0
 _WRITING = frozenset({"create", "write", "pwrite", "ioctl", "rename", "unlink", "mkdir", "rmdir", "chmod", "chown"})
 
 
 class Pending:
     """A call of `verb` on `path` that was given up; `done` is set when the kernel comes back from it.
 
-    The verbs are those of a `Backend`, and ``create`` for an open that makes the file.
+    The verbs are those of a `Backend`, and ``create`` for an open that makes the file.  `least` are the seconds that it
+    is given however short the deadline is.
     """
 
-    def __init__(self, verb: str, path: str) -> None:
+    def __init__(self, verb: str, path: str, least: float = 0.0) -> None:
         self.verb = verb
         self.path = path
+        self.least = least
         self.done = threading.Event()
         self.lock = threading.Lock()
         self.given_up = False
@@ -99,8 +102,8 @@ class Patience:
         """The calls given up which the kernel has not come back from."""
         return [call for call in self._given_up if not call.done.is_set()]
 
-    def _call(self, verb: str, path: str, work: Callable[..., Any], *args: Any) -> Any:
-        pending = Pending(verb, path)
+    def _call(self, verb: str, path: str, work: Callable[..., Any], *args: Any, least: float = 0.0) -> Any:
+        pending = Pending(verb, path, least)
         outcome: list[Any] = []
         failure: list[BaseException] = []
 
@@ -139,7 +142,7 @@ class Patience:
         return outcome[0]
 
     def _await(self, pending: Pending) -> None:
-        if pending.done.wait(self.deadline):
+        if pending.done.wait(max(self.deadline, pending.least)):
             return
         if self.on_wait is not None:
             self.on_wait(pending)
@@ -252,8 +255,8 @@ class Patience:
         return self.backend.uevents(subsystems)
 
     def holders(self, path: str) -> list[Holder]:
-        """See `Backend.holders`; not given up: it takes as long as there are many processes, and waits for none."""
-        return self.backend.holders(path)
+        """See `Backend.holders`; it looks at every process: it has `_SEARCH` seconds even where calls have less."""
+        return list(self._call("holders", path, self.backend.holders, path, least=_SEARCH))
 
     def sysconf(self, name: str) -> int:
         """See `Backend.sysconf`."""

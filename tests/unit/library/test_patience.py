@@ -42,16 +42,27 @@ class Slow:
         return fd
 
 
-def test_looking_for_holders_is_not_given_up(tmp_path: Path) -> None:
-    """It is a walk through all processes, which is no wait for the kernel."""
+class Many:
+    """A backend with so many processes that looking through them takes its time."""
 
-    class Many:
-        def holders(self, path: str) -> list[Holder]:
-            time.sleep(0.2)
-            return [Holder(7, "program", 3)]
+    def holders(self, path: str) -> list[Holder]:
+        time.sleep(0.2)
+        return [Holder(7, "program", 3)]
 
+
+def test_looking_for_holders_has_longer_than_the_deadline() -> None:
+    """It is a walk through all processes, not one wait for the kernel."""
     with Patience(Many(), 0.05, on_wait=lambda pending: pytest.fail(str(pending))) as host:  # type: ignore[arg-type]
         assert [one.pid for one in host.holders("/dev/null")] == [7]
+
+
+def test_looking_for_holders_is_given_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyvfio.binding.patience._SEARCH", 0.05)
+    with Patience(Many(), 0.05) as host:  # type: ignore[arg-type]
+        with pytest.raises(TimeoutError) as caught:
+            host.holders("/dev/null")
+        assert caught.value.filename == "/dev/null"
+        _until(lambda: not host.pending)
 
 
 def _until(ready: object) -> None:
