@@ -169,10 +169,28 @@ def _number(ctx: click.Context, param: click.Parameter, value: str | None) -> in
     return found
 
 
+def _complete_place(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """How places begin that the error on the command line can strike; without one: all."""
+    from pyvfio.ioda.injection import strikes
+
+    # Before the value of an option, arguments are not told apart yet.
+    words = [ctx.params.get("error") or "", *ctx.args]
+    named = (EehErrorFunction.__members__.get(word.upper().replace("-", "_")) for word in words)
+    error = next((one for one in named if one is not None), None)
+    begins = {"config": ["config:0x"], "memory": [f"bar{number}:0x" for number in range(6)], "dma": ["dma:0x"]}
+    kinds = begins if error is None else [strikes(error)]
+    return [CompletionItem(word) for kind in kinds for word in begins.get(kind, ()) if word.startswith(incomplete)]
+
+
 @eeh.command()
 @device_argument()
 @click.argument("error", metavar="FUNCTION", shell_complete=_complete_function)
-@click.option("--at", metavar="PLACE", help="What is struck: config:0x44, bar0:0x10 or dma:0x10000. Default: any.")
+@click.option(
+    "--at",
+    metavar="PLACE",
+    shell_complete=_complete_place,
+    help="What is struck: config:0x44, bar0:0x10 or dma:0x10000. Default: any.",
+)
 @click.option("--address", metavar="A", callback=_number, help="The same as the firmware's address, and ...")
 @click.option("--mask", metavar="M", callback=_number, help="... which bits of it count. Default: none.")
 @click.option("--bits", type=click.Choice(["32", "64"]), help="Which window it is in. Default: it is looked up.")

@@ -168,6 +168,19 @@ def test_attributes_of_channel_devices(capsys: pytest.CaptureFixture[str], monke
     assert found == [["plain", "erplog=", "dasd-eckd"]]
 
 
+def test_places_of_injected_errors(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the error can strike; ports have no place in words."""
+    line = "pyvfio eeh inject --machine power9-phb4 0000:01:00.0"
+    for error, expected in (
+        ("LD_CFG_ADDR", ["config:0x"]),
+        ("dma-wr-addr", ["dma:0x"]),
+        ("ST_MEM_DATA", [f"bar{number}:0x" for number in range(6)]),
+        ("LD_IO_ADDR", []),
+    ):
+        assert [word for _, word, _ in ask("zsh", f"{line} {error} --at ", capsys, monkeypatch)] == expected
+    assert [word for _, word, _ in ask("zsh", f"{line} --at c", capsys, monkeypatch)] == ["config:0x"]
+
+
 def test_probes_of_force(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert ["plain", "mounted", "_"] in ask("zsh", f"pyvfio bind {Z15} --force mo", capsys, monkeypatch)
     assert ["plain", "mounted,swap", "_"] in ask("zsh", f"pyvfio bind {Z15} --force mounted,s", capsys, monkeypatch)
