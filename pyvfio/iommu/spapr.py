@@ -80,10 +80,8 @@ class SpaprTable:
         except KernelRefused as error:
             if error.errno != errno.ENOMEM:
                 raise
-            why = causes.tce_window(size, self._call.backend.sysconf("RLIMIT_MEMLOCK"))
-            raise KernelRefused(
-                operation, self.name, errno=error.errno, cause=why.sentence, next_step=why.next_step
-            ) from error
+            limit = self._call.backend.sysconf("RLIMIT_MEMLOCK")
+            raise _because(error, causes.tce_window(size, limit)) from error
 
     def info(self) -> spapr.IommuSpaprTceInfo:
         """What the kernel says of the default window, and (version 2) of those that can be made."""
@@ -171,27 +169,12 @@ class SpaprTable:
         except KernelRefused as error:
             if not large or error.errno != errno.EINVAL:
                 raise
-            why = causes.tce_large_pages(page)
-            raise KernelRefused(
-                error.operation,
-                error.obj,
-                path=error.path,
-                errno=error.errno,
-                cause=why.sentence,
-                next_step=why.next_step,
-            ) from error
+            raise _because(error, causes.tce_large_pages(page)) from error
         except PermissionDenied as error:
             if self.version == 1 or large or error.errno != errno.EPERM:
                 raise
-            why = causes.tce_window_of_groups()  # the memory is registered: then only making the window says so
-            raise PermissionDenied(
-                error.operation,
-                error.obj,
-                path=error.path,
-                errno=error.errno,
-                cause=why.sentence,
-                next_step=why.next_step,
-            ) from error
+            # The memory is registered: then only making the window says so.
+            raise _because(error, causes.tce_window_of_groups()) from error
         if answer:
             self._refuse(errno.EINVAL, f"{mapping.iova:#x} is not the start of a page")  # the kernel answers 1
 
@@ -322,3 +305,10 @@ class SpaprTable:
 
 TCE_PREFERENCE = ((abi.VFIO_SPAPR_TCE_v2_IOMMU, 2), (abi.VFIO_SPAPR_TCE_IOMMU, 1))
 """The IOMMU types this table can drive, with their version, the better one first."""
+
+
+def _because(error: PyvfioError, why: causes.Cause) -> PyvfioError:
+    """The same error with a cause that was found out."""
+    return type(error)(
+        error.operation, error.obj, path=error.path, errno=error.errno, cause=why.sentence, next_step=why.next_step
+    )

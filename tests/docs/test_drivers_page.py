@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-
-from pyvfio_tools.cli import run
+from page_commands import said_and_shown
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "drivers.md"
 
@@ -31,16 +29,7 @@ def test_it_is_what_happens(
     (tmp_path / "words.txt").write_bytes(b"what is written".ljust(512, b"."))
     monkeypatch.setenv("PYVFIO_JOURNAL", str(tmp_path / "journal"))
     monkeypatch.setenv("PYVFIO_MACHINE", "machine.toml")
-    shown = [line for block in blocks("console") for line in block.splitlines()]
-    commands = [line[9:] for line in shown if line.startswith("$ pyvfio ")]
-    assert len(commands) >= 8
-    happened: list[str] = []
-    for command in commands:
-        happened.append(f"$ pyvfio {command}")
-        status = run(shlex.split(command))
-        told = capsys.readouterr()
-        happened += (line.rstrip() for line in (told.out + told.err).splitlines())
-        happened += [f"[exit code {status}]"] if status else []
+    happened, shown = said_and_shown(PAGE, 8, capsys)
     assert (tmp_path / "copy.txt").read_bytes() == (tmp_path / "words.txt").read_bytes()
     assert happened == shown
 

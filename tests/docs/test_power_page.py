@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import doctest
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-
-from pyvfio.sandbox import VARIABLE, Sandbox
-from pyvfio_tools.cli import run
+from page_commands import in_sandbox, said_and_shown
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "power.md"
 
@@ -25,19 +22,6 @@ def test_the_examples() -> None:
 
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("PYVFIO_BACKEND", "PYVFIO_MACHINE", "PYVFIO_JOURNAL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setenv(VARIABLE, str(Sandbox.create(tmp_path / "box", "power9-phb4").directory))
-    shown = "".join(re.findall(r"```console\n(.*?)```", PAGE.read_text(), re.DOTALL)).splitlines()
-    commands = [line[9:] for line in shown if line.startswith("$ pyvfio ")]
-    assert len(commands) >= 6
-    happened: list[str] = []
-    for command in commands:
-        happened.append(f"$ pyvfio {command}")
-        status = run(shlex.split(command))
-        told = capsys.readouterr()
-        happened += (line.rstrip() for line in (told.out + told.err).splitlines())
-        happened += [f"[exit code {status}]"] if status else []
-    (tmp_path / "happened").write_text("\n".join(happened))
+    in_sandbox("power9-phb4", tmp_path, monkeypatch)
+    happened, shown = said_and_shown(PAGE, 6, capsys)
     assert happened == shown

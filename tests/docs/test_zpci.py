@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import doctest
 import re
-import shlex
 from pathlib import Path
 
 import pytest
+from page_commands import in_sandbox, said_and_shown
 
 import pyvfio.zpci
-from pyvfio.sandbox import VARIABLE, Sandbox
-from pyvfio_tools.cli import run
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "zpci.md"
 INSIDE = (
@@ -40,17 +38,6 @@ def test_every_module_is_named() -> None:
 
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("PYVFIO_BACKEND", "PYVFIO_MACHINE", "PYVFIO_JOURNAL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setenv(VARIABLE, str(Sandbox.create(tmp_path / "box", "z15-lpar").directory))
-    shown = "".join(re.findall(r"```console\n(.*?)```", PAGE.read_text(), re.DOTALL)).splitlines()
-    commands = [line[9:] for line in shown if line.startswith("$ pyvfio ")]
-    assert len(commands) >= 4
-    happened: list[str] = []
-    for command in commands:
-        happened.append(f"$ pyvfio {command}")
-        assert run(shlex.split(command)) == 0
-        told = capsys.readouterr()
-        happened += (line.rstrip() for line in (told.out + told.err).splitlines())
+    in_sandbox("z15-lpar", tmp_path, monkeypatch)
+    happened, shown = said_and_shown(PAGE, 4, capsys)
     assert happened == shown

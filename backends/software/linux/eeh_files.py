@@ -253,8 +253,7 @@ def host_debug_files(eeh: Eeh, host: EehHost) -> dict[str, Callable[[], Node]]:
     found: dict[str, Callable[[], Node]] = {"err_injct": lambda: DebugFile(_refuse, partial(_inject, eeh, host), 0o200)}
     phb = eeh.platform.opal.phbs[host.opal_id]
     for unit, name in _UNITS.items():
-        read, write = partial(_register, phb, unit), partial(_set_register, phb, unit)
-        found[name] = lambda read=read, write=write: DebugFile(read, write, 0o600)  # type: ignore[misc]
+        found[name] = partial(DebugFile, partial(_register, phb, unit), partial(_set_register, phb, unit), 0o600)
     return found
 
 
